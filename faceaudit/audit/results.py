@@ -1,0 +1,165 @@
+"""What an audit finds: frozen facts, one dataclass per kind, from which page and JSON are made.
+
+A figure that is not defined is None with a ``reason``; it is never 0, NaN or a neutral value.
+Subgroups are mappings from feature to class, ``{"race": "Black", "gender": "Female"}``; ``{}`` is
+everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceaudit.schema import Task
+
+Subgroup = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its uncertainty.
+
+    ``value``, ``low`` and ``high`` share the metric's unit; ``n`` counts the labelled faces behind
+    it. ``reason`` says why ``value`` (or the interval) is None.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """One metric of one task in one subgroup; ``label`` names the class of a per-class metric."""
+
+    task: str
+    metric: str
+    subgroup: Subgroup
+    estimate: Estimate
+    label: str | None = None
+    small: bool = False
+    """Whether the subgroup has fewer than ``min_n`` faces: shown and marked, never ranked."""
+
+
+@dataclass(frozen=True)
+class Disparity:
+    """How far a metric is apart over the subgroups of one ``by``: a description, not a test.
+
+    ``worst`` and ``best`` are the ranked subgroups (at least ``min_n`` faces); ``difference`` is
+    the highest value minus the lowest, ``ratio`` the lowest by the highest. ``low`` and ``high``
+    bound the difference between the named best and worst subgroup.
+    """
+
+    task: str
+    metric: str
+    by: tuple[str, ...]
+    worst: Subgroup | None
+    best: Subgroup | None
+    difference: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    n_ranked: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class ConditionedAge:
+    """Age error of faces of one annotated age group in one subgroup.
+
+    ``subgroup`` is ``{}`` for everybody; ``age_group`` is None for all ages together, and
+    ``standardised`` then tells whether the ages were re-weighted to the common age distribution.
+    ``estimates`` maps ``exact``, ``one_off``, ``step_mae``, ``mean_signed_step`` (in groups) and,
+    where years are known, ``mae`` and ``mean_signed_error`` (in years).
+    """
+
+    subgroup: Subgroup
+    age_group: str | None
+    estimates: Mapping[str, Estimate]
+    standardised: bool = False
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Who was scored and who is missing: images by status in one annotated subgroup."""
+
+    subgroup: Subgroup
+    images: int
+    statuses: Mapping[str, int]
+    failure_rate: Estimate
+    """Share of images without a scored face."""
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Faces by annotated (rows) and predicted (columns) class in one subgroup."""
+
+    task: Task
+    subgroup: Subgroup
+    counts: NDArray[np.int64]  # (K, K)
+
+
+@dataclass(frozen=True)
+class RocCurve:
+    """One-vs-rest ROC curve of one class in one subgroup, thinned to what a figure can show."""
+
+    task: str
+    label: str
+    subgroup: Subgroup
+    false_positive_rate: NDArray[np.float64]  # (P,), ascending from 0 to 1
+    true_positive_rate: NDArray[np.float64]  # (P,)
+    auc: Estimate
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Share of one predicted class among scored faces, uncorrected."""
+
+    task: str
+    label: str
+    subgroup: Subgroup
+    share: Estimate
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Figures recomputed by scikit-learn and fairlearn on the same rows."""
+
+    rows: int
+    compared: int
+    largest_difference: float
+    where: str
+    """The metric and subgroup of the largest difference."""
+    against: str
+    """The libraries and their versions."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that one audit found."""
+
+    tasks: tuple[Task, ...]
+    by: tuple[tuple[str, ...], ...]
+    """The groupings that were cut, such as ``(("gender",), ("race",), ("gender", "race"))``."""
+    rows: int
+    images: int
+    labelled: Mapping[str, int]
+    """Task name (``age`` for years) -> faces with both an annotated and a predicted value."""
+    coverage: tuple[Coverage, ...]
+    metrics: tuple[MetricValue, ...]
+    disparities: tuple[Disparity, ...]
+    conditioned_age: tuple[ConditionedAge, ...]
+    confusions: tuple[Confusion, ...]
+    roc_curves: tuple[RocCurve, ...]
+    composition: tuple[Composition, ...]
+    notes: tuple[str, ...]
+    """Sentences that a reader must see: mappings used, classes merged, scores refused."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    verification: Verification | None = None

@@ -1,0 +1,81 @@
+"""What a user can fix, and what a scheduler sees.
+
+    FaceauditError                exit 2, one line on stderr
+    ├── UsageError                an option, or a combination of options, that cannot work
+    │   └── UnknownNameError      a name that is not in a list
+    ├── InputError                the images or the table given cannot be read
+    │   └── SchemaError           a table whose columns or classes do not fit
+    ├── LabelError                a label file that cannot be read or joined
+    ├── BundleError               a model bundle that is missing, damaged or not what it says
+    ├── MissingExtraError         an optional dependency that is not installed
+    └── TemporaryError            exit 75: the same command may work later
+        └── LockedError           another run is writing the same output
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+EXIT_DONE = 0
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_INSUFFICIENT = 3
+EXIT_TOO_MANY_FAILURES = 4
+EXIT_RULE_FAILED = 10
+EXIT_TEMPORARY = 75
+
+
+class FaceauditError(Exception):
+    """Something the user can fix; the message says what was given, where, and what would work."""
+
+    exit_code = EXIT_USAGE
+
+
+class UsageError(FaceauditError):
+    """An option, or a combination of options, that cannot work."""
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in a list.
+
+    Example:
+        >>> raise UnknownNameError("detector", "retina", ["retinaface", "whole"])
+        Traceback (most recent call last):
+        faceaudit.errors.UnknownNameError: no detector is called 'retina'; choose one of: ...
+    """
+
+    def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
+        super().__init__(f"no {kind} is called {given!r}; choose one of: {', '.join(known)}")
+
+
+class InputError(FaceauditError):
+    """The images or the table given cannot be read."""
+
+
+class SchemaError(InputError):
+    """A table whose columns or classes do not fit."""
+
+
+class LabelError(FaceauditError):
+    """A label file that cannot be read or joined."""
+
+
+class BundleError(FaceauditError):
+    """A model bundle that is missing, damaged or not what it says."""
+
+
+class MissingExtraError(FaceauditError):
+    """An optional dependency that is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an extra: pip install 'faceaudit[{extra}]'")
+
+
+class TemporaryError(FaceauditError):
+    """A condition that may pass: the same command may work later."""
+
+    exit_code = EXIT_TEMPORARY
+
+
+class LockedError(TemporaryError):
+    """Another run is writing the same output."""

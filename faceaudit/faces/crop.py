@@ -1,0 +1,152 @@
+"""Crops: from a face in an image to the square of pixels that a model sees.
+
+Every crop is one affine view of the image. Where a view is smaller than what it shows, it is drawn
+several times larger and averaged down, so that no detail aliases. What lies outside of the image
+repeats its border pixels: no black edges that a model could read as a sign of a partial face.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from faceaudit.errors import UnknownNameError
+from faceaudit.faces.face import Face
+
+Align = Literal["similarity", "none"]
+ALIGNMENTS: dict[str, str] = {
+    "similarity": "rotated and scaled so that eyes, nose and mouth lie on a template",
+    "none": "the face box, made square",
+}
+
+TEMPLATE_SIZE = 112
+# Source: the five points that ArcFace crops are aligned to (InsightFace, face_align.py), which are
+# SphereFace's (Liu et al., CVPR 2017) moved from 96x112 to 112x112 pixels. Pixel indices.
+TEMPLATE_PIXELS = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+TEMPLATE = np.asarray(TEMPLATE_PIXELS) + 0.5
+"""The template in continuous coordinates, where the middle of the first pixel is at 0.5; (5, 2)."""
+
+VIEW_RANGE = (0.4, 4.0)
+"""Sides of an aligned view, in sides of the face box, that landmarks are trusted for."""
+
+Matrix = NDArray[np.float64]
+"""From continuous coordinates of the image to continuous coordinates of the crop; (2, 3)."""
+
+
+def crop_face(
+    image: NDArray[np.uint8],
+    face: Face,
+    *,
+    size: int,
+    align: str,
+    margin: float,
+    offset: float = 0.0,
+) -> NDArray[np.uint8]:
+    """The face as a square of pixels; RGB, (size, size, 3).
+
+    With ``similarity`` the view is the template, ``1 + margin`` times as wide and high. A face
+    whose landmarks are missing or implausible is cropped as with ``none``: its box, made square
+    around its center (the longer side counts), with ``margin`` sides added on each side. An image
+    that is already a crop is shown whole, without a margin; its shorter side is padded.
+
+    Args:
+        image: RGB, upright, (H, W, 3).
+        face: Where the face is.
+        size: Height and width of the crop, pixels.
+        align: A name in ``ALIGNMENTS``.
+        margin: Widening of the view, 0 for none; a little below 0 for a tighter one.
+        offset: How far below the template's center an aligned view is centered, in template sides.
+
+    Raises:
+        UnknownNameError: If there is no such alignment.
+    """
+    if align not in ALIGNMENTS:
+        raise UnknownNameError("alignment", align, ALIGNMENTS)
+    matrix = aligned_view(face, size, margin, offset) if align == "similarity" else None
+    if matrix is None:
+        matrix = box_view(face, size, margin)
+    return draw_view(image, matrix, size)
+
+
+def aligned_view(face: Face, size: int, margin: float, offset: float = 0.0) -> Matrix | None:
+    """The view that puts landmarks on the template, or None where they cannot be trusted."""
+    if face.landmarks is None:
+        return None
+    scale = size / (TEMPLATE_SIZE * (1 + margin))
+    center = TEMPLATE_SIZE * np.array([0.5, 0.5 + offset])
+    target = (TEMPLATE - center) * scale + size / 2
+    matrix = fit_similarity(face.landmarks, target)
+    if matrix is None:
+        return None
+    view_side = size / (scale_of(matrix) * (1 + margin))
+    low, high = VIEW_RANGE
+    box_side = max(face.width, face.height)
+    return matrix if low * box_side <= view_side <= high * box_side else None
+
+
+def box_view(face: Face, size: int, margin: float) -> Matrix:
+    """The view of a face box, made square and widened."""
+    widening = 1.0 if face.is_whole_image else 1 + 2 * margin
+    scale = size / (max(face.width, face.height) * widening)
+    x, y = face.center
+    return np.array([[scale, 0, size / 2 - scale * x], [0, scale, size / 2 - scale * y]])
+
+
+def fit_similarity(points: NDArray[np.float32], target: NDArray[np.float64]) -> Matrix | None:
+    """The rotation, uniform scaling and shift that bring points closest to a target.
+
+    Returns:
+        The least-squares similarity, never a reflection; None where the points coincide, are not
+        finite, or bear no resemblance to the target.
+
+    Source:
+        Umeyama: Least-Squares Estimation of Transformation Parameters Between Two Point Patterns,
+        TPAMI 13(4), 1991. In the plane a similarity is ``z -> a z + b`` with complex a and b.
+    """
+    z = points[:, 0].astype(np.float64) + 1j * points[:, 1].astype(np.float64)
+    w = target[:, 0] + 1j * target[:, 1]
+    from_center = z - z.mean()
+    spread = float(np.sum(np.abs(from_center) ** 2))
+    if not math.isfinite(spread) or spread < 1e-6:
+        return None
+    a = complex(np.sum(from_center.conj() * (w - w.mean())) / spread)
+    if abs(a) < 1e-9:
+        return None
+    b = complex(w.mean() - a * z.mean())
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def scale_of(matrix: Matrix) -> float:
+    """Pixels of the crop per pixel of the image."""
+    return math.hypot(matrix[0, 0], matrix[1, 0])
+
+
+def draw_view(image: NDArray[np.uint8], matrix: Matrix, size: int) -> NDArray[np.uint8]:
+    """A view of an image; RGB, (size, size, 3)."""
+    oversampling = max(1, math.ceil(1 / scale_of(matrix) - 1e-6))
+    drawn = cv2.warpAffine(
+        image,
+        pixel_indices(matrix * oversampling),
+        (size * oversampling, size * oversampling),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    if oversampling > 1:
+        drawn = cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(drawn, dtype=np.uint8)
+
+
+def pixel_indices(matrix: Matrix) -> Matrix:
+    """The same view between pixel indices, where the middle of the first pixel is at 0."""
+    shift = matrix[:, :2].sum(axis=1) * 0.5 - 0.5
+    return np.column_stack([matrix[:, :2], matrix[:, 2] + shift])

@@ -1,0 +1,112 @@
+"""A trained network to a bundle: weights, graph, facts.
+
+The graph's weights are references into ``weights.safetensors``: safetensors stores each tensor as
+plain little-endian bytes, which is what ONNX external data is. One copy serves both runtimes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import torch
+from safetensors.torch import save_file
+
+from faceaudit.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle, facts_of, hash_of
+from faceaudit.models.heads import Deployed, MultiTaskNetwork
+from faceaudit.storage import write_text
+
+OPSET = 17
+
+
+def write_bundle(
+    folder: Path,
+    network: MultiTaskNetwork,
+    facts: Bundle,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Bundle:
+    """Write a network as a bundle; the facts' graph and hash are filled in.
+
+    Args:
+        folder: Created where it does not exist; its three files are replaced.
+        network: In any mode; it is left in evaluation mode on the CPU.
+        facts: The outputs' names must be the network's heads, in the same order.
+        mean: Of pixels in 0 to 1, per channel, as in training.
+        std: The same.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    deployed = Deployed(network.cpu(), mean, std).eval()
+    state = {
+        name: tensor.contiguous()
+        for name, tensor in deployed.state_dict().items()
+        if tensor.is_floating_point()
+    }
+    save_file(state, folder / WEIGHTS)
+    graph = trace(deployed, facts.input.size, [task.output for task in facts.tasks])
+    refer_to_weights(graph, folder / WEIGHTS)
+    onnx.save(graph, folder / GRAPH)
+    written = replace(
+        facts, graph=folder / GRAPH, sha256=hash_of([folder / GRAPH, folder / WEIGHTS])
+    )
+    write_text(folder / FACTS, json.dumps(facts_of(written), indent=2) + "\n")
+    return written
+
+
+def trace(deployed: Deployed, size: int, outputs: list[str]) -> onnx.ModelProto:
+    """The ONNX graph of a deployed network, with a dynamic batch axis."""
+    buffer = io.BytesIO()
+    crops = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that keeps our names
+        torch.onnx.export(
+            deployed,
+            (crops,),
+            buffer,
+            input_names=["crops"],
+            output_names=outputs,
+            dynamic_axes={"crops": {0: "N"}, **{name: {0: "N"} for name in outputs}},
+            opset_version=OPSET,
+            dynamo=False,
+            # Keep batch norm as nodes with the network's own tensors; runtimes fold it on load.
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+        )
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def refer_to_weights(graph: onnx.ModelProto, weights: Path) -> None:
+    """Replace the initialisers that stand in a safetensors file by references to its bytes."""
+    offsets = tensor_offsets(weights)
+    for initializer in graph.graph.initializer:
+        if initializer.name not in offsets:
+            continue
+        begin, end = offsets[initializer.name]
+        initializer.ClearField("raw_data")
+        initializer.data_location = onnx.TensorProto.EXTERNAL
+        del initializer.external_data[:]
+        for key, value in (("location", weights.name), ("offset", begin), ("length", end - begin)):
+            entry = initializer.external_data.add()
+            entry.key, entry.value = key, str(value)
+
+
+def tensor_offsets(weights: Path) -> Mapping[str, tuple[int, int]]:
+    """Tensor name -> first byte and byte after the last, counted from the start of the file.
+
+    Source:
+        safetensors format: 8 bytes of little-endian header length, the JSON header, the data.
+    """
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    start = 8 + length
+    return {
+        name: (start + facts["data_offsets"][0], start + facts["data_offsets"][1])
+        for name, facts in header.items()
+        if name != "__metadata__"
+    }

@@ -1,0 +1,144 @@
+"""Numbers and names as text, in one place: filters of the templates, words of the findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from faceaudit.reporting.glossary import Unit
+
+NOT_AVAILABLE = "n/a"
+MINUS = "\N{MINUS SIGN}"
+DASH = "\N{EN DASH}"
+THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
+
+
+def count(value: int) -> str:
+    """A number of things, with a comma between thousands."""
+    return f"{value:,}"
+
+
+def number(value: float | None, unit: Unit) -> str:
+    """A value in its unit, as a table shows it; None is ``n/a``.
+
+    Example:
+        >>> number(0.9344, "share"), number(None, "share"), number(4.126, "years")
+        ('93.4%', 'n/a', '4.13')
+    """
+    if value is None:
+        return NOT_AVAILABLE
+    if unit == "count":
+        return count(int(value))
+    if unit == "share":
+        return f"{_plain(100 * value, 1)}%"
+    if unit == "index":
+        return _plain(value, 3)
+    text = _plain(value, 2)
+    positive = unit.startswith("signed") and not text.startswith(MINUS) and float(text) != 0
+    return f"+{text}" if positive else text
+
+
+def quantity(value: float | None, unit: Unit) -> str:
+    """A value with its unit, as a sentence says it.
+
+    Example:
+        >>> quantity(0.9344, "share"), quantity(4.126, "years"), quantity(0.62, "groups")
+        ('93.4%', '4.13 years', '0.62 age groups')
+    """
+    text = number(value, unit)
+    if value is None or unit in ("share", "index", "count"):
+        return text
+    return f"{text} {'years' if unit.endswith('years') else 'age groups'}"
+
+
+def difference(value: float | None, unit: Unit) -> str:
+    """A difference between two values of a unit; shares differ in percentage points.
+
+    Example:
+        >>> difference(0.138, "share"), difference(1.5, "years")
+        ('13.8 points', '1.50 years')
+    """
+    if value is None:
+        return NOT_AVAILABLE
+    if unit == "share":
+        return f"{_plain(100 * value, 1)} points"
+    plain: dict[Unit, Unit] = {"signed_years": "years", "signed_groups": "groups"}
+    return quantity(value, plain.get(unit, unit))
+
+
+def interval(low: float | None, high: float | None, unit: Unit, times: str = DASH) -> str:
+    """Bounds of an interval, empty where there is none; ``times`` stands between them.
+
+    Example:
+        >>> interval(0.923, 0.944, "share", " to "), interval(-1.2, 0.4, "signed_years", " to ")
+        ('92.3 to 94.4%', '\N{MINUS SIGN}1.20 to +0.40')
+    """
+    if low is None or high is None:
+        return ""
+    start = number(low, unit).removesuffix("%")
+    between = " to " if times == DASH and (low < 0 or high < 0) else times
+    return f"{start}{between}{number(high, unit)}"
+
+
+def difference_interval(low: float, high: float, unit: Unit) -> str:
+    """Bounds of a difference, in the unit that ``difference`` uses.
+
+    Example:
+        >>> difference_interval(0.02, 0.138, "share")
+        '2.0 to 13.8 points'
+    """
+    return f"{difference(low, unit).split(' ')[0]} to {difference(high, unit)}"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio with two decimals; None is ``n/a``."""
+    return NOT_AVAILABLE if value is None else _plain(value, 2)
+
+
+def tiny(value: float) -> str:
+    """A very small number, such as the largest difference of a verification."""
+    return "0" if value == 0 else f"{value:.1e}".replace("-", MINUS)
+
+
+def class_name(name: str) -> str:
+    """A class name as the page writes it: underscores are spaces."""
+    return name.replace("_", " ")
+
+
+def subgroup_name(subgroup: Mapping[str, str]) -> str:
+    """A subgroup as a row header writes it.
+
+    Example:
+        >>> subgroup_name({"gender": "Female", "race": "Black"}), subgroup_name({})
+        ('Female, Black', 'All faces')
+    """
+    return ", ".join(class_name(value) for value in subgroup.values()) or "All faces"
+
+
+def short_hash(digest: str) -> str:
+    """The first 16 characters of a hash, which identify a file to a reader's eye."""
+    return digest[:16]
+
+
+def _plain(value: float, digits: int) -> str:
+    """Fixed decimals, a real minus sign, and no minus before a zero."""
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", MINUS)
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "count": count,
+    "number": number,
+    "quantity": quantity,
+    "difference": difference,
+    "difference_interval": difference_interval,
+    "interval": interval,
+    "ratio": ratio,
+    "tiny": tiny,
+    "class_name": class_name,
+    "subgroup_name": subgroup_name,
+    "short_hash": short_hash,
+}
+"""Template filters by name."""

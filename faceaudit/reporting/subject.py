@@ -1,0 +1,129 @@
+"""What a page is about: an audit, its table's provenance, and lookups that the sections share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from faceaudit.audit.results import Audit, Disparity, Estimate, MetricValue, Subgroup
+from faceaudit.reporting.glossary import grouping_title
+from faceaudit.schema import AGE, TableMetadata
+
+ANNOTATED = "annotated"
+Key = tuple[str, str, str | None, frozenset[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the audited rows come from.
+
+    ``labels_format`` and ``labels_provenance`` describe the labels that were audited, whether the
+    table brought them or the report joined them; None is not known.
+    """
+
+    path: str
+    sha256: str
+    rows: int
+    metadata: TableMetadata | None = None
+    labels_format: str | None = None
+    labels_provenance: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An audit, the provenance of its table, and the page's title."""
+
+    audit: Audit
+    provenance: Provenance
+    title: str
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One way of cutting the faces: its features, a title, and its subgroups in order."""
+
+    by: tuple[str, ...]
+    title: str
+    subgroups: tuple[Subgroup, ...]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The one metric that stands for a task."""
+
+    task: str
+    metric: str
+
+
+def label_word(subject: Subject) -> str:
+    """The word before a feature's name: annotated, self-reported or predicted."""
+    return subject.provenance.labels_provenance or ANNOTATED
+
+
+def min_n(audit: Audit) -> int:
+    """Fewest faces that a ranked subgroup has."""
+    return int(audit.options.get("min_n", 30))
+
+
+def confidence_percent(audit: Audit) -> str:
+    """The confidence of the intervals, such as ``95%``."""
+    return f"{100 * float(audit.options.get('confidence', 0.95)):g}%"
+
+
+def has_labels(audit: Audit) -> bool:
+    """Whether any task has a face with both an annotated and a predicted value."""
+    return any(audit.labelled.values())
+
+
+def key(task: str, metric: str, subgroup: Subgroup, label: str | None = None) -> Key:
+    """Key of a metric in ``index_metrics``."""
+    return task, metric, label, frozenset(subgroup.items())
+
+
+def index_metrics(audit: Audit) -> dict[Key, MetricValue]:
+    """Every metric of the audit by task, metric, class and subgroup."""
+    return {key(m.task, m.metric, m.subgroup, m.label): m for m in audit.metrics}
+
+
+def headlines(audit: Audit) -> list[Headline]:
+    """The metric that stands for each audited task, in the tasks' order."""
+    present = {(value.task, value.metric) for value in audit.metrics}
+    candidates = [(task.name, "accuracy") for task in audit.tasks] + [(AGE, "mae")]
+    return [Headline(*candidate) for candidate in candidates if candidate in present]
+
+
+def groupings(subject: Subject, subgroups: Iterable[Subgroup]) -> list[Grouping]:
+    """The given subgroups by the audit's groupings, in order of first appearance."""
+    distinct: dict[frozenset[tuple[str, str]], Subgroup] = {}
+    for subgroup in subgroups:
+        distinct.setdefault(frozenset(subgroup.items()), subgroup)
+    found = []
+    for by in subject.audit.by:
+        members = tuple(s for s in distinct.values() if set(s) == set(by))
+        if members:
+            title = _capital(grouping_title(by, label_word(subject)))
+            found.append(Grouping(by, title, tuple(_ordered(s, by) for s in members)))
+    return found
+
+
+def finest_disparity(audit: Audit, task: str, metric: str) -> Disparity | None:
+    """The disparity over the most features that names a worst subgroup, if there is one."""
+    found = [d for d in audit.disparities if (d.task, d.metric) == (task, metric)]
+    ranked = [d for d in found if d.worst is not None and d.best is not None]
+    return max(ranked, key=lambda d: len(d.by), default=None)
+
+
+def estimate_of(
+    index: Mapping[Key, MetricValue], task: str, metric: str, subgroup: Subgroup
+) -> Estimate | None:
+    """The estimate of a metric in a subgroup, None where the audit has none."""
+    found = index.get(key(task, metric, subgroup))
+    return found.estimate if found else None
+
+
+def _ordered(subgroup: Subgroup, by: tuple[str, ...]) -> Subgroup:
+    return {feature: subgroup[feature] for feature in by}
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

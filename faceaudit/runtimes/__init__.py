@@ -1,0 +1,107 @@
+"""Runtimes: a batch of uint8 crops to the outputs of a bundle.
+
+To add one: a file with a class that has ``name``, ``facts`` and ``infer``, and an entry in
+``RUNTIMES``.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceaudit.errors import MissingExtraError, UnknownNameError, UsageError
+from faceaudit.models.bundle import Bundle
+
+
+class Runtime(Protocol):
+    """Something that runs a bundle; ``infer`` may be called from several threads at once."""
+
+    name: str
+
+    def facts(self) -> dict[str, Any]:
+        """Name, version, device and precision, for the table's metadata."""
+        ...
+
+    def infer(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Raw outputs by output name, (N, K) each, of RGB crops (N, S, S, 3)."""
+        ...
+
+
+def _onnxruntime(bundle: Bundle, device: str, precision: str, threads: int) -> Runtime:
+    from faceaudit.runtimes.onnx_runtime import OnnxRuntime
+
+    return OnnxRuntime(bundle, threads)
+
+
+def _torch(bundle: Bundle, device: str, precision: str, threads: int) -> Runtime:
+    if find_spec("torch") is None:
+        raise MissingExtraError(f"--device {device}", "torch")
+    from faceaudit.runtimes.torch_runtime import TorchRuntime
+
+    return TorchRuntime(bundle, device, precision)
+
+
+RUNTIMES: dict[str, Callable[[Bundle, str, str, int], Runtime]] = {
+    "onnxruntime": _onnxruntime,
+    "torch": _torch,
+}
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
+
+
+def choose_device(device: str) -> str:
+    """``auto`` to the device that will be used; anything else is checked and returned.
+
+    torch is imported only where the machine shows signs of a GPU: it takes seconds.
+    """
+    if device == "cpu" or device == "mps" or device.split(":")[0] == "cuda":
+        return device
+    if device != "auto":
+        raise UnknownNameError("device", device, DEVICES)
+    signs = Path("/proc/driver/nvidia/version").exists() or platform.system() == "Darwin"
+    if not signs or find_spec("torch") is None:
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def open_runtime(
+    bundle: Bundle,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int = 1,
+    runtime: str | None = None,
+) -> Runtime:
+    """A bundle ready to run.
+
+    Args:
+        bundle: What to run.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto`` is float32 on a CPU and float16 on a GPU.
+        threads: Threads of one ``infer`` call on a CPU.
+        runtime: A name in ``RUNTIMES``; by default ONNX Runtime on a CPU and torch elsewhere.
+
+    Raises:
+        UsageError: If the device or precision cannot be had.
+        MissingExtraError: If torch is needed and not installed.
+    """
+    device = choose_device(device)
+    runtime = runtime or ("onnxruntime" if device == "cpu" else "torch")
+    if runtime not in RUNTIMES:
+        raise UnknownNameError("runtime", runtime, RUNTIMES)
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    if runtime == "onnxruntime" and precision not in ("auto", "float32"):
+        raise UsageError(f"--precision {precision} needs a GPU (--device cuda); a CPU has float32")
+    return RUNTIMES[runtime](bundle, device, precision, threads)

@@ -1,0 +1,20 @@
+"""Pixels to what a graph without its own normalisation takes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceaudit.models.bundle import Input
+
+
+def prepare(crops: NDArray[np.uint8], facts: Input) -> NDArray[np.float32]:
+    """Normalised images in the graph's layout, of RGB crops (N, S, S, 3)."""
+    if facts.color == "BGR":
+        crops = crops[..., ::-1]
+    mean = np.asarray(facts.mean, np.float32)
+    std = np.asarray(facts.std, np.float32)
+    images = (crops.astype(np.float32) * np.float32(facts.range / 255) - mean) / std
+    if facts.layout == "NCHW":
+        images = images.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(images, np.float32)

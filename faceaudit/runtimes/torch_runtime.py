@@ -1,0 +1,92 @@
+"""torch on cuda, mps or a CPU: a bundle's network built anew and filled from its safetensors."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from faceaudit.errors import BundleError, UsageError
+from faceaudit.models import find_backbone
+from faceaudit.models.bundle import Bundle
+from faceaudit.models.heads import Deployed, MultiTaskNetwork
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TorchRuntime:
+    """A bundle's network on one device.
+
+    One batch is on the device at a time; while it runs, other threads prepare the next ones.
+    """
+
+    name = "torch"
+
+    def __init__(self, bundle: Bundle, device: str, precision: str = "auto") -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UsageError(f"--device {device}: torch finds no CUDA GPU; use --device cpu")
+        if device == "mps" and not torch.backends.mps.is_available():
+            raise UsageError("--device mps: torch finds no Apple GPU; use --device cpu")
+        if "backbone" not in bundle.card:
+            raise BundleError(
+                f"{bundle.graph}: names no backbone, so torch cannot build it; use --device cpu"
+            )
+        if precision == "auto":
+            precision = "float16" if device.startswith("cuda") else "float32"
+        self.precision = precision
+        self._device = torch.device(device)
+        self._outputs = [task.output for task in bundle.tasks]
+        self._network = load_network(bundle).to(
+            self._device, memory_format=torch.channels_last
+        )
+        self._lock = threading.Lock()
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "runtime": self.name,
+            "version": torch.__version__,
+            "device": self._device.type,
+            "precision": self.precision,
+        }
+
+    def infer(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        batch = torch.from_numpy(crops)
+        cuda = self._device.type == "cuda"
+        if cuda:
+            batch = batch.pin_memory()
+        with (
+            self._lock,
+            torch.inference_mode(),
+            torch.autocast(
+                self._device.type, DTYPES[self.precision], enabled=self.precision != "float32"
+            ),
+        ):
+            values = self._network(batch.to(self._device, non_blocking=cuda))
+            return {
+                name: value.float().cpu().numpy()
+                for name, value in zip(self._outputs, values, strict=True)
+            }
+
+
+def load_network(bundle: Bundle) -> Deployed:
+    """A bundle's network in evaluation mode, on the CPU.
+
+    Raises:
+        BundleError: If the weights do not fit the backbone and heads that the bundle names.
+    """
+    backbone = find_backbone(bundle.card["backbone"])
+    outputs = {task.output: len(task.classes) for task in bundle.tasks}
+    network = MultiTaskNetwork(backbone.build(), backbone.features, outputs)
+    deployed = Deployed(network, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    missing, unexpected = deployed.load_state_dict(load_file(bundle.weights), strict=False)
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise BundleError(
+            f"{bundle.weights}: does not fit {backbone.name} "
+            f"({len(missing)} tensors missing, {len(unexpected)} unexpected)"
+        )
+    return deployed.eval()

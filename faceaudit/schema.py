@@ -1,0 +1,270 @@
+"""The contract: tasks, classes, schemes, age groups, status values, columns, table metadata.
+
+Every other module takes these names from here; none writes them again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from faceaudit.errors import SchemaError, UnknownNameError, UsageError
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"faceaudit"
+
+# --- statuses ---------------------------------------------------------------------------------
+
+Status = Literal["ok", "no_face", "unreadable", "unsupported", "too_large"]
+OK: Status = "ok"
+NO_FACE: Status = "no_face"
+UNREADABLE: Status = "unreadable"
+UNSUPPORTED: Status = "unsupported"
+TOO_LARGE: Status = "too_large"
+STATUSES: dict[Status, str] = {
+    OK: "a face was found and scored",
+    NO_FACE: "the image was read and no face was found in it",
+    UNREADABLE: "the file is damaged, empty or cannot be opened",
+    UNSUPPORTED: "the file is not an image of a supported format",
+    TOO_LARGE: "the image has more pixels than --max-pixels allows",
+}
+
+# --- tasks and schemes ------------------------------------------------------------------------
+
+SCHEMES: dict[str, tuple[str, ...]] = {
+    "gender2": ("Male", "Female"),
+    "utkface5": ("White", "Black", "Asian", "Indian", "Others"),
+    "fairface7": (
+        "White",
+        "Black",
+        "Latino_Hispanic",
+        "East Asian",
+        "Southeast Asian",
+        "Indian",
+        "Middle Eastern",
+    ),
+    "fairface4": ("White", "Black", "Asian", "Indian"),
+}
+"""Classes of every categorical scheme, in logit order."""
+
+SCHEME_MAPS: dict[tuple[str, str], dict[str, str]] = {
+    # A convention, not a truth: the page prints it wherever it is used.
+    ("fairface7", "utkface5"): {
+        "White": "White",
+        "Black": "Black",
+        "Latino_Hispanic": "Others",
+        "East Asian": "Asian",
+        "Southeast Asian": "Asian",
+        "Indian": "Indian",
+        "Middle Eastern": "Others",
+    },
+    # Source: FairFace, predict.py and README: the 4-race model merges these classes.
+    ("fairface7", "fairface4"): {
+        "White": "White",
+        "Black": "Black",
+        "Latino_Hispanic": "White",
+        "East Asian": "Asian",
+        "Southeast Asian": "Asian",
+        "Indian": "Indian",
+        "Middle Eastern": "White",
+    },
+}
+"""(finer scheme, coarser scheme) -> class of the finer -> class of the coarser."""
+
+MAX_AGE = 100
+"""The last year of an age distribution; it stands for itself and all later years."""
+YEARS = tuple(range(MAX_AGE + 1))
+
+AGE_BINS: dict[str, tuple[int, ...]] = {
+    "fairface9": (0, 3, 10, 20, 30, 40, 50, 60, 70),
+    "dj5": (0, 15, 26, 41, 61),
+}
+"""Lower bounds, in years, of the age groups of every named age scheme."""
+DEFAULT_AGE_SCHEME = "fairface9"
+
+
+def age_group_names(bins: Sequence[int]) -> tuple[str, ...]:
+    """Names of the age groups with these lower bounds.
+
+    Args:
+        bins: Lower bounds in years, ascending, the first 0.
+
+    Raises:
+        UsageError: If the bounds do not start at 0 or do not ascend.
+
+    Example:
+        >>> age_group_names((0, 3, 10))
+        ('0-2', '3-9', '10+')
+    """
+    if not bins or bins[0] != 0 or any(b <= a for a, b in zip(bins, bins[1:], strict=False)):
+        given = ",".join(map(str, bins))
+        raise UsageError(
+            f"--age-bins {given}: give ascending lower bounds starting at 0, such as 0,18,65"
+        )
+    if bins[-1] > MAX_AGE:
+        raise UsageError(f"--age-bins: the last lower bound {bins[-1]} is above {MAX_AGE} years")
+    closed = [f"{low}-{high - 1}" for low, high in zip(bins, bins[1:], strict=False)]
+    return (*closed, f"{bins[-1]}+")
+
+
+def age_bins_of(groups: Sequence[str]) -> tuple[int, ...] | None:
+    """Lower bounds of named age groups, or None where the names are not of this form.
+
+    Example:
+        >>> age_bins_of(("0-2", "3-9", "10+"))
+        (0, 3, 10)
+    """
+    try:
+        bins = tuple(int(name.removesuffix("+").split("-")[0]) for name in groups)
+        return bins if age_group_names(bins) == tuple(groups) else None
+    except (ValueError, UsageError):
+        return None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing that is predicted: its name, its scheme and its classes in logit order."""
+
+    name: str
+    scheme: str
+    classes: tuple[str, ...]
+
+    @property
+    def true_column(self) -> str:
+        return f"{self.name}_true"
+
+    @property
+    def pred_column(self) -> str:
+        return f"{self.name}_pred"
+
+    @property
+    def probs_column(self) -> str:
+        return f"{self.name}_probs"
+
+    @property
+    def ordinal(self) -> bool:
+        """Whether the classes have an order (age groups), so that a neighbour is a near miss."""
+        return self.name == AGE_GROUP
+
+
+GENDER, RACE, AGE, AGE_GROUP = "gender", "race", "age", "age_group"
+TASK_OPTIONS = (GENDER, RACE, AGE)
+"""What ``--tasks`` takes; ``age`` writes the column ``age_pred`` and the task ``age_group``."""
+AGE_TRUE, AGE_PRED = "age_true", "age_pred"
+
+
+def task_of_scheme(name: str, scheme: str) -> Task:
+    """The task with the classes of a named scheme."""
+    if scheme in AGE_BINS:
+        return Task(name, scheme, age_group_names(AGE_BINS[scheme]))
+    if scheme not in SCHEMES:
+        raise UnknownNameError("scheme", scheme, [*SCHEMES, *AGE_BINS])
+    return Task(name, scheme, SCHEMES[scheme])
+
+
+def age_group_task(bins: Sequence[int]) -> Task:
+    """The age-group task with these lower bounds; its scheme is named where the bounds are."""
+    named = {known: scheme for scheme, known in AGE_BINS.items()}
+    return Task(AGE_GROUP, named.get(tuple(bins), "custom"), age_group_names(bins))
+
+
+# --- the table --------------------------------------------------------------------------------
+
+BASE_FIELDS: tuple[pa.Field, ...] = (
+    pa.field("image", pa.string(), nullable=False),
+    pa.field("sha256", pa.string()),
+    pa.field("face", pa.int32()),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error", pa.string()),
+    pa.field("width", pa.int32()),
+    pa.field("height", pa.int32()),
+    pa.field("box_x0", pa.float32()),
+    pa.field("box_y0", pa.float32()),
+    pa.field("box_x1", pa.float32()),
+    pa.field("box_y1", pa.float32()),
+    pa.field("detection_score", pa.float32()),
+)
+
+
+@dataclass(frozen=True)
+class TableMetadata:
+    """What a table says of itself, as JSON under the file-metadata key ``faceaudit``."""
+
+    tasks: tuple[Task, ...]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    detector: Mapping[str, Any] = field(default_factory=dict)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    precision: str | None = None
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> TableMetadata:
+        """Parse the metadata of a table.
+
+        Args:
+            text: The JSON stored under ``METADATA_KEY``.
+            where: The table's name, for error messages.
+
+        Raises:
+            SchemaError: If the JSON is damaged or of a later schema version.
+        """
+        try:
+            facts = json.loads(text)
+            facts["tasks"] = tuple(
+                Task(task["name"], task["scheme"], tuple(task["classes"]))
+                for task in facts["tasks"]
+            )
+            found = cls(**facts)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SchemaError(
+                f"{where}: its faceaudit metadata cannot be read ({error}); "
+                "write the table again with `faceaudit predict`"
+            ) from error
+        if found.schema_version > SCHEMA_VERSION:
+            raise SchemaError(
+                f"{where}: written with schema version {found.schema_version}, this faceaudit "
+                f"reads up to {SCHEMA_VERSION}; upgrade faceaudit"
+            )
+        return found
+
+
+def table_schema(
+    tasks: Iterable[Task],
+    *,
+    with_age: bool,
+    labels: Iterable[str] = (),
+    carried: Iterable[pa.Field] = (),
+    metadata: TableMetadata | None = None,
+) -> pa.Schema:
+    """Arrow schema of a table of predictions, known before the first image is read.
+
+    Args:
+        tasks: Tasks with a ``_pred`` and a ``_probs`` column.
+        with_age: Whether the model predicts years (``age_pred``).
+        labels: Names of annotated columns (``gender_true``, ``age_true``, ...).
+        carried: Further columns that travel with the images (prompt, seed, site).
+        metadata: Written into the file under ``METADATA_KEY``.
+    """
+    fields = list(BASE_FIELDS)
+    for task in tasks:
+        fields.append(pa.field(task.pred_column, pa.string()))
+        probs = pa.struct([pa.field(name, pa.float32()) for name in task.classes])
+        fields.append(pa.field(task.probs_column, probs))
+    if with_age:
+        fields.append(pa.field(AGE_PRED, pa.float32()))
+    fields += [
+        pa.field(name, pa.float32() if name == AGE_TRUE else pa.string()) for name in labels
+    ]
+    fields += list(carried)
+    found = {METADATA_KEY: metadata.to_json().encode()} if metadata else None
+    return pa.schema(fields, metadata=found)

@@ -1,0 +1,89 @@
+"""Files through one door: what is finished appears at once, what is not never appears."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from faceaudit.errors import InputError, LockedError, TemporaryError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under its name only when it is complete.
+
+    It is written beside its final place (so that the rename stays on one file system), flushed to
+    the disk and renamed; if the block raises, nothing is left.
+
+    Raises:
+        InputError: If the folder does not exist or cannot be written to.
+        TemporaryError: If the disk is full.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no folder {path.parent}; create it first") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot write there ({error.strerror})") from error
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        part.replace(path)
+    except OSError as error:
+        if error.errno == 28:  # ENOSPC
+            raise TemporaryError(f"{path}: the disk is full; free some space, run again") from error
+        raise
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file, at once or not at all."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock that belongs to an output while the block runs.
+
+    The lock is an advisory lock of the operating system on a small file beside the output: it dies
+    with the process, so a killed run never leaves a lock behind.
+
+    Raises:
+        LockedError: If another run holds it.
+    """
+    import fcntl
+
+    lock = path.parent / f".{path.name}.lock"
+    try:
+        file = lock.open("w")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write there ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LockedError(f"{path}: another run is writing it; wait for it to end") from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

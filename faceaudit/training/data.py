@@ -1,0 +1,278 @@
+"""Prepared crops with their labels: split, augmented, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import simplejpeg
+from numpy.typing import NDArray
+
+from faceaudit.errors import InputError, LabelError
+from faceaudit.schema import AGE, AGE_GROUP, AGE_TRUE, MAX_AGE, age_bins_of, task_of_scheme
+from faceaudit.training.recipe import Augmentation, Recipe
+
+METADATA_FILE = "metadata.parquet"
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class CropSet:
+    """Crops on disk and what is known of them; arrays have shape (N,) unless stated."""
+
+    files: tuple[Path, ...]
+    view: float
+    """Width of a stored crop as a multiple of the view that the model is used with."""
+    labels: dict[str, NDArray[np.int64]]
+    """Class index by task, ``UNKNOWN`` where not annotated; ``age_low``, ``age_high`` in years."""
+    sha256: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def take(self, rows: NDArray[np.int64]) -> CropSet:
+        """The crops at these positions."""
+        return CropSet(
+            tuple(self.files[row] for row in rows),
+            self.view,
+            {name: values[rows] for name, values in self.labels.items()},
+            tuple(self.sha256[row] for row in rows),
+        )
+
+
+def read_crops(folder: Path, recipe: Recipe) -> CropSet:
+    """The crops of a folder that ``faceaudit prepare`` wrote, with the labels of a recipe's tasks.
+
+    Raises:
+        InputError: If the folder was not prepared, or not with the recipe's alignment.
+        LabelError: If it has no label for one of the tasks.
+    """
+    path = folder / METADATA_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: has no {METADATA_FILE}; make it with `faceaudit prepare IMAGES {folder}`"
+        )
+    table = pl.read_parquet(path)
+    align, margin, offset = (table[name][0] for name in ("align", "margin", "offset"))
+    if align != recipe.align or margin < recipe.margin or offset != recipe.offset:
+        raise InputError(
+            f"{folder}: was prepared with align {align}, margin {margin:g}, offset {offset:g}; "
+            f"recipe {recipe.name} needs align {recipe.align}, margin {recipe.margin:g} or more, "
+            f"offset {recipe.offset:g}"
+        )
+    labels: dict[str, NDArray[np.int64]] = {}
+    for name, task in recipe.tasks.items():
+        if name == AGE:
+            labels["age_low"], labels["age_high"] = _age_intervals(table, folder)
+        else:
+            labels[name] = _class_indices(table, name, task.scheme, folder)
+    return CropSet(
+        files=tuple(folder / name for name in table["file_name"]),
+        view=view_side(align, margin) / view_side(align, recipe.margin),
+        labels=labels,
+        sha256=tuple(table["sha256"]),
+    )
+
+
+def view_side(align: str, margin: float) -> float:
+    """Side of a crop's view as a multiple of the template's (similarity) or box's (none) side."""
+    return 1 + margin if align == "similarity" else 1 + 2 * margin
+
+
+def _class_indices(
+    table: pl.DataFrame, task: str, scheme: str, folder: Path
+) -> NDArray[np.int64]:
+    column = f"{task}_true"
+    index = {name: number for number, name in enumerate(task_of_scheme(task, scheme).classes)}
+    if column not in table.columns:
+        raise LabelError(f"{folder}: no column {column}; run `faceaudit prepare` with --labels")
+    found = [index.get(name, UNKNOWN) for name in table[column]]
+    if all(value == UNKNOWN for value in found):
+        raise LabelError(f"{folder}: no {column} is a class of the scheme {scheme}")
+    return np.asarray(found, np.int64)
+
+
+def _age_intervals(
+    table: pl.DataFrame, folder: Path
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last possible year of each face, from years where given, else from groups."""
+    low = np.full(len(table), UNKNOWN, np.int64)
+    high = low.copy()
+    if f"{AGE_GROUP}_true" in table.columns:
+        groups = table[f"{AGE_GROUP}_true"]
+        names = sorted(groups.drop_nulls().unique(), key=lambda name: int(name.rstrip("+").split("-")[0]))
+        bins = age_bins_of(names)
+        if bins is None:
+            raise LabelError(f"{folder}: age groups {', '.join(names)} do not follow one another")
+        upper = [*(bound - 1 for bound in bins[1:]), MAX_AGE]
+        ends = {name: (bins[k], upper[k]) for k, name in enumerate(names)}
+        for row, name in enumerate(groups):
+            if name is not None:
+                low[row], high[row] = ends[name]
+    if AGE_TRUE in table.columns:
+        years = table[AGE_TRUE].to_numpy()
+        known = ~np.isnan(years.astype(float))
+        low[known] = high[known] = np.minimum(years[known].astype(np.int64), MAX_AGE)
+    if (low == UNKNOWN).all():
+        raise LabelError(f"{folder}: no ages; run `faceaudit prepare` with --labels")
+    return low, high
+
+
+def split(crops: CropSet, validation_share: float) -> tuple[CropSet, CropSet]:
+    """Training and validation parts, decided by the hash of each source image's bytes.
+
+    Byte-identical images therefore always fall on the same side, in every data set and every run.
+    """
+    draws = np.asarray([int(digest[:8], 16) / 2**32 for digest in crops.sha256])
+    held_out = draws < validation_share
+    return crops.take(np.flatnonzero(~held_out)), crops.take(np.flatnonzero(held_out))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Normalised-to-nothing pixels and labels of one step."""
+
+    images: NDArray[np.uint8]  # (N, S, S, 3) RGB
+    labels: dict[str, NDArray[np.int64]]  # (N,) each
+
+
+def read_crop(path: Path) -> NDArray[np.uint8]:
+    """RGB pixels of a prepared crop, (H, W, 3)."""
+    return simplejpeg.decode_jpeg(path.read_bytes(), colorspace="RGB")
+
+
+def view_matrix(
+    stored: int, size: int, scale: float, angle: float, shift: tuple[float, float], mirror: bool
+) -> NDArray[np.float64]:
+    """Affine map from stored pixels to view pixels, (2, 3).
+
+    Args:
+        stored: Width of the stored crop in pixels.
+        size: Width of the view in pixels.
+        scale: Width of the view as a share of the stored crop.
+        angle: Degrees, counter-clockwise.
+        shift: Of the view's centre, as shares of the view.
+        mirror: Whether left and right are exchanged.
+    """
+    zoom = size / (scale * stored)
+    matrix = cv2.getRotationMatrix2D((stored / 2, stored / 2), angle, zoom)
+    matrix[:, 2] += size / 2 - stored / 2 + np.asarray(shift) * size
+    if mirror:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += size - 1
+    return np.asarray(matrix, np.float64)
+
+
+def central_view(crop: NDArray[np.uint8], size: int, view: float) -> NDArray[np.uint8]:
+    """The part of a stored crop that the model is used with, (size, size, 3)."""
+    matrix = view_matrix(crop.shape[0], size, 1 / view, 0.0, (0.0, 0.0), False)
+    return _warp(crop, matrix, size, crop.shape[0] / view / size)
+
+
+def _warp(
+    crop: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, shrink: float
+) -> NDArray[np.uint8]:
+    if shrink > 1.5:  # bilinear sampling alone would skip pixels
+        crop = cv2.GaussianBlur(crop, (0, 0), 0.4 * (shrink - 0.5))
+    return cv2.warpAffine(
+        crop, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def augmented_view(
+    crop: NDArray[np.uint8],
+    size: int,
+    view: float,
+    settings: Augmentation,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """One random view of a stored crop, (size, size, 3)."""
+    loose = rng.random() < settings.loose_share
+    scale = rng.uniform(*(settings.loose if loose else settings.near)) / view
+    spread = settings.shift if loose else settings.shift / 2
+    angle = rng.normal(0, settings.rotation / (2 if loose else 4))
+    shift = (rng.normal(0, spread), rng.normal(0, spread))
+    matrix = view_matrix(crop.shape[0], size, scale, angle, shift, rng.random() < 0.5)
+    image = _warp(crop, matrix, size, scale * crop.shape[0] / size)
+    image = _degrade(image, size, settings, rng)
+    image = _recolor(image, settings, rng)
+    if rng.random() < settings.erase_share:
+        width, height = rng.integers(size // 6, size // 2, 2)
+        left, top = rng.integers(0, size - width), rng.integers(0, size - height)
+        image[top : top + height, left : left + width] = rng.integers(0, 256, 3)
+    return image
+
+
+def _degrade(
+    image: NDArray[np.uint8], size: int, settings: Augmentation, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    if rng.random() < settings.blur_share:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
+    if rng.random() < settings.resample_share:
+        small = int(size * rng.uniform(0.3, 0.8))
+        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < settings.jpeg_share:
+        data = simplejpeg.encode_jpeg(
+            np.ascontiguousarray(image), int(rng.integers(25, 85)), colorspace="RGB"
+        )
+        image = simplejpeg.decode_jpeg(data, colorspace="RGB")
+    return image
+
+
+def _recolor(
+    image: NDArray[np.uint8], settings: Augmentation, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Random brightness, contrast, channel balance and, rarely, no colour: one affine colour map."""
+    gain = rng.uniform(1 - settings.color, 1 + settings.color)
+    balance = rng.uniform(1 - settings.color / 5, 1 + settings.color / 5, 3)
+    keep = 0.0 if rng.random() < settings.gray_share else rng.uniform(1 - settings.color, 1.0)
+    luma = np.asarray([0.299, 0.587, 0.114])  # ITU-R BT.601
+    mix = keep * np.eye(3) + (1 - keep) * np.tile(luma, (3, 1))
+    matrix = gain * balance[:, None] * mix
+    offset = rng.uniform(-settings.color, settings.color) * 64 + 128 * (1 - gain)
+    return cv2.transform(image, np.column_stack([matrix, np.full(3, offset)]))
+
+
+def batches(
+    crops: CropSet,
+    order: Sequence[int],
+    size: int,
+    batch: int,
+    augmentation: Augmentation | None,
+    seed: tuple[int, ...],
+    first: int = 0,
+    workers: int = 2,
+) -> Iterator[Batch]:
+    """Batches in a given order, made a few ahead by threads.
+
+    What a crop looks like depends on the seed and its position in the order alone, so a run that
+    goes on at batch ``first`` sees what the uninterrupted run would have seen.
+    """
+
+    def make(start: int) -> Batch:
+        rows = np.asarray(order[start : start + batch])
+        images = np.empty((len(rows), size, size, 3), np.uint8)
+        for k, row in enumerate(rows):
+            crop = read_crop(crops.files[row])
+            if augmentation is None:
+                images[k] = central_view(crop, size, crops.view)
+            else:
+                rng = np.random.default_rng((*seed, start + k))
+                images[k] = augmented_view(crop, size, crops.view, augmentation, rng)
+        return Batch(images, {name: values[rows] for name, values in crops.labels.items()})
+
+    starts = iter(range(first * batch, len(order), batch))
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: list[Future[Batch]] = [
+            pool.submit(make, start) for start in islice(starts, 2 * workers)
+        ]
+        while waiting:
+            yield waiting.pop(0).result()
+            waiting += [pool.submit(make, start) for start in islice(starts, 1)]
