@@ -1,3 +1,30 @@
-"""Batch analytics and fairness auditing for models that predict age, gender and race from faces."""
+"""Batch analytics and fairness auditing for models that predict age, gender and race from faces.
+
+Every command is a function here: ``faceaudit.predict``, ``faceaudit.report``, ...
+They are imported when they are first used, so importing faceaudit costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_FUNCTIONS = {
+    "demo": "faceaudit.showcase.run",
+    "predict": "faceaudit.pipeline.predict",
+    "prepare": "faceaudit.pipeline.prepare",
+    "report": "faceaudit.reporting",
+    "train": "faceaudit.training.train",
+}
+
+__all__ = ["__version__", "demo", "predict", "prepare", "report", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module 'faceaudit' has no attribute {name!r}")
+    return getattr(import_module(_FUNCTIONS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,15 +1,15 @@
 """What a user can fix, and what a scheduler sees.
 
-    FaceauditError                exit 2, one line on stderr
-    ├── UsageError                an option, or a combination of options, that cannot work
-    │   └── UnknownNameError      a name that is not in a list
-    ├── InputError                the images or the table given cannot be read
-    │   └── SchemaError           a table whose columns or classes do not fit
-    ├── LabelError                a label file that cannot be read or joined
-    ├── BundleError               a model bundle that is missing, damaged or not what it says
-    ├── MissingExtraError         an optional dependency that is not installed
-    └── TemporaryError            exit 75: the same command may work later
-        └── LockedError           another run is writing the same output
+FaceauditError                exit 2, one line on stderr
+├── UsageError                an option, or a combination of options, that cannot work
+│   └── UnknownNameError      a name that is not in a list
+├── InputError                the images or the table given cannot be read
+│   └── SchemaError           a table whose columns or classes do not fit
+├── LabelError                a label file that cannot be read or joined
+├── BundleError               a model bundle that is missing, damaged or not what it says
+├── MissingExtraError         an optional dependency that is not installed
+└── TemporaryError            exit 75: the same command may work later
+    └── LockedError           another run is writing the same output
 """
 
 from __future__ import annotations

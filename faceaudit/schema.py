@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -100,14 +101,14 @@ def age_group_names(bins: Sequence[int]) -> tuple[str, ...]:
         >>> age_group_names((0, 3, 10))
         ('0-2', '3-9', '10+')
     """
-    if not bins or bins[0] != 0 or any(b <= a for a, b in zip(bins, bins[1:], strict=False)):
+    if not bins or bins[0] != 0 or any(b <= a for a, b in pairwise(bins)):
         given = ",".join(map(str, bins))
         raise UsageError(
             f"--age-bins {given}: give ascending lower bounds starting at 0, such as 0,18,65"
         )
     if bins[-1] > MAX_AGE:
         raise UsageError(f"--age-bins: the last lower bound {bins[-1]} is above {MAX_AGE} years")
-    closed = [f"{low}-{high - 1}" for low, high in zip(bins, bins[1:], strict=False)]
+    closed = [f"{low}-{high - 1}" for low, high in pairwise(bins)]
     return (*closed, f"{bins[-1]}+")
 
 
@@ -262,9 +263,7 @@ def table_schema(
         fields.append(pa.field(task.probs_column, probs))
     if with_age:
         fields.append(pa.field(AGE_PRED, pa.float32()))
-    fields += [
-        pa.field(name, pa.float32() if name == AGE_TRUE else pa.string()) for name in labels
-    ]
+    fields += [pa.field(name, pa.float32() if name == AGE_TRUE else pa.string()) for name in labels]
     fields += list(carried)
     found = {METADATA_KEY: metadata.to_json().encode()} if metadata else None
     return pa.schema(fields, metadata=found)

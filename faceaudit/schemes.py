@@ -40,7 +40,9 @@ class Coarsening:
         """Whether any class gets another name."""
         return any(old != new for old, new in self.classes.items())
 
-    def __str__(self) -> str:
+    @property
+    def sentence(self) -> str:
+        """The whole mapping in one line, ``East Asian + Southeast Asian → Asian; ...``."""
         parts = []
         for new in self.target.classes:
             olds = [old for old, target in self.classes.items() if target == new]
@@ -79,9 +81,7 @@ def schemes_with(name: str, values: Collection[str]) -> list[Task]:
     )
 
 
-def task_of_values(
-    name: str, predicted: Collection[str], annotated: Collection[str]
-) -> Task:
+def task_of_values(name: str, predicted: Collection[str], annotated: Collection[str]) -> Task:
     """The task that the values of a table without declared classes belong to.
 
     A named scheme that holds all values, else one that holds the predicted values, else the sorted
@@ -91,9 +91,7 @@ def task_of_values(
     found = schemes_with(name, values) or schemes_with(name, predicted)
     if found:
         return found[0]
-    return named_task(
-        name, sorted(values, key=_by_lower_bound if name == AGE_GROUP else None)
-    )
+    return named_task(name, sorted(values, key=_by_lower_bound if name == AGE_GROUP else None))
 
 
 def _by_lower_bound(group: str) -> tuple[int, str]:
@@ -103,11 +101,16 @@ def _by_lower_bound(group: str) -> tuple[int, str]:
 
 def coarsening(source: Task, target: Task) -> Coarsening | None:
     """The mapping between two tasks' classes, or None where no such mapping is known."""
-    if set(source.classes) <= set(target.classes):
+    if _same_scheme(source, target) and set(source.classes) <= set(target.classes):
         return Coarsening(source, target, {name: name for name in source.classes})
     if known := SCHEME_MAPS.get((source.scheme, target.scheme)):
         return Coarsening(source, target, known)
     return _merge_of_age_groups(source, target)
+
+
+def _same_scheme(first: Task, second: Task) -> bool:
+    """Whether equal class names mean the same: not where both belong to different named schemes."""
+    return first.scheme == second.scheme or CUSTOM in {first.scheme, second.scheme}
 
 
 def _merge_of_age_groups(source: Task, target: Task) -> Coarsening | None:
@@ -142,7 +145,8 @@ def agree(
     if wanted is not None:
         return _agree_on(wanted, task, annotated, declared, where)
     annotated_classes = declared.classes if declared and annotated else annotated
-    if set(annotated_classes) <= set(task.classes):
+    contradicts = declared is not None and bool(annotated) and not _same_scheme(declared, task)
+    if set(annotated_classes) <= set(task.classes) and not contradicts:
         return _unchanged(task)
     candidates = _annotated_tasks(task.name, annotated, declared)
     ways = [way for target in candidates if (way := coarsening(task, target))]
@@ -154,9 +158,7 @@ def agree(
 
 
 def _unchanged(task: Task) -> Agreement:
-    return Agreement(
-        task, Coarsening(task, task, {name: name for name in task.classes}), None
-    )
+    return Agreement(task, Coarsening(task, task, {name: name for name in task.classes}), None)
 
 
 def _agree_on(
@@ -167,6 +169,12 @@ def _agree_on(
     where: str,
 ) -> Agreement:
     predicted = coarsening(task, target)
+    if predicted is None and task.name == AGE_GROUP:
+        raise SchemaError(
+            f"{where}: the age groups {', '.join(task.classes)} cannot be merged into "
+            f"{', '.join(target.classes)}: give --age-bins that are bounds of the predicted groups, "
+            "or run `faceaudit predict` with these --age-bins"
+        )
     if predicted is None:
         raise SchemaError(
             f"{where}: {task.name} is predicted in {_described(task)}, for which no mapping to "
@@ -181,17 +189,13 @@ def _agree_on(
     raise SchemaError(_contradiction(target, annotated, candidates, where))
 
 
-def _annotated_tasks(
-    name: str, annotated: Collection[str], declared: Task | None
-) -> list[Task]:
+def _annotated_tasks(name: str, annotated: Collection[str], declared: Task | None) -> list[Task]:
     """Tasks that the annotations may belong to."""
     if declared is not None:
         return [declared]
     if found := schemes_with(name, annotated):
         return found
-    if name == AGE_GROUP and age_bins_of(
-        groups := sorted(annotated, key=_by_lower_bound)
-    ):
+    if name == AGE_GROUP and age_bins_of(groups := sorted(annotated, key=_by_lower_bound)):
         return [named_task(name, groups)]
     return []
 
@@ -210,10 +214,7 @@ def _contradiction(
     task: Task, annotated: Collection[str], candidates: Sequence[Task], where: str
 ) -> str:
     """One line: which schemes contradict each other, and what would work."""
-    shown = (
-        " or ".join(map(_described, candidates))
-        or f"({', '.join(sorted(annotated)[:12])})"
-    )
+    shown = " or ".join(map(_described, candidates)) or f"({', '.join(sorted(annotated)[:12])})"
     targets = [
         target
         for target in SCHEMES

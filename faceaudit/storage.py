@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from faceaudit.errors import InputError, LockedError, TemporaryError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @contextmanager
@@ -73,10 +77,15 @@ def exclusive(path: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror})") from error
     with file:
+        busy = f"{path}: another run is writing it; wait for it to end"
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise LockedError(f"{path}: another run is writing it; wait for it to end") from error
+            raise LockedError(busy) from error
+        # Between opening and locking, the run that held the lock may have ended and removed it.
+        mine = os.fstat(file.fileno())
+        if not lock.exists() or not os.path.samestat(mine, lock.stat()):
+            raise LockedError(busy)
         try:
             yield
         finally:
@@ -87,3 +96,28 @@ def sha256_of_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_csv(path: Path) -> pl.DataFrame:
+    """A CSV file with every column as text; empty cells are null.
+
+    The separator (comma, semicolon or tab) is the one that the first line has most of.
+
+    Raises:
+        InputError: If it cannot be read, is not UTF-8, or its rows do not fit its first line.
+    """
+    import polars as pl
+
+    try:
+        data = path.read_bytes()
+        first = data.split(b"\n", 1)[0]
+        separator = max(",;\t", key=lambda mark: first.count(mark.encode()))
+        data.decode("utf-8")
+        return pl.read_csv(io.BytesIO(data), separator=separator, infer_schema=False)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text; save it as CSV UTF-8") from error
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).split("\n", 1)[0]
+        raise InputError(f"{path}: cannot be read as CSV ({reason})") from error

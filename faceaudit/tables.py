@@ -147,9 +147,7 @@ def find_parts(path: Path) -> list[Path]:
     if not path.exists():
         raise InputError(f"{path}: there is no such file; give a table of predictions")
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            f"{path}: not a table; give a file that ends in {', '.join(SUFFIXES)}"
-        )
+        raise InputError(f"{path}: not a table; give a file that ends in {', '.join(SUFFIXES)}")
     return [path]
 
 
@@ -181,7 +179,7 @@ def _open(path: Path, parts: Sequence[Path]) -> _Draft:
         frame = pl.scan_csv(path, separator=separator, infer_schema_length=None)
         return _Draft(path, frame, None).having(frame)
     metadata = _metadata(path, parts)
-    frame = pl.scan_parquet(parts)
+    frame = pl.scan_parquet(list(parts))
     return _Draft(path, frame, metadata).having(frame)
 
 
@@ -217,9 +215,7 @@ def _with_columns_named(draft: _Draft, columns: Mapping[str, str]) -> _Draft:
             )
     if not columns:
         return draft
-    replaced = [
-        name for name in columns if name in draft.dtypes and columns[name] != name
-    ]
+    replaced = [name for name in columns if name in draft.dtypes and columns[name] != name]
     names = {given: name for name, given in columns.items()}
     return draft.having(draft.frame.drop(replaced).rename(names))
 
@@ -229,44 +225,32 @@ def _with_labels(draft: _Draft, labels: pl.DataFrame | None) -> _Draft:
     if labels is None:
         return draft
     if IMAGE not in draft.dtypes:
-        raise LabelError(
-            f"{draft.path}: labels are joined by the column image, which is missing"
-        )
+        raise LabelError(f"{draft.path}: labels are joined by the column image, which is missing")
     duplicates = labels.height - labels[IMAGE].n_unique()
     if duplicates:
-        raise LabelError(
-            f"the labels name {duplicates} images more than once; give one row each"
-        )
+        raise LabelError(f"the labels name {duplicates} images more than once; give one row each")
     matched = draft.frame.select(pl.col(IMAGE).is_in(labels[IMAGE].implode()).sum())
     if not matched.collect().item():
         raise LabelError(
             f"{draft.path}: no image of the table is among the {labels.height} labelled images; "
             f"the labels name images like {labels[IMAGE].head(1).to_list()}"
         )
-    replaced = [
-        name for name in labels.columns if name != IMAGE and name in draft.dtypes
-    ]
+    replaced = [name for name in labels.columns if name != IMAGE and name in draft.dtypes]
     frame = draft.frame.drop(replaced).join(
         labels.lazy(), on=IMAGE, how="left", maintain_order="left"
     )
     if FACE in draft.dtypes:
         first = pl.col(FACE).fill_null(0) == 0
         trues = [name for name in labels.columns if name.endswith("_true")]
-        frame = frame.with_columns(
-            pl.when(first).then(pl.col(name)).alias(name) for name in trues
-        )
+        frame = frame.with_columns(pl.when(first).then(pl.col(name)).alias(name) for name in trues)
     return replace(draft, labels_joined=True).having(frame)
 
 
 def _with_image(draft: _Draft) -> _Draft:
-    """Every row has the name of its image; rows of a table without names are images of their own."""
+    """An image name in every row; without names every row is an image of its own."""
     if IMAGE in draft.dtypes:
-        return draft.having(
-            draft.frame.with_columns(pl.col(IMAGE).cast(pl.String).fill_null(""))
-        )
-    frame = draft.frame.with_row_index(IMAGE).with_columns(
-        pl.col(IMAGE).cast(pl.String)
-    )
+        return draft.having(draft.frame.with_columns(pl.col(IMAGE).cast(pl.String).fill_null("")))
+    frame = draft.frame.with_row_index(IMAGE).with_columns(pl.col(IMAGE).cast(pl.String))
     return draft.having(frame)
 
 
@@ -282,16 +266,17 @@ def _with_years_in(draft: _Draft, name: str) -> _Draft:
     years = pl.col(name).cast(pl.Float64, strict=False)
     usable = years.is_finite() & (years >= 0) if name == AGE_TRUE else years.is_finite()
     given = pl.col(name).is_not_null()
-    counts = draft.frame.select(
-        given.sum().alias("given"), (usable & given).sum().alias("usable")
-    )
+    counts = draft.frame.select(given.sum().alias("given"), (usable & given).sum().alias("usable"))
     given_rows, usable_rows = counts.collect().row(0)
     if given_rows and not usable_rows:
         raise SchemaError(f"{draft.path}: no value of {name} is an age in years")
-    frame = draft.frame.with_columns(pl.when(usable).then(years).alias(name))
-    lost = given_rows - usable_rows
-    note = f"{lost:,} of {given_rows:,} values of {name} are no age in years and were left out."
-    return draft.having(frame, *([note] if lost else []))
+    if given_rows == usable_rows:
+        return draft.having(draft.frame.with_columns(years.alias(name)))
+    note = (
+        f"{given_rows - usable_rows:,} of {given_rows:,} values of {name} are no age in years and "
+        "were left out."
+    )
+    return draft.having(draft.frame.with_columns(pl.when(usable).then(years).alias(name)), note)
 
 
 def _with_tasks(
@@ -323,9 +308,7 @@ def _task_names(draft: _Draft) -> list[str]:
     for column in draft.dtypes:
         name, separator, _ = column.partition("_prob_")
         if not separator:
-            suffix = next(
-                (end for end in ("_pred", "_probs") if column.endswith(end)), None
-            )
+            suffix = next((end for end in ("_pred", "_probs") if column.endswith(end)), None)
             name = column.removesuffix(suffix) if suffix else ""
         if name and name != AGE and name not in found:
             found.append(name)
@@ -339,9 +322,7 @@ def _with_task(
     """One task in canonical columns, its scores checked and its schemes brought together."""
     draft, score_classes = _with_scores(draft, name, given)
     draft = _with_text(draft, name, score_classes)
-    predicted, annotated = (
-        _values(draft, f"{name}_{kind}") for kind in ("pred", "true")
-    )
+    predicted, annotated = (_values(draft, f"{name}_{kind}") for kind in ("pred", "true"))
     if len(predicted) > MAX_CLASSES:
         note = (
             f"{name}_pred has {len(predicted):,} different values, too many for classes; "
@@ -360,9 +341,7 @@ def _with_task(
         wanted=wanted,
         where=str(draft.path),
     )
-    draft = _with_agreement(
-        draft, agreement, predicted, annotated, scored=bool(score_classes)
-    )
+    draft = _with_agreement(draft, agreement, predicted, annotated, scored=bool(score_classes))
     scored = draft.scored | ({name} if score_classes else set())
     return replace(draft, tasks=(*draft.tasks, agreement.task), scored=scored)
 
@@ -402,9 +381,7 @@ def _check_list(draft: _Draft, column: str, classes: Sequence[str]) -> None:
             f"{draft.path}: {column} is a bare list, which does not say which score is whose; "
             f"name its classes in order: --classes {name}=first,second,..."
         )
-    lengths = draft.frame.select(
-        pl.col(column).cast(pl.List(pl.Float64)).list.len().unique()
-    )
+    lengths = draft.frame.select(pl.col(column).cast(pl.List(pl.Float64)).list.len().unique())
     found = sorted(length for length in lengths.collect().to_series().drop_nulls())
     if found not in ([], [len(classes)]):
         raise SchemaError(
@@ -418,9 +395,7 @@ def _with_score_columns(
 ) -> tuple[_Draft, tuple[str, ...]]:
     prefix = f"{name}_prob_"
     classes = tuple(
-        column.removeprefix(prefix)
-        for column in draft.dtypes
-        if column.startswith(prefix)
+        column.removeprefix(prefix) for column in draft.dtypes if column.startswith(prefix)
     )
     if not classes:
         return draft, ()
@@ -429,9 +404,7 @@ def _with_score_columns(
             f"{draft.path}: {name} has scores for {', '.join(classes)} only; "
             f"give one column {prefix}<class> for every class"
         )
-    scores = [
-        pl.col(prefix + label).cast(pl.Float64, strict=False) for label in classes
-    ]
+    scores = [pl.col(prefix + label).cast(pl.Float64, strict=False) for label in classes]
     return draft.having(draft.frame.with_columns(scores)), classes
 
 
@@ -439,9 +412,7 @@ def _with_text(draft: _Draft, name: str, score_classes: Sequence[str]) -> _Draft
     """The predicted and annotated column as text; predictions from scores where there are none."""
     pred, true = f"{name}_pred", f"{name}_true"
     frame = draft.frame.with_columns(
-        _as_text(draft, column).alias(column)
-        for column in (pred, true)
-        if column in draft.dtypes
+        _as_text(draft, column).alias(column) for column in (pred, true) if column in draft.dtypes
     )
     if pred not in draft.dtypes and score_classes:
         frame = frame.with_columns(_argmax(name, score_classes).alias(pred))
@@ -451,18 +422,14 @@ def _with_text(draft: _Draft, name: str, score_classes: Sequence[str]) -> _Draft
 def _as_text(draft: _Draft, column: str) -> pl.Expr:
     """Values as text: trimmed, empty is null, whole numbers without a fraction."""
     dtype, value = draft.dtypes[column], pl.col(column)
+    if draft.metadata is not None and not draft.labels_joined and dtype == pl.String:
+        return value
     if dtype.is_float():
         value = value.fill_nan(None)
         whole = value.cast(pl.Int64, strict=False)
-        return (
-            pl.when(value == whole)
-            .then(whole.cast(pl.String))
-            .otherwise(value.cast(pl.String))
-        )
+        return pl.when(value == whole).then(whole.cast(pl.String)).otherwise(value.cast(pl.String))
     if dtype.is_nested() or dtype == pl.Binary:
-        raise SchemaError(
-            f"{draft.path}: {column} is of type {dtype}; give class names"
-        )
+        raise SchemaError(f"{draft.path}: {column} is of type {dtype}; give class names")
     text = value.cast(pl.String).str.strip_chars()
     return pl.when(text != "").then(text)
 
@@ -486,9 +453,7 @@ def _values(draft: _Draft, column: str) -> dict[str, int]:
     return dict(counts.collect(engine="streaming").rows())
 
 
-def _declared_task(
-    draft: _Draft, name: str, classes: Sequence[str] | None
-) -> Task | None:
+def _declared_task(draft: _Draft, name: str, classes: Sequence[str] | None) -> Task | None:
     """The predicted task where the table, its score columns or the user name the classes."""
     written = draft.metadata.tasks if draft.metadata else ()
     for task in written:
@@ -531,15 +496,16 @@ def _with_checked_scores(draft: _Draft, task: Task) -> _Draft:
     )
     found = counts.collect(engine="streaming").row(0, named=True)
     if found["given"] and not found["usable"]:
-        example = (
-            f", such as {found['example']:g}" if found["example"] is not None else ""
-        )
+        example = f", such as {found['example']:g}" if found["example"] is not None else ""
         raise SchemaError(
             f"{draft.path}: no face's {task.name} scores are probabilities that sum to 1"
             f"{example}; give softmax outputs from 0 to 1, or leave the columns out"
         )
+    notes = _score_notes(task, found)
+    if found["given"] == found["usable"]:
+        return replace(draft, notes=(*draft.notes, *notes))
     frame = draft.frame.with_columns(pl.when(usable).then(column) for column in columns)
-    return draft.having(frame, *_score_notes(task, found))
+    return draft.having(frame, *notes)
 
 
 def _score_notes(task: Task, found: Mapping[str, int]) -> list[str]:
@@ -579,19 +545,17 @@ def _with_agreement(
     if way.changes and scored:
         frame = _with_summed_scores(frame, way)
     if task.pred_column in draft.dtypes:
-        frame = frame.with_columns(_mapped(task.pred_column, way.classes))
+        frame = _mapped(frame, task.pred_column, way.classes, predicted)
         notes += _stray_note(task.pred_column, predicted, way.classes)
     if way.changes and scored:
         # The most probable merged class need not hold the most probable single class.
         best = _argmax(task.name, task.classes)
-        frame = frame.with_columns(
-            pl.coalesce(best, task.pred_column).alias(task.pred_column)
-        )
+        frame = frame.with_columns(pl.coalesce(best, task.pred_column).alias(task.pred_column))
     if way.changes:
         notes.append(_merge_note("predicted", way, scored=scored))
     if task.true_column in draft.dtypes:
         known = agreement.annotated.classes if agreement.annotated else _identity(task)
-        frame = frame.with_columns(_mapped(task.true_column, known))
+        frame = _mapped(frame, task.true_column, known, annotated)
         notes += _stray_note(task.true_column, annotated, known)
         if agreement.annotated and agreement.annotated.changes:
             notes.append(_merge_note("annotated", agreement.annotated, scored=False))
@@ -608,18 +572,11 @@ def _with_summed_scores(frame: pl.LazyFrame, way: Coarsening) -> pl.LazyFrame:
     for label in way.target.classes:
         parts = [old for old, new in way.classes.items() if new == label]
         columns = [pl.col(score_column(way.source, old)) for old in parts]
-        total = (
-            pl.sum_horizontal(columns, ignore_nulls=False) if columns else pl.lit(0.0)
-        )
+        total = pl.sum_horizontal(columns, ignore_nulls=False) if columns else pl.lit(0.0)
         merged.append(total.alias(f"_merged_{label}"))
     first = pl.col(score_columns(way.source)[0])
-    names = {
-        f"_merged_{label}": score_column(way.target, label)
-        for label in way.target.classes
-    }
-    complete = [
-        pl.when(first.is_not_null()).then(pl.col(name)).alias(name) for name in names
-    ]
+    names = {f"_merged_{label}": score_column(way.target, label) for label in way.target.classes}
+    complete = [pl.when(first.is_not_null()).then(pl.col(name)).alias(name) for name in names]
     return (
         frame.with_columns(merged)
         .with_columns(complete)
@@ -628,25 +585,28 @@ def _with_summed_scores(frame: pl.LazyFrame, way: Coarsening) -> pl.LazyFrame:
     )
 
 
-def _mapped(column: str, classes: Mapping[str, str]) -> pl.Expr:
+def _mapped(
+    frame: pl.LazyFrame, column: str, classes: Mapping[str, str], values: Iterable[str]
+) -> pl.LazyFrame:
     """A text column in other classes; values without one are null."""
-    return pl.col(column).replace_strict(
-        list(classes), list(classes.values()), default=None, return_dtype=pl.String
+    if all(classes.get(value) == value for value in values):
+        return frame
+    return frame.with_columns(
+        pl.col(column).replace_strict(
+            list(classes), list(classes.values()), default=None, return_dtype=pl.String
+        )
     )
 
 
 def _merge_note(kind: str, way: Coarsening, *, scored: bool) -> str:
-    names = [task.scheme for task in (way.source, way.target)]
     summed = " Probabilities were summed and the highest sum taken." if scored else ""
     return (
-        f"{way.source.name}: {kind} classes were merged from {names[0]} to {names[1]}: {way}."
-        f"{summed}"
+        f"{way.source.name}: {kind} classes were merged from {way.source.scheme} to "
+        f"{way.target.scheme}: {way.sentence}.{summed}"
     )
 
 
-def _stray_note(
-    column: str, values: Mapping[str, int], known: Iterable[str]
-) -> list[str]:
+def _stray_note(column: str, values: Mapping[str, int], known: Iterable[str]) -> list[str]:
     stray = {value: count for value, count in values.items() if value not in set(known)}
     if not stray:
         return []
@@ -663,14 +623,8 @@ def _with_age_groups_of_years(draft: _Draft, age_bins: Sequence[int] | None) -> 
     if task is None and AGE_PRED in draft.dtypes:
         task = age_group_task(age_bins or AGE_BINS[DEFAULT_AGE_SCHEME])
         draft = replace(draft, tasks=(*draft.tasks, task))
-        draft = draft.having(
-            draft.frame.with_columns(_group_of(AGE_PRED, task, task.pred_column))
-        )
-    if (
-        task is None
-        or AGE_TRUE not in draft.dtypes
-        or age_bins_of(task.classes) is None
-    ):
+        draft = draft.having(draft.frame.with_columns(_group_of(AGE_PRED, task, task.pred_column)))
+    if task is None or AGE_TRUE not in draft.dtypes or age_bins_of(task.classes) is None:
         return draft
     group = _group_of(AGE_TRUE, task, task.true_column)
     if task.true_column in draft.dtypes:
@@ -694,28 +648,20 @@ def _with_status(draft: _Draft) -> _Draft:
             f"{draft.path}: no predictions found: no column ends in _pred or _probs; map yours "
             f"with --columns, such as race_pred=yhat; there are: {', '.join(draft.dtypes)}"
         )
-    if set(_status_values(draft)) - {None} and set(_status_values(draft)) <= set(
-        STATUSES
-    ):
+    if set(_status_values(draft)) - {None} and set(_status_values(draft)) <= set(STATUSES):
         return draft
     preds = [task.pred_column for task in draft.tasks] + [AGE_PRED]
     predicted = pl.any_horizontal(
         pl.col(name).is_not_null() for name in preds if name in draft.dtypes
     )
-    status = (
-        pl.when(predicted).then(pl.lit(OK)).otherwise(pl.lit(NOT_SCORED)).alias(STATUS)
-    )
+    status = pl.when(predicted).then(pl.lit(OK)).otherwise(pl.lit(NOT_SCORED)).alias(STATUS)
     return draft.having(draft.frame.with_columns(status))
 
 
 def _status_values(draft: _Draft) -> list[object]:
     if draft.dtypes.get(STATUS) != pl.String:
         return [None]
-    return (
-        draft.frame.select(pl.col(STATUS).unique())
-        .collect(engine="streaming")[STATUS]
-        .to_list()
-    )
+    return draft.frame.select(pl.col(STATUS).unique()).collect(engine="streaming")[STATUS].to_list()
 
 
 def _finished(draft: _Draft, parts: Sequence[Path]) -> PredictionTable:
@@ -727,9 +673,7 @@ def _finished(draft: _Draft, parts: Sequence[Path]) -> PredictionTable:
     )
     found = facts.collect(engine="streaming").row(0, named=True)
     if not found["rows"]:
-        raise SchemaError(
-            f"{draft.path}: the table has no rows; predict some images first"
-        )
+        raise SchemaError(f"{draft.path}: the table has no rows; predict some images first")
     scores = {name for task in draft.tasks for name in score_columns(task)}
     return PredictionTable(
         path=draft.path,
@@ -738,9 +682,7 @@ def _finished(draft: _Draft, parts: Sequence[Path]) -> PredictionTable:
         images=found["images"],
         frame=draft.frame,
         tasks=draft.tasks,
-        annotated=frozenset(
-            name.removesuffix("_true") for name in truths if found[name]
-        ),
+        annotated=frozenset(name.removesuffix("_true") for name in truths if found[name]),
         scored=draft.scored,
         features=tuple(
             name

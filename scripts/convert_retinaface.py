@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
-import io
 import sys
+import tempfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +36,9 @@ SHAPES = ((1, 64, 96), (2, 256, 256), (3, 224, 320), (1, 640, 448))
 """Batch, height and width of the images on which both networks are compared."""
 TOLERANCE = 1e-4
 OPSET = 17
+
+Kernel = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Weights and biases of a convolution."""
 
 
 def main() -> int:
@@ -80,12 +83,14 @@ def original_model(text: str) -> bytes:
     """The ONNX model that a module assigns to ``WEIGHTS``; the module is parsed, not run."""
     for statement in ast.parse(text).body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id="WEIGHTS")], value=ast.Constant(value=bytes(found))):
+            case ast.Assign(
+                targets=[ast.Name(id="WEIGHTS")], value=ast.Constant(value=bytes(found))
+            ):
                 return found
     sys.exit(f"{MODULE} assigns no bytes to WEIGHTS; use {PACKAGE} 0.1.0")
 
 
-def load_weights(network: RetinaFace, model: onnx.ModelProto) -> None:
+def load_weights(network: torch.nn.Module, model: onnx.ModelProto) -> None:
     """Fill the network from the convolutions of a model, in the order in which they run."""
     ours = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     theirs = convolutions(model.graph)
@@ -98,13 +103,11 @@ def load_weights(network: RetinaFace, model: onnx.ModelProto) -> None:
             layer.bias.copy_(torch.from_numpy(bias.copy()))
 
 
-def convolutions(
-    graph: onnx.GraphProto,
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+def convolutions(graph: onnx.GraphProto) -> list[Kernel]:
     """Kernel and bias of every convolution in a graph, each shared kernel once."""
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     same_as = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
-    found = {}
+    found: dict[str, Kernel] = {}
     for node in graph.node:
         if node.op_type == "Conv":
             weight, bias = (same_as.get(name, name) for name in node.input[1:])
@@ -114,31 +117,34 @@ def convolutions(
 
 def exported(network: RetinaFace) -> bytes:
     """The network as ONNX with any number, height and width of images."""
-    buffer = io.BytesIO()
-    anything = {0: "images", 1: "height", 2: "width"}
     per_anchor = {0: "images", 1: "anchors"}
-    torch.onnx.export(
-        network,
-        (torch.zeros(2, 96, 128, 3, dtype=torch.uint8),),
-        buffer,
-        input_names=["images"],
-        output_names=["scores", "boxes", "landmarks"],
-        dynamic_axes={
-            "images": anything,
-            "scores": per_anchor,
-            "boxes": per_anchor,
-            "landmarks": per_anchor,
-        },
-        opset_version=OPSET,
-        dynamo=False,
-    )
-    return buffer.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            network,
+            (torch.zeros(2, 96, 128, 3, dtype=torch.uint8),),
+            path,
+            input_names=["images"],
+            output_names=["scores", "boxes", "landmarks"],
+            dynamic_axes={
+                "images": {0: "images", 1: "height", 2: "width"},
+                "scores": per_anchor,
+                "boxes": per_anchor,
+                "landmarks": per_anchor,
+            },
+            opset_version=OPSET,
+            dynamo=False,  # the exporter that wrote the file that ships
+        )
+        return path.read_bytes()
 
 
 def largest_difference(original: bytes, converted: bytes) -> float:
     """Largest absolute difference between the outputs of both models on random images."""
     random = np.random.default_rng(0)
-    theirs, ours = onnxruntime.InferenceSession(original), onnxruntime.InferenceSession(converted)
+    theirs, ours = (
+        onnxruntime.InferenceSession(original),
+        onnxruntime.InferenceSession(converted),
+    )
     largest = 0.0
     for count, height, width in SHAPES:
         images = random.integers(0, 256, (count, height, width, 3), dtype=np.uint8)

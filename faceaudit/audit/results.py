@@ -67,6 +67,8 @@ class Disparity:
     high: float | None
     n_ranked: int
     reason: str | None = None
+    label: str | None = None
+    """The class, of a per-class metric."""
 
 
 @dataclass(frozen=True)

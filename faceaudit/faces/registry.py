@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from faceaudit.errors import UnknownNameError
 from faceaudit.faces.detector import Detector
+from faceaudit.faces.retina_face_package import open_retina_face
 from faceaudit.faces.retinaface import open_retinaface
 from faceaudit.faces.whole import open_whole
 
@@ -20,7 +21,13 @@ class DetectorEntry:
 
 
 DETECTORS = {
-    "retinaface": DetectorEntry("RetinaFace, small and fast; ships with faceaudit", open_retinaface),
+    "retinaface": DetectorEntry(
+        "RetinaFace, small and fast; ships with faceaudit", open_retinaface
+    ),
+    "retina-face": DetectorEntry(
+        "RetinaFace on a ResNet-50, slow, from the package retina-face; bring its weights",
+        open_retina_face,
+    ),
     "whole": DetectorEntry("no detection: the image is already a crop", open_whole),
 }
 

@@ -134,7 +134,9 @@ def load_bundle(name: str = DEFAULT_BUNDLE) -> Bundle:
     try:
         bundle = bundle_from_facts(facts, graph)
     except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{facts_path}: a fact is missing or of the wrong type: {error}") from error
+        raise BundleError(
+            f"{facts_path}: a fact is missing or of the wrong type: {error}"
+        ) from error
     found = hash_of([graph, *([bundle.weights] if bundle.weights.is_file() else [])])
     if found != bundle.sha256:
         raise BundleError(

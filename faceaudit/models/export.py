@@ -6,8 +6,8 @@ plain little-endian bytes, which is what ONNX external data is. One copy serves 
 
 from __future__ import annotations
 
-import io
 import json
+import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -60,14 +60,14 @@ def write_bundle(
 
 def trace(deployed: Deployed, size: int, outputs: list[str]) -> onnx.ModelProto:
     """The ONNX graph of a deployed network, with a dynamic batch axis."""
-    buffer = io.BytesIO()
     crops = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / GRAPH
         warnings.simplefilter("ignore", DeprecationWarning)  # the exporter that keeps our names
         torch.onnx.export(
             deployed,
             (crops,),
-            buffer,
+            path,
             input_names=["crops"],
             output_names=outputs,
             dynamic_axes={"crops": {0: "N"}, **{name: {0: "N"} for name in outputs}},
@@ -77,7 +77,7 @@ def trace(deployed: Deployed, size: int, outputs: list[str]) -> onnx.ModelProto:
             training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,
         )
-    return onnx.load_from_string(buffer.getvalue())
+        return onnx.load(path)
 
 
 def refer_to_weights(graph: onnx.ModelProto, weights: Path) -> None:

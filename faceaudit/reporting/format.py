@@ -10,7 +10,6 @@ from faceaudit.reporting.glossary import Unit
 NOT_AVAILABLE = "n/a"
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
-THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
 
 def count(value: int) -> str:
@@ -36,6 +35,17 @@ def number(value: float | None, unit: Unit) -> str:
     text = _plain(value, 2)
     positive = unit.startswith("signed") and not text.startswith(MINUS) and float(text) != 0
     return f"+{text}" if positive else text
+
+
+def tick(value: float, unit: Unit) -> str:
+    """The end of an axis, with no more digits than it needs.
+
+    Example:
+        >>> tick(0.8, "share"), tick(2.0, "years")
+        ('80%', '2')
+    """
+    text = f"{100 * value if unit == 'share' else value:.3g}".replace("-", MINUS)
+    return f"{text}%" if unit == "share" else text
 
 
 def quantity(value: float | None, unit: Unit) -> str:
@@ -66,8 +76,8 @@ def difference(value: float | None, unit: Unit) -> str:
     return quantity(value, plain.get(unit, unit))
 
 
-def interval(low: float | None, high: float | None, unit: Unit, times: str = DASH) -> str:
-    """Bounds of an interval, empty where there is none; ``times`` stands between them.
+def interval(low: float | None, high: float | None, unit: Unit, between: str = DASH) -> str:
+    """Bounds of an interval, empty where there is none.
 
     Example:
         >>> interval(0.923, 0.944, "share", " to "), interval(-1.2, 0.4, "signed_years", " to ")
@@ -75,9 +85,9 @@ def interval(low: float | None, high: float | None, unit: Unit, times: str = DAS
     """
     if low is None or high is None:
         return ""
-    start = number(low, unit).removesuffix("%")
-    between = " to " if times == DASH and (low < 0 or high < 0) else times
-    return f"{start}{between}{number(high, unit)}"
+    if low < 0:
+        between = " to "  # A dash before a minus sign cannot be read.
+    return f"{number(low, unit).removesuffix('%')}{between}{number(high, unit)}"
 
 
 def difference_interval(low: float, high: float, unit: Unit) -> str:
@@ -131,6 +141,7 @@ def _plain(value: float, digits: int) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "count": count,
     "number": number,
+    "tick": tick,
     "quantity": quantity,
     "difference": difference,
     "difference_interval": difference_interval,

@@ -7,7 +7,7 @@ To add one: a file with a class that has ``name``, ``facts`` and ``infer``, and 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,21 +33,25 @@ class Runtime(Protocol):
         ...
 
 
-def _onnxruntime(bundle: Bundle, device: str, precision: str, threads: int) -> Runtime:
+def _onnxruntime(
+    bundle: Bundle, outputs: Sequence[str], device: str, precision: str, threads: int
+) -> Runtime:
     from faceaudit.runtimes.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(bundle, threads)
+    return OnnxRuntime(bundle, outputs, threads)
 
 
-def _torch(bundle: Bundle, device: str, precision: str, threads: int) -> Runtime:
+def _torch(
+    bundle: Bundle, outputs: Sequence[str], device: str, precision: str, threads: int
+) -> Runtime:
     if find_spec("torch") is None:
         raise MissingExtraError(f"--device {device}", "torch")
     from faceaudit.runtimes.torch_runtime import TorchRuntime
 
-    return TorchRuntime(bundle, device, precision)
+    return TorchRuntime(bundle, outputs, device, precision)
 
 
-RUNTIMES: dict[str, Callable[[Bundle, str, str, int], Runtime]] = {
+RUNTIMES: dict[str, Callable[[Bundle, Sequence[str], str, str, int], Runtime]] = {
     "onnxruntime": _onnxruntime,
     "torch": _torch,
 }
@@ -78,6 +82,7 @@ def choose_device(device: str) -> str:
 def open_runtime(
     bundle: Bundle,
     *,
+    outputs: Sequence[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
     threads: int = 1,
@@ -87,6 +92,7 @@ def open_runtime(
 
     Args:
         bundle: What to run.
+        outputs: Names of the outputs wanted; by default all. The others are not computed.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` is float32 on a CPU and float16 on a GPU.
         threads: Threads of one ``infer`` call on a CPU.
@@ -104,4 +110,5 @@ def open_runtime(
         raise UnknownNameError("precision", precision, PRECISIONS)
     if runtime == "onnxruntime" and precision not in ("auto", "float32"):
         raise UsageError(f"--precision {precision} needs a GPU (--device cuda); a CPU has float32")
-    return RUNTIMES[runtime](bundle, device, precision, threads)
+    wanted = [task.output for task in bundle.tasks] if outputs is None else outputs
+    return RUNTIMES[runtime](bundle, wanted, device, precision, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+    def __init__(self, bundle: Bundle, outputs: Sequence[str], threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -36,7 +37,7 @@ class OnnxRuntime:
         self._input = given[0].name
         self._takes_pixels = given[0].type == "tensor(uint8)"
         self._bundle = bundle
-        self._outputs = [task.output for task in bundle.tasks]
+        self._outputs = list(outputs)
         known = [output.name for output in self._session.get_outputs()]
         for name in self._outputs:
             if name not in known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ class TorchRuntime:
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, device: str, precision: str = "auto") -> None:
+    def __init__(
+        self, bundle: Bundle, outputs: Sequence[str], device: str, precision: str = "auto"
+    ) -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"--device {device}: torch finds no CUDA GPU; use --device cpu")
         if device == "mps" and not torch.backends.mps.is_available():
@@ -39,10 +42,11 @@ class TorchRuntime:
             precision = "float16" if device.startswith("cuda") else "float32"
         self.precision = precision
         self._device = torch.device(device)
-        self._outputs = [task.output for task in bundle.tasks]
-        self._network = load_network(bundle).to(
-            self._device, memory_format=torch.channels_last
-        )
+        deployed = load_network(bundle)
+        for name in [name for name in deployed.network.heads if name not in outputs]:
+            del deployed.network.heads[name]
+        self._heads = list(deployed.network.heads)
+        self._network = deployed.to(self._device).to(memory_format=torch.channels_last)
         self._lock = threading.Lock()
 
     def facts(self) -> dict[str, Any]:
@@ -68,7 +72,7 @@ class TorchRuntime:
             values = self._network(batch.to(self._device, non_blocking=cuda))
             return {
                 name: value.float().cpu().numpy()
-                for name, value in zip(self._outputs, values, strict=True)
+                for name, value in zip(self._heads, values, strict=True)
             }
 
 

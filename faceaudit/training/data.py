@@ -19,6 +19,9 @@ from faceaudit.schema import AGE, AGE_GROUP, AGE_TRUE, MAX_AGE, age_bins_of, tas
 from faceaudit.training.recipe import Augmentation, Recipe
 
 METADATA_FILE = "metadata.parquet"
+
+Pixels = NDArray[np.uint8]
+"""RGB, (H, W, 3)."""
 UNKNOWN = -1
 
 
@@ -85,9 +88,7 @@ def view_side(align: str, margin: float) -> float:
     return 1 + margin if align == "similarity" else 1 + 2 * margin
 
 
-def _class_indices(
-    table: pl.DataFrame, task: str, scheme: str, folder: Path
-) -> NDArray[np.int64]:
+def _class_indices(table: pl.DataFrame, task: str, scheme: str, folder: Path) -> NDArray[np.int64]:
     column = f"{task}_true"
     index = {name: number for number, name in enumerate(task_of_scheme(task, scheme).classes)}
     if column not in table.columns:
@@ -106,7 +107,9 @@ def _age_intervals(
     high = low.copy()
     if f"{AGE_GROUP}_true" in table.columns:
         groups = table[f"{AGE_GROUP}_true"]
-        names = sorted(groups.drop_nulls().unique(), key=lambda name: int(name.rstrip("+").split("-")[0]))
+        names = sorted(
+            groups.drop_nulls().unique(), key=lambda name: int(name.rstrip("+").split("-")[0])
+        )
         bins = age_bins_of(names)
         if bins is None:
             raise LabelError(f"{folder}: age groups {', '.join(names)} do not follow one another")
@@ -138,13 +141,13 @@ def split(crops: CropSet, validation_share: float) -> tuple[CropSet, CropSet]:
 class Batch:
     """Normalised-to-nothing pixels and labels of one step."""
 
-    images: NDArray[np.uint8]  # (N, S, S, 3) RGB
+    images: Pixels  # (N, S, S, 3) RGB
     labels: dict[str, NDArray[np.int64]]  # (N,) each
 
 
-def read_crop(path: Path) -> NDArray[np.uint8]:
+def read_crop(path: Path) -> Pixels:
     """RGB pixels of a prepared crop, (H, W, 3)."""
-    return simplejpeg.decode_jpeg(path.read_bytes(), colorspace="RGB")
+    return np.asarray(simplejpeg.decode_jpeg(path.read_bytes(), colorspace="RGB"), np.uint8)
 
 
 def view_matrix(
@@ -161,37 +164,44 @@ def view_matrix(
         mirror: Whether left and right are exchanged.
     """
     zoom = size / (scale * stored)
-    matrix = cv2.getRotationMatrix2D((stored / 2, stored / 2), angle, zoom)
+    matrix = np.asarray(cv2.getRotationMatrix2D((stored / 2, stored / 2), angle, zoom), np.float64)
     matrix[:, 2] += size / 2 - stored / 2 + np.asarray(shift) * size
     if mirror:
         matrix[0] = -matrix[0]
         matrix[0, 2] += size - 1
-    return np.asarray(matrix, np.float64)
+    return matrix
 
 
-def central_view(crop: NDArray[np.uint8], size: int, view: float) -> NDArray[np.uint8]:
+def central_view(crop: Pixels, size: int, view: float) -> Pixels:
     """The part of a stored crop that the model is used with, (size, size, 3)."""
     matrix = view_matrix(crop.shape[0], size, 1 / view, 0.0, (0.0, 0.0), False)
     return _warp(crop, matrix, size, crop.shape[0] / view / size)
 
 
-def _warp(
-    crop: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, shrink: float
-) -> NDArray[np.uint8]:
+def _warp(crop: Pixels, matrix: NDArray[np.float64], size: int, shrink: float) -> Pixels:
     if shrink > 1.5:  # bilinear sampling alone would skip pixels
-        crop = cv2.GaussianBlur(crop, (0, 0), 0.4 * (shrink - 0.5))
-    return cv2.warpAffine(
+        crop = _blur(crop, 0.4 * (shrink - 0.5))
+    view = cv2.warpAffine(
         crop, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
+    return np.asarray(view, np.uint8)
+
+
+def _blur(image: Pixels, sigma: float) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+
+
+def _resize(image: Pixels, size: int, interpolation: int) -> Pixels:
+    return np.asarray(cv2.resize(image, (size, size), interpolation=interpolation), np.uint8)
 
 
 def augmented_view(
-    crop: NDArray[np.uint8],
+    crop: Pixels,
     size: int,
     view: float,
     settings: Augmentation,
     rng: np.random.Generator,
-) -> NDArray[np.uint8]:
+) -> Pixels:
     """One random view of a stored crop, (size, size, 3)."""
     loose = rng.random() < settings.loose_share
     scale = rng.uniform(*(settings.loose if loose else settings.near)) / view
@@ -209,27 +219,23 @@ def augmented_view(
     return image
 
 
-def _degrade(
-    image: NDArray[np.uint8], size: int, settings: Augmentation, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def _degrade(image: Pixels, size: int, settings: Augmentation, rng: np.random.Generator) -> Pixels:
     if rng.random() < settings.blur_share:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
+        image = _blur(image, rng.uniform(0.4, 1.6))
     if rng.random() < settings.resample_share:
         small = int(size * rng.uniform(0.3, 0.8))
-        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+        image = _resize(image, small, cv2.INTER_AREA)
+        image = _resize(image, size, cv2.INTER_LINEAR)
     if rng.random() < settings.jpeg_share:
         data = simplejpeg.encode_jpeg(
             np.ascontiguousarray(image), int(rng.integers(25, 85)), colorspace="RGB"
         )
-        image = simplejpeg.decode_jpeg(data, colorspace="RGB")
+        image = np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB"), np.uint8)
     return image
 
 
-def _recolor(
-    image: NDArray[np.uint8], settings: Augmentation, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Random brightness, contrast, channel balance and, rarely, no colour: one affine colour map."""
+def _recolor(image: Pixels, settings: Augmentation, rng: np.random.Generator) -> Pixels:
+    """Random brightness, contrast and channel balance, rarely no color: one affine color map."""
     gain = rng.uniform(1 - settings.color, 1 + settings.color)
     balance = rng.uniform(1 - settings.color / 5, 1 + settings.color / 5, 3)
     keep = 0.0 if rng.random() < settings.gray_share else rng.uniform(1 - settings.color, 1.0)
@@ -237,7 +243,8 @@ def _recolor(
     mix = keep * np.eye(3) + (1 - keep) * np.tile(luma, (3, 1))
     matrix = gain * balance[:, None] * mix
     offset = rng.uniform(-settings.color, settings.color) * 64 + 128 * (1 - gain)
-    return cv2.transform(image, np.column_stack([matrix, np.full(3, offset)]))
+    colors = cv2.transform(image, np.column_stack([matrix, np.full(3, offset)]))
+    return np.asarray(colors, np.uint8)
 
 
 def batches(

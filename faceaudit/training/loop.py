@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from faceaudit.models import find_backbone
 from faceaudit.models.heads import MultiTaskNetwork
-from faceaudit.schema import AGE, DEFAULT_AGE_SCHEME, AGE_BINS
+from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
 from faceaudit.training.data import Batch, CropSet, batches
 from faceaudit.training.losses import class_loss, years_loss
 from faceaudit.training.recipe import Recipe
@@ -48,7 +48,7 @@ def new_state(recipe: Recipe) -> State:
         backbone.load_imagenet(trunk)
     outputs = {task.output: len(task.classes) for task in recipe.outputs()}
     network = MultiTaskNetwork(trunk, backbone.features, outputs, recipe.dropout)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     return State(network, deepcopy(network), make_optimizer(network, recipe))
 
 
@@ -64,9 +64,7 @@ def make_optimizer(network: MultiTaskNetwork, recipe: Recipe) -> torch.optim.Opt
             (recipe.weight_decay, [p for p in parameters if p.ndim > 1]),
             (0.0, [p for p in parameters if p.ndim <= 1]),
         ):
-            groups.append(
-                {"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay}
-            )
+            groups.append({"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay})
     return torch.optim.AdamW(groups)
 
 
@@ -147,12 +145,14 @@ def _run_epoch(
         first=state.step,
     )
     state.network.train()
-    losses, saved, said, begun, first = [], time.monotonic(), time.monotonic(), time.monotonic(), state.step
+    losses: list[float] = []
+    first, begun = state.step, time.monotonic()
+    saved = said = begun
     for batch in source:
         factor = rate_factor(state.total / (steps * recipe.epochs), recipe.warmup)
         for group in state.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        torch.manual_seed(hash((recipe.seed, state.total)) % 2**31)  # dropout, equal after a resume
+        torch.manual_seed(recipe.seed + 7919 * state.total)  # dropout: equal after a resume
         loss = batch_loss(state.network, batch, recipe)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -163,8 +163,9 @@ def _run_epoch(
         state.step, state.total = state.step + 1, state.total + 1
         now = time.monotonic()
         if now - said > 30:
-            speed = (state.step - first) * recipe.batch / (now - begun)
-            say(f"step {state.step}/{steps}, loss {np.mean(losses[-50:]):.4f}, {speed:.0f} images/s")
+            rate = (state.step - first) * recipe.batch / (now - begun)
+            recent = np.mean(losses[-50:])
+            say(f"step {state.step}/{steps}, loss {recent:.4f}, {rate:.0f} images/s")
             said = now
         if now - saved > CHECKPOINT_SECONDS:
             save(state, checkpoint)

@@ -18,9 +18,7 @@ def class_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> 
     known = labels >= 0
     if not bool(known.any()):
         return logits.sum() * 0.0
-    return functional.cross_entropy(
-        logits[known], labels[known], label_smoothing=label_smoothing
-    )
+    return functional.cross_entropy(logits[known], labels[known], label_smoothing=label_smoothing)
 
 
 def years_loss(logits: Tensor, low: Tensor, high: Tensor, smoothness: float = 0.0) -> Tensor:

@@ -146,7 +146,7 @@ def load_recipe(name: str) -> Recipe:
 def _from_facts(facts: dict[str, Any]) -> Recipe:
     facts["tasks"] = {name: TaskRecipe(**task) for name, task in facts["tasks"].items()}
     facts["stages"] = tuple(Stage(**stage) for stage in facts["stages"])
-    augmentation = {
+    augmentation: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in facts.get("augmentation", {}).items()
     }

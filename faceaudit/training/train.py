@@ -90,17 +90,14 @@ def join_crops(sets: Sequence[CropSet]) -> CropSet:
         files=tuple(file for crops in sets for file in crops.files),
         view=sets[0].view,
         labels={
-            name: np.concatenate([crops.labels[name] for crops in sets])
-            for name in sets[0].labels
+            name: np.concatenate([crops.labels[name] for crops in sets]) for name in sets[0].labels
         },
         sha256=tuple(digest for crops in sets for digest in crops.sha256),
     )
 
 
 @torch.no_grad()
-def calibrate(
-    network: MultiTaskNetwork, recipe: Recipe, validation: CropSet
-) -> dict[str, float]:
+def calibrate(network: MultiTaskNetwork, recipe: Recipe, validation: CropSet) -> dict[str, float]:
     """Fit one temperature per head on held-out crops and fold it into the head's weights.
 
     Source:

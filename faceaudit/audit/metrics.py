@@ -1,0 +1,277 @@
+"""METRICS: what is measured, each a function from counts to values.
+
+A function takes counts whose leading axes (subgroups, replicates, or none) broadcast, and returns
+NaN where it is not defined; ``Metric.undefined`` says why. To add a metric, write the function, add
+it to ``METRICS`` here or to ``AGE_METRICS`` in ``age``, and add its reference in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its function, its direction, and what a reader must know of it."""
+
+    name: str
+    title: str
+    definition: str
+    """One sentence: what the figure is."""
+    source: str
+    function: Callable[..., Values]
+    faces: Callable[[Any], Values]
+    """Counts to the number of faces behind the value."""
+    undefined: str
+    """Why the value is not defined, where it is not."""
+    needs: Literal["classes", "groups", "scores", "years"] = "classes"
+    """What it is computed from: class counts, age-group counts, scores, or errors in years."""
+    interval: Literal["share", "replicates", "rank", "mean", "root"] = "share"
+    better: Literal["higher", "lower", "zero", "neither"] = "higher"
+    unit: Literal["share", "score", "groups", "years"] = "share"
+    per_class: bool = False
+    within_own_class: bool = True
+    """Whether it has a meaning among faces of a single annotated class of its own task."""
+    second_moment: Callable[[Any], Values] | None = None
+    """Counts to the mean square of what a ``mean`` or ``root`` metric averages."""
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest possible value."""
+        if self.unit in {"share", "score"}:
+            return 0.0, 1.0
+        return (-np.inf if self.better == "zero" else 0.0), np.inf
+
+
+def ratio(part: Any, whole: Any) -> Values:
+    """``part / whole``; NaN where ``whole`` is 0."""
+    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
+    found = np.full(part.shape, np.nan)
+    return np.asarray(np.divide(part, whole, out=found, where=whole != 0))
+
+
+def annotated_faces(confusion: Any) -> Values:
+    """Faces annotated as each class, from (..., K, K)."""
+    return np.asarray(np.asarray(confusion).sum(axis=-1))
+
+
+def predicted_faces(confusion: Any) -> Values:
+    """Faces predicted as each class, from (..., K, K)."""
+    return np.asarray(np.asarray(confusion).sum(axis=-2))
+
+
+def correct_faces(confusion: Any) -> Values:
+    """Faces of each class that are predicted as it, from (..., K, K)."""
+    return np.asarray(np.diagonal(confusion, axis1=-2, axis2=-1))
+
+
+def labelled_faces(confusion: Any) -> Values:
+    """All faces, from (..., K, K)."""
+    return np.asarray(np.asarray(confusion).sum(axis=(-2, -1)))
+
+
+def labelled_faces_per_class(confusion: Any) -> Values:
+    """All faces, once per class, from (..., K, K)."""
+    predicted = predicted_faces(confusion)
+    return np.asarray(np.broadcast_to(predicted.sum(axis=-1, keepdims=True), predicted.shape))
+
+
+def mean_of_defined(values: Any, counted: Any | None = None) -> Values:
+    """Mean over the last axis of the values that are not NaN, or of those that are counted."""
+    chosen = ~np.isnan(values) if counted is None else np.asarray(counted)
+    return ratio(np.where(chosen, values, 0).sum(axis=-1), chosen.sum(axis=-1))
+
+
+def accuracy(confusion: Any) -> Values:
+    """Share of faces whose predicted class is the annotated one."""
+    return ratio(correct_faces(confusion).sum(axis=-1), labelled_faces(confusion))
+
+
+def recall(confusion: Any) -> Values:
+    """Share of the faces annotated as a class that are predicted as it, per class."""
+    return ratio(correct_faces(confusion), annotated_faces(confusion))
+
+
+def precision(confusion: Any) -> Values:
+    """Share of the faces predicted as a class that are annotated as it, per class."""
+    return ratio(correct_faces(confusion), predicted_faces(confusion))
+
+
+def f1(confusion: Any) -> Values:
+    """Harmonic mean of precision and recall, per class; 0 where no face of it is found."""
+    both = annotated_faces(confusion) + predicted_faces(confusion)
+    return ratio(2 * correct_faces(confusion), both)
+
+
+def macro_f1(confusion: Any, present: Any | None = None) -> Values:
+    """Unweighted mean of F1 over the classes that are annotated or predicted at all.
+
+    Args:
+        confusion: Counts, (..., K, K).
+        present: Which classes to average, (K,); None takes those present in the counts. Replicates
+            of a table average the classes of the table.
+    """
+    return mean_of_defined(f1(confusion), present)
+
+
+def balanced_accuracy(confusion: Any) -> Values:
+    """Unweighted mean of recall over the annotated classes."""
+    return mean_of_defined(recall(confusion))
+
+
+def selection_rate(confusion: Any) -> Values:
+    """Share of labelled faces that are predicted as a class, per class."""
+    return ratio(predicted_faces(confusion), labelled_faces(confusion)[..., None])
+
+
+def present_classes(confusion: Any) -> NDArray[np.bool_]:
+    """Which classes are annotated or predicted at all, from (..., K, K)."""
+    return np.asarray((annotated_faces(confusion) + predicted_faces(confusion)) > 0)
+
+
+def auc(scores: Any) -> Values:
+    """Chance that a face of the class scores higher than one of another; ties count one half.
+
+    Args:
+        scores: Faces by score in ascending bins or values, others' first: (..., 2, B).
+    """
+    others, own = np.asarray(scores)[..., 0, :], np.asarray(scores)[..., 1, :]
+    below = others.cumsum(axis=-1) - others
+    # Mann-Whitney: ties count one half.
+    wins = (own * (below + others / 2)).sum(axis=-1)
+    return ratio(wins, own.sum(axis=-1) * others.sum(axis=-1).astype(np.float64))
+
+
+def macro_auc(scores: Any) -> Values:
+    """Unweighted mean of the one-vs-rest AUC over the classes that have one, (..., K, 2, B)."""
+    return mean_of_defined(auc(scores))
+
+
+def scored_faces(scores: Any) -> Values:
+    """Faces with scores, from (..., 2, B)."""
+    return np.asarray(np.asarray(scores).sum(axis=(-2, -1)))
+
+
+def scored_faces_of_all(scores: Any) -> Values:
+    """Faces with scores, from (..., K, 2, B): every class counts the same faces."""
+    return np.asarray(scored_faces(scores)[..., 0])
+
+
+NO_FACES = "no face has both an annotated and a predicted class"
+SKLEARN = "scikit-learn, sklearn.metrics.{}"
+FAWCETT = "Fawcett: An introduction to ROC analysis, Pattern Recognition Letters 27, 2006"
+
+METRICS: list[Metric] = [
+    Metric(
+        name="accuracy",
+        title="Accuracy",
+        definition="Share of faces whose predicted class is the annotated one.",
+        source=SKLEARN.format("accuracy_score"),
+        function=accuracy,
+        faces=labelled_faces,
+        undefined=NO_FACES,
+    ),
+    Metric(
+        name="balanced_accuracy",
+        title="Balanced accuracy",
+        definition="Unweighted mean of recall over the annotated classes.",
+        source=SKLEARN.format("balanced_accuracy_score"),
+        function=balanced_accuracy,
+        faces=labelled_faces,
+        undefined=NO_FACES,
+        interval="replicates",
+        within_own_class=False,
+    ),
+    Metric(
+        name="macro_f1",
+        title="Macro F1",
+        definition="Unweighted mean of F1 over the classes that are annotated or predicted.",
+        source=SKLEARN.format("f1_score(average='macro')"),
+        function=macro_f1,
+        faces=labelled_faces,
+        undefined=NO_FACES,
+        interval="replicates",
+        unit="score",
+        within_own_class=False,
+    ),
+    Metric(
+        name="macro_auc",
+        title="Macro AUC",
+        definition="Unweighted mean of the one-vs-rest AUC over the annotated classes.",
+        source=SKLEARN.format("roc_auc_score(multi_class='ovr', average='macro')"),
+        function=macro_auc,
+        faces=scored_faces_of_all,
+        undefined="the scored faces are annotated as fewer than two classes",
+        needs="scores",
+        interval="rank",
+        unit="score",
+        within_own_class=False,
+    ),
+    Metric(
+        name="f1",
+        title="F1",
+        definition="Harmonic mean of the precision and the recall of a class.",
+        source=SKLEARN.format("f1_score(average=None)"),
+        function=f1,
+        faces=annotated_faces,
+        undefined="no face is annotated or predicted as this class",
+        interval="replicates",
+        unit="score",
+        per_class=True,
+        within_own_class=False,
+    ),
+    Metric(
+        name="recall",
+        title="Recall",
+        definition="Share of the faces annotated as a class that are predicted as it.",
+        source=SKLEARN.format("recall_score(average=None)"),
+        function=recall,
+        faces=annotated_faces,
+        undefined="no face is annotated as this class",
+        per_class=True,
+    ),
+    Metric(
+        name="precision",
+        title="Precision",
+        definition="Share of the faces predicted as a class that are annotated as it.",
+        source=SKLEARN.format("precision_score(average=None)"),
+        function=precision,
+        faces=predicted_faces,
+        undefined="no face is predicted as this class",
+        per_class=True,
+        within_own_class=False,
+    ),
+    Metric(
+        name="selection_rate",
+        title="Selection rate",
+        definition="Share of labelled faces that are predicted as a class.",
+        source="fairlearn, fairlearn.metrics.selection_rate",
+        function=selection_rate,
+        faces=labelled_faces_per_class,
+        undefined=NO_FACES,
+        better="neither",
+        per_class=True,
+    ),
+    Metric(
+        name="auc",
+        title="AUC",
+        definition="Chance that a face of the class scores higher for it than a face of another.",
+        source=f"{FAWCETT}; {SKLEARN.format('roc_auc_score')}",
+        function=auc,
+        faces=scored_faces,
+        undefined="the scored faces are all of this class, or none is",
+        needs="scores",
+        interval="rank",
+        unit="score",
+        per_class=True,
+        within_own_class=False,
+    ),
+]
+"""Metrics of every task with classes; those of age groups and years are ``age.AGE_METRICS``."""

@@ -1,0 +1,235 @@
+"""Figures recomputed by scikit-learn and fairlearn on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from faceaudit.audit.results import Audit, MetricValue, Subgroup, Verification
+from faceaudit.audit.subgroups import Feature
+from faceaudit.schema import AGE_PRED, AGE_TRUE, Task
+from faceaudit.tables import PredictionTable, score_columns
+
+VERIFY_ROWS = 50_000
+"""With ``auto``, larger tables are not verified."""
+BY_FAIRLEARN = "accuracy"
+"""The metric that fairlearn's MetricFrame recomputes by subgroup."""
+
+
+@dataclass(frozen=True)
+class FaceRows:
+    """Rows of one task in one subgroup, as plain arrays; classes are numbers."""
+
+    y_true: NDArray[Any]
+    y_pred: NDArray[Any]
+    y_score: NDArray[np.float64] | None
+    classes: int
+
+
+Reference = Callable[[FaceRows], Any]
+
+
+def references() -> dict[str, Reference]:
+    """Metric name -> the same figure by scikit-learn, per class where the metric is."""
+    from sklearn import metrics as sk
+
+    def per_class(score: Callable[..., Any]) -> Reference:
+        return lambda rows: score(
+            rows.y_true,
+            rows.y_pred,
+            labels=range(rows.classes),
+            average=None,
+            zero_division=np.nan,
+        )
+
+    def f1(rows: FaceRows) -> Any:
+        return per_class(sk.f1_score)(rows)
+
+    def one_vs_rest(rows: FaceRows, k: int) -> float:
+        own = rows.y_true == k
+        if rows.y_score is None or own.all() or not own.any():
+            return float("nan")
+        return float(sk.roc_auc_score(own, rows.y_score[:, k]))
+
+    def auc(rows: FaceRows) -> list[float]:
+        return [one_vs_rest(rows, k) for k in range(rows.classes)]
+
+    def steps(rows: FaceRows) -> NDArray[np.float64]:
+        return np.asarray(np.asarray(rows.y_pred, np.float64) - rows.y_true)
+
+    return {
+        "accuracy": lambda rows: sk.accuracy_score(rows.y_true, rows.y_pred),
+        "balanced_accuracy": lambda rows: sk.recall_score(
+            rows.y_true, rows.y_pred, labels=np.unique(rows.y_true), average="macro"
+        ),
+        "macro_f1": lambda rows: sk.f1_score(
+            rows.y_true, rows.y_pred, average="macro", zero_division=0
+        ),
+        "macro_auc": lambda rows: np.nanmean(auc(rows)),
+        "f1": f1,
+        "recall": per_class(sk.recall_score),
+        "precision": per_class(sk.precision_score),
+        "selection_rate": lambda rows: [(rows.y_pred == k).mean() for k in range(rows.classes)],
+        "auc": auc,
+        "one_off": lambda rows: (np.abs(steps(rows)) <= 1).mean(),
+        "step_mae": lambda rows: sk.mean_absolute_error(rows.y_true, rows.y_pred),
+        "mean_signed_step": lambda rows: steps(rows).mean(),
+        "mae": lambda rows: sk.mean_absolute_error(rows.y_true, rows.y_pred),
+        "rmse": lambda rows: sk.root_mean_squared_error(rows.y_true, rows.y_pred),
+        "mean_signed_error": lambda rows: steps(rows).mean(),
+        "cs_at_5": lambda rows: (np.abs(steps(rows)) <= 5).mean(),
+    }
+
+
+def verify_audit(
+    table: PredictionTable, features: Sequence[Feature], found: Audit
+) -> Verification | None:
+    """The largest difference between the audit's figures and scikit-learn's and fairlearn's.
+
+    None where the audit has no figure to recompute.
+    """
+    largest, where, compared = 0.0, "", 0
+    for value, expected in _pairs(table, features, found):
+        compared += 1
+        difference = abs((value.estimate.value or 0.0) - expected)
+        if difference >= largest:
+            largest, where = difference, _place(value)
+    if not compared:
+        return None
+    return Verification(table.rows, compared, float(largest), where, _libraries())
+
+
+def _libraries() -> str:
+    import fairlearn
+    import sklearn
+
+    return f"scikit-learn {sklearn.__version__}, fairlearn {fairlearn.__version__}"
+
+
+def _place(value: MetricValue) -> str:
+    label = f" of {value.label}" if value.label else ""
+    subgroup = ", ".join(f"{name} {group}" for name, group in value.subgroup.items()) or "overall"
+    return f"{value.task} {value.metric}{label}, {subgroup}"
+
+
+def _pairs(
+    table: PredictionTable, features: Sequence[Feature], found: Audit
+) -> Iterator[tuple[MetricValue, float]]:
+    """The audit's values, each with the same figure by another library."""
+    known = references()
+    frame = _collected(table, features)
+    scored = {task.name: task for task in table.tasks if task.name in table.scored}
+    by_place: dict[tuple[str, tuple[tuple[str, str], ...]], list[MetricValue]] = {}
+    for value in found.metrics:
+        if value.estimate.value is not None:
+            key = (value.task, tuple(value.subgroup.items()))
+            by_place.setdefault(key, []).append(value)
+    tasks = {task.name: task for task in table.tasks}
+    for (name, subgroup), values in by_place.items():
+        part = _of_subgroup(frame, features, dict(subgroup))
+        for needs_scores in (False, True):
+            chosen = [value for value in values if value.metric.endswith("auc") == needs_scores]
+            if not chosen or (needs_scores and name not in scored):
+                continue
+            rows = _face_rows(part, tasks.get(name), with_scores=needs_scores)
+            yield from _compare(chosen, rows, known, tasks.get(name))
+    yield from _by_fairlearn(frame, features, tasks, found)
+
+
+def _compare(
+    values: Sequence[MetricValue],
+    rows: FaceRows,
+    known: Mapping[str, Reference],
+    task: Task | None,
+) -> Iterator[tuple[MetricValue, float]]:
+    results = {name: known[name](rows) for name in {value.metric for value in values}}
+    for value in values:
+        expected = results[value.metric]
+        if value.label is not None and task is not None:
+            expected = expected[task.classes.index(value.label)]
+        yield value, float(expected)
+
+
+def _collected(table: PredictionTable, features: Sequence[Feature]) -> pl.DataFrame:
+    """The rows that are compared, class columns as numbers."""
+    names = table.frame.collect_schema().names()
+    columns = [
+        feature.values(table.frame).alias(f"_feature_{index}")
+        for index, feature in enumerate(features)
+    ]
+    for task in table.tasks:
+        numbers = list(range(len(task.classes)))
+        columns += [
+            pl.col(name).replace_strict(
+                list(task.classes), numbers, default=None, return_dtype=pl.Int64
+            )
+            for name in (task.true_column, task.pred_column)
+            if name in names
+        ]
+        if task.name in table.scored:
+            columns += [pl.col(name) for name in score_columns(task)]
+    columns += [pl.col(name) for name in (AGE_TRUE, AGE_PRED) if name in names]
+    return table.frame.select(columns).collect()
+
+
+def _of_subgroup(
+    frame: pl.DataFrame, features: Sequence[Feature], subgroup: Subgroup
+) -> pl.DataFrame:
+    names = [feature.name for feature in features]
+    for name, value in subgroup.items():
+        frame = frame.filter(pl.col(f"_feature_{names.index(name)}") == value)
+    return frame
+
+
+def _face_rows(frame: pl.DataFrame, task: Task | None, *, with_scores: bool) -> FaceRows:
+    """Rows with all that is needed; of years where there is no task."""
+    true, pred = (task.true_column, task.pred_column) if task else (AGE_TRUE, AGE_PRED)
+    names = score_columns(task) if task and with_scores else []
+    needed = [true, *names] if names else [true, pred]
+    frame = frame.drop_nulls(needed)
+    return FaceRows(
+        frame[true].to_numpy(),
+        frame[pred].to_numpy(),
+        frame.select(names).to_numpy() if names else None,
+        len(task.classes) if task else 0,
+    )
+
+
+def _by_fairlearn(
+    frame: pl.DataFrame,
+    features: Sequence[Feature],
+    tasks: Mapping[str, Task],
+    found: Audit,
+) -> Iterator[tuple[MetricValue, float]]:
+    """Accuracy by subgroup, from fairlearn's MetricFrame."""
+    from fairlearn.metrics import MetricFrame
+    from sklearn.metrics import accuracy_score
+
+    places = [feature.name for feature in features]
+    for by in found.by:
+        keys = [f"_feature_{places.index(name)}" for name in by]
+        for task in tasks.values():
+            values = [
+                value
+                for value in found.metrics
+                if (value.metric, value.task, tuple(value.subgroup))
+                == (BY_FAIRLEARN, task.name, by)
+                and value.estimate.value is not None
+            ]
+            if not values:
+                continue
+            rows = frame.drop_nulls([task.true_column, task.pred_column, *keys])
+            by_group = MetricFrame(
+                metrics=accuracy_score,
+                y_true=rows[task.true_column].to_numpy(),
+                y_pred=rows[task.pred_column].to_numpy(),
+                sensitive_features={key: rows[key].to_numpy() for key in keys},
+            ).by_group
+            for value in values:
+                group = tuple(value.subgroup.values())
+                yield value, float(by_group[group if len(group) > 1 else group[0]])

@@ -1,0 +1,452 @@
+"""The command line: one thin function per command.
+
+Arguments in, one library call, one message out. Nothing heavy is imported until a command runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceaudit import __version__
+from faceaudit.errors import (
+    EXIT_TOO_MANY_FAILURES,
+    FaceauditError,
+    TemporaryError,
+    UnknownNameError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from faceaudit.pipeline.predict import Prediction
+
+app = typer.Typer(
+    name="faceaudit",
+    help="Predict age, gender and race of faces in many images; audit how well, for whom.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+LOG_FORMATS = ("text", "json")
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what is done in detail.")]
+LogFormat = Annotated[str, typer.Option(help="Log lines as text or json.", metavar="text|json")]
+Images = Annotated[
+    str,
+    typer.Argument(
+        help="A folder, an image, a glob, a list of paths (.txt .csv .parquet) or a .tar."
+    ),
+]
+Detector = Annotated[str, typer.Option(help="retinaface, retina-face, or whole: images are crops.")]
+Faces = Annotated[str, typer.Option(help="Which faces count: largest, center or all.")]
+Labels = Annotated[
+    str, typer.Option(help="auto, none, or FORMAT[:PATH]: utkface, fairface, imagefolder, table.")
+]
+Provenance = Annotated[
+    str, typer.Option(help="Where labels come from: annotated, self-reported or predicted.")
+]
+AgeBins = Annotated[
+    str | None, typer.Option(help="Lower bounds of age groups in years, such as 0,18,65.")
+]
+MaxPixels = Annotated[str, typer.Option(help="Larger images are not decoded; 100M is 100 million.")]
+Workers = Annotated[str, typer.Option(help="Threads, or auto: one per core.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first so many images.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"faceaudit {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def predict(
+    images: Images,
+    out: Annotated[Path, typer.Argument(help="The table to write: NAME.parquet.")],
+    model: Annotated[
+        str, typer.Option(help="A bundle that ships, a bundle's folder, or FILE.onnx.")
+    ] = "fairface",
+    detector: Detector = "retinaface",
+    faces: Faces = "largest",
+    align: Annotated[
+        str | None, typer.Option(help="similarity or none; default: as the model was trained.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Widening of crops; default: as the model was trained.")
+    ] = None,
+    labels: Labels = "auto",
+    provenance: Provenance = "annotated",
+    tasks: Annotated[str, typer.Option(help="What to predict.")] = "gender,race,age",
+    age_bins: AgeBins = None,
+    limit: Limit = None,
+    max_failures: Annotated[
+        str | None, typer.Option(help="Exit with 4 if more images fail: N or N%.")
+    ] = None,
+    max_pixels: MaxPixels = "100M",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Images per chunk of work, or auto.")] = "auto",
+    workers: Workers = "auto",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Replace a table made with other inputs or options.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Predict age, gender and race of the faces in images, into one Parquet table."""
+    start_logging(quiet, verbose, log_format)
+    allowed = parse_failures(max_failures)
+    from faceaudit.pipeline.predict import predict as run
+    from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME
+
+    found = run(
+        images,
+        out,
+        model=model,
+        detector=detector,
+        faces=faces,
+        align=align,
+        margin=margin,
+        labels=labels,
+        provenance=provenance,
+        tasks=split_names(tasks),
+        age_bins=parse_bins(age_bins) or AGE_BINS[DEFAULT_AGE_SCHEME],
+        limit=limit,
+        max_pixels=parse_count("--max-pixels", max_pixels),
+        device=device,
+        precision=precision,
+        batch_size=parse_auto("--batch-size", batch_size),
+        workers=parse_auto("--workers", workers),
+        restart=restart,
+        quiet=quiet,
+    )
+    if not quiet:
+        typer.echo(prediction_message(found))
+    if allowed is not None and found.failed > allowed(found.images):
+        typer.echo(
+            f"{found.failed} of {found.images} images failed, more than --max-failures "
+            f"{max_failures}; the table is complete",
+            err=True,
+        )
+        raise typer.Exit(EXIT_TOO_MANY_FAILURES)
+
+
+@app.command()
+def report(
+    table: Annotated[Path, typer.Argument(help="A Parquet or CSV table of predictions.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where the page goes: NAME.html.")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="Join labels now: FORMAT:PATH, such as table:labels.csv.")
+    ] = "none",
+    provenance: Provenance = "annotated",
+    columns: Annotated[
+        str | None, typer.Option(help="Names in a foreign table: age_pred=yhat,...")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option(help="Classes of a task: race=White,Black,...")
+    ] = None,
+    age_bins: AgeBins = None,
+    map_: Annotated[
+        list[str] | None, typer.Option("--map", help="Coarsen a scheme: race=utkface5.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Sensitive features: gender,race. Repeat for further groupings."),
+    ] = None,
+    min_n: Annotated[
+        int, typer.Option(min=1, help="Smaller subgroups are shown and marked, never ranked.")
+    ] = 30,
+    confidence: Annotated[float, typer.Option(help="Of intervals, between 0 and 1.")] = 0.95,
+    replicates: Annotated[int, typer.Option(min=100, help="Replicates behind intervals.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the replicates.")] = 0,
+    verify: Annotated[
+        str, typer.Option(help="Recompute with scikit-learn and fairlearn: auto, always, never.")
+    ] = "auto",
+    format_: Annotated[
+        str, typer.Option("--format", help="What to write: html, json or both.")
+    ] = "html,json",
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Audit a table of predictions: an HTML page and the same numbers as JSON."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.reporting import report as run
+
+    files = run(
+        table,
+        output=output,
+        labels=labels,
+        provenance=provenance,
+        columns=parse_pairs("--columns", split_names(columns)),
+        classes={
+            task: tuple(split_names(names))
+            for task, names in parse_pairs("--classes", classes or []).items()
+        },
+        age_bins=parse_bins(age_bins),
+        scheme_map=parse_pairs(
+            "--map", [pair for given in map_ or [] for pair in split_names(given)]
+        ),
+        by=[split_names(grouping) for grouping in by] if by else None,
+        min_n=min_n,
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+        verify=verify,
+        formats=split_names(format_),
+        title=title,
+    )
+    if not quiet:
+        for path in files.paths:
+            typer.echo(path)
+
+
+@app.command()
+def prepare(
+    images: Images,
+    folder: Annotated[Path, typer.Argument(help="Where the crops and their labels go.")],
+    detector: Detector = "retinaface",
+    faces: Faces = "largest",
+    align: Annotated[str, typer.Option(help="similarity or none.")] = "similarity",
+    margin: Annotated[float, typer.Option(help="Widening of the crops.")] = 0.4,
+    size: Annotated[int, typer.Option(min=16, help="Height and width in pixels.")] = 192,
+    labels: Labels = "auto",
+    provenance: Provenance = "annotated",
+    limit: Limit = None,
+    max_pixels: MaxPixels = "100M",
+    workers: Workers = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Detect, align and crop faces to a folder, which training reads."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.pipeline.prepare import prepare as run
+
+    found = run(
+        images,
+        folder,
+        detector=detector,
+        faces=faces,
+        align=align,
+        margin=margin,
+        size=size,
+        labels=labels,
+        provenance=provenance,
+        limit=limit,
+        max_pixels=parse_count("--max-pixels", max_pixels),
+        workers=parse_auto("--workers", workers),
+        quiet=quiet,
+    )
+    if not quiet:
+        typer.echo(
+            f"{found.images:,} images, {found.crops:,} crops in {found.folder} "
+            f"({status_message(found.statuses)})"
+        )
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe that ships, or FILE.toml.")],
+    data: Annotated[list[Path], typer.Option(help="A folder that `prepare` wrote; repeatable.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The bundle's folder.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Checkpoints and history; default: OUTPUT.training.")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps per epoch at most (a trial).")
+    ] = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Train a recipe to a model bundle; goes on where an interrupted training stopped."""
+    start_logging(quiet, verbose, log_format)
+    require("torch", "faceaudit train", "train")
+    require("onnx", "faceaudit train", "train")
+    from faceaudit.training.train import train as run
+
+    bundle = run(recipe, data=data, output=output, work=work, max_steps=max_steps, limit=limit)
+    if not quiet:
+        typer.echo(f"bundle {bundle.name} in {bundle.graph.parent}")
+        for name, facts in bundle.card["metrics"].items():
+            typer.echo(
+                f"  {name}: accuracy {facts['accuracy']:.3f} on {facts['n']:,} held-out crops"
+            )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("demo"),
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Run the main job on inputs that come with the package; print where the page is."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.showcase.run import demo as run
+
+    found = run(folder, say=(lambda line: None) if quiet else typer.echo)
+    typer.echo(found.page)
+
+
+def prediction_message(found: Prediction) -> str:
+    """One line on what a run did."""
+    if found.already_complete:
+        return f"{found.table}: complete already, {found.images:,} images; nothing was done"
+    rate = found.images / max(found.seconds, 1e-9)
+    return (
+        f"{found.table}: {found.images:,} images, {found.faces:,} faces "
+        f"({status_message(found.statuses)}) in {found.seconds:.1f} s, {rate:,.0f} images/s"
+    )
+
+
+def status_message(statuses: Any) -> str:
+    """Counts by status, in words."""
+    return ", ".join(f"{count:,} {status}" for status, count in statuses.items())
+
+
+def split_names(given: str | None) -> list[str]:
+    """Names separated by commas, without spaces around them."""
+    return [name.strip() for name in (given or "").split(",") if name.strip()]
+
+
+def parse_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """``key=value`` pairs.
+
+    Raises:
+        UsageError: If one has no ``=``.
+    """
+    pairs = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise UsageError(f"{option} {pair}: give NAME=VALUE")
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+def parse_bins(given: str | None) -> tuple[int, ...] | None:
+    """Lower bounds of age groups."""
+    if given is None:
+        return None
+    from faceaudit.schema import age_group_names
+
+    try:
+        bins = tuple(int(bound) for bound in split_names(given))
+    except ValueError as error:
+        raise UsageError(f"--age-bins {given}: give whole years, such as 0,18,65") from error
+    age_group_names(bins)
+    return bins
+
+
+def parse_count(option: str, given: str) -> int:
+    """A count such as ``100M``, ``2.5k`` or ``1000000``; at least 1."""
+    factors = {"k": 1e3, "m": 1e6, "g": 1e9}
+    text = given.strip().lower()
+    factor = factors.get(text[-1:], 1)
+    try:
+        count = int(float(text.rstrip("kmg")) * factor)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{option} {given}: give a count, such as 100M or 5000000") from error
+    if count < 1:
+        raise UsageError(f"{option} {given}: must be at least 1")
+    return count
+
+
+def parse_auto(option: str, given: str) -> int | None:
+    """A count, or None for ``auto``."""
+    return None if given == "auto" else parse_count(option, given)
+
+
+def parse_failures(given: str | None) -> Any:
+    """A function from the number of images to the number that may fail; None without a limit."""
+    if given is None:
+        return None
+    try:
+        number = float(given.removesuffix("%"))
+    except ValueError as error:
+        raise UsageError(f"--max-failures {given}: give a count or a share, 10 or 2%") from error
+    if not 0 <= number < float("inf"):
+        raise UsageError(f"--max-failures {given}: cannot be negative or infinite")
+    if given.endswith("%"):
+        return lambda images: number / 100 * images
+    return lambda images: number
+
+
+def require(module: str, what: str, extra: str) -> None:
+    """Check that an optional dependency is there before anything is done."""
+    from importlib.util import find_spec
+
+    from faceaudit.errors import MissingExtraError
+
+    if find_spec(module) is None:
+        raise MissingExtraError(what, extra)
+
+
+class JsonLines(logging.Formatter):
+    """Log records as one JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {
+                "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": record.getMessage(),
+            }
+        )
+
+
+def start_logging(quiet: bool, verbose: bool, log_format: str) -> None:
+    """Send the package's log lines to stderr."""
+    if log_format not in LOG_FORMATS:
+        raise UnknownNameError("log format", log_format, LOG_FORMATS)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(message)s"))
+    logger = logging.getLogger("faceaudit")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    level = logging.DEBUG if verbose else logging.INFO
+    logger.setLevel(logging.ERROR if quiet else level)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    name = signal.Signals(number).name
+    raise TemporaryError(f"interrupted by {name}; nothing half-written was left; run again")
+
+
+def main() -> None:
+    """The entry point: errors that a user can fix become one line and an exit code."""
+    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        app()
+    except FaceauditError as error:
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - the one place that prints errors
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Annotated values as people and spreadsheets write them, in the spelling of the schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from faceaudit.labels.annotations import counted, were
+from faceaudit.schema import (
+    AGE_BINS,
+    AGE_GROUP,
+    GENDER,
+    RACE,
+    SCHEMES,
+    Task,
+    age_bins_of,
+    age_group_names,
+    age_group_task,
+    task_of_scheme,
+)
+
+CUSTOM = "custom"
+MAX_YEARS = 116
+"""The highest age in UTKFace, and about the highest that a person has reached."""
+CUSTOM_SHARE, CUSTOM_ROWS = 0.05, 5
+"""An unknown value that is this frequent is a class of its own, not a slip."""
+
+MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "none", "null", "unknown"})
+"""Ways to say that nothing is known, in lower case."""
+
+SPELLINGS = {
+    "m": "Male",
+    "man": "Male",
+    "f": "Female",
+    "woman": "Female",
+    "other": "Others",
+}
+"""Further spellings of classes; case, spaces, ``_`` and ``-`` never matter."""
+
+SCHEMES_OF = {GENDER: ("gender2",), RACE: ("fairface4", "utkface5", "fairface7")}
+"""Named schemes that a column may belong to, the smallest first."""
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One annotated column: its values, their task (None for years), and notes."""
+
+    values: pl.Series
+    task: Task | None
+    notes: tuple[str, ...] = ()
+
+
+def categories(name: str, raw: pl.Series, schemes: Sequence[str] | None = None) -> Column:
+    """A gender or race column in the classes of the scheme that fits it.
+
+    The scheme is the one with most of the labels among its classes, and where several have as many
+    the smallest of them. What is not among them becomes null, but a value that is frequent is a
+    class: then the values themselves are the classes, under the scheme ``custom``.
+
+    Args:
+        name: ``gender`` or ``race``.
+        raw: Text as written.
+        schemes: Schemes to choose from, where the format says which; then none is custom.
+    """
+    counts = _counts(raw)
+    spelled = {scheme: _spelled(counts, SCHEMES[scheme]) for scheme in schemes or SCHEMES_OF[name]}
+    scheme = max(spelled, key=lambda one: sum(counts[value] for value in spelled[one]))
+    known = spelled[scheme]
+    stray = {value: count for value, count in counts.items() if value not in known}
+    if schemes is None and _are_classes(stray, counts):
+        found = _as_written(counts) | known
+        return Column(_replaced(raw, found), Task(name, CUSTOM, tuple(sorted({*found.values()}))))
+    return Column(_replaced(raw, known), task_of_scheme(name, scheme), _note(name, stray, counts))
+
+
+def years(raw: pl.Series) -> Column:
+    """Ages in years as float32; what is no age from 0 to 116 is null."""
+    numbers = _numbers(raw)
+    valid = numbers.is_between(0, MAX_YEARS).fill_null(value=False)
+    counts = _counts(raw)
+    bad = _counts(raw.filter(~valid))
+    values = pl.select(pl.when(valid).then(numbers)).to_series().cast(pl.Float32)
+    return Column(values.alias(raw.name), None, _note("age", bad, counts))
+
+
+def are_years(raw: pl.Series) -> bool:
+    """Whether at least half of the values are numbers."""
+    given = sum(_counts(raw).values())
+    return 2 * _numbers(raw).count() >= given
+
+
+def age_groups(raw: pl.Series, scheme: str | None = None) -> Column:
+    """An age-group column, its names written as the schema does and spreadsheet dates repaired.
+
+    Args:
+        raw: Text as written, such as ``3-9``, ``more than 70`` or ``9-Mar``.
+        scheme: The scheme, where the format says which; else the one that has all groups.
+    """
+    counts = _counts(raw)
+    read = {value: group for value in counts if (group := age_group(value))}
+    repaired = {value: group for value in counts if (group := repaired_age_group(value))}
+    found = {**read, **repaired}
+    if scheme is None and sum(counts[value] for value in found) < sum(counts.values()) / 2:
+        found = _as_written(counts)
+    task = task_of_scheme(AGE_GROUP, scheme) if scheme else _age_task(set(found.values()))
+    found = {value: group for value, group in found.items() if group in task.classes}
+    stray = {value: count for value, count in counts.items() if value not in found}
+    return Column(
+        _replaced(raw, found),
+        task,
+        (*_repair_note(counts, repaired), *_note(AGE_GROUP, stray, counts)),
+    )
+
+
+def age_group(text: str) -> str | None:
+    """The name of an age group, or None where the text is none.
+
+    Example:
+        >>> age_group("03 - 9"), age_group("more than 70"), age_group("(0, 2)"), age_group("adult")
+        ('3-9', '70+', '0-2', None)
+    """
+    plain = re.sub("[\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}]", "-", text.strip().casefold())
+    if found := re.fullmatch(r"\(?([0-9]{1,3}) *[-,] *([0-9]{1,3})\)?", plain):
+        low, high = int(found[1]), int(found[2])
+        return f"{low}-{high}" if low <= high else None
+    # FairFace writes "more than 70" for the group from 70 on.
+    if found := re.fullmatch(r"more than ([0-9]{1,3})|([0-9]{1,3}) *\+", plain):
+        return f"{int(found[1] or found[2])}+"
+    return None
+
+
+DATE_LIKE = frozenset(
+    name
+    for bins in AGE_BINS.values()
+    for name in age_group_names(bins)
+    if "-" in name and 1 <= int(name.split("-")[0]) <= 12
+)
+"""Age groups that a spreadsheet takes for a date: ``3-9`` and ``10-19``."""
+
+
+def repaired_age_group(text: str) -> str | None:
+    """The age group that a spreadsheet has turned into a date, or None where the text is no date.
+
+    Example:
+        >>> repaired_age_group("09-Mar"), repaired_age_group("3-Sep"), repaired_age_group("Oct-19")
+        ('3-9', '3-9', '10-19')
+        >>> repaired_age_group("2019-10-01 00:00:00"), repaired_age_group("3-9")
+        ('10-19', None)
+    """
+    parts = _date_parts(text)
+    if len(parts) == 3:
+        year = next((part for part in (parts[0], parts[2]) if part > 31), parts[2])
+        parts.remove(year)
+        # "10-19" may have become the first of October 2019.
+        pairs = [parts] + [[part, year % 100] for part in parts if sorted(parts)[0] == 1]
+    else:
+        pairs = [parts] if len(parts) == 2 and re.search("[a-z]", text.casefold()) else []
+    names = ("-".join(map(str, sorted(pair))) for pair in pairs)
+    return next((name for name in names if name in DATE_LIKE), None)
+
+
+def _date_parts(text: str) -> list[int]:
+    """The numbers of a date, months by name as numbers; empty where there is another word."""
+    date = re.sub(r"[ t][0-9]{1,2}:[0-9:.]+$", "", text.strip().casefold())
+    words = re.findall(r"[0-9]+|[^\W\d_]+", date)
+    numbers = [int(word) if word.isdecimal() else _month(word) for word in words]
+    return [number for number in numbers if number] if None not in numbers else []
+
+
+def _month(word: str) -> int | None:
+    is_month = len(word) >= 3 and word[:3] in _MONTHS
+    return 1 + _MONTHS.index(word[:3]) if is_month else None
+
+
+def _age_task(groups: set[str]) -> Task:
+    """The age-group task with these groups: a named scheme, bounds without gaps, or as they are."""
+    for scheme in AGE_BINS:
+        task = task_of_scheme(AGE_GROUP, scheme)
+        if groups <= set(task.classes):
+            return task
+    ordered = tuple(sorted(groups, key=_lower_bound))
+    bins = age_bins_of(ordered)
+    return age_group_task(bins) if bins else Task(AGE_GROUP, CUSTOM, ordered)
+
+
+def _lower_bound(group: str) -> tuple[int, str]:
+    digits = re.match("[0-9]{1,9}", group)
+    return (int(digits[0]) if digits else 10**9, group)
+
+
+def _numbers(raw: pl.Series) -> pl.Series:
+    """Values as finite numbers; null where they are none."""
+    numbers = raw.str.strip_chars().cast(pl.Float64, strict=False)
+    return numbers.set(~numbers.is_finite().fill_null(value=False), None)
+
+
+def _counts(raw: pl.Series) -> dict[str, int]:
+    """Values that say something, in order of appearance, with how often they occur."""
+    counted_values = raw.drop_nulls().to_frame("value").group_by("value", maintain_order=True).len()
+    pairs = zip(counted_values["value"], counted_values["len"], strict=True)
+    return {value: count for value, count in pairs if value.strip().casefold() not in MISSING}
+
+
+def _plain(text: str) -> str:
+    """A class name without case and marks between its words."""
+    return " ".join(re.split(r"[\s_/-]+", text.strip().casefold()))
+
+
+def _spelled(values: Mapping[str, int], classes: Sequence[str]) -> dict[str, str]:
+    """Value as written -> class, for the values that name one."""
+    known = {_plain(name): name for name in classes}
+    known |= {text: name for text, name in SPELLINGS.items() if name in classes}
+    return {value: known[_plain(value)] for value in values if _plain(value) in known}
+
+
+def _as_written(values: Mapping[str, int]) -> dict[str, str]:
+    """Value -> itself, in the first of the spellings that differ only in case and marks."""
+    first: dict[str, str] = {}
+    return {value: first.setdefault(_plain(value), value.strip()) for value in values}
+
+
+def _are_classes(stray: Mapping[str, int], counts: Mapping[str, int]) -> bool:
+    """Whether values outside a scheme are classes: the most, or one that is frequent."""
+    total = sum(counts.values())
+    frequent = max(CUSTOM_ROWS, CUSTOM_SHARE * total)
+    return 2 * sum(stray.values()) > total or any(count >= frequent for count in stray.values())
+
+
+def _replaced(raw: pl.Series, found: Mapping[str, str]) -> pl.Series:
+    return raw.replace_strict(
+        pl.Series(list(found), dtype=pl.String),
+        pl.Series(list(found.values()), dtype=pl.String),
+        default=None,
+        return_dtype=pl.String,
+    )
+
+
+def _repair_note(counts: Mapping[str, int], repaired: Mapping[str, str]) -> tuple[str, ...]:
+    number = sum(counts[value] for value in repaired)
+    if not number:
+        return ()
+    value, group = next(iter(repaired.items()))
+    return (
+        f"{counted(number, 'age group')} {were(number)} repaired from spreadsheet dates "
+        f"(for example {value!r} to {group})",
+    )
+
+
+def _note(name: str, stray: Mapping[str, int], counts: Mapping[str, int]) -> tuple[str, ...]:
+    number = sum(stray.values())
+    if not number:
+        return ()
+    shown = ", ".join(f"{value!r} ({count:,})" for value, count in _first(stray, 5))
+    return (
+        f"{number:,} of {counted(sum(counts.values()), f'{name} label')} {were(number)} not "
+        f"understood and left empty: {shown}",
+    )
+
+
+def _first(stray: Mapping[str, int], number: int) -> list[tuple[str, int]]:
+    """The most frequent values."""
+    return sorted(stray.items(), key=lambda item: -item[1])[:number]

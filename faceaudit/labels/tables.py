@@ -1,0 +1,159 @@
+"""Label files as tables of text, and their columns as annotations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from faceaudit.errors import InputError, LabelError
+from faceaudit.labels.annotations import Annotations
+from faceaudit.labels.join import KEY, join
+from faceaudit.labels.parse import Column, age_groups, are_years, categories, years
+from faceaudit.schema import AGE, AGE_GROUP, AGE_TRUE, GENDER, RACE
+from faceaudit.storage import read_csv
+
+KEY_COLUMNS = ("image", "file", "file_name", "path", "filename")
+"""Names of the column that says which image a label is of; the first that is there is taken."""
+LABEL_COLUMNS = (GENDER, RACE, AGE, AGE_GROUP)
+"""Names of annotated columns, each also with ``_true``; case does not matter."""
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def read_annotations(
+    path: Path,
+    images: Sequence[str],
+    folder: Path | None,
+    *,
+    keys: Sequence[str] = KEY_COLUMNS,
+    key_prefix: str = "",
+) -> Annotations:
+    """The annotations that a table holds of these images.
+
+    Args:
+        path: A file of ``TABLE_SUFFIXES``.
+        images: Names of the images.
+        folder: What the names are relative to.
+        keys: Names of the column of images.
+        key_prefix: Put before each key: the folder that the keys are relative to.
+
+    Raises:
+        LabelError: If the table cannot be read, or has no column of images or of labels.
+    """
+    raw = read_text_table(path)
+    key = _key_column(path, raw.columns, keys)
+    columns = annotated_columns(raw)
+    if not columns:
+        raise LabelError(
+            f"{path}: no labels among the columns {_listed(raw.columns)}; call one of them "
+            f"{', '.join(LABEL_COLUMNS)} (or {GENDER}_true, ...)"
+        )
+    return joined(str(path), key_prefix + raw[key], columns, images, folder)
+
+
+def joined(
+    source: str,
+    keys: pl.Series,
+    columns: Iterable[Column],
+    images: Sequence[str],
+    folder: Path | None,
+) -> Annotations:
+    """Annotated columns brought from the rows of a table to images."""
+    found = list(columns)
+    tidy = keys.str.strip_chars().str.replace_all(r"^(\./)+", "").alias(KEY)
+    table = pl.DataFrame([tidy, *(column.values for column in found)])
+    table = table.filter(pl.col(KEY).is_not_null() & (pl.col(KEY) != ""))
+    frame, notes = join(table, images, folder, source)
+    tasks = tuple(column.task for column in found if column.task is not None)
+    said = tuple(note for column in found for note in column.notes)
+    return Annotations(source, frame, tasks, said + notes)
+
+
+def annotated_columns(raw: pl.DataFrame) -> list[Column]:
+    """The annotated columns of a table; ``age`` may hold years or age groups."""
+    found = {name: raw[column] for name in LABEL_COLUMNS if (column := _column(raw, name))}
+    columns = [
+        _named(categories(name, found[name]), f"{name}_true")
+        for name in (GENDER, RACE)
+        if name in found
+    ]
+    if AGE in found and are_years(found[AGE]):
+        columns.append(_named(years(found.pop(AGE)), AGE_TRUE))
+    groups = found.get(AGE_GROUP, found.get(AGE))
+    if groups is not None:
+        columns.append(_named(age_groups(groups), f"{AGE_GROUP}_true"))
+    return columns
+
+
+def _named(column: Column, name: str) -> Column:
+    return Column(column.values.alias(name), column.task, column.notes)
+
+
+def _column(raw: pl.DataFrame, name: str) -> str | None:
+    """The column of this name or with ``_true``, in any case."""
+    lower = {column.strip().casefold(): column for column in reversed(raw.columns)}
+    return lower.get(f"{name}_true", lower.get(name))
+
+
+def _key_column(path: Path, columns: Sequence[str], keys: Sequence[str]) -> str:
+    lower = {column.strip().casefold(): column for column in reversed(columns)}
+    for name in keys:
+        if name in lower:
+            return lower[name]
+    raise LabelError(
+        f"{path}: no column of image names among the columns {_listed(columns)}; call it "
+        f"{' or '.join(keys)}"
+    )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns[:20])) or "(none)"
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def read_text_table(path: Path) -> pl.DataFrame:
+    """A table with its columns as text; nested columns are left out.
+
+    Raises:
+        LabelError: If it is missing, damaged or of another kind.
+    """
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise LabelError(f"{path}: there is no such label file")
+    if suffix not in TABLE_SUFFIXES:
+        raise LabelError(f"{path}: a label file ends in {', '.join(TABLE_SUFFIXES)}")
+    try:
+        if suffix == ".parquet":
+            return _read_parquet(path)
+        return _read_jsonl(path) if suffix == ".jsonl" else read_csv(path)
+    except (InputError, OSError, ValueError, pl.exceptions.PolarsError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise LabelError(
+            reason if isinstance(error, InputError) else f"{path}: {reason}"
+        ) from error
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    schema = pl.read_parquet_schema(path)
+    flat = [name for name, dtype in schema.items() if not dtype.is_nested() and dtype != pl.Binary]
+    return pl.read_parquet(path, columns=flat, glob=False).cast(pl.String)
+
+
+def _read_jsonl(path: Path) -> pl.DataFrame:
+    with path.open(encoding="utf-8-sig") as file:
+        rows = [json.loads(line) for line in file if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line of a .jsonl file must be a JSON object")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pl.DataFrame(
+        {name: [_text(row.get(name)) for row in rows] for name in names},
+        schema=dict.fromkeys(names, pl.String),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) or value is None else json.dumps(value)

@@ -1,0 +1,1 @@
+"""From images to tables: the streaming pipeline behind `predict` and `prepare`."""

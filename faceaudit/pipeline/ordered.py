@@ -1,0 +1,42 @@
+"""Work spread over threads whose results come back in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Generator[Result, None, None]:
+    """Results of a function over items, computed by threads and given back in the items' order.
+
+    At most ``2 * workers`` items are under way or waiting, so memory does not grow with their
+    number. Where the function raises, the exception is raised here and the rest is given up.
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Result]] = deque(
+            pool.submit(function, item) for item in islice(source, 2 * workers)
+        )
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(source, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Consecutive lists of up to ``size`` items."""
+    source = iter(items)
+    while chunk := list(islice(source, size)):
+        yield chunk

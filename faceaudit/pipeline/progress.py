@@ -1,0 +1,86 @@
+"""How far a long run is: a bar on a terminal, a log line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+LOG_SECONDS = 10.0
+
+
+@contextmanager
+def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """A function that takes how many more are done.
+
+    Args:
+        what: Shown before the bar.
+        total: How many there are.
+        quiet: Show nothing.
+    """
+    if quiet:
+        yield lambda count: None
+    elif sys.stderr.isatty():
+        with _bar(what, total) as advance:
+            yield advance
+    else:
+        yield _logger(what, total)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total, rate="")
+        begun, done = time.monotonic(), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            rate = done / max(time.monotonic() - begun, 1e-9)
+            bar.update(task, advance=count, rate=f"{rate:,.0f} images/s")
+
+        yield advance
+
+
+def _logger(what: str, total: int) -> Callable[[int], None]:
+    begun = said = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal said, done
+        done += count
+        now = time.monotonic()
+        if now - said >= LOG_SECONDS:
+            said = now
+            rate = done / (now - begun)
+            left = (total - done) / rate
+            log.info(
+                "%s: %s of %s images, %.0f images/s, %.0f s left",
+                what,
+                f"{done:,}",
+                f"{total:,}",
+                rate,
+                left,
+            )
+
+    return advance

@@ -1,0 +1,9 @@
+"""From an audit to what people and programs read: a page, and the same figures as JSON.
+
+``run.report`` is the whole flow. A section gathers values (``sections/``), charts are drawn
+(``figures``), sentences are found (``findings``), and templates put them on the page (``html``).
+"""
+
+from faceaudit.reporting.run import ReportFiles, report
+
+__all__ = ["ReportFiles", "report"]

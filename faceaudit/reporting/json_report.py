@@ -1,0 +1,198 @@
+"""The figures of an audit as JSON, for programs; ``report.schema.json`` describes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from faceaudit.audit.results import (
+    Audit,
+    Composition,
+    ConditionedAge,
+    Coverage,
+    Disparity,
+    Estimate,
+    MetricValue,
+    Subgroup,
+    Verification,
+)
+from faceaudit.errors import EXIT_DONE
+from faceaudit.reporting.subject import Provenance, Subject
+from faceaudit.schema import SCHEMA_VERSION
+
+SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
+
+
+def to_json(subject: Subject) -> str:
+    """The JSON of an audit; the same subject gives the same text.
+
+    Raises:
+        ValueError: If a figure is NaN or infinite; an undefined figure must be None.
+    """
+    parts = [f"{_dumps(name)}: {_lines(value)}" for name, value in report_facts(subject).items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def report_facts(subject: Subject) -> dict[str, Any]:
+    """What the JSON holds, as plain values in the order of the file."""
+    audit, provenance = subject.audit, subject.provenance
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "table": {
+            "path": provenance.path,
+            "sha256": provenance.sha256,
+            "rows": provenance.rows,
+        },
+        "model": _model(provenance),
+        "labels": {
+            "format": provenance.labels_format,
+            "provenance": provenance.labels_provenance,
+        },
+        "options": _options(audit),
+        "policy": None,
+        "coverage": [_coverage(found) for found in audit.coverage],
+        "metrics": [_metric(found) for found in audit.metrics],
+        "disparities": [_disparity(found) for found in audit.disparities],
+        "tests": [],
+        "conditioned_age": [
+            _conditioned(found, name, estimate)
+            for found in audit.conditioned_age
+            for name, estimate in found.estimates.items()
+        ],
+        "calibration": [],
+        "composition": [_composition(found) for found in audit.composition],
+        "verdicts": [],
+        "verification": _verification(audit.verification),
+        "exit_codes": [EXIT_DONE],
+        "notes": list(audit.notes),
+    }
+
+
+def _model(provenance: Provenance) -> dict[str, Any] | None:
+    """The model, detector and preprocessing that the table states; None where it states none."""
+    metadata = provenance.metadata
+    if metadata is None:
+        return None
+    return {
+        **_sorted(metadata.model),
+        "detector": _sorted(metadata.detector),
+        "preprocessing": _sorted(metadata.preprocessing),
+        "precision": metadata.precision,
+    }
+
+
+def _options(audit: Audit) -> dict[str, Any]:
+    return {
+        **_sorted(audit.options),
+        "groupings": [list(by) for by in audit.by],
+        "schemes": {task.name: list(task.classes) for task in audit.tasks},
+    }
+
+
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "n": estimate.n,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "reason": estimate.reason,
+    }
+
+
+def _metric(found: MetricValue) -> dict[str, Any]:
+    label = {} if found.label is None else {"class": found.label}
+    return {
+        "task": found.task,
+        "metric": found.metric,
+        **label,
+        "subgroup": dict(found.subgroup),
+        **_estimate(found.estimate),
+        "small": found.small,
+    }
+
+
+def _disparity(found: Disparity) -> dict[str, Any]:
+    label = {} if found.label is None else {"class": found.label}
+    return {
+        "task": found.task,
+        "metric": found.metric,
+        **label,
+        "by": list(found.by),
+        "within": {},
+        "worst": _subgroup(found.worst),
+        "best": _subgroup(found.best),
+        "difference": found.difference,
+        "ratio": found.ratio,
+        "low": found.low,
+        "high": found.high,
+        "p_value": None,
+        "p_adjusted": None,
+        "n_ranked": found.n_ranked,
+        "reason": found.reason,
+    }
+
+
+def _conditioned(found: ConditionedAge, metric: str, estimate: Estimate) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "subgroup": dict(found.subgroup),
+        "age_group": found.age_group,
+        "standardised": found.standardised,
+        **_estimate(estimate),
+        "small": found.small,
+    }
+
+
+def _coverage(found: Coverage) -> dict[str, Any]:
+    return {
+        "subgroup": dict(found.subgroup),
+        "images": found.images,
+        "statuses": {str(status): n for status, n in found.statuses.items()},
+        "failure_rate": _estimate(found.failure_rate),
+    }
+
+
+def _composition(found: Composition) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "class": found.label,
+        "subgroup": dict(found.subgroup),
+        **_estimate(found.share),
+    }
+
+
+def _verification(found: Verification | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "rows": found.rows,
+        "compared": found.compared,
+        "largest_difference": found.largest_difference,
+        "where": found.where,
+        "against": found.against,
+    }
+
+
+def _subgroup(subgroup: Subgroup | None) -> dict[str, str] | None:
+    return None if subgroup is None else dict(subgroup)
+
+
+def _lines(value: Any) -> str:
+    """A value as JSON; of a list, one entry a line, so that two reports can be compared."""
+    if not isinstance(value, list) or not value:
+        return _dumps(value)
+    return "[\n" + ",\n".join(_dumps(entry) for entry in value) + "\n]"
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
+def _sorted(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts in the order of their names, at every level."""
+    return {
+        name: _sorted(value) if isinstance(value, Mapping) else value
+        for name, value in sorted(facts.items())
+    }

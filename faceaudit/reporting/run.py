@@ -1,0 +1,169 @@
+"""The report: one table to a page and the same figures as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from faceaudit.audit.results import Audit
+from faceaudit.audit.run import Verify, audit
+from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.labels import ANNOTATED, NONE, PROVENANCES, Labels, read_labels
+from faceaudit.reporting.html import render
+from faceaudit.reporting.json_report import to_json
+from faceaudit.reporting.subject import Provenance, Subject, has_labels
+from faceaudit.storage import write_text
+from faceaudit.tables import IMAGE, SUFFIXES, PredictionTable, read_table
+
+FORMATS: dict[str, Callable[[Subject], str]] = {"html": render, "json": to_json}
+"""What a report is written as; the name is also the file's suffix."""
+REPORT_SUFFIXES = {f".{name}" for name in FORMATS}
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """The files that were written, in the order of the formats, and the audit that they hold."""
+
+    paths: tuple[Path, ...]
+    audit: Audit
+
+
+def report(
+    table: Path,
+    *,
+    output: Path | None = None,
+    labels: str = NONE,
+    provenance: str = ANNOTATED,
+    columns: Mapping[str, str] | None = None,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    age_bins: Sequence[int] | None = None,
+    scheme_map: Mapping[str, str] | None = None,
+    by: Sequence[str] | None = None,
+    min_n: int = 30,
+    confidence: float = 0.95,
+    replicates: int = 2000,
+    seed: int = 0,
+    verify: Verify = "auto",
+    title: str | None = None,
+    formats: Sequence[str] = tuple(FORMATS),
+) -> ReportFiles:
+    """Audit a table of predictions and write the report.
+
+    Args:
+        table: A Parquet or CSV file, or a folder of ``part-*.parquet``.
+        output: Where the page goes, ``NAME.html``; None is beside the table, under its name. The
+            JSON has the same name.
+        labels: Annotations to join: ``none``, ``auto``, a label format, or ``FORMAT:FILE``.
+        provenance: Where the labels come from, unless the table says it itself.
+        columns: Canonical name -> name in the table, where they differ.
+        classes: Task -> its classes in the order of a bare list of scores.
+        age_bins: Lower bounds of the age groups, in years.
+        scheme_map: Task -> the scheme to coarsen it to.
+        by: Sensitive features; None takes every annotated one of gender and race.
+        min_n: Subgroups with fewer faces are shown and marked, and not ranked.
+        confidence: Of all intervals.
+        replicates: Number of replicates, where an interval needs them.
+        seed: Of the replicates.
+        verify: Whether to recompute the figures with scikit-learn and fairlearn.
+        title: Of the page; None names the model or the table.
+        formats: Any of ``FORMATS``.
+
+    Raises:
+        FaceauditError: If an option cannot work, or the table or the labels cannot be read.
+    """
+    path = Path(table)
+    _check(formats, provenance)
+    targets = [target(path, output, name) for name in formats]
+    joined = _read_labels(path, labels, provenance, columns)
+    opened = read_table(
+        path,
+        columns=columns,
+        classes=classes,
+        age_bins=age_bins,
+        scheme_map=scheme_map,
+        labels=joined.frame if joined else None,
+    )
+    found = audit(
+        opened,
+        by=by,
+        min_n=min_n,
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+        verify=verify,
+    )
+    if joined:
+        found = replace(found, notes=(*joined.notes, *found.notes))
+    origin = _provenance(opened, found, joined, provenance)
+    subject = Subject(found, origin, title or _title(origin, found))
+    for name, file in zip(formats, targets, strict=True):
+        write_text(file, FORMATS[name](subject))
+    return ReportFiles(tuple(targets), found)
+
+
+def target(table: Path, output: Path | None, suffix: str) -> Path:
+    """Where a report goes: beside its table, or where the user said.
+
+    Raises:
+        UsageError: If that is a folder.
+
+    Example:
+        >>> str(target(Path("out/faces.parquet"), None, "html"))
+        'out/faces.html'
+    """
+    if output is not None and output.is_dir():
+        raise UsageError(f"--output {output}: a folder; give a file such as {output}/report.html")
+    given = output or table
+    known = REPORT_SUFFIXES if output else SUFFIXES
+    stem = given.stem if given.suffix.lower() in known else given.name
+    return given.parent / f"{stem}.{suffix}"
+
+
+def _check(formats: Sequence[str], provenance: str) -> None:
+    for name in formats:
+        if name not in FORMATS:
+            raise UnknownNameError("report format", name, FORMATS)
+    if not formats:
+        raise UsageError(f"--format: give at least one of {', '.join(FORMATS)}")
+    if provenance not in PROVENANCES:
+        raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
+
+
+def _read_labels(
+    path: Path, labels: str, provenance: str, columns: Mapping[str, str] | None
+) -> Labels | None:
+    """Annotations of the table's images, None where none are to be joined."""
+    if labels == NONE:
+        return None
+    images = read_table(path, columns=columns).frame.select(IMAGE).unique(maintain_order=True)
+    return read_labels(labels, images.collect()[IMAGE].to_list(), None, provenance=provenance)
+
+
+def _provenance(
+    table: PredictionTable, found: Audit, joined: Labels | None, provenance: str
+) -> Provenance:
+    stated = table.metadata.labels if table.metadata else {}
+    if joined:
+        labels_format: str | None = joined.format
+        labels_provenance: str | None = joined.provenance
+    elif has_labels(found):
+        labels_format = stated.get("format")
+        labels_provenance = stated.get("provenance", provenance)
+    else:
+        labels_format = labels_provenance = None
+    return Provenance(
+        str(table.path),
+        table.sha256,
+        table.rows,
+        table.metadata,
+        labels_format,
+        labels_provenance,
+    )
+
+
+def _title(provenance: Provenance, found: Audit) -> str:
+    model = provenance.metadata.model.get("name") if provenance.metadata else None
+    kind = "Audit" if has_labels(found) else "Composition"
+    of_model = f"{kind} of {model}" if kind == "Audit" else f"{kind} by {model}"
+    return of_model if model else f"{kind} of {Path(provenance.path).name}"

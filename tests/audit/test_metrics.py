@@ -1,0 +1,180 @@
+"""Every metric against another library's figure, and what holds for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faceaudit.audit.age import AGE_METRICS
+from faceaudit.audit.metrics import (
+    METRICS,
+    accuracy,
+    annotated_faces,
+    auc,
+    balanced_accuracy,
+    f1,
+    macro_auc,
+    macro_f1,
+    precision,
+    ratio,
+    recall,
+    selection_rate,
+)
+from faceaudit.audit.run import audit
+from faceaudit.audit.verify import FaceRows, references
+from faceaudit.tables import PredictionTable, score_columns
+
+CONFUSIONS = st.integers(2, 5).flatmap(
+    lambda size: st.lists(
+        st.lists(st.integers(0, 20), min_size=size, max_size=size), min_size=size, max_size=size
+    ).map(np.array)
+)
+ON_CONFUSIONS = [metric for metric in [*METRICS, *AGE_METRICS] if metric.needs in {"classes"}]
+
+
+def test_every_metric_has_a_reference() -> None:
+    names = [metric.name for metric in [*METRICS, *AGE_METRICS]]
+    assert sorted(names) == sorted(references())
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture(scope="module")
+def reference_rows() -> Callable[[PredictionTable, str, bool], FaceRows]:
+    """Rows of a task as plain arrays, taken from the table without any of the audit's code."""
+
+    def found(table: PredictionTable, name: str, with_scores: bool) -> FaceRows:
+        frame = table.frame.collect().filter(status="ok")
+        if name == "age":
+            return FaceRows(
+                frame["age_true"].to_numpy(), frame["age_pred"].to_numpy(), None, 0
+            )
+        task = table.task(name)
+        number = {label: index for index, label in enumerate(task.classes)}
+        true, pred = (
+            np.array([number[label] for label in frame[f"{name}_{kind}"]])
+            for kind in ("true", "pred")
+        )
+        scores = frame.select(score_columns(task)).to_numpy() if with_scores else None
+        return FaceRows(true, pred, scores, len(task.classes))
+
+    return found
+
+
+@pytest.mark.parametrize("metric", [*METRICS, *AGE_METRICS], ids=lambda metric: metric.name)
+def test_agrees_with_the_reference(
+    metric: object,
+    audited: tuple[PredictionTable, dict[tuple[str, str, str | None], float]],
+    reference_rows: Callable[[PredictionTable, str, bool], FaceRows],
+) -> None:
+    table, values = audited
+    name = metric.name  # type: ignore[attr-defined]
+    tasks = {task for task, metric_name, _ in values if metric_name == name}
+    assert tasks
+    for task in tasks:
+        expected = references()[name](reference_rows(table, task, name.endswith("auc")))
+        classes = table.task(task).classes if np.ndim(expected) else (None,)
+        for label, one in zip(classes, np.atleast_1d(expected), strict=True):
+            assert values[task, name, label] == pytest.approx(one, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def audited(
+    tmp_path_factory: pytest.TempPathFactory, rows_of: Callable[..., pl.DataFrame]
+) -> tuple[PredictionTable, dict[tuple[str, str, str | None], float]]:
+    """A generated table and the overall values of its audit."""
+    from faceaudit.tables import read_table
+
+    path = tmp_path_factory.mktemp("metrics") / "table.parquet"
+    rows_of(900, seed=3).write_parquet(path)
+    table = read_table(path)
+    found = audit(table, by=[], replicates=100, verify="never")
+    return table, {
+        (one.task, one.metric, one.label): one.estimate.value
+        for one in found.metrics
+        if one.estimate.value is not None
+    }
+
+
+# --- properties -------------------------------------------------------------------------------
+
+
+@given(CONFUSIONS)
+@settings(deadline=None)
+def test_leading_axes_broadcast(confusion: np.ndarray) -> None:
+    stacked = np.stack([confusion, confusion.T, confusion + 1])
+    for function in (accuracy, balanced_accuracy, f1, macro_f1, precision, recall, selection_rate):
+        apart = np.stack([function(one) for one in stacked])
+        np.testing.assert_array_equal(function(stacked), apart)
+
+
+@given(CONFUSIONS, st.randoms())
+@settings(deadline=None)
+def test_relabelled_classes_change_no_mean(confusion: np.ndarray, random: object) -> None:
+    order = list(range(len(confusion)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    relabelled = confusion[np.ix_(order, order)]
+    for function in (accuracy, balanced_accuracy, macro_f1):
+        np.testing.assert_allclose(function(relabelled), function(confusion), atol=1e-12)
+    for function in (f1, recall, precision, selection_rate):
+        np.testing.assert_allclose(function(relabelled), function(confusion)[order], atol=1e-12)
+
+
+@given(CONFUSIONS, CONFUSIONS)
+@settings(deadline=None)
+def test_overall_accuracy_is_the_mean_weighted_by_faces(
+    first: np.ndarray, second: np.ndarray
+) -> None:
+    if first.shape != second.shape or not first.sum() or not second.sum():
+        return
+    weighted = (accuracy(first) * first.sum() + accuracy(second) * second.sum()) / (
+        first.sum() + second.sum()
+    )
+    assert accuracy(first + second) == pytest.approx(float(weighted))
+
+
+@given(CONFUSIONS)
+@settings(deadline=None)
+def test_values_are_shares_or_undefined(confusion: np.ndarray) -> None:
+    for metric in ON_CONFUSIONS:
+        values = np.atleast_1d(metric.function(confusion))
+        defined = values[~np.isnan(values)]
+        assert ((defined >= 0) & (defined <= 1)).all()
+        if confusion.sum() == 0:
+            assert np.isnan(values).all()
+
+
+# --- undefined and exact cases ----------------------------------------------------------------
+
+
+def test_ratio_by_zero_is_undefined() -> None:
+    np.testing.assert_array_equal(ratio([1, 0], [2, 0]), [0.5, np.nan])
+
+
+def test_a_class_that_is_never_found_scores_0_and_an_absent_one_nothing() -> None:
+    confusion = np.array([[5, 0, 0], [2, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(f1(confusion), [10 / 12, 0.0, np.nan])
+    assert macro_f1(confusion) == pytest.approx((10 / 12 + 0) / 2)
+    assert balanced_accuracy(confusion) == pytest.approx(0.5)
+    np.testing.assert_array_equal(annotated_faces(confusion), [5, 2, 0])
+
+
+def test_macro_f1_averages_the_classes_it_is_told_to() -> None:
+    drawn = np.array([[4.0, 1.0, 0.1], [0.5, 3.0, 0.1], [0.0, 0.0, 0.0]])
+    two = macro_f1(drawn, np.array([True, True, False]))
+    assert two == pytest.approx(f1(drawn)[:2].mean())
+
+
+def test_auc_of_a_single_class_is_undefined() -> None:
+    assert np.isnan(auc(np.array([[0, 0], [3, 4]])))
+    assert np.isnan(macro_auc(np.zeros((2, 2, 4))))
+
+
+def test_auc_counts_ties_one_half() -> None:
+    assert auc(np.array([[5], [3]])) == 0.5
+    assert auc(np.array([[4, 0], [0, 2]])) == 1.0
+    assert auc(np.array([[1, 1], [1, 1]])) == 0.5

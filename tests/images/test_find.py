@@ -1,0 +1,360 @@
+"""Finding images: folders, globs, lists, shards, and what must never hang or vanish."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faceaudit.errors import InputError
+from faceaudit.images.find import IMAGE_SUFFIXES, SIDE_SUFFIXES, find_images
+from faceaudit.images.lists import typed
+from faceaudit.images.refs import ImageRef, ImageSource, read_bytes
+
+
+def fill(folder: Path, *names: str) -> None:
+    """Small files of these names, each holding its own name."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def names_of(source: ImageSource) -> list[str]:
+    return [image.name for image in source.images]
+
+
+def names_in(folder: Path) -> list[str]:
+    return names_of(find_images(str(folder)))
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+def test_files_of_a_folder_come_before_its_subfolders(tmp_path: Path) -> None:
+    fill(
+        tmp_path, "b.jpg", "a/z.png", "a/b/c.webp", "B.jpg", "a.jpg", "ab/x.jpg", "10.jpg", "9.jpg"
+    )
+    expected = ["10.jpg", "9.jpg", "B.jpg", "a.jpg", "b.jpg", "a/z.png", "a/b/c.webp", "ab/x.jpg"]
+    found = find_images(f"{tmp_path}/")
+    assert names_of(found) == expected
+    assert found.folder == tmp_path
+    assert [read_bytes(image).decode() for image in found.images] == expected
+
+
+def test_side_files_and_hidden_files_are_left_out_and_unknown_ones_are_not(tmp_path: Path) -> None:
+    fill(
+        tmp_path, "a.txt", "labels.CSV", ".hidden.jpg", ".git/x.jpg", "__MACOSX/x.jpg", "b.parquet"
+    )
+    fill(tmp_path, "photo", "photo.xyz", "UPPER.JPG", "a.jpg.chip.jpg", "x.tar")
+    assert names_in(tmp_path) == ["UPPER.JPG", "a.jpg.chip.jpg", "photo", "photo.xyz"]
+
+
+def test_suffixes_are_of_one_kind() -> None:
+    assert not IMAGE_SUFFIXES & SIDE_SUFFIXES
+    assert all(suffix.startswith(".") for suffix in IMAGE_SUFFIXES | SIDE_SUFFIXES)
+
+
+def test_odd_names_survive(tmp_path: Path) -> None:
+    odd = [
+        "новый.jpg",
+        "a b.jpg",
+        "q\"uo'te.jpg",
+        "new\nline.jpg",
+        "comma,.jpg",
+        "日本/顔.jpg",
+        "x\\y.jpg",
+    ]
+    fill(tmp_path, *odd)
+    found = find_images(str(tmp_path))
+    assert sorted(names_of(found)) == sorted(odd)
+    assert all(read_bytes(image).decode() == image.name for image in found.images)
+
+
+def test_a_name_that_is_no_utf8_can_be_written_and_read(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    try:
+        Path(os.fsdecode(raw)).write_bytes(b"here")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    (image,) = find_images(str(tmp_path)).images
+    assert image.name.encode("utf-8") == b"caf\\xe9.jpg"
+    assert read_bytes(image) == b"here"
+
+
+def test_links_are_followed_once_and_never_in_circles(tmp_path: Path) -> None:
+    fill(tmp_path / "in", "a/1.jpg", "b/2.jpg")
+    fill(tmp_path / "out", "3.jpg")
+    for link, target in [
+        ("in/a/up", tmp_path / "in"),
+        ("in/a/other", tmp_path / "in/b"),
+        ("in/far", tmp_path / "out"),
+        ("in/far2", tmp_path / "out"),
+        ("out/back", tmp_path / "in"),
+        ("in/file.jpg", tmp_path / "out/3.jpg"),
+        ("in/self", tmp_path / "in/self"),
+    ]:
+        (tmp_path / link).symlink_to(target)
+    assert names_in(tmp_path / "in") == ["file.jpg", "self", "a/1.jpg", "b/2.jpg", "far/3.jpg"]
+
+
+def test_a_linked_folder_is_a_source(tmp_path: Path) -> None:
+    fill(tmp_path / "real", "1.jpg", "a/2.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert names_in(tmp_path / "link") == ["1.jpg", "a/2.jpg"]
+
+
+def test_pipes_sockets_and_broken_links_never_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "good.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.jpg")
+        found = find_images(str(tmp_path))
+        assert names_of(found) == ["broken.jpg", "good.jpg", "pipe.jpg", "socket.jpg"]
+        for image in found.images:
+            if image.name != "good.jpg":
+                with pytest.raises(OSError, match=r".+"):
+                    read_bytes(image)
+
+
+def test_a_file_is_read_when_it_can_be(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.jpg", Path("nul\0l.jpg")):
+        with pytest.raises(OSError, match=r".+"):
+            read_bytes(ImageRef("x", path))
+
+
+# --- other sources ----------------------------------------------------------------------------
+
+
+def test_one_image(tmp_path: Path) -> None:
+    fill(tmp_path, "face.jpg", "other.jpg")
+    found = find_images(str(tmp_path / "face.jpg"))
+    assert (names_of(found), found.folder) == (["face.jpg"], tmp_path)
+
+
+def test_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "a/1.jpg", "a/2.png", "b/1.jpg", "b/.1.jpg", "b/c/1.jpg", "1.jpg", "a/1.txt")
+    found = find_images(f"{tmp_path}/*/1.*")
+    assert (names_of(found), found.folder) == (["a/1.jpg", "b/1.jpg"], tmp_path)
+    assert names_of(find_images(f"{tmp_path}/**/*.jpg")) == [
+        "1.jpg",
+        "a/1.jpg",
+        "b/1.jpg",
+        "b/c/1.jpg",
+    ]
+    monkeypatch.chdir(tmp_path)
+    assert names_of(find_images("./a/*")) == ["1.jpg", "2.png"]
+
+
+def test_a_folder_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
+    fill(tmp_path, "[old]/1.jpg")
+    assert names_in(tmp_path / "[old]") == ["1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("missing", "there is no such file or folder"),
+        ("*.jpg", "no images"),
+        ("**.jpg", "glob"),
+        ("s3://bucket/images", "remote"),
+        ("empty", "no images"),
+        ("table.json", "no image"),
+        ("x.tar.gz", "not compressed"),
+        ("pipe", "neither a folder nor a file"),
+        ("bad.tar", "cannot be read as a tar"),
+        ("bad.parquet", "not a Parquet file"),
+        ("latin.txt", "UTF-8"),
+        ("latin.csv", "UTF-8"),
+        ("ragged.csv", "cannot be read as CSV"),
+        ("other.csv", "no column of paths"),
+        ("twice.csv", "more than once"),
+        ("taken.csv", "status"),
+        ("remote.txt", "remote"),
+        ("void.csv", "cannot be read as CSV"),
+        ("void.txt", "no images"),
+    ],
+)
+def test_one_clear_error(tmp_path: Path, source: str, words: str) -> None:
+    (tmp_path / "empty").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    contents: Mapping[str, bytes] = {
+        "table.json": b"{}",
+        "x.tar.gz": b"\x1f\x8b",
+        "bad.tar": b"no tar at all" * 100,
+        "bad.parquet": b"PAR1",
+        "latin.txt": b"caf\xe9.jpg\n",
+        "latin.csv": b"image\ncaf\xe9.jpg\n",
+        "ragged.csv": b"image,a\nx.jpg,1,2,3\n",
+        "other.csv": b"name,a\nx.jpg,1\n",
+        "twice.csv": b"image,a\nx.jpg,1\n./x.jpg,2\n",
+        "taken.csv": b"image,status\nx.jpg,1\n",
+        "remote.txt": b"s3://bucket/x.jpg\n",
+        "void.csv": b"",
+        "void.txt": b"\n\n",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    given_source = source if "://" in source else f"{tmp_path}/{source}"
+    with pytest.raises(InputError, match=words) as caught:
+        find_images(given_source)
+    assert "\n" not in str(caught.value)
+    assert source in str(caught.value)
+
+
+def test_a_folder_of_shards_says_what_to_give(tmp_path: Path) -> None:
+    fill(tmp_path, "0001.tar", "0000.tar")
+    with pytest.raises(InputError, match=r"give one of them, such as .*0000\.tar"):
+        find_images(str(tmp_path))
+
+
+# --- lists ------------------------------------------------------------------------------------
+
+
+def test_list_of_lines(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.jpg", "2.jpg")
+    (tmp_path / "list.txt").write_bytes(
+        "\ufeffa/1.jpg\r\n\r\n ./2.jpg\nmissing.jpg\na/1.jpg".encode()
+    )
+    found = find_images(str(tmp_path / "list.txt"))
+    assert names_of(found) == ["a/1.jpg", "2.jpg", "missing.jpg"]
+    assert found.carried is None
+    assert read_bytes(found.images[1]) == b"2.jpg"
+    with pytest.raises(FileNotFoundError):
+        read_bytes(found.images[2])
+
+
+def test_list_relative_to_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "a/1.jpg")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/list.txt").write_text("a/1.jpg\n")
+    monkeypatch.chdir(tmp_path)
+    found = find_images("lists/list.txt")
+    assert read_bytes(found.images[0]) == b"a/1.jpg"
+
+
+def test_list_of_absolute_paths(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.jpg")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a/1.jpg\n")
+    (image,) = find_images(str(tmp_path / "list.txt")).images
+    assert image.name == f"{tmp_path}/a/1.jpg"
+    assert read_bytes(image) == b"a/1.jpg"
+
+
+def test_csv_list_carries_its_other_columns(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text(
+        'seed;path;prompt;subject;score\n1;a.jpg;"a; ""face""\nof";007;0.5\n'
+        ";b.jpg;;008;1\n3;;x;1;1\n"
+    )
+    found = find_images(str(path))
+    assert names_of(found) == ["a.jpg", "b.jpg"]
+    assert found.carried is not None
+    assert found.carried.to_dict(as_series=False) == {
+        "seed": [1, None],
+        "prompt": ['a; "face"\nof', None],
+        "subject": ["007", "008"],
+        "score": [0.5, 1.0],
+    }
+    assert found.notes == (f"{path}: 1 row names no image",)
+
+
+def test_parquet_list_keeps_its_types(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"file_name": ["a.jpg", None, "b.jpg"], "seed": [1, 2, 3]})
+    frame.write_parquet(tmp_path / "list.parquet")
+    found = find_images(str(tmp_path / "list.parquet"))
+    assert names_of(found) == ["a.jpg", "b.jpg"]
+    assert found.carried is not None
+    assert found.carried["seed"].to_list() == [1, 3]
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-(2**70), 2**70).map(str), st.text(max_size=5))))
+def test_a_column_becomes_numbers_only_where_nothing_is_lost(values: list[str | None]) -> None:
+    column = typed(pl.Series("x", values, dtype=pl.String))
+    if column.dtype == pl.Int64:
+        back = column.cast(pl.String).to_list()
+        assert [v if v is None else int(v) for v in back] == [
+            v if v is None else int(v) for v in values
+        ]
+    assert column.is_null().to_list() == [value is None for value in values]
+
+
+# --- shards -----------------------------------------------------------------------------------
+
+
+def write_shard(path: Path, members: Mapping[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        folder = tarfile.TarInfo("folder.jpg")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+
+
+def test_shard_keeps_its_order_and_carries_fields(tmp_path: Path) -> None:
+    path = tmp_path / "000.tar"
+    facts = {"seed": 1, "site": "Köln", "tags": ["x"], "ok": True, "width": 9, "big": 2**70}
+    write_shard(
+        path,
+        {
+            "s/2.jpg": b"two",
+            "s/2.json": json.dumps(facts).encode(),
+            "s/2.txt": b"caption",
+            "s/1.face.png": b"one",
+            "s/1.json": json.dumps({"seed": 2.5, "late": None}).encode(),
+            "s/0.webp": b"",
+            "s/0.json": b"{broken",
+            "._junk.jpg": b"x",
+        },
+    )
+    found = find_images(str(path))
+    assert found.folder is None
+    assert names_of(found) == ["s/2.jpg", "s/1.face.png", "s/0.webp"]
+    assert [read_bytes(image) for image in found.images] == [b"two", b"one", b""]
+    assert found.carried is not None
+    assert found.carried.to_dict(as_series=False) == {
+        "seed": [1.0, 2.5, None],
+        "site": ["Köln", None, None],
+        "tags": ['["x"]', None, None],
+        "ok": [True, None, None],
+        "big": [str(2**70), None, None],
+        "late": [None, None, None],
+    }
+    assert len(found.notes) == 1
+    assert "s/0.json" in found.notes[0]
+
+
+def test_shard_that_ends_early(tmp_path: Path) -> None:
+    path = tmp_path / "000.tar"
+    write_shard(path, {"1.jpg": b"x" * 5000, "2.jpg": b"y" * 5000})
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match=r"000\.tar"):
+        find_images(str(path))
+
+
+def test_member_that_was_cut_off_after_the_shard_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "000.tar"
+    write_shard(path, {"1.jpg": b"x" * 5000})
+    (image,) = find_images(str(path)).images
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(OSError, match="ends before"):
+        read_bytes(image)

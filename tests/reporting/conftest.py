@@ -1,0 +1,258 @@
+"""A synthetic audit with realistic figures: small subgroups, undefined figures, missing faces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from faceaudit.audit.results import (
+    Audit,
+    Composition,
+    ConditionedAge,
+    Confusion,
+    Coverage,
+    Disparity,
+    Estimate,
+    MetricValue,
+    RocCurve,
+    Verification,
+)
+from faceaudit.reporting.subject import Provenance, Subject
+from faceaudit.schema import SCHEMES, TableMetadata, age_group_task, task_of_scheme
+
+GENDER = task_of_scheme("gender", "gender2")
+RACE = task_of_scheme("race", "fairface7")
+AGES = age_group_task((0, 3, 10, 20, 30, 40, 50, 60, 70))
+TASKS = (GENDER, RACE, AGES)
+BY = (("gender",), ("race",), ("gender", "race"))
+MIN_N = 30
+BASE = {"gender": 0.93, "race": 0.70, "age_group": 0.58}
+
+
+def make_subgroups():
+    races = SCHEMES["fairface7"]
+    cells = [{"gender": g, "race": r} for g in GENDER.classes for r in races]
+    singles = [{"gender": g} for g in GENDER.classes] + [{"race": r} for r in races]
+    return [{}, *singles, *cells]
+
+
+def faces_of(subgroup):
+    share = {"White": 0.3, "Black": 0.17, "Middle Eastern": 0.05}.get(subgroup.get("race"), 0.12)
+    n = 2372 * (share if "race" in subgroup else 1) * (0.49 if "gender" in subgroup else 1)
+    return 21 if subgroup == {"gender": "Female", "race": "Middle Eastern"} else int(n)
+
+
+def bounded(value, spread, n, *, low=0.0, high=1.0, reason=None):
+    if reason:
+        return Estimate(None, None, None, n, reason)
+    half = 1.96 * spread / np.sqrt(max(n, 1))
+    return Estimate(value, max(low, value - half), min(high, value + half), n)
+
+
+class Sampler:
+    """Draws the parts of an audit; every draw comes from one seed."""
+
+    def __init__(self, seed=7):
+        self.random = np.random.default_rng(seed)
+
+    def share(self, center, n):
+        value = float(np.clip(center + self.random.normal(0, 0.03), 0.02, 0.99))
+        return bounded(value, np.sqrt(value * (1 - value)), n)
+
+    def years(self, center, n, low=0.0):
+        value = float(center + self.random.normal(0, 0.5))
+        return bounded(value, 6.0, n, low=low, high=60.0)
+
+    def metrics(self):
+        found = []
+        for subgroup in make_subgroups():
+            n, small = faces_of(subgroup), faces_of(subgroup) < MIN_N
+            harder = 0.07 if subgroup.get("race") == "Black" else 0.0
+            for task in TASKS:
+                base = BASE[task.name] - harder
+                for metric in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc"):
+                    found.append(
+                        MetricValue(task.name, metric, subgroup, self.share(base, n), None, small)
+                    )
+                found += self.class_metrics(task, subgroup, n, small)
+            for metric in ("one_off", "step_mae", "mean_signed_step"):
+                found.append(MetricValue("age_group", metric, subgroup, self.share(0.6, n)))
+            for metric, center in (("mae", 6 + 9 * harder), ("rmse", 8.4), ("cs_at_5", 0.55)):
+                draw = self.share if metric == "cs_at_5" else self.years
+                found.append(MetricValue("age", metric, subgroup, draw(center, n), None, small))
+            signed = self.years(-0.8, n, low=-60.0)
+            found.append(MetricValue("age", "mean_signed_error", subgroup, signed, None, small))
+        return tuple(found)
+
+    def class_metrics(self, task, subgroup, n, small):
+        for label in task.classes:
+            one_class = subgroup.get(task.name) is not None
+            reason = f"every face here is annotated as one {task.name} class" * one_class
+            for metric in ("f1", "recall", "precision", "auc", "selection_rate"):
+                drawn = self.share(BASE[task.name], n // len(task.classes))
+                undefined = replace(drawn, value=None, low=None, high=None, reason=reason)
+                hidden = one_class and metric == "auc"
+                estimate = undefined if hidden else drawn
+                yield MetricValue(task.name, metric, subgroup, estimate, label, small)
+
+    def disparities(self, metrics):
+        for task, metric in [(t.name, "accuracy") for t in TASKS] + [("age", "mae")]:
+            for by in BY:
+                values = {
+                    tuple(m.subgroup.items()): m.estimate.value
+                    for m in metrics
+                    if (m.task, m.metric) == (task, metric) and set(m.subgroup) == set(by)
+                    if not m.small
+                }
+                low, high = min(values, key=values.get), max(values, key=values.get)
+                worst, best = (high, low) if metric == "mae" else (low, high)
+                gap = values[high] - values[low]
+                yield Disparity(
+                    task,
+                    metric,
+                    by,
+                    dict(worst),
+                    dict(best),
+                    gap,
+                    values[low] / values[high],
+                    gap - 0.05,
+                    gap + 0.05,
+                    len(values),
+                )
+
+    def conditioned(self):
+        for subgroup in make_subgroups():
+            for position, group in enumerate((*AGES.classes, None, None)):
+                n = faces_of(subgroup) // (1 if group is None else 9)
+                estimates = {
+                    "exact": self.share(0.58, n),
+                    "one_off": self.share(0.92, n),
+                    "step_mae": self.share(0.3 + 0.06 * position, n),
+                    "mean_signed_step": bounded(0.3 - 0.1 * position, 0.6, n, low=-9.0, high=9.0),
+                    "mae": self.years(4 + 0.6 * position, n),
+                    "mean_signed_error": self.years(2 - 0.7 * position, n, low=-60.0),
+                }
+                if n < 3:
+                    reason = "no face of this age group"
+                    estimates = {m: Estimate(None, None, None, n, reason) for m in estimates}
+                yield ConditionedAge(subgroup, group, estimates, position == 10, n < MIN_N)
+
+    def confusions(self):
+        for subgroup in make_subgroups():
+            for task in TASKS:
+                size = len(task.classes)
+                wrong = (1 - BASE[task.name]) / (size - 1)
+                rates = np.full((size, size), wrong)
+                np.fill_diagonal(rates, BASE[task.name])
+                per_class = np.full(size, faces_of(subgroup) // size)
+                if task.name in subgroup:
+                    per_class = faces_of(subgroup) * (
+                        np.array(task.classes) == subgroup[task.name]
+                    )
+                counts = np.array(
+                    [
+                        self.random.multinomial(n, row / row.sum())
+                        for n, row in zip(per_class, rates, strict=True)
+                    ]
+                )
+                yield Confusion(task, subgroup, counts)
+
+    def curves(self):
+        rate = np.linspace(0, 1, 200)
+        for subgroup in make_subgroups():
+            for task in TASKS:
+                for label in task.classes:
+                    if task.name in subgroup or len(subgroup) > 1:
+                        continue
+                    power = float(self.random.uniform(0.05, 0.25))
+                    auc = self.share(1 / (1 + power), faces_of(subgroup))
+                    yield RocCurve(task.name, label, subgroup, rate, rate**power, auc)
+
+    def coverage(self):
+        for subgroup in make_subgroups():
+            images = faces_of(subgroup) + 6
+            statuses = {"ok": images - 6, "no_face": 5, "unreadable": 1}
+            failed = bounded(6 / images, np.sqrt(6 / images), images)
+            yield Coverage(subgroup, images, statuses, failed)
+
+    def composition(self):
+        for subgroup in make_subgroups():
+            for task in TASKS:
+                for label in task.classes:
+                    share = self.share(1 / len(task.classes), faces_of(subgroup))
+                    yield Composition(task.name, label, subgroup, share)
+
+
+def make_audit():
+    sampler = Sampler()
+    metrics = sampler.metrics()
+    return Audit(
+        tasks=TASKS,
+        by=BY,
+        rows=2410,
+        images=2410,
+        labelled={"gender": 2372, "race": 2372, "age_group": 2372, "age": 2372},
+        coverage=tuple(sampler.coverage()),
+        metrics=metrics,
+        disparities=tuple(sampler.disparities(metrics)),
+        conditioned_age=tuple(sampler.conditioned()),
+        confusions=tuple(sampler.confusions()),
+        roc_curves=tuple(sampler.curves()),
+        composition=tuple(sampler.composition()),
+        notes=("race: the scheme fairface7 was audited as it is; nothing was mapped",),
+        options={"min_n": MIN_N, "confidence": 0.95, "replicates": 2000, "seed": 0},
+        verification=Verification(
+            2372, 214, 3.3e-16, "macro_auc, Female", "scikit-learn 1.7.2, fairlearn 0.12.0"
+        ),
+    )
+
+
+def make_provenance():
+    metadata = TableMetadata(
+        tasks=TASKS,
+        model={
+            "name": "demo-lite0",
+            "sha256": "ab" * 32,
+            "licence": "Apache-2.0",
+            "training_data": "FairFace train (CC BY 4.0)",
+        },
+        detector={"name": "retinaface", "threshold": 0.8},
+        preprocessing={"align": "similarity", "margin": 0.1, "size": 112},
+        precision="float32",
+        labels={"format": "fairface", "provenance": "annotated"},
+        version="0.1.0",
+        options={"faces": "largest"},
+    )
+    return Provenance("predictions.parquet", "cd" * 32, 2410, metadata, "fairface", "annotated")
+
+
+def without_labels(audit):
+    everybody = [c for c in audit.coverage if not c.subgroup]
+    shares = [c for c in audit.composition if not c.subgroup]
+    return replace(
+        audit,
+        by=(),
+        labelled={task.name: 0 for task in audit.tasks},
+        metrics=(),
+        disparities=(),
+        conditioned_age=(),
+        confusions=(),
+        roc_curves=(),
+        coverage=tuple(everybody),
+        composition=tuple(shares),
+        verification=None,
+        notes=(),
+    )
+
+
+@pytest.fixture(scope="session")
+def sample_subject():
+    return Subject(make_audit(), make_provenance(), "Audit of demo-lite0")
+
+
+@pytest.fixture(scope="session")
+def unlabelled_subject(sample_subject):
+    provenance = replace(sample_subject.provenance, labels_format=None, labels_provenance=None)
+    return Subject(without_labels(sample_subject.audit), provenance, "Composition of a data set")
