@@ -72,7 +72,9 @@ class CropsResult:
 
 def read_rgb(path: Path) -> Image:
     """An image as RGB."""
-    return np.ascontiguousarray(cv2.imdecode(np.fromfile(path, np.uint8), 1)[:, :, ::-1])
+    found = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    assert found is not None, path
+    return np.asarray(found, dtype=np.uint8)
 
 
 def published_faces(folder: Path) -> dict[str, list[Published]]:

@@ -172,8 +172,8 @@ def _agree_on(
     if predicted is None and task.name == AGE_GROUP:
         raise SchemaError(
             f"{where}: the age groups {', '.join(task.classes)} cannot be merged into "
-            f"{', '.join(target.classes)}: give --age-bins that are bounds of the predicted groups, "
-            "or run `faceaudit predict` with these --age-bins"
+            f"{', '.join(target.classes)}: give --age-bins that are bounds of the predicted "
+            "groups, or run `faceaudit predict` with these --age-bins"
         )
     if predicted is None:
         raise SchemaError(

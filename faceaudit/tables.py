@@ -122,8 +122,9 @@ def read_table(
         draft = _with_labels(draft, labels)
         draft = _with_image(draft)
         draft = _with_years(draft)
-        draft = _with_tasks(draft, classes or {}, scheme_map or {}, age_bins)
-        draft = _with_age_groups_of_years(draft, age_bins)
+        draft, classes = _with_groups_of_predicted_years(draft, classes or {}, age_bins)
+        draft = _with_tasks(draft, classes, scheme_map or {}, age_bins)
+        draft = _with_groups_of_annotated_years(draft)
         draft = _with_status(draft)
         return _finished(draft, parts)
     except pl.exceptions.PolarsError as error:
@@ -298,8 +299,17 @@ def _with_tasks(
         wanted = task_of_scheme(name, scheme_map[name]) if name in scheme_map else None
         if name == AGE_GROUP and age_bins is not None:
             wanted = age_group_task(age_bins)
+            draft = _without_groups_of_years(draft)
         draft = _with_task(draft, name, classes.get(name), wanted)
     return draft
+
+
+def _without_groups_of_years(draft: _Draft) -> _Draft:
+    """Annotated years alone, where there are years and groups: years fit any age bins."""
+    column = f"{AGE_GROUP}_true"
+    if AGE_TRUE not in draft.dtypes or column not in draft.dtypes:
+        return draft
+    return draft.having(draft.frame.drop(column), f"{column} was formed anew from {AGE_TRUE}.")
 
 
 def _task_names(draft: _Draft) -> list[str]:
@@ -486,7 +496,12 @@ def _with_checked_scores(draft: _Draft, task: Task) -> _Draft:
     )
     sums = (pl.sum_horizontal(columns) - 1).abs() <= SUM_TOLERANCE
     usable = (given & finite & sums).fill_null(False)
-    differs = usable & (_argmax(task.name, task.classes) != pl.col(task.pred_column))
+    top, pred = pl.max_horizontal(columns), pl.col(task.pred_column)
+    beaten = pl.any_horizontal(
+        (pred == label) & (column < top)
+        for label, column in zip(task.classes, columns, strict=True)
+    )
+    differs = usable & beaten
     counts = draft.frame.select(
         given.sum().alias("given"),
         usable.sum().alias("usable"),
@@ -617,13 +632,26 @@ def _stray_note(column: str, values: Mapping[str, int], known: Iterable[str]) ->
     ]
 
 
-def _with_age_groups_of_years(draft: _Draft, age_bins: Sequence[int] | None) -> _Draft:
-    """Age groups from years, where only years are given."""
+def _with_groups_of_predicted_years(
+    draft: _Draft, classes: Mapping[str, Sequence[str]], age_bins: Sequence[int] | None
+) -> tuple[_Draft, Mapping[str, Sequence[str]]]:
+    """Predicted age groups from years, where only years are predicted; and their classes."""
+    if AGE_PRED not in draft.dtypes or AGE_GROUP in _task_names(draft):
+        return draft, classes
+    task = age_group_task(age_bins or _annotated_bins(draft) or AGE_BINS[DEFAULT_AGE_SCHEME])
+    frame = draft.frame.with_columns(_group_of(AGE_PRED, task, task.pred_column))
+    return draft.having(frame), {**classes, AGE_GROUP: task.classes}
+
+
+def _annotated_bins(draft: _Draft) -> tuple[int, ...] | None:
+    """Lower bounds of the annotated age groups, where they are groups with bounds."""
+    values = _values(draft, f"{AGE_GROUP}_true")
+    return age_bins_of(task_of_values(AGE_GROUP, values, []).classes) if values else None
+
+
+def _with_groups_of_annotated_years(draft: _Draft) -> _Draft:
+    """Annotated age groups from years, where only years are annotated."""
     task = next((task for task in draft.tasks if task.name == AGE_GROUP), None)
-    if task is None and AGE_PRED in draft.dtypes:
-        task = age_group_task(age_bins or AGE_BINS[DEFAULT_AGE_SCHEME])
-        draft = replace(draft, tasks=(*draft.tasks, task))
-        draft = draft.having(draft.frame.with_columns(_group_of(AGE_PRED, task, task.pred_column)))
     if task is None or AGE_TRUE not in draft.dtypes or age_bins_of(task.classes) is None:
         return draft
     group = _group_of(AGE_TRUE, task, task.true_column)
@@ -658,10 +686,11 @@ def _with_status(draft: _Draft) -> _Draft:
     return draft.having(draft.frame.with_columns(status))
 
 
-def _status_values(draft: _Draft) -> list[object]:
+def _status_values(draft: _Draft) -> set[str | None]:
     if draft.dtypes.get(STATUS) != pl.String:
-        return [None]
-    return draft.frame.select(pl.col(STATUS).unique()).collect(engine="streaming")[STATUS].to_list()
+        return {None}
+    found = draft.frame.select(pl.col(STATUS).unique()).collect(engine="streaming")
+    return set(found[STATUS])
 
 
 def _finished(draft: _Draft, parts: Sequence[Path]) -> PredictionTable:

@@ -47,9 +47,7 @@ def rows_of_table(table: PredictionTable) -> pl.DataFrame:
 
 def write_with_metadata(path: Path, frame: pl.DataFrame, metadata: TableMetadata) -> None:
     arrow = frame.to_arrow()
-    pq.write_table(
-        arrow.replace_schema_metadata({METADATA_KEY: metadata.to_json().encode()}), path
-    )
+    pq.write_table(arrow.replace_schema_metadata({METADATA_KEY: metadata.to_json().encode()}), path)
 
 
 def seven(**scores: float) -> dict[str, float]:
@@ -199,6 +197,25 @@ def test_age_bins_between_the_predicted_bounds_are_refused(
 ) -> None:
     with pytest.raises(SchemaError, match="--age-bins"):
         read({"age_true": [1.0], "age_group_pred": ["3-9"]}, age_bins=(0, 5))
+
+
+def test_age_bins_form_annotated_groups_from_years(
+    read: Callable[..., PredictionTable],
+) -> None:
+    table = read(
+        {"age_true": [25.0], "age_group_true": ["20-29"], "age_pred": [21.0]}, age_bins=(0, 18, 65)
+    )
+    rows = rows_of_table(table)
+    assert rows["age_group_true"].to_list() == ["18-64"]
+    assert rows["age_group_pred"].to_list() == ["18-64"]
+
+
+def test_predicted_years_are_grouped_as_the_annotations_are(
+    read: Callable[..., PredictionTable],
+) -> None:
+    table = read({"age_group_true": ["15-25", "61+"], "age_pred": [14.0, 90.0]})
+    assert table.task("age_group").scheme == "dj5"
+    assert rows_of_table(table)["age_group_pred"].to_list() == ["0-14", "61+"]
 
 
 def test_annotated_age_groups_that_are_wider_merge_the_predicted(

@@ -29,6 +29,7 @@ from faceaudit.audit.results import Estimate
 from faceaudit.audit.tally import Counts
 
 NO_SPREAD = "no interval: it needs two faces whose errors differ"
+NOT_ANNOTATED = "no interval: no face is annotated as this class"
 OWN_CLASS = "among faces of one annotated class only accuracy and recall have a meaning"
 
 
@@ -84,6 +85,8 @@ def estimate(
 def _estimate(metric: Metric, value: float, low: float, high: float, faces: int) -> Estimate:
     if np.isnan(value):
         return Estimate(None, None, None, int(faces), metric.undefined)
+    if not faces:
+        return Estimate(float(value), None, None, 0, NOT_ANNOTATED)
     if np.isnan(low):
         return Estimate(float(value), None, None, int(faces), NO_SPREAD)
     return Estimate(float(value), float(low), float(high), int(faces))

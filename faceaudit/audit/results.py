@@ -53,7 +53,8 @@ class Disparity:
 
     ``worst`` and ``best`` are the ranked subgroups (at least ``min_n`` faces); ``difference`` is
     the highest value minus the lowest, ``ratio`` the lowest by the highest. ``low`` and ``high``
-    bound the difference between the named best and worst subgroup.
+    bound that difference. Of a signed metric the worst is the furthest from 0 and the best the
+    nearest; where no direction is better, the worst is the lowest.
     """
 
     task: str

@@ -257,5 +257,6 @@ def _notes(table: PredictionTable, features: Sequence[Feature]) -> Iterator[str]
     if table.rows > EXACT_ROWS and table.scored & table.annotated:
         yield (
             f"AUC and ROC curves of tables with more than {EXACT_ROWS:,} rows come from histograms "
-            "of the scores; they differ from exact ranks by less than 0.001."
+            "of the scores, in which faces of one bin count as tied; where a class has some "
+            "hundred faces they differ from exact ranks by less than 0.001."
         )

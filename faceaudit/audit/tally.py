@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.subgroups import Feature
+from faceaudit.errors import SchemaError
 from faceaudit.schema import AGE, AGE_GROUP, AGE_PRED, AGE_TRUE, OK, STATUSES, Task
 from faceaudit.tables import IMAGE, STATUS, PredictionTable, score_columns
 
@@ -23,7 +24,7 @@ Values = NDArray[np.float64]
 Cell = tuple[str | None, ...]
 """A value per feature; None where it is not known."""
 
-SCORE_BINS = 512
+SCORE_BINS = 1024
 SCORE_LOGIT = 14.0
 """Bins of scores are equally wide in log odds within ± this, so they are dense near 0 and 1."""
 ERROR_LIMIT = 100
@@ -33,6 +34,8 @@ POWERS = 4
 """Sums kept per cell: of the error, its absolute value, its square and its fourth power."""
 BATCH_ROWS = 131_072
 CODE_MISSING = -1
+MAX_CELLS = 500
+"""More combinations of features than this would hold next to no face each."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,9 @@ class Tally:
 
 
 def _sum(mine: Mapping[str, Counts], theirs: Mapping[str, Counts]) -> dict[str, Counts]:
-    return {name: mine[name] + theirs[name] for name in mine}
+    """Counts of both; a task that one of them has no counts of adds nothing."""
+    shared = {name: mine[name] + theirs[name] for name in mine if name in theirs}
+    return {**mine, **theirs, **shared}
 
 
 def score_bin(score: Values) -> NDArray[np.int64]:
@@ -200,6 +205,12 @@ class CellCoder:
         if table.images < table.rows:
             merged = table.frame.select(IMAGE, *texts).group_by(IMAGE).agg(pl.all().min())
             found |= set(merged.drop(IMAGE).unique().collect(engine="streaming").rows())
+        if len(found) > MAX_CELLS:
+            names = " and ".join(feature.name for feature in features)
+            raise SchemaError(
+                f"{table.path}: {names} together form {len(found):,} subgroups, more than "
+                f"{MAX_CELLS}; name fewer features"
+            )
         values = tuple(
             tuple(sorted({cell[index] for cell in found} - {None}, key=feature.rank))
             for index, feature in enumerate(features)
@@ -359,15 +370,16 @@ def _years(
     table: PredictionTable, batch: pl.DataFrame, cells: NDArray[np.int64], count: int
 ) -> YearErrors:
     """Errors of faces with both ages, by annotated age group; the last group is "not known"."""
-    task = age_groups_of(table)
+    task = next((task for task in table.tasks if task.name == AGE_GROUP), None)
     groups = len(task.classes) if task else 0
     shape = (count, groups + 1)
     if AGE not in table.annotated or AGE_PRED not in batch.columns:
         return YearErrors(
-            np.zeros((*shape, ERROR_BINS), np.int64),
-            np.zeros((*shape, POWERS), np.float64),
+            np.zeros((*shape, ERROR_BINS), np.int64), np.zeros((*shape, POWERS), np.float64)
         )
-    group = batch[task.true_column].to_numpy() if task else np.full(batch.height, CODE_MISSING)
+    group = np.full(batch.height, CODE_MISSING)
+    if task and task.true_column in batch.columns:
+        group = batch[task.true_column].to_numpy()
     error = (batch[AGE_PRED] - batch[AGE_TRUE]).to_numpy()
     known = ~np.isnan(error)
     error, cells = error[known], cells[known]
@@ -379,12 +391,6 @@ def _years(
         _histogram([cells, group, error_bin(error)], (*shape, ERROR_BINS)),
         np.stack(sums, axis=-1).reshape(*shape, POWERS).astype(np.float64),
     )
-
-
-def age_groups_of(table: PredictionTable) -> Task | None:
-    """The task whose annotated age groups years are split by, if there is one."""
-    found = (task for task in table.tasks if task.name == AGE_GROUP)
-    return next((task for task in found if task.name in table.annotated), None)
 
 
 # --- subgroups of a tally ---------------------------------------------------------------------

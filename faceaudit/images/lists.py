@@ -28,21 +28,25 @@ def read_list(path: Path) -> ImageSource:
     """
     frame = _read(path)
     column = _path_column(path, frame)
-    named = frame.with_columns(pl.col(column).str.strip_chars()).filter(pl.col(column) != "")
-    named = named.with_columns(pl.col(column).map_elements(_tidy, return_dtype=pl.String))
-    named = named.unique(maintain_order=True)
+    paths = pl.col(column).str.strip_chars()
+    filled = frame.with_columns(paths).filter(paths != "")
+    tidy = pl.col(column).map_elements(_tidy, return_dtype=pl.String)
+    named = filled.with_columns(tidy).unique(maintain_order=True)
     _check(path, named, column)
     names = named[column].to_list()
     folder = _base(path, names)
-    blank = frame.height - frame[column].str.strip_chars().replace("", None).count()
     return ImageSource(
         source=str(path),
         folder=folder,
         images=tuple(ImageRef(name, folder / name) for name in names),
         carried=named.drop(column) if named.width > 1 else None,
-        notes=(f"{path}: {blank:,} {'row names' if blank == 1 else 'rows name'} no image",)
-        * bool(blank),
+        notes=_notes(path, frame.height - filled.height),
     )
+
+
+def _notes(path: Path, blank: int) -> tuple[str, ...]:
+    rows = "1 row names" if blank == 1 else f"{blank:,} rows name"
+    return (f"{path}: {rows} no image",) if blank else ()
 
 
 def _read(path: Path) -> pl.DataFrame:

@@ -6,44 +6,41 @@ recognized without being named, ``find(images, folder)``; then add a line to ``L
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol, cast
 
 from faceaudit.errors import UnknownNameError
-from faceaudit.labels import fairface, imagefolder, table, utkface
-from faceaudit.labels.annotations import ANNOTATED, PROVENANCES, Annotations, Labels
-from faceaudit.labels.join import UnmatchedError
-
-Read = Callable[[Path | None, Sequence[str], Path | None], Annotations]
-Find = Callable[[Sequence[str], Path | None], Annotations | None]
+from faceaudit.labels.annotations import (
+    ANNOTATED,
+    PROVENANCES,
+    Annotations,
+    Labels,
+    UnmatchedError,
+)
 
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """A way to write labels: what it is, and its reader."""
+    """A way to write labels."""
 
     summary: str
-    read: Read
-    find: Find | None = None
-    """Recognizes labels of this format in the folder of the images."""
+    found: bool
+    """Whether ``auto`` looks for it: its module has ``find``."""
 
 
 LABEL_FORMATS: dict[str, LabelFormat] = {
     "imagefolder": LabelFormat(
-        "metadata.csv, .jsonl or .parquet with a column file_name",
-        imagefolder.read,
-        imagefolder.find,
+        "metadata.csv, .jsonl or .parquet with a column file_name", found=True
     ),
-    "fairface": LabelFormat(
-        "a CSV with the columns file, age, gender, race", fairface.read, fairface.find
-    ),
-    "utkface": LabelFormat(
-        "file names [age]_[gender]_[race]_[date].jpg", utkface.read, utkface.find
-    ),
-    "table": LabelFormat("any CSV, JSON-lines or Parquet file, as table:FILE", table.read),
+    "fairface": LabelFormat("a CSV with the columns file, age, gender, race", found=True),
+    "utkface": LabelFormat("file names [age]_[gender]_[race]_[date].jpg", found=True),
+    "table": LabelFormat("any CSV, JSON-lines or Parquet file, as table:FILE", found=False),
 }
-"""Formats by name; ``auto`` tries them in this order."""
+"""Formats by the name of their module, which is imported when it is used; ``auto`` tries them in
+this order."""
 
 AUTO, NONE = "auto", "none"
 
@@ -76,7 +73,21 @@ def read_labels(
     if name not in LABEL_FORMATS:
         raise UnknownNameError("label format", name, [AUTO, NONE, *LABEL_FORMATS])
     path = _located(given, folder) if separator and given else None
-    return _labels(name, provenance, LABEL_FORMATS[name].read(path, images, folder))
+    return _labels(name, provenance, _reader(name).read(path, images, folder))
+
+
+class _Reader(Protocol):
+    """What the module of a format offers."""
+
+    def read(
+        self, path: Path | None, images: Sequence[str], folder: Path | None
+    ) -> Annotations: ...
+
+    def find(self, images: Sequence[str], folder: Path | None) -> Annotations | None: ...
+
+
+def _reader(name: str) -> _Reader:
+    return cast(_Reader, import_module(f"{__name__}.{name}"))
 
 
 def _find(images: Sequence[str], folder: Path | None, provenance: str) -> Labels | None:
@@ -85,7 +96,7 @@ def _find(images: Sequence[str], folder: Path | None, provenance: str) -> Labels
         return None
     for name, known in LABEL_FORMATS.items():
         try:
-            found = known.find(images, folder) if known.find else None
+            found = _reader(name).find(images, folder) if known.found else None
         except UnmatchedError:  # labels of other images, such as another split
             continue
         if found is not None:

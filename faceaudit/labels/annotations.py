@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import polars as pl
+from faceaudit.errors import LabelError
 
-from faceaudit.schema import Task
+if TYPE_CHECKING:
+    import polars as pl
+
+    from faceaudit.schema import Task
 
 ANNOTATED = "annotated"
 PROVENANCES = {
@@ -41,6 +45,10 @@ class Annotations:
     frame: pl.DataFrame
     tasks: tuple[Task, ...]
     notes: tuple[str, ...] = ()
+
+
+class UnmatchedError(LabelError):
+    """Labels of which none is of any image."""
 
 
 def counted(number: int, noun: str) -> str:

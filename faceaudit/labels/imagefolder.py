@@ -81,4 +81,4 @@ def _keyed(path: Path, folder: Path | None) -> pl.DataFrame:
     if folder is None or not path.parent.is_relative_to(folder) or path.parent == folder:
         return raw
     prefix = f"{path.parent.relative_to(folder).as_posix()}/"
-    return raw.with_columns(prefix + pl.col(FILE_NAME))
+    return raw.with_columns((prefix + pl.col(FILE_NAME)).alias(FILE_NAME))

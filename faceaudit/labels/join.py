@@ -10,8 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from faceaudit.errors import LabelError
-from faceaudit.labels.annotations import counted, have, were
+from faceaudit.labels.annotations import UnmatchedError, counted, have, were
 
 IMAGE, KEY = "image", "key"
 
@@ -19,10 +18,6 @@ _SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", 
 """Folders whose files often bear the same names but show other faces."""
 
 Parts = tuple[str, ...]
-
-
-class UnmatchedError(LabelError):
-    """Labels of which none is of any image."""
 
 
 def join(
@@ -93,63 +88,69 @@ def _match(rows: Mapping[str, Any], images: Sequence[str], folder: Path | None) 
     match = _Match({image: image for image in images if image in rows})
     match.used.update(match.key_of)
     keys = {key: _parts(key) for key in rows if key not in match.used}
-    rest = {image: _parts(image) for image in images if image not in match.key_of}
-    above = _parts(str(folder.absolute())) if folder else ()
-    full = {image: above + parts for image, parts in rest.items()}
+    above = f"{folder.absolute()}/" if folder else ""
+    full = {image: _parts(above + image) for image in images if image not in match.key_of}
     for depth in sorted({len(parts) for parts in keys.values()}, reverse=True):
         whole = {key: parts for key, parts in keys.items() if len(parts) == depth}
-        _pair(match, rows, _ends(full, depth, match), _ends(whole, depth, match))
-    if any(len(_parts(key)) > 1 for key in match.used):
+        _pair(match, rows, full, whole, depth)
+    if len(match.used) == len(rows) or any("/" in key for key in match.used):
         return match
-    for depth in sorted({1, *map(len, rest.values())}, reverse=True):
-        named = {i: parts for i, parts in full.items() if len(rest[i]) == depth or depth == 1}
+    own = {image: image.count("/") + 1 for image in full}
+    for depth in sorted({1, *own.values()}, reverse=True):
+        named = {image: parts for image, parts in full.items() if depth in (1, own[image])}
         before = set(match.key_of)
-        _pair(match, rows, _ends(named, depth, match), _ends(keys, depth, match))
+        _pair(match, rows, named, keys, depth)
         if depth == 1:
             match.by_name += [image for image in match.key_of if image not in before]
     return match
 
 
 def _parts(path: str) -> Parts:
-    return tuple(part for part in path.split("/") if part not in ("", "."))
-
-
-def _ends(paths: Mapping[str, Parts], depth: int, match: _Match) -> dict[Parts, dict[str, Parts]]:
-    """Paths that are still without a partner, by their last ``depth`` parts."""
-    done = {*match.key_of, *match.used, *match.ambiguous}
-    found: dict[Parts, dict[str, Parts]] = defaultdict(dict)
-    for name, parts in paths.items():
-        if len(parts) >= depth and name not in done:
-            found[parts[-depth:]][name] = parts
-    return found
+    parts = path.split("/")
+    if "" in parts or "." in parts:
+        parts = [part for part in parts if part not in ("", ".")]
+    return tuple(parts)
 
 
 def _pair(
     match: _Match,
     rows: Mapping[str, Any],
-    images: Mapping[Parts, Mapping[str, Parts]],
-    keys: Mapping[Parts, Mapping[str, Parts]],
+    images: Mapping[str, Parts],
+    keys: Mapping[str, Parts],
+    depth: int,
 ) -> None:
-    """Bring together images and keys of the same end."""
-    for end, candidates in images.items():
+    """Bring together images and keys whose last ``depth`` parts are the same."""
+    ends_of_keys = _ends(keys, depth, match.used)
+    for end, candidates in _ends(images, depth, {*match.key_of, *match.ambiguous}).items():
         fitting = [
             key
-            for key, parts in keys.get(end, {}).items()
-            if any(_same_split(parts, other) for other in candidates.values())
+            for key in ends_of_keys.get(end, ())
+            if any(_same_split(keys[key], images[image]) for image in candidates)
         ]
         if not fitting:
             continue
         match.used.update(fitting)
         if len(candidates) == 1 and len({rows[key] for key in fitting}) == 1:
-            match.key_of[next(iter(candidates))] = fitting[0]
+            match.key_of[candidates[0]] = fitting[0]
         else:
             match.ambiguous += candidates
 
 
+def _ends(paths: Mapping[str, Parts], depth: int, done: Collection[str]) -> dict[Parts, list[str]]:
+    """Paths that are still without a partner, by their last ``depth`` parts."""
+    found: dict[Parts, list[str]] = defaultdict(list)
+    for name, parts in paths.items():
+        if len(parts) >= depth and name not in done:
+            found[parts[-depth:]].append(name)
+    return found
+
+
 def _same_split(key: Parts, image: Parts) -> bool:
     """Whether the last folders do not name different splits of a data set."""
-    splits = {parts[-2].lower() for parts in (key, image) if len(parts) > 1} & _SPLITS
-    return len({split[:3] for split in splits}) <= 1
+    if len(key) == 1 or len(image) == 1 or key[-2] == image[-2]:
+        return True
+    folders = {key[-2].lower(), image[-2].lower()}
+    return not folders <= _SPLITS or len({folder[:3] for folder in folders}) == 1
 
 
 # --- notes ------------------------------------------------------------------------------------

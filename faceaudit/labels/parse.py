@@ -74,7 +74,8 @@ def categories(name: str, raw: pl.Series, schemes: Sequence[str] | None = None) 
     stray = {value: count for value, count in counts.items() if value not in known}
     if schemes is None and _are_classes(stray, counts):
         found = _as_written(counts) | known
-        return Column(_replaced(raw, found), Task(name, CUSTOM, tuple(sorted({*found.values()}))))
+        task = Task(name, CUSTOM, tuple(sorted({*found.values()})))
+        return Column(_replaced(raw, found), task, (_custom_note(task),))
     return Column(_replaced(raw, known), task_of_scheme(name, scheme), _note(name, stray, counts))
 
 
@@ -260,6 +261,11 @@ def _note(name: str, stray: Mapping[str, int], counts: Mapping[str, int]) -> tup
         f"{number:,} of {counted(sum(counts.values()), f'{name} label')} {were(number)} not "
         f"understood and left empty: {shown}",
     )
+
+
+def _custom_note(task: Task) -> str:
+    classes = ", ".join(map(repr, task.classes[:12]))
+    return f"the {task.name} labels are of no known scheme; they are taken as classes: {classes}"
 
 
 def _first(stray: Mapping[str, int], number: int) -> list[tuple[str, int]]:

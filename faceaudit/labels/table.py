@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from faceaudit.errors import UsageError
+from faceaudit.errors import LabelError, UsageError
 from faceaudit.labels.annotations import Annotations
-from faceaudit.labels.tables import KEY_COLUMNS, LABEL_COLUMNS, read_annotations
+from faceaudit.labels.tables import LABEL_COLUMNS, annotated_columns, joined, read_text_table
+
+KEY_COLUMNS = ("image", "file", "file_name", "path", "filename")
+"""Names of the column that says which image a label is of; the first that is there is taken."""
 
 
 def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annotations:
@@ -22,4 +25,27 @@ def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annot
             "labels table: name the file, such as table:labels.csv, with a column "
             f"{' or '.join(KEY_COLUMNS)} and columns {', '.join(LABEL_COLUMNS)}"
         )
-    return read_annotations(path, images, folder)
+    raw = read_text_table(path)
+    key = _key_column(path, raw.columns)
+    columns = annotated_columns(raw)
+    if not columns:
+        raise LabelError(
+            f"{path}: no labels among the columns {_listed(raw.columns)}; call one of them "
+            f"{', '.join(LABEL_COLUMNS)}"
+        )
+    return joined(str(path), raw[key], columns, images, folder)
+
+
+def _key_column(path: Path, columns: Sequence[str]) -> str:
+    lower = {column.strip().casefold(): column for column in reversed(columns)}
+    for name in KEY_COLUMNS:
+        if name in lower:
+            return lower[name]
+    raise LabelError(
+        f"{path}: no column of image names among the columns {_listed(columns)}; call it "
+        f"{' or '.join(KEY_COLUMNS)}"
+    )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns[:20])) or "(none)"

@@ -15,42 +15,9 @@ from faceaudit.labels.parse import Column, age_groups, are_years, categories, ye
 from faceaudit.schema import AGE, AGE_GROUP, AGE_TRUE, GENDER, RACE
 from faceaudit.storage import read_csv
 
-KEY_COLUMNS = ("image", "file", "file_name", "path", "filename")
-"""Names of the column that says which image a label is of; the first that is there is taken."""
 LABEL_COLUMNS = (GENDER, RACE, AGE, AGE_GROUP)
 """Names of annotated columns, each also with ``_true``; case does not matter."""
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-
-
-def read_annotations(
-    path: Path,
-    images: Sequence[str],
-    folder: Path | None,
-    *,
-    keys: Sequence[str] = KEY_COLUMNS,
-    key_prefix: str = "",
-) -> Annotations:
-    """The annotations that a table holds of these images.
-
-    Args:
-        path: A file of ``TABLE_SUFFIXES``.
-        images: Names of the images.
-        folder: What the names are relative to.
-        keys: Names of the column of images.
-        key_prefix: Put before each key: the folder that the keys are relative to.
-
-    Raises:
-        LabelError: If the table cannot be read, or has no column of images or of labels.
-    """
-    raw = read_text_table(path)
-    key = _key_column(path, raw.columns, keys)
-    columns = annotated_columns(raw)
-    if not columns:
-        raise LabelError(
-            f"{path}: no labels among the columns {_listed(raw.columns)}; call one of them "
-            f"{', '.join(LABEL_COLUMNS)} (or {GENDER}_true, ...)"
-        )
-    return joined(str(path), key_prefix + raw[key], columns, images, folder)
 
 
 def joined(
@@ -62,13 +29,22 @@ def joined(
 ) -> Annotations:
     """Annotated columns brought from the rows of a table to images."""
     found = list(columns)
-    tidy = keys.str.strip_chars().str.replace_all(r"^(\./)+", "").alias(KEY)
-    table = pl.DataFrame([tidy, *(column.values for column in found)])
+    table = pl.DataFrame([_tidy(keys, images), *(column.values for column in found)])
     table = table.filter(pl.col(KEY).is_not_null() & (pl.col(KEY) != ""))
     frame, notes = join(table, images, folder, source)
     tasks = tuple(column.task for column in found if column.task is not None)
     said = tuple(note for column in found for note in column.notes)
     return Annotations(source, frame, tasks, said + notes)
+
+
+def _tidy(keys: pl.Series, images: Sequence[str]) -> pl.Series:
+    """Keys without spaces around them and ``./``, with slashes; but an image's name as it is."""
+    path = pl.col(KEY).str.strip_chars().str.replace(r"^(\./)+", "")
+    slashed = path.str.replace_all("\\", "/", literal=True)
+    tidy = pl.when(path.str.contains("/", literal=True)).then(path).otherwise(slashed)
+    same = pl.col(KEY).is_in(pl.Series(images, dtype=pl.String).implode())
+    frame = keys.alias(KEY).to_frame()
+    return frame.select(pl.when(same).then(KEY).otherwise(tidy).alias(KEY)).to_series()
 
 
 def annotated_columns(raw: pl.DataFrame) -> list[Column]:
@@ -95,21 +71,6 @@ def _column(raw: pl.DataFrame, name: str) -> str | None:
     """The column of this name or with ``_true``, in any case."""
     lower = {column.strip().casefold(): column for column in reversed(raw.columns)}
     return lower.get(f"{name}_true", lower.get(name))
-
-
-def _key_column(path: Path, columns: Sequence[str], keys: Sequence[str]) -> str:
-    lower = {column.strip().casefold(): column for column in reversed(columns)}
-    for name in keys:
-        if name in lower:
-            return lower[name]
-    raise LabelError(
-        f"{path}: no column of image names among the columns {_listed(columns)}; call it "
-        f"{' or '.join(keys)}"
-    )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(map(repr, columns[:20])) or "(none)"
 
 
 # --- files ------------------------------------------------------------------------------------

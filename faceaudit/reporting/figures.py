@@ -38,7 +38,7 @@ CURVE_POINTS = 40
 PANELS_PER_ROW = 4
 X_NAME, Y_NAME = "False positive rate", "True positive rate"
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "faceaudit",
     # matplotlib brings this font along, so the layout is the same on every machine.
@@ -148,6 +148,9 @@ def draw_roc(name: str, classes: Sequence[str], curves: Sequence[RocCurve], alt:
             _draw_roc_panel(axis, label, [c for c in curves if c.label == label], styles)
         for axis in grid[len(classes) :]:
             axis.set_axis_off()
+        # The panels share their axes.
+        grid[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        grid[0].set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
         _name_axes(figure, width, height, legend)
         handles = [_legend_line(grid[0], text, *style) for text, style in styles.items()]
         figure.legend(
@@ -175,7 +178,9 @@ def _draw_panel(axis: Axes, panel: DotPanel, positions: Sequence[float]) -> None
         color = WORST if row == panel.worst else ACCENT
         marker = "D" if row == panel.worst else "o"
         if low is not None and high is not None:
-            axis.plot([low, high], [place, place], color=color, linewidth=1.3, solid_capstyle="butt")
+            axis.plot(
+                [low, high], [place, place], color=color, linewidth=1.3, solid_capstyle="butt"
+            )
         fill = "white" if panel.small[row] else color
         axis.plot([value], [place], marker, color=color, markerfacecolor=fill, markersize=4.6)
     margin = 0.03 * (panel.scale.high - panel.scale.low)
@@ -205,8 +210,6 @@ def _draw_roc_panel(
     axis.set_aspect("equal")
     axis.set_xlim(-0.02, 1.02)
     axis.set_ylim(-0.02, 1.02)
-    axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axis.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axis.tick_params(length=0)
 
 
@@ -233,7 +236,7 @@ def _line_styles(curves: Sequence[RocCurve]) -> dict[str, LineStyle]:
 
 def _name_axes(figure: Figure, width: float, height: float, legend: float) -> None:
     """Names of both axes, said once for all panels."""
-    words = {"color": MUTED, "fontsize": 8.5, "va": "center"}
+    words: dict[str, Any] = {"color": MUTED, "fontsize": 8.5, "va": "center"}
     figure.text((0.55 + width) / 2 / width, (0.2 + legend) / height, X_NAME, ha="center", **words)
     middle = (0.52 + legend + height) / 2 / height
     figure.text(0.12 / width, middle, Y_NAME, ha="center", rotation=90, **words)
@@ -283,7 +286,7 @@ def _svg(figure: Figure, name: str) -> Markup:
     figure.savefig(
         buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
     )
-    return Markup(_inline(buffer.getvalue(), name))  # noqa: S704 - matplotlib escapes its text
+    return Markup(_inline(buffer.getvalue(), name))
 
 
 def _inline(svg: str, name: str) -> str:

@@ -184,7 +184,7 @@ def _gap(subject: Subject, headline: Headline, disparity: Disparity) -> Finding:
         f"{_described(worst, label_word(subject))}",
         f"{_measured(headline, facts, low, confidence_percent(subject.audit))}, against "
         f"{_with_bounds(high, facts)} for faces {_described(best, label_word(subject))}: a "
-        f"difference of {text.difference(disparity.difference, facts.unit)} between the ends of "
+        f"difference of {text.difference(disparity.difference, facts.unit)}, the largest among "
         f"{disparity.n_ranked} subgroups of "
         f"{grouping_title(disparity.by, label_word(subject))}.",
         _hedge(disparity, facts, low, high),
@@ -389,5 +389,3 @@ def _bounds(estimate: Estimate) -> str:
 
 def _lower(title: str) -> str:
     return title[:1].lower() + title[1:]
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from faceaudit.reporting.glossary import Unit
@@ -125,6 +126,11 @@ def subgroup_name(subgroup: Mapping[str, str]) -> str:
     return ", ".join(class_name(value) for value in subgroup.values()) or "All faces"
 
 
+def file_name(path: str) -> str:
+    """The last part of a path."""
+    return PurePath(path).name
+
+
 def short_hash(digest: str) -> str:
     """The first 16 characters of a hash, which identify a file to a reader's eye."""
     return digest[:16]
@@ -150,6 +156,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "tiny": tiny,
     "class_name": class_name,
     "subgroup_name": subgroup_name,
+    "file_name": file_name,
     "short_hash": short_hash,
 }
 """Template filters by name."""

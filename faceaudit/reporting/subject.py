@@ -106,6 +106,11 @@ def groupings(subject: Subject, subgroups: Iterable[Subgroup]) -> list[Grouping]
     return found
 
 
+def parts(subject: Subject, subgroups: Iterable[Subgroup]) -> list[Grouping]:
+    """Everybody under no title, then the groupings of the given subgroups."""
+    return [Grouping((), "", ({},)), *groupings(subject, subgroups)]
+
+
 def finest_disparity(audit: Audit, task: str, metric: str) -> Disparity | None:
     """The disparity over the most features that names a worst subgroup, if there is one."""
     found = [d for d in audit.disparities if (d.task, d.metric, d.label) == (task, metric, None)]

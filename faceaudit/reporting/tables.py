@@ -18,11 +18,15 @@ SHADES = 9
 
 @dataclass(frozen=True)
 class Scale:
-    """The axis that the small plots of one column share, with the value that a line marks."""
+    """The axis that the small plots of one column share, with the value that a line marks.
+
+    A ``bar`` reaches from the axis' lower end to the value; otherwise a dot stands there.
+    """
 
     low: float
     high: float
     mark: float | None = None
+    bar: bool = False
 
     def position(self, value: float) -> float:
         """Where a value lies on the axis, in percent of its length, cut at both ends."""
@@ -78,7 +82,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its caption and footnotes; ``kind`` is ``plain`` or ``heat``."""
+    """A table with its caption and footnotes; ``kind`` is its CSS class: plain or heat."""
 
     caption: str
     corner: str
@@ -139,10 +143,10 @@ def scale_over(estimates: Iterable[Estimate], facts: MetricFacts, mark: float | 
     low, high = (min(bounds), max(bounds)) if bounds else (0.0, 1.0)
     step = _round_step(max(high - low, 0.02))
     start, end = math.floor(low / step) * step, math.ceil(high / step) * step
-    if facts.unit in ("share", "index"):
-        start, end = max(start, 0.0), min(end, 1.0)
     if end <= start:
         start, end = start - step, end + step
+    if facts.unit in ("share", "index"):
+        start, end = max(start, 0.0), min(end, 1.0)
     shown = 0.0 if facts.better == "zero" else mark
     return Scale(round(start, 6), round(end, 6), shown)
 
@@ -170,5 +174,5 @@ def fold_undefined(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 def _round_step(span: float) -> float:
     """A step of 1, 2 or 5 times a power of ten, about a tenth of the span."""
-    power = 10 ** math.floor(math.log10(span / 10))
+    power = 10.0 ** math.floor(math.log10(span / 10))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= span / 10)

@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from faceaudit.errors import BundleError
 from faceaudit.models.bundle import Bundle
 from faceaudit.runtimes.preprocess import prepare
+
+
+LOAD_ERRORS = (
+    errors.Fail,
+    errors.InvalidArgument,
+    errors.InvalidGraph,
+    errors.InvalidProtobuf,
+    errors.NoSuchFile,
+    errors.NotImplemented,
+    errors.RuntimeException,
+)
+"""What ONNX Runtime raises for a graph it cannot run; they have no common base of their own."""
 
 
 class OnnxRuntime:
@@ -28,7 +41,7 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(
                 str(bundle.graph), options, providers=["CPUExecutionProvider"]
             )
-        except (RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+        except LOAD_ERRORS as error:
             reason = str(error).splitlines()[0]
             raise BundleError(f"{bundle.graph}: ONNX Runtime cannot load it ({reason})") from error
         given = self._session.get_inputs()

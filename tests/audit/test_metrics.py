@@ -50,9 +50,7 @@ def reference_rows() -> Callable[[PredictionTable, str, bool], FaceRows]:
     def found(table: PredictionTable, name: str, with_scores: bool) -> FaceRows:
         frame = table.frame.collect().filter(status="ok")
         if name == "age":
-            return FaceRows(
-                frame["age_true"].to_numpy(), frame["age_pred"].to_numpy(), None, 0
-            )
+            return FaceRows(frame["age_true"].to_numpy(), frame["age_pred"].to_numpy(), None, 0)
         task = table.task(name)
         number = {label: index for index, label in enumerate(task.classes)}
         true, pred = (

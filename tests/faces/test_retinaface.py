@@ -10,8 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from faceaudit.faces import Detector, Face, open_detector
+from faceaudit.faces.anchors import anchors
 from faceaudit.faces.retinaface import (
+    BATCH_PIXELS,
     WEIGHTS,
+    RetinaFaceDetector,
+    batches,
     is_inside,
     merge_looks,
     suppress_overlaps,
@@ -80,7 +84,7 @@ def test_two_faces_are_two_faces(detector: Detector, draw_face: DrawFace) -> Non
 
 def test_boxes_are_in_pixels_of_the_image_given(detector: Detector, draw_face: DrawFace) -> None:
     large = draw_face(1500, 2000, center=(900, 700), radius=200)
-    small = cv2.resize(large, (500, 375), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(large, (500, 375), interpolation=cv2.INTER_AREA), np.uint8)
     ((at_large,), (at_small,)) = detector.detect([large, small])
     for side in ("x0", "y0", "x1", "y1"):
         assert abs(getattr(at_large, side) / 4 - getattr(at_small, side)) < 5
@@ -203,6 +207,57 @@ def test_the_second_look_decides_only_where_it_sees_a_large_face() -> None:
     assert merge_looks(image, [part, elsewhere], [large, dubious]) == [large, elsewhere]
     assert merge_looks(image, [part, elsewhere], [dubious]) == [part, elsewhere]
     assert merge_looks(image, [part], []) == [part]
+
+
+def test_faces_of_both_looks_are_in_the_order_of_their_scores() -> None:
+    image = np.zeros((600, 600, 3), np.uint8)
+    better, large = Face(500, 20, 540, 60, 0.99), Face(50, 50, 420, 420, 0.9)
+    assert merge_looks(image, [better], [large]) == [better, large]
+
+
+class OneAnchorSession:
+    """A network that reports one face, at the last anchor, on canvases of one size."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.seen: list[tuple[int, ...]] = []
+
+    def run(self, outputs: None, inputs: dict[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        count, height, width, _ = inputs["images"].shape
+        self.seen.append((count, height, width))
+        total = len(anchors(height, width))
+        scores = np.zeros((count, total), np.float32)
+        scores[:, -1] = 0.95 if height == self.side else 0.1
+        return [scores, *(np.zeros((count, total, k), np.float32) for k in (4, 10))]
+
+
+def test_an_image_in_which_nothing_is_found_is_seen_again_at_half_the_size() -> None:
+    image = np.zeros((1280, 1280, 3), np.uint8)
+    session = OneAnchorSession(side=320)
+    ((face,),) = RetinaFaceDetector(session, "").detect([image])
+    assert session.seen == [(1, 640, 640), (1, 320, 320)]
+    assert (face.x1, face.y1) == (1280, 1280)
+    assert face.landmarks is not None
+    np.testing.assert_allclose(face.landmarks[0], [(320 - 16) * 4] * 2)
+
+
+def test_a_large_face_in_a_small_image_is_trusted_at_once() -> None:
+    session = OneAnchorSession(side=320)
+    image = np.zeros((320, 320, 3), np.uint8)
+    (faces,) = RetinaFaceDetector(session, "").detect([image])
+    assert len(faces) == 1
+    assert session.seen == [(1, 320, 320)]
+
+
+def test_batches_hold_every_image_once_and_limited_pixels() -> None:
+    large, small = (np.zeros((side, side, 3), np.uint8) for side in (640, 320))
+    canvases = [to_canvas(image, len(image)) for image in [large, small] * 7]
+    found = list(batches(canvases))
+    assert sorted(i for batch in found for i in batch) == list(range(14))
+    for batch in found:
+        assert len({canvases[i].pixels.shape for i in batch}) == 1
+        assert sum(canvases[i].pixels[..., 0].size for i in batch) <= BATCH_PIXELS
+    assert len(found) < 5
 
 
 def test_half_of_a_box_inside_is_inside() -> None:

@@ -148,9 +148,7 @@ class Sampler:
                 np.fill_diagonal(rates, BASE[task.name])
                 per_class = np.full(size, faces_of(subgroup) // size)
                 if task.name in subgroup:
-                    per_class = faces_of(subgroup) * (
-                        np.array(task.classes) == subgroup[task.name]
-                    )
+                    per_class = faces_of(subgroup) * (np.array(task.classes) == subgroup[task.name])
                 counts = np.array(
                     [
                         self.random.multinomial(n, row / row.sum())
@@ -228,6 +226,30 @@ def make_provenance():
     return Provenance("predictions.parquet", "cd" * 32, 2410, metadata, "fairface", "annotated")
 
 
+def brief(audit):
+    """The audit of gender alone, cut by gender alone."""
+
+    def kept(found):
+        return tuple(f for f in found if set(f.subgroup) <= {"gender"})
+
+    def of_gender(found):
+        return tuple(f for f in found if f.task == "gender")
+
+    return replace(
+        audit,
+        tasks=(GENDER,),
+        by=(("gender",),),
+        labelled={"gender": 2372},
+        coverage=kept(audit.coverage),
+        metrics=kept(of_gender(audit.metrics)),
+        disparities=tuple(d for d in of_gender(audit.disparities) if d.by == ("gender",)),
+        conditioned_age=kept(audit.conditioned_age),
+        confusions=kept(c for c in audit.confusions if c.task == GENDER),
+        roc_curves=kept(of_gender(audit.roc_curves)),
+        composition=kept(of_gender(audit.composition)),
+    )
+
+
 def without_labels(audit):
     everybody = [c for c in audit.coverage if not c.subgroup]
     shares = [c for c in audit.composition if not c.subgroup]
@@ -250,6 +272,11 @@ def without_labels(audit):
 @pytest.fixture(scope="session")
 def sample_subject():
     return Subject(make_audit(), make_provenance(), "Audit of demo-lite0")
+
+
+@pytest.fixture(scope="session")
+def brief_subject(sample_subject):
+    return replace(sample_subject, audit=brief(sample_subject.audit))
 
 
 @pytest.fixture(scope="session")

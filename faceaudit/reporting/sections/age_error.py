@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faceaudit.audit.results import ConditionedAge, Estimate, Subgroup
 from faceaudit.reporting.format import subgroup_name
-from faceaudit.reporting.glossary import metric_facts, task_title
+from faceaudit.reporting.glossary import metric_facts
 from faceaudit.reporting.sections.performance import Spread, metric_table, spreads_of
-from faceaudit.reporting.subject import Subject, groupings, label_word, min_n
+from faceaudit.reporting.subject import Subject, label_word, min_n, parts
 from faceaudit.reporting.tables import (
     Cell,
     Column,
@@ -30,6 +30,7 @@ STEPS = ("step_mae", "mean_signed_step", "one_off")
 CELL_METRICS = ("step_mae", "mean_signed_step", "exact", "one_off", "mae", "mean_signed_error")
 COLOR = "step_mae"
 """The metric that colors the heat map."""
+REFERENCE = Estimate(None, None, None, 0, "all faces are what the subgroups are re-weighted to")
 NO_FACES = "no face of this age group in this subgroup"
 
 
@@ -43,7 +44,6 @@ class AgeError:
     steps: Table | None
     spreads: tuple[Spread, ...]
     heat: Table | None
-    heat_title: str
     cells: Table | None
     standardised: Table | None
 
@@ -68,7 +68,6 @@ def gather(subject: Subject) -> AgeError | None:
         else None,
         (*spreads_of(subject, AGE, YEARS), *spreads_of(subject, AGE_GROUP, STEPS)),
         _heat(subject, cells) if cells else None,
-        _finest_title(subject, cells),
         _cell_table(subject, cells) if cells else None,
         _standardised(subject),
     )
@@ -81,15 +80,15 @@ def _heat(subject: Subject, cells: Sequence[ConditionedAge]) -> Table:
     values = [c.estimates[COLOR].value for c in cells if COLOR in c.estimates and not c.small]
     darkest = max([v for v in values if v is not None], default=1.0)
     groups = []
-    for title, subgroups in _parts(subject, cells):
+    for part in parts(subject, [c.subgroup for c in cells]):
         rows = [
             Row(
                 subgroup_name(s),
                 tuple(_heat_cell(by_place.get((_frozen(s), a)), darkest, footnotes) for a in ages),
             )
-            for s in subgroups
+            for s in part.subgroups
         ]
-        groups.append(RowGroup(title, tuple(rows)))
+        groups.append(RowGroup(part.title, tuple(rows)))
     return Table(
         f"Step error by {label_word(subject)} age group and subgroup: mean distance between "
         f"predicted and {label_word(subject)} age group, in groups",
@@ -125,8 +124,8 @@ def _cell_table(subject: Subject, cells: Sequence[ConditionedAge]) -> Table:
     footnotes = Footnotes()
     metrics = [m for m in CELL_METRICS if any(m in c.estimates for c in cells)]
     groups = []
-    for _, subgroups in _parts(subject, cells):
-        for subgroup in subgroups:
+    for part in parts(subject, [c.subgroup for c in cells]):
+        for subgroup in part.subgroups:
             own = [c for c in cells if _frozen(c.subgroup) == _frozen(subgroup)]
             rows = [
                 _metric_row(str(c.age_group), metrics, [c.estimates] * len(metrics), footnotes, c)
@@ -152,14 +151,14 @@ def _standardised(subject: Subject) -> Table | None:
         return None
     metrics = [m for m in ("step_mae", "mae") if any(m in c.estimates for c in totals)]
     footnotes, groups = Footnotes(), []
-    for title, subgroups in _parts(subject, totals):
+    for part in parts(subject, [c.subgroup for c in totals]):
         rows = [
             _side_by_side(s, metrics, raw.get(_frozen(s)), same.get(_frozen(s)), footnotes)
-            for s in subgroups
+            for s in part.subgroups
         ]
-        groups.append(RowGroup(title, tuple(rows)))
+        groups.append(RowGroup(part.title, tuple(rows)))
     columns = [
-        Column(f"{metric_facts(m).title}, {how}", scale=_shared_scale(totals, m))
+        _pair_column(m, how, _shared_scale(totals, m) if m == COLOR else None)
         for m in metrics
         for how in ("as measured", "same ages")
     ]
@@ -180,6 +179,8 @@ def _side_by_side(
     same: ConditionedAge | None,
     footnotes: Footnotes,
 ) -> Row:
+    if same is None and raw is not None and not subgroup:
+        same = replace(raw, estimates=dict.fromkeys(metrics, REFERENCE), standardised=True)
     pairs = [(m, c.estimates if c else {}) for m in metrics for c in (raw, same)]
     names = [m for m, _ in pairs]
     return _metric_row(
@@ -203,26 +204,17 @@ def _metric_row(
     return Row(header, (count_cell(n), *cells), bool(cell and cell.small))
 
 
+def _pair_column(metric: str, how: str, scale: Scale | None) -> Column:
+    facts = metric_facts(metric)
+    return Column(f"{facts.title}, {how}", scale=scale, unit=facts.unit)
+
+
 def _shared_scale(totals: Sequence[ConditionedAge], metric: str) -> Scale:
     """One axis for both columns of a metric; its line marks all faces as measured."""
     estimates = [c.estimates[metric] for c in totals if metric in c.estimates]
     everybody = [c for c in totals if not c.subgroup and not c.standardised]
     marks = [c.estimates[metric].value for c in everybody if metric in c.estimates]
     return scale_over(estimates, metric_facts(metric), marks[0] if marks else None)
-
-
-def _parts(
-    subject: Subject, cells: Sequence[ConditionedAge]
-) -> list[tuple[str, list[Subgroup]]]:
-    """Titles and subgroups of the rows, everybody first."""
-    everybody: list[tuple[str, list[Subgroup]]] = [("", [{}])]
-    grouped = groupings(subject, [c.subgroup for c in cells])
-    return everybody + [(g.title, list(g.subgroups)) for g in grouped]
-
-
-def _finest_title(subject: Subject, cells: Sequence[ConditionedAge]) -> str:
-    grouped = groupings(subject, [c.subgroup for c in cells])
-    return grouped[-1].title if grouped else task_title(AGE_GROUP)
 
 
 def _ages(cells: Sequence[ConditionedAge]) -> list[str]:

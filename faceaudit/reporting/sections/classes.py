@@ -11,11 +11,11 @@ from faceaudit.reporting.glossary import MetricFacts, metric_facts, task_title
 from faceaudit.reporting.subject import (
     Key,
     Subject,
-    groupings,
     index_metrics,
     key,
     label_word,
     min_n,
+    parts,
 )
 from faceaudit.reporting.tables import (
     Column,
@@ -75,15 +75,14 @@ def class_table(subject: Subject, task: Task, metric: str) -> Table:
     """Subgroups by classes under one metric."""
     values = [v for v in subject.audit.metrics if (v.task, v.metric) == (task.name, metric)]
     index, footnotes, facts = index_metrics(subject.audit), Footnotes(), metric_facts(metric)
-    parts = [("", [{}])] + [
-        (g.title, list(g.subgroups)) for g in groupings(subject, [v.subgroup for v in values])
-    ]
     groups = [
         RowGroup(
-            title,
-            fold_undefined([_subgroup_row(index, task, facts, s, footnotes) for s in subgroups]),
+            part.title,
+            fold_undefined(
+                [_subgroup_row(index, task, facts, s, footnotes) for s in part.subgroups]
+            ),
         )
-        for title, subgroups in parts
+        for part in parts(subject, [v.subgroup for v in values])
     ]
     return Table(
         f"{task_title(task.name)}: {facts.title} of every class by {label_word(subject)} subgroup",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faceaudit.audit.results import Composition as Share
 from faceaudit.audit.results import Subgroup
-from faceaudit.reporting.format import class_name, subgroup_name
+from faceaudit.reporting.format import class_name, count, subgroup_name
 from faceaudit.reporting.glossary import MetricFacts, task_title
 from faceaudit.reporting.subject import Subject, groupings, has_labels, min_n
 from faceaudit.reporting.tables import (
@@ -59,18 +59,17 @@ def gather(subject: Subject) -> Composition | None:
 
 def _overall(task: Task, shares: Sequence[Share]) -> Table:
     footnotes = Footnotes()
-    rows = [
-        Row(class_name(c.label), (estimate_cell(c.share, "share", footnotes),)) for c in shares
-    ]
-    # Shares are compared with zero, so the axis starts there.
-    scale = scale_over([c.share for c in shares], SHARE, 0.0)
+    rows = [Row(class_name(c.label), (estimate_cell(c.share, "share", footnotes),)) for c in shares]
+    # Bars are compared by their length, so the axis starts at zero.
+    scale = replace(scale_over([c.share for c in shares], SHARE, 0.0), bar=True)
     n = max((c.share.n for c in shares), default=0)
     return Table(
-        f"{task_title(task.name)}: predicted classes of {n:,} scored faces",
+        f"{task_title(task.name)}: predicted classes of {count(n)} scored faces",
         "Predicted class",
         (Column("Share", scale=scale),),
         (RowGroup("", tuple(rows)),),
         footnotes.texts,
+        kind="plain narrow",
     )
 
 

@@ -74,8 +74,9 @@ def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) 
     ]
     scale = _scale([c.failure_rate for c in counts], everybody)
     columns = [Column("Images"), *(Column(s.replace("_", " ")) for s in statuses)]
+    cut = f" and {label_word(subject)} subgroup" if len(groups) > 1 else ""
     return Table(
-        f"Images by status and {label_word(subject)} subgroup",
+        f"Images by status{cut}",
         "Subgroup",
         (*columns, Column(FAILURE_RATE.title, scale=scale)),
         tuple(groups),

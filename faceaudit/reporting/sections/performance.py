@@ -16,11 +16,11 @@ from faceaudit.reporting.glossary import (
 from faceaudit.reporting.subject import (
     Key,
     Subject,
-    groupings,
     index_metrics,
     key,
     label_word,
     min_n,
+    parts,
 )
 from faceaudit.reporting.tables import (
     Cell,
@@ -38,14 +38,21 @@ COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "ece")
 PLOTTED = {"accuracy", "mae", "mean_signed_error", "step_mae", "mean_signed_step"}
 """Metrics whose column has a dot with its interval beside every number."""
 
+MAIN = {"accuracy", "mae", "step_mae"}
+"""Metrics whose differences are seen at once."""
+
 
 @dataclass(frozen=True)
 class Spread:
-    """One row of the differences: the ends of one grouping under one metric."""
+    """One row of the differences: the ends of one grouping under one metric.
+
+    ``main`` rows are seen at once, the others are folded away.
+    """
 
     facts: MetricFacts
     grouping: str
     disparity: Disparity
+    main: bool
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,9 @@ def metric_table(subject: Subject, task: str, metrics: Sequence[str], caption: s
     ]
     shown = [m for m in metrics if any(v.metric == m for v in values)]
     index, footnotes = index_metrics(subject.audit), Footnotes()
-    parts = [("", [{}])] + [
-        (g.title, list(g.subgroups)) for g in groupings(subject, [v.subgroup for v in values])
-    ]
     groups = [
-        RowGroup(title, tuple(_row(index, task, shown, s, footnotes) for s in subgroups))
-        for title, subgroups in parts
+        RowGroup(part.title, tuple(_row(index, task, shown, s, footnotes) for s in part.subgroups))
+        for part in parts(subject, [v.subgroup for v in values])
     ]
     columns = [Column("n", "faces"), *(_column(values, task, m, index) for m in shown)]
     return Table(
@@ -115,10 +119,17 @@ def metric_table(subject: Subject, task: str, metrics: Sequence[str], caption: s
 
 def spreads_of(subject: Subject, task: str, metrics: Sequence[str]) -> tuple[Spread, ...]:
     """The differences of a task, in the order of the metrics and groupings."""
-    found = [d for d in subject.audit.disparities if d.task == task and d.metric in metrics and not d.label]
+    found = [
+        d
+        for d in subject.audit.disparities
+        if d.task == task and d.metric in metrics and not d.label
+    ]
     found.sort(key=lambda d: metrics.index(d.metric))
     word = label_word(subject)
-    return tuple(Spread(metric_facts(d.metric), grouping_title(d.by, word), d) for d in found)
+    return tuple(
+        Spread(metric_facts(d.metric), grouping_title(d.by, word), d, d.metric in MAIN)
+        for d in found
+    )
 
 
 def _column(

@@ -1,0 +1,83 @@
+"""Fixtures that several packages' tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from faceaudit.models.bundle import Bundle, Input, Output, load_bundle, years_output
+from faceaudit.schema import SCHEMES
+from faceaudit.showcase.images import write_specimens
+
+# Threads that wait for each other are slow where other processes share the processor.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+DATA = Path(os.environ.get("FACEAUDIT_DATA", "~/faceaudit-data")).expanduser()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests of data sets that are not there, with a reason."""
+    if DATA.is_dir():
+        return
+    skip = pytest.mark.skip(reason=f"no data sets in {DATA}; set FACEAUDIT_DATA")
+    for item in items:
+        if item.get_closest_marker("data"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def specimens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's folder of images: one photograph in many states, and files that are none."""
+    folder = tmp_path_factory.mktemp("specimens")
+    write_specimens(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_outputs() -> tuple[Output, ...]:
+    return (
+        Output("gender", "gender2", SCHEMES["gender2"], "gender", "softmax"),
+        Output("race", "fairface7", SCHEMES["fairface7"], "race", "softmax"),
+        years_output(),
+    )
+
+
+@pytest.fixture(scope="session")
+def random_bundle(
+    tmp_path_factory: pytest.TempPathFactory, small_outputs: tuple[Output, ...]
+) -> Bundle:
+    """A bundle of an untrained network."""
+    import torch
+
+    from faceaudit.models import find_backbone
+    from faceaudit.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+    from faceaudit.models.export import write_bundle
+    from faceaudit.models.heads import MultiTaskNetwork
+
+    torch.manual_seed(0)
+    backbone = find_backbone("efficientnet_lite0")
+    outputs = {output.output: len(output.classes) for output in small_outputs}
+    network = MultiTaskNetwork(backbone.build(), backbone.features, outputs)
+    folder = tmp_path_factory.mktemp("bundle")
+    facts = Bundle(
+        name="random",
+        graph=folder,
+        licence="none",
+        training_data="none",
+        input=Input(64, "NHWC", range=255.0),
+        align="similarity",
+        margin=0.0,
+        offset=0.1,
+        tasks=small_outputs,
+        sha256="",
+        card={"backbone": backbone.name},
+    )
+    write_bundle(folder, network, facts, IMAGENET_MEAN, IMAGENET_STD)
+    return load_bundle(str(folder))

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from faceaudit.errors import InputError, LockedError, UnknownNameError, UsageError
+from faceaudit.models.bundle import Bundle
+from faceaudit.pipeline.predict import Prediction, predict
+from faceaudit.pipeline.table import read_metadata
+from faceaudit.schema import METADATA_KEY, STATUSES
+from faceaudit.showcase.images import SPECIMENS, photograph
+from faceaudit.storage import exclusive
+
+STATUS_OF_SPECIMEN = {
+    "no face.png": "no_face",
+    "cut short.jpg": "unreadable",
+    "empty.jpg": "unreadable",
+    "a text file.jpg": "unsupported",
+}
+
+
+@pytest.fixture(scope="module")
+def model(random_bundle: Bundle) -> str:
+    return str(random_bundle.graph.parent)
+
+
+@pytest.fixture(scope="module")
+def table(specimens: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "out.parquet"
+    predict(specimens, out, model=model)
+    return out
+
+
+@pytest.fixture
+def utkface(tmp_path: Path) -> Path:
+    """Twelve crops of the photograph with UTKFace names, one of them malformed."""
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    crop = photograph().crop((120, 40, 380, 300)).resize((120, 120))
+    for age in range(20, 31):
+        crop.save(folder / f"{age}_{age % 2}_{age % 5}_20170101120000000.jpg")
+    crop.save(folder / "61_1_20170101120000000.jpg")
+    return folder
+
+
+def test_every_image_gets_a_row_with_the_right_status(table: Path) -> None:
+    rows = pl.read_parquet(table)
+    assert set(rows["image"]) == set(SPECIMENS)
+    for row in rows.iter_rows(named=True):
+        wanted = STATUS_OF_SPECIMEN.get(row["image"], "ok")
+        assert row["status"] == wanted, row
+        assert row["status"] in STATUSES
+        scored = wanted == "ok"
+        assert (row["error"] is None) == scored
+        for name in ("face", "gender_pred", "race_probs", "age_pred", "box_x0", "detection_score"):
+            assert (row[name] is not None) == scored, (row["image"], name)
+
+
+def test_a_turned_image_is_judged_as_the_upright_one(table: Path) -> None:
+    rows = {row["image"]: row for row in pl.read_parquet(table).iter_rows(named=True)}
+    upright, turned = rows["hopper.jpg"], rows["hopper turned (EXIF).jpg"]
+    assert (upright["width"], upright["height"]) == (turned["width"], turned["height"])
+    for name in ("box_x0", "box_y0", "box_x1", "box_y1"):
+        assert turned[name] == pytest.approx(upright[name], abs=6)
+
+
+def test_probabilities_are_probabilities(table: Path) -> None:
+    rows = pl.read_parquet(table).filter(pl.col("status") == "ok")
+    for task in ("gender", "race", "age_group"):
+        probs = rows[f"{task}_probs"].struct.unnest()
+        assert ((probs.sum_horizontal() - 1).abs() < 1e-5).all()
+        best = [probs.columns[k] for k in probs.to_numpy().argmax(axis=1)]
+        assert best == rows[f"{task}_pred"].to_list()
+    assert rows["age_pred"].is_between(0, 100).all()
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"workers": 1}, {"batch_size": 5}])
+def test_columns_do_not_depend_on_how_the_work_is_cut(
+    table: Path, specimens: Path, model: str, tmp_path: Path, options: dict[str, int]
+) -> None:
+    out = tmp_path / "other.parquet"
+    predict(specimens, out, model=model, **options)  # type: ignore[arg-type]
+    assert pq.read_table(out).equals(pq.read_table(table))
+    assert out.read_bytes() == table.read_bytes()
+
+
+def test_torch_writes_the_same_table_within_a_thousandth(
+    table: Path, specimens: Path, model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "torch.parquet"
+    predict(specimens, out, model=model, runtime="torch", device="cpu")
+    found, wanted = pl.read_parquet(out), pl.read_parquet(table)
+    assert found["image"].to_list() == wanted["image"].to_list()
+    difference = (
+        found["race_probs"].struct.unnest().to_numpy()
+        - wanted["race_probs"].struct.unnest().to_numpy()
+    )
+    assert abs(difference[found["status"].to_numpy() == "ok"]).max() < 1e-3
+
+
+def test_metadata_says_what_made_the_table(table: Path, random_bundle: Bundle) -> None:
+    found = read_metadata(table)
+    assert found is not None
+    assert found.model["sha256"] == random_bundle.sha256
+    assert found.detector["name"] == "retinaface"
+    assert found.precision == "float32"
+    assert [task.name for task in found.tasks] == ["gender", "race", "age_group"]
+    assert json.loads(pq.read_schema(table).metadata[METADATA_KEY])["schema_version"] == 1
+
+
+def test_a_complete_table_costs_no_work(table: Path, specimens: Path, model: str) -> None:
+    before = table.stat().st_mtime_ns
+    again = predict(specimens, table, model=model)
+    assert again.already_complete
+    assert again.images == len(SPECIMENS)
+    assert table.stat().st_mtime_ns == before
+
+
+def test_other_options_are_refused_by_name_until_restart(
+    specimens: Path, model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    predict(specimens, out, model=model, limit=3)
+    with pytest.raises(UsageError, match="another detector; --restart replaces it"):
+        predict(specimens, out, model=model, limit=3, detector="whole")
+    replaced = predict(specimens, out, model=model, limit=3, detector="whole", restart=True)
+    assert not replaced.already_complete
+    found = read_metadata(out)
+    assert found is not None
+    assert found.detector["name"] == "whole"
+
+
+def test_changed_images_are_noticed(utkface: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    predict(utkface, out, model=model, detector="whole")
+    path = utkface / "20_0_0_20170101120000000.jpg"
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(UsageError, match="another options"):
+        predict(utkface, out, model=model, detector="whole")
+
+
+def test_a_foreign_file_is_not_overwritten(specimens: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "mine.parquet"
+    pl.DataFrame({"a": [1]}).write_parquet(out)
+    with pytest.raises(UsageError, match="not a faceaudit table"):
+        predict(specimens, out, model=model)
+
+
+def test_a_task_left_out_leaves_no_trace(specimens: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    predict(specimens, out, model=model, tasks=("gender", "age"), limit=4)
+    schema = pq.read_schema(out)
+    assert not [name for name in schema.names if name.startswith("race")]
+    assert "age_group_pred" in schema.names
+    with pytest.raises(UnknownNameError, match="no task is called 'hair'"):
+        predict(specimens, out, model=model, tasks=("hair",))
+
+
+def test_age_groups_follow_the_bins(specimens: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    predict(specimens, out, model=model, age_bins=(0, 18, 65), limit=4)
+    rows = pl.read_parquet(out)
+    assert rows["age_group_probs"].struct.fields == ["0-17", "18-64", "65+"]
+
+
+def test_utkface_names_become_labels_and_a_malformed_one_null(
+    utkface: Path, model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    found = predict(utkface, out, model=model, detector="whole")
+    assert found.labels == "utkface"
+    rows = {row["image"]: row for row in pl.read_parquet(out).iter_rows(named=True)}
+    row = rows["21_1_1_20170101120000000.jpg"]
+    assert (row["gender_true"], row["race_true"], row["age_true"]) == ("Female", "Black", 21.0)
+    assert row["age_group_true"] == "20-29"
+    assert row["detection_score"] is None
+    assert row["status"] == "ok"
+    assert rows["61_1_20170101120000000.jpg"]["race_true"] is None
+
+
+def test_columns_of_a_list_travel_with_the_images(
+    utkface: Path, model: str, tmp_path: Path
+) -> None:
+    names = sorted(path.name for path in utkface.iterdir())[:3]
+    listing = tmp_path / "list.csv"
+    pl.DataFrame({"image": [str(utkface / name) for name in names], "prompt": ["a", "b", None]}).write_csv(listing)
+    out = tmp_path / "out.parquet"
+    predict(listing, out, model=model, detector="whole", labels="none")
+    assert pl.read_parquet(out)["prompt"].to_list() == ["a", "b", None]
+
+
+def test_all_faces_of_an_image_get_rows_in_order(model: str, tmp_path: Path) -> None:
+    photo = photograph()
+    both = Image.new("RGB", (photo.width + photo.width // 2, photo.height))
+    both.paste(photo.resize((photo.width // 2, photo.height // 2)), (0, 0))
+    both.paste(photo, (photo.width // 2, 0))
+    both.save(tmp_path / "two.png")
+    out = tmp_path / "out.parquet"
+    found = predict(tmp_path / "two.png", out, model=model, faces="all")
+    assert (found.images, found.faces) == (1, 2)
+    rows = pl.read_parquet(out)
+    assert rows["face"].to_list() == [0, 1]
+    width = rows["box_x1"] - rows["box_x0"]
+    assert width[0] > width[1]
+    assert predict(tmp_path / "two.png", tmp_path / "one.parquet", model=model).faces == 1
+
+
+def test_a_bomb_is_too_large_and_never_decoded(model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.new("1", (12000, 9000)).save(folder / "bomb.png")
+    found = predict(folder, tmp_path / "out.parquet", model=model)
+    assert found.statuses == {"too_large": 1}
+    row = pl.read_parquet(tmp_path / "out.parquet").row(0, named=True)
+    assert (row["width"], row["height"]) == (12000, 9000)
+
+
+def test_a_run_that_fails_leaves_no_output(
+    specimens: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(plan: object, chunk: object) -> None:
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr("faceaudit.pipeline.predict.score", fail)
+    with pytest.raises(RuntimeError, match="power cut"):
+        predict(specimens, tmp_path / "out.parquet", model=model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_on_one_output_exclude_each_other(
+    specimens: Path, model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.parquet"
+    with exclusive(out), pytest.raises(LockedError, match="another run"):
+        predict(specimens, out, model=model)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("out.csv", "name it"), ("no/such/out.parquet", "no folder"), (".parquet", "Parquet file")],
+)
+def test_an_output_that_cannot_be_is_refused_at_once(
+    specimens: Path, model: str, tmp_path: Path, out: str, message: str
+) -> None:
+    with pytest.raises((UsageError, InputError), match=message):
+        predict(specimens, tmp_path / out, model=model)
+
+
+def test_a_folder_without_images_is_one_clear_error(model: str, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match="no image"):
+        predict(tmp_path / "images", tmp_path / "out.parquet", model=model)
+
+
+def test_failures_are_counted_per_image(table: Path, specimens: Path, model: str) -> None:
+    found: Prediction = predict(specimens, table, model=model)
+    assert found.failed == len(STATUS_OF_SPECIMEN)
+    assert sum(found.statuses.values()) == found.images
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_no_utkface_image_is_lost(data_folder: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    found = predict(data_folder / "utkface" / "val", out, model=model, limit=400)
+    assert found.images == 400
+    assert found.labels == "utkface"
+    assert found.statuses.get("ok", 0) >= 396

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import faceaudit
+from faceaudit import cli
+from faceaudit.errors import UsageError
+from faceaudit.models.bundle import Bundle
+
+
+def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "faceaudit.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['faceaudit', '--help']\n"
+        "from faceaudit import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'polars', 'pyarrow', 'numpy', 'cv2', 'matplotlib', 'onnxruntime',"
+        " 'sklearn', 'PIL', 'jinja2', 'scipy'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in found.stdout
+    for command in ("predict", "report", "prepare", "train", "demo"):
+        assert command in found.stdout
+
+
+def test_report_and_predict_never_import_torch(specimens: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import faceaudit\n"
+        f"faceaudit.predict({str(specimens)!r}, {str(tmp_path / 'out.parquet')!r})\n"
+        f"faceaudit.report({str(tmp_path / 'out.parquet')!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "out.html").is_file()
+    assert (tmp_path / "out.json").is_file()
+
+
+def test_every_public_function_is_a_command() -> None:
+    functions = {name for name in faceaudit.__all__ if name != "__version__"}
+    commands = {command.callback.__name__ for command in cli.app.registered_commands}  # type: ignore[union-attr]
+    assert functions == commands
+    for name in functions:
+        assert callable(getattr(faceaudit, name))
+    with pytest.raises(AttributeError, match="no attribute 'forecast'"):
+        _ = faceaudit.forecast
+
+
+def test_version() -> None:
+    assert run("--version").stdout.strip() == f"faceaudit {faceaudit.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "no/such/folder", "out.parquet"], "no/such/folder"),
+        (["predict", ".", "out.csv"], "Parquet file"),
+        (["predict", ".", "out.parquet", "--model", "resnet"], "no model is called 'resnet'"),
+        (["predict", ".", "out.parquet", "--max-pixels", "many"], "give a count"),
+        (["predict", ".", "out.parquet", "--max-failures", "few"], "10 or 2%"),
+        (["predict", ".", "out.parquet", "--age-bins", "5,10"], "starting at 0"),
+        (["predict", ".", "out.parquet", "--log-format", "xml"], "text, json"),
+        (["report", "no.parquet"], "no.parquet"),
+        (["report", "no.parquet", "--map", "race"], "NAME=VALUE"),
+        (["train", "nonesuch", "--data", "."], "no recipe is called 'nonesuch'"),
+        (["prepare", ".", "out", "--detector", "haar"], "no image|no detector"),
+    ],
+)
+def test_what_a_user_can_fix_is_one_line_and_exit_2(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    found = run(*arguments, cwd=tmp_path)
+    assert found.returncode == 2
+    lines = found.stderr.strip().splitlines()
+    assert len(lines) == 1, found.stderr
+    assert lines[0].startswith("Error: ")
+    assert any(part in lines[0] for part in message.split("|"))
+
+
+def test_an_unknown_option_is_exit_2() -> None:
+    assert run("predict", ".", "out.parquet", "--colour").returncode == 2
+
+
+def test_predict_says_what_it_did_and_gates_on_failures(
+    specimens: Path, random_bundle: Bundle, tmp_path: Path
+) -> None:
+    model = ["--model", random_bundle.graph.parent]
+    out = tmp_path / "out.parquet"
+    found = run("predict", specimens, out, *model, "--max-failures", "50%")
+    assert found.returncode == 0, found.stderr
+    assert "13 images, 9 faces" in found.stdout
+    assert "2 unreadable" in found.stdout
+    gated = run("predict", specimens, out, *model, "--max-failures", "2")
+    assert gated.returncode == 4
+    assert "4 of 13 images failed" in gated.stderr
+    assert out.is_file()
+    assert run("predict", specimens, out, *model, "--quiet").stdout == ""
+
+
+def test_log_lines_can_be_json(specimens: Path, random_bundle: Bundle, tmp_path: Path) -> None:
+    found = run(
+        "predict", specimens, tmp_path / "out.parquet", "--model", random_bundle.graph.parent,
+        "--log-format", "json", "--limit", "2",
+    )  # fmt: skip
+    records = [json.loads(line) for line in found.stderr.splitlines()]
+    assert any("labels" in record["message"] for record in records)
+
+
+def test_an_interrupted_run_exits_75_and_leaves_nothing(
+    specimens: Path, random_bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    data = (specimens / "hopper.jpg").read_bytes()
+    for number in range(3000):
+        (folder / f"{number}.jpg").write_bytes(data)
+    out = tmp_path / "out"
+    out.mkdir()
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "faceaudit.cli", "predict", folder, out / "out.parquet",
+            "--model", random_bundle.graph.parent, "--batch-size", "4",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".*.part")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert "Error: interrupted by SIGTERM" in errors
+    assert "Traceback" not in errors
+    assert list(out.iterdir()) == []
+
+
+def test_counts_and_shares() -> None:
+    assert cli.parse_count("--max-pixels", "2.5k") == 2500
+    assert cli.parse_auto("--workers", "auto") is None
+    assert cli.parse_failures("10%")(50) == 5
+    assert cli.parse_failures("3")(50) == 3
+    assert cli.parse_failures(None) is None
+    assert cli.parse_pairs("--columns", ["age_pred=yhat"]) == {"age_pred": "yhat"}
+    with pytest.raises(UsageError, match="at least 1"):
+        cli.parse_count("--workers", "0")
