@@ -166,10 +166,7 @@ def report(
     map_: Annotated[
         list[str] | None, typer.Option("--map", help="Coarsen a scheme: race=utkface5.")
     ] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(help="Sensitive features: gender,race. Repeat for further groupings."),
-    ] = None,
+    by: Annotated[str | None, typer.Option(help="Sensitive features, such as gender,race.")] = None,
     min_n: Annotated[
         int, typer.Option(min=1, help="Smaller subgroups are shown and marked, never ranked.")
     ] = 30,
@@ -205,12 +202,12 @@ def report(
         scheme_map=parse_pairs(
             "--map", [pair for given in map_ or [] for pair in split_names(given)]
         ),
-        by=[split_names(grouping) for grouping in by] if by else None,
+        by=split_names(by) or None,
         min_n=min_n,
         confidence=confidence,
         replicates=replicates,
         seed=seed,
-        verify=verify,
+        verify=one_of("--verify", verify, ("auto", "always", "never")),
         formats=split_names(format_),
         title=title,
     )
@@ -330,6 +327,17 @@ def status_message(statuses: Any) -> str:
 def split_names(given: str | None) -> list[str]:
     """Names separated by commas, without spaces around them."""
     return [name.strip() for name in (given or "").split(",") if name.strip()]
+
+
+def one_of(option: str, given: str, known: Sequence[str]) -> Any:
+    """A value that is one of a few.
+
+    Raises:
+        UnknownNameError: If it is not.
+    """
+    if given not in known:
+        raise UnknownNameError(f"value of {option}", given, known)
+    return given
 
 
 def parse_pairs(option: str, given: Sequence[str]) -> dict[str, str]:

@@ -189,7 +189,9 @@ def test_columns_of_a_list_travel_with_the_images(
 ) -> None:
     names = sorted(path.name for path in utkface.iterdir())[:3]
     listing = tmp_path / "list.csv"
-    pl.DataFrame({"image": [str(utkface / name) for name in names], "prompt": ["a", "b", None]}).write_csv(listing)
+    pl.DataFrame(
+        {"image": [str(utkface / name) for name in names], "prompt": ["a", "b", None]}
+    ).write_csv(listing)
     out = tmp_path / "out.parquet"
     predict(listing, out, model=model, detector="whole", labels="none")
     assert pl.read_parquet(out)["prompt"].to_list() == ["a", "b", None]

@@ -25,7 +25,10 @@ def test_runtimes_agree(random_bundle: Bundle, crops: NDArray[np.uint8]) -> None
         open_runtime(random_bundle, device="cpu", runtime=name).infer(crops) for name in RUNTIMES
     ]
     for name, wanted in outputs[0].items():
-        assert wanted.shape == (37, len(next(t for t in random_bundle.tasks if t.output == name).classes))
+        assert wanted.shape == (
+            37,
+            len(next(t for t in random_bundle.tasks if t.output == name).classes),
+        )
         for other in outputs[1:]:
             np.testing.assert_allclose(other[name], wanted, atol=1e-4)
 
