@@ -23,6 +23,7 @@ def without_names(table: pa.Table) -> pa.Table:
 
 
 def main() -> None:
+    """Read the table named first, write the one named second."""
     source, target = map(Path, sys.argv[1:3])
     table = pq.read_table(source)
     pq.write_table(without_names(table), target, compression="zstd", compression_level=19)

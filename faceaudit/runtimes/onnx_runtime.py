@@ -14,7 +14,6 @@ from faceaudit.errors import BundleError
 from faceaudit.models.bundle import Bundle
 from faceaudit.runtimes.preprocess import prepare
 
-
 LOAD_ERRORS = (
     errors.Fail,
     errors.InvalidArgument,

@@ -123,11 +123,13 @@ def test_folders_that_do_not_fit_are_named(crops: Path, recipe: str, tmp_path: P
         read_crops(tmp_path, settings)
     with pytest.raises(InputError, match="needs align none"):
         read_crops(crops, replace(settings, align="none"))
+    settings = replace(
+        settings, tasks={"race": replace(settings.tasks["race"], scheme="fairface7")}
+    )
+    table = pl.read_parquet(crops / "metadata.parquet")
+    table.with_columns(race_true=pl.lit("Martian")).write_parquet(tmp_path / "metadata.parquet")
     with pytest.raises(LabelError, match="no race_true is a class of the scheme fairface7"):
-        tasks = {"race": replace(settings.tasks["race"], scheme="fairface7")}
-        table = pl.read_parquet(crops / "metadata.parquet")
-        table.with_columns(race_true=pl.lit("Martian")).write_parquet(tmp_path / "metadata.parquet")
-        read_crops(tmp_path, replace(settings, tasks=tasks))
+        read_crops(tmp_path, settings)
 
 
 def test_the_central_view_is_the_crop_that_predict_makes() -> None:
@@ -198,7 +200,7 @@ def test_a_killed_training_goes_on_to_the_same_result(
     torch.set_num_threads(1)
     train(recipe, data=[crops], output=tmp_path / "whole")
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     original, count = loop.update_average, 0
@@ -207,11 +209,11 @@ def test_a_killed_training_goes_on_to_the_same_result(
         nonlocal count
         count += 1
         if count == 8:
-            raise Killed
+            raise KilledError
         original(state, decay)
 
     monkeypatch.setattr(loop, "update_average", kill_in_the_middle)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(recipe, data=[crops], output=tmp_path / "cut")
     assert not (tmp_path / "cut" / "model.onnx").exists()
     monkeypatch.setattr(loop, "update_average", original)
