@@ -42,4 +42,6 @@ $(VENV)/.base: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	# Without its dependencies: they would put another build of OpenCV in the place of ours.
+	$(BIN)/python -m pip install --quiet --no-deps 'retina-face>=0.0.19'
 	@touch $@ $(VENV)/.base

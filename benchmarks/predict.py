@@ -10,7 +10,6 @@ then the same network in torch. Without a folder, copies of one photograph's cro
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from faceaudit.images.decode import decode
 from faceaudit.images.find import find_images
 from faceaudit.images.refs import ImageRef, read_bytes
 from faceaudit.models.bundle import Bundle, load_bundle
+from faceaudit.pipeline.ordered import available_cores
 from faceaudit.pipeline.predict import DEFAULT_MAX_PIXELS
 from faceaudit.runtimes import open_runtime
 from faceaudit.showcase.images import photograph
@@ -125,7 +125,7 @@ def run(folder: Path, limit: int) -> None:
     """Print the table."""
     refs = list(find_images(str(folder)).images)[:limit]
     bundle = load_bundle()
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     print(f"{len(refs)} images, {cores} cores, bundle {bundle.name}")
     for detector in ("whole", "retinaface"):
         costs = step_costs(refs[:SAMPLE], bundle, detector)

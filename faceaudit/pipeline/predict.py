@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from faceaudit.images.refs import ImageRef, ImageSource
 from faceaudit.labels import Labels, read_labels
 from faceaudit.models.bundle import DEFAULT_BUNDLE, Bundle, Output, load_bundle
 from faceaudit.pipeline.crops import CropSettings, crop_images
-from faceaudit.pipeline.ordered import in_chunks, in_order
+from faceaudit.pipeline.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.progress import progress
 from faceaudit.pipeline.scores import predicted_tasks, scores_of
 from faceaudit.pipeline.table import (
@@ -162,9 +161,9 @@ def predict(
     bundle = load_bundle(model)
     outputs = choose_outputs(bundle, tasks)
     source = find_images(str(images))
-    refs = list(source.images)[:limit]
-    if not refs:
-        raise InputError(f"{images}: no image was found there")
+    for note in source.notes:
+        log.warning("images: %s", note)
+    refs = source.images[:limit]
     found = read_labels(labels, [ref.name for ref in refs], source.folder, provenance=provenance)
     say_labels(found, labels)
     extra = join_extra(source, found, outputs, tuple(age_bins), len(refs))
@@ -198,7 +197,7 @@ def predict(
     with exclusive(out):
         if out.exists() and not restart and is_complete(out, metadata):
             return replace(summarise(out, begun, found), already_complete=True)
-        threads = workers or len(os.sched_getaffinity(0))
+        threads = workers or available_cores()
         cv2.setNumThreads(1)  # parallel over images, not within one
         with (
             open_table(out, plan.schema) as writer,

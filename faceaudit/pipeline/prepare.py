@@ -8,7 +8,6 @@ for every image, also for those without a crop.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +21,11 @@ import cv2
 import polars as pl
 import simplejpeg
 
-from faceaudit.errors import InputError
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
 from faceaudit.labels import read_labels
 from faceaudit.pipeline.crops import CroppedImage, CropSettings, crop_images
-from faceaudit.pipeline.ordered import in_chunks, in_order
+from faceaudit.pipeline.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.predict import DEFAULT_BATCH, DEFAULT_MAX_PIXELS, checked, say_labels
 from faceaudit.pipeline.progress import progress
 from faceaudit.schema import OK
@@ -95,9 +93,9 @@ def prepare(
     begun = time.monotonic()
     folder = Path(folder)
     source = find_images(str(images))
-    refs = list(source.images)[:limit]
-    if not refs:
-        raise InputError(f"{images}: no image was found there")
+    for note in source.notes:
+        log.warning("images: %s", note)
+    refs = source.images[:limit]
     found = read_labels(labels, [ref.name for ref in refs], source.folder, provenance=provenance)
     say_labels(found, labels)
     settings = CropSettings(
@@ -120,7 +118,7 @@ def prepare(
             in_order(
                 work,
                 enumerate(in_chunks(refs, DEFAULT_BATCH)),
-                workers or len(os.sched_getaffinity(0)),
+                workers or available_cores(),
             )
         ) as results,
     ):

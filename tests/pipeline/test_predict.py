@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -221,6 +222,45 @@ def test_a_bomb_is_too_large_and_never_decoded(model: str, tmp_path: Path) -> No
     assert found.statuses == {"too_large": 1}
     row = pl.read_parquet(tmp_path / "out.parquet").row(0, named=True)
     assert (row["width"], row["height"]) == (12000, 9000)
+
+
+def test_odd_files_beside_good_ones_get_a_row_each(
+    specimens: Path, model: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(specimens, tmp_path / "images"))
+    photo = photograph()
+    photo.convert("RGBA").save(folder / "alpha.png")
+    photo.quantize(16).save(folder / "palette.gif")
+    frames = [photo.resize((256, 300)), Image.new("RGB", (256, 300))]
+    frames[0].save(folder / "animated.webp", save_all=True, append_images=frames[1:])
+    photo.save(folder / "new\nline \"quoted\" 'name'.png")
+    photo.save(folder / "名前 и имя.bmp")
+    photo.save(folder / "scan.tiff")
+    Image.new("RGB", (1, 1)).save(folder / "one pixel.png")
+    Image.new("1", (12000, 9000)).save(folder / "huge.png")
+    (folder / "page.jpg").write_text("<html></html>")
+    (folder / "noise.png").write_bytes(bytes(range(256)) * 40)
+    (folder / "sub").mkdir()
+    photo.save(folder / "sub" / "hopper.jpg")
+    found = predict(folder, tmp_path / "out.parquet", model=model)
+    rows = {row["image"]: row for row in pl.read_parquet(tmp_path / "out.parquet").to_dicts()}
+    wanted = {
+        **{name: STATUS_OF_SPECIMEN.get(name, "ok") for name in SPECIMENS},
+        "alpha.png": "ok",
+        "palette.gif": "ok",
+        "animated.webp": "ok",
+        "new\nline \"quoted\" 'name'.png": "ok",
+        "名前 и имя.bmp": "ok",
+        "scan.tiff": "ok",
+        "sub/hopper.jpg": "ok",
+        "one pixel.png": "no_face",
+        "huge.png": "too_large",
+        "page.jpg": "unsupported",
+        "noise.png": "unsupported",
+    }
+    assert {name: row["status"] for name, row in rows.items()} == wanted
+    assert found.images == len(wanted)
+    assert all(len((row["error"] or "").splitlines()) <= 1 for row in rows.values())
 
 
 def test_a_run_that_fails_leaves_no_output(

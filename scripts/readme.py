@@ -1,0 +1,117 @@
+"""Fill the generated parts of README.md: ``python -m scripts.readme [--check]``.
+
+Each part stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` and is made by the function of
+that name in ``PARTS``, from the same lists and tables that the program uses.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def commands() -> str:
+    """Every command and what it does, from its help."""
+    from faceaudit.cli import app
+
+    rows = []
+    for command in app.registered_commands:
+        function = command.callback
+        assert function is not None
+        text = (function.__doc__ or "").splitlines()[0]
+        rows.append((f"`faceaudit {function.__name__}`", text))
+    return table(("command", "does"), rows)
+
+
+def detectors() -> str:
+    """Every detector."""
+    from faceaudit.faces import DETECTORS
+
+    return table(
+        ("`--detector`", "is"),
+        ((f"`{name}`", entry.summary) for name, entry in DETECTORS.items()),
+    )
+
+
+def labels() -> str:
+    """Every label format."""
+    from faceaudit.labels import LABEL_FORMATS
+
+    return table(
+        ("`--labels`", "reads"),
+        ((f"`{name}`", entry.summary) for name, entry in LABEL_FORMATS.items()),
+    )
+
+
+def figures() -> str:
+    """Headline figures of the shipped bundle on the table that the demo audits."""
+    from faceaudit.audit.results import Estimate
+    from faceaudit.audit.run import audit
+    from faceaudit.showcase.run import PREDICTIONS
+    from faceaudit.tables import read_table
+
+    found = audit(read_table(PREDICTIONS), verify="never")
+    rows = []
+    for task, metric, title in (
+        ("gender", "accuracy", "gender, accuracy"),
+        ("race", "accuracy", "race in five classes, accuracy"),
+        ("age_group", "accuracy", "age group in nine classes, accuracy"),
+        ("age_group", "one_off", "age group, right or a neighbor"),
+        ("age", "mae", "age, mean absolute error in years"),
+        ("age", "cs_at_5", "age, within five years"),
+    ):
+        values = [m for m in found.metrics if (m.task, m.metric) == (task, metric) and not m.small]
+        overall = next(m.estimate for m in values if not m.subgroup)
+        crossed = [m for m in values if len(m.subgroup) == 2 and m.estimate.value is not None]
+
+        def size(value: float | None) -> str:
+            assert value is not None
+            return f"{value:.2f}" if metric == "mae" else f"{100 * value:.1f} %"  # noqa: B023
+
+        def shown(estimate: Estimate) -> str:
+            return f"{size(estimate.value)} ({size(estimate.low)} to {size(estimate.high)})"
+
+        pick = max if metric == "mae" else min
+        worst = pick(crossed, key=lambda m: m.estimate.value or 0.0)
+        name = ", ".join(worst.subgroup.values())
+        rows.append((title, shown(overall), f"{name}: {shown(worst.estimate)}"))
+    return table(("on UTKFace", "all faces", "worst annotated gender x race"), rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    part.__name__: part for part in (commands, detectors, labels, figures)
+}
+
+
+def filled(text: str) -> str:
+    """The text with every generated part made anew."""
+    for name, make in PARTS.items():
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"README.md has no part {name}")
+        body = make()
+        text = pattern.sub(lambda match, body=body: match[1] + body + match[2], text)  # type: ignore[misc]
+    return text
+
+
+def main() -> None:
+    """Write README.md, or say that it is stale."""
+    before = README.read_text(encoding="utf-8")
+    after = filled(before)
+    if "--check" in sys.argv:
+        raise SystemExit(before != after and "README.md is stale: run python -m scripts.readme")
+    README.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from faceaudit import cli
+from scripts import readme
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(ROOT.glob("*.md"))
+
+
+def test_the_generated_parts_of_the_readme_are_current() -> None:
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.filled(text) == text, "run python -m scripts.readme"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_in_pages_exist(page: Path) -> None:
+    source = Path(cli.__file__).read_text(encoding="utf-8")
+    known = {command.callback.__name__ for command in cli.app.registered_commands}  # type: ignore[union-attr]
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
+        for line in block.splitlines():
+            found = re.match(r"faceaudit (\w+)(.*)", line.split("#")[0])
+            if found:
+                assert found[1] in known, line
+                for option in re.findall(r"--([a-z-]+)", found[2]):
+                    name = option.replace("-", "_")
+                    assert re.search(rf"\b{name}_?:|--{option}\"", source), line
+
+
+def test_make_targets_in_pages_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        for target in re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8")):
+            assert target in targets, (page.name, target)
+
+
+def test_every_command_and_option_has_help() -> None:
+    for command in cli.app.registered_commands:
+        assert command.callback is not None
+        assert command.callback.__doc__
+    source = Path(cli.__file__).read_text(encoding="utf-8")
+    for options in re.findall(r"typer\.(?:Option|Argument)\((.*?)\)\]", source, re.DOTALL):
+        assert "help=" in options, options
