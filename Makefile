@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo check format test test-slow data-test bench clean
+.PHONY: help demo check format test bench clean
 
 help:  ## Print this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,9 +25,10 @@ format: $(VENV)/.dev  ## Format the code and fix what ruff can fix
 test: $(VENV)/.dev  ## The tests without the slow ones
 	$(BIN)/python -m pytest -m "not slow"
 
-bench: $(VENV)/.dev  ## Measure detection and prediction (see benchmarks/)
+bench: $(VENV)/.dev  ## Measure detection, speed and accuracy (see benchmarks/)
 	$(BIN)/python -m benchmarks.detection
 	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.accuracy
 
 clean:  ## Delete the environment and everything that was made
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

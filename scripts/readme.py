@@ -96,11 +96,11 @@ PARTS: dict[str, Callable[[], str]] = {
 def filled(text: str) -> str:
     """The text with every generated part made anew."""
     for name, make in PARTS.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
             raise SystemExit(f"README.md has no part {name}")
         body = make()
-        text = pattern.sub(lambda match, body=body: match[1] + body + match[2], text)  # type: ignore[misc]
+        text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)  # type: ignore[misc]
     return text
 
 

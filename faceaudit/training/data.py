@@ -127,13 +127,17 @@ def _age_intervals(
     return low, high
 
 
+def is_held_out(sha256: str, validation_share: float) -> bool:
+    """Whether an image with this hash of its bytes belongs to the validation part."""
+    return int(sha256[:8], 16) / 2**32 < validation_share
+
+
 def split(crops: CropSet, validation_share: float) -> tuple[CropSet, CropSet]:
     """Training and validation parts, decided by the hash of each source image's bytes.
 
     Byte-identical images therefore always fall on the same side, in every data set and every run.
     """
-    draws = np.asarray([int(digest[:8], 16) / 2**32 for digest in crops.sha256])
-    held_out = draws < validation_share
+    held_out = np.asarray([is_held_out(digest, validation_share) for digest in crops.sha256], bool)
     return crops.take(np.flatnonzero(~held_out)), crops.take(np.flatnonzero(held_out))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from faceaudit.audit.results import MetricValue, Subgroup
@@ -106,7 +106,9 @@ def _overall(subject: Subject, task: Task) -> Table:
             for v, m in zip(found, shown, strict=True)
         ]
         counts = [count_cell(totals[position])] if totals else []
-        rows.append(Row(class_name(name), (*counts, *cells), any(v.small for v in found if v)))
+        # A class is small by its annotated faces: few predictions of it are a finding of their own.
+        small = totals[position] < min_n(subject.audit) if totals else _all_small(found)
+        rows.append(Row(class_name(name), (*counts, *cells), small))
     first = [Column("n", label_word(subject))] if totals else []
     columns = [_column(subject, task, metric, plotted=metric == "f1") for metric in shown]
     return Table(
@@ -153,5 +155,12 @@ def _subgroup_row(
     footnotes: Footnotes,
 ) -> Row:
     found = [index.get(key(task.name, facts.name, subgroup, name)) for name in task.classes]
-    cells = [estimate_cell(v.estimate if v else None, facts.unit, footnotes) for v in found]
-    return Row(subgroup_name(subgroup), tuple(cells), any(v.small for v in found if v))
+    cells = [
+        estimate_cell(v.estimate if v else None, facts.unit, footnotes, small=bool(v and v.small))
+        for v in found
+    ]
+    return Row(subgroup_name(subgroup), tuple(cells), _all_small(found))
+
+
+def _all_small(found: Sequence[MetricValue | None]) -> bool:
+    return all(value.small for value in found if value)
