@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 
 LOG_FORMATS = ("text", "json")
+MAX_COUNT = 10**15
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what is done in detail.")]
@@ -224,7 +225,7 @@ def prepare(
     faces: Faces = "largest",
     align: Annotated[str, typer.Option(help="similarity or none.")] = "similarity",
     margin: Annotated[float, typer.Option(help="Widening of the crops.")] = 0.4,
-    size: Annotated[int, typer.Option(min=16, help="Height and width in pixels.")] = 192,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Height and width in pixels.")] = 192,
     labels: Labels = "auto",
     provenance: Provenance = "annotated",
     limit: Limit = None,
@@ -378,8 +379,8 @@ def parse_count(option: str, given: str) -> int:
         count = int(float(text.rstrip("kmg")) * factor)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{option} {given}: give a count, such as 100M or 5000000") from error
-    if count < 1:
-        raise UsageError(f"{option} {given}: must be at least 1")
+    if not 1 <= count <= MAX_COUNT:
+        raise UsageError(f"{option} {given}: must be at least 1 and at most {MAX_COUNT}")
     return count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import io
 import os
@@ -87,9 +88,25 @@ def exclusive(path: Path) -> Iterator[None]:
         if not lock.exists() or not os.path.samestat(mine, lock.stat()):
             raise LockedError(busy)
         try:
+            for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+                part.unlink(missing_ok=True)  # of a run that was killed: no other holds the lock
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it, where they do not exist.
+
+    Raises:
+        InputError: If it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be made a folder ({error.strerror}); give another path"
+        ) from error
 
 
 def sha256_of_file(path: Path) -> str:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,7 +40,14 @@ from faceaudit.schema import (
     age_group_task,
     task_of_scheme,
 )
-from faceaudit.schemes import Agreement, Coarsening, agree, named_task, task_of_values
+from faceaudit.schemes import (
+    Agreement,
+    Coarsening,
+    agree,
+    named_task,
+    schemes_with,
+    task_of_values,
+)
 from faceaudit.storage import sha256_of_file
 
 IMAGE, STATUS, FACE = "image", "status", "face"
@@ -50,6 +57,8 @@ SUM_TOLERANCE = 1e-3
 """How far the probabilities of one face may sum from 1."""
 MAX_CLASSES = 100
 """A column with more different values is a measurement, not a class."""
+MAX_YEARS = 130
+"""An annotated age above this is a year of birth or a mistake."""
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv"}
 
 
@@ -115,6 +124,7 @@ def read_table(
         SchemaError: If columns, classes or schemes do not fit.
         LabelError: If ``labels`` cannot be joined.
     """
+    _check_classes(classes or {})
     parts = find_parts(path)
     try:
         draft = _open(path, parts)
@@ -129,6 +139,14 @@ def read_table(
         return _finished(draft, parts)
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: cannot be read ({_first_line(error)})") from error
+
+
+def _check_classes(classes: Mapping[str, Sequence[str]]) -> None:
+    for name, labels in classes.items():
+        if len(set(labels)) < max(len(labels), 2):
+            raise SchemaError(
+                f"--classes {name}={','.join(labels)}: give two classes or more, each once"
+            )
 
 
 def find_parts(path: Path) -> list[Path]:
@@ -176,12 +194,47 @@ class _Draft:
 
 def _open(path: Path, parts: Sequence[Path]) -> _Draft:
     if SUFFIXES[parts[0].suffix.lower()] == "csv":
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        frame = pl.scan_csv(path, separator=separator, infer_schema_length=None)
+        frame = pl.scan_csv(path, separator=_separator(path), infer_schema_length=None)
+        _check_header(path, frame.collect_schema().names())
         return _Draft(path, frame, None).having(frame)
     metadata = _metadata(path, parts)
+    _check_columns(path, parts)
     frame = pl.scan_parquet(list(parts))
     return _Draft(path, frame, metadata).having(frame)
+
+
+def _separator(path: Path) -> str:
+    """The mark that the first line of a CSV file has most of: comma, semicolon or tab."""
+    with path.open("rb") as file:
+        first = file.readline()
+    try:
+        text = first.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text; save it as CSV UTF-8") from error
+    return max(",;\t", key=text.count)
+
+
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    """No column twice: polars would number the second, and its values would be overlooked."""
+    for name in names:
+        first, mark, number = name.rpartition("_duplicated_")
+        if mark and number.isdecimal() and first in names:
+            raise SchemaError(f"{path}: the column {first!r} occurs more than once; keep one")
+
+
+def _check_columns(path: Path, parts: Sequence[Path]) -> None:
+    """The same columns of the same types in every part."""
+    first = dict(pl.read_parquet_schema(parts[0]))
+    for part in parts[1:]:
+        columns = dict(pl.read_parquet_schema(part))
+        differing = [name for name in {**first, **columns} if first.get(name) != columns.get(name)]
+        if differing:
+            name = differing[0]
+            types = [str(found.get(name, "missing")) for found in (columns, first)]
+            raise SchemaError(
+                f"{path}: the column {name!r} is {types[0]} in {part.name} but {types[1]} in "
+                f"{parts[0].name}; write every part with the same columns and types"
+            )
 
 
 def _metadata(path: Path, parts: Sequence[Path]) -> TableMetadata | None:
@@ -214,10 +267,12 @@ def _with_columns_named(draft: _Draft, columns: Mapping[str, str]) -> _Draft:
                 f"{draft.path}: --columns names {given!r}, which is no column; "
                 f"there are: {', '.join(draft.dtypes)}"
             )
+    names = {given: name for name, given in columns.items()}
+    if len(names) < len(columns):
+        raise SchemaError(f"{draft.path}: --columns names one column twice; name each once")
     if not columns:
         return draft
-    replaced = [name for name in columns if name in draft.dtypes and columns[name] != name]
-    names = {given: name for name, given in columns.items()}
+    replaced = [name for name in columns if name in draft.dtypes and name not in names]
     return draft.having(draft.frame.drop(replaced).rename(names))
 
 
@@ -264,8 +319,10 @@ def _with_years(draft: _Draft) -> _Draft:
 
 
 def _with_years_in(draft: _Draft, name: str) -> _Draft:
-    years = pl.col(name).cast(pl.Float64, strict=False)
-    usable = years.is_finite() & (years >= 0) if name == AGE_TRUE else years.is_finite()
+    years = _as_number(draft, name)
+    usable = years.is_finite()
+    if name == AGE_TRUE:  # A predicted age may be wrong without bound, an annotated one may not.
+        usable &= years.is_between(0, MAX_YEARS)
     given = pl.col(name).is_not_null()
     counts = draft.frame.select(given.sum().alias("given"), (usable & given).sum().alias("usable"))
     given_rows, usable_rows = counts.collect().row(0)
@@ -278,6 +335,16 @@ def _with_years_in(draft: _Draft, name: str) -> _Draft:
         "were left out."
     )
     return draft.having(draft.frame.with_columns(pl.when(usable).then(years).alias(name)), note)
+
+
+def _as_number(draft: _Draft, name: str) -> pl.Expr:
+    """Numbers, also where they are text; of dates and truth values none is made."""
+    dtype, value = draft.dtypes[name], pl.col(name)
+    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        value = value.cast(pl.String).str.strip_chars()
+    elif not dtype.is_numeric() and dtype != pl.Null:
+        raise SchemaError(f"{draft.path}: {name} is of type {dtype}; give years as numbers")
+    return value.cast(pl.Float64, strict=False)
 
 
 def _with_tasks(
@@ -341,6 +408,7 @@ def _with_task(
         return draft.having(draft.frame, note)
     task = _declared_task(draft, name, score_classes or given)
     if task is None:
+        _check_values_meet(draft, name, predicted, annotated)
         task = task_of_values(name, predicted, annotated)
     if score_classes:
         draft = _with_checked_scores(draft, task)
@@ -354,6 +422,25 @@ def _with_task(
     draft = _with_agreement(draft, agreement, predicted, annotated, scored=bool(score_classes))
     scored = draft.scored | ({name} if score_classes else set())
     return replace(draft, tasks=(*draft.tasks, agreement.task), scored=scored)
+
+
+def _check_values_meet(
+    draft: _Draft, name: str, predicted: Collection[str], annotated: Collection[str]
+) -> None:
+    """Refuse two codings of one thing, such as M and Male, in which nothing would be right."""
+    known = any(schemes_with(name, values) for values in ({*predicted, *annotated}, predicted))
+    if known or not predicted or not annotated or set(predicted) & set(annotated):
+        return
+    raise SchemaError(
+        f"{draft.path}: no value of {name}_pred ({_some(predicted)}) occurs in {name}_true "
+        f"({_some(annotated)}); write both in the same classes, or, where they are, name all: "
+        f"--classes {name}=first,second,..."
+    )
+
+
+def _some(values: Iterable[str]) -> str:
+    """A few values, quoted."""
+    return ", ".join(repr(value) for value in list(values)[:5])
 
 
 def _with_scores(
@@ -625,10 +712,9 @@ def _stray_note(column: str, values: Mapping[str, int], known: Iterable[str]) ->
     stray = {value: count for value, count in values.items() if value not in set(known)}
     if not stray:
         return []
-    shown = ", ".join(repr(value) for value in list(stray)[:5])
     return [
         f"{sum(stray.values()):,} of {sum(values.values()):,} values of {column} are not among its "
-        f"classes ({shown}) and were left out."
+        f"classes ({_some(stray)}) and were left out."
     ]
 
 

@@ -45,7 +45,10 @@ def test_help_imports_nothing_heavy() -> None:
 def test_report_and_predict_never_import_torch(specimens: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "sys.modules['torch'] = None\n"
+        "class NoTorch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'torch': raise AssertionError(name)\n"
+        "sys.meta_path.insert(0, NoTorch())\n"
         "import faceaudit\n"
         f"faceaudit.predict({str(specimens)!r}, {str(tmp_path / 'out.parquet')!r})\n"
         f"faceaudit.report({str(tmp_path / 'out.parquet')!r})\n"
@@ -163,3 +166,8 @@ def test_counts_and_shares() -> None:
     assert cli.parse_pairs("--columns", ["age_pred=yhat"]) == {"age_pred": "yhat"}
     with pytest.raises(UsageError, match="at least 1"):
         cli.parse_count("--workers", "0")
+
+
+def test_an_absurd_count_is_refused() -> None:
+    with pytest.raises(UsageError, match="at most"):
+        cli.parse_auto("--batch-size", "1e19")

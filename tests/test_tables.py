@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,42 @@ def test_columns_are_mapped(read: Callable[..., PredictionTable]) -> None:
     assert table.annotated == {"gender"}
 
 
+def test_columns_are_swapped_but_none_is_named_twice(read: Callable[..., PredictionTable]) -> None:
+    swapped = {"gender_pred": "gender_true", "gender_true": "gender_pred"}
+    table = read({"gender_true": ["Male"], "gender_pred": ["Female"]}, columns=swapped)
+    assert rows_of_table(table).select("gender_true", "gender_pred").row(0) == ("Female", "Male")
+    with pytest.raises(SchemaError, match="one column twice"):
+        read({"y": ["Male"]}, columns={"gender_true": "y", "gender_pred": "y"})
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_may_have_another_separator(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "t.csv"
+    pl.DataFrame({"image": ["a"], "gender_pred": ["Male"]}).write_csv(path, separator=separator)
+    assert rows_of_table(read_table(path))["gender_pred"].to_list() == ["Male"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("image,gender_pred\na,Male\n".encode("utf-16"), "not UTF-8"),
+        (b"gender_pred,gender_pred\nMale,Female\n", "'gender_pred' occurs more than once"),
+    ],
+)
+def test_a_csv_with_another_header_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_table(path)
+
+
+def test_parts_with_other_columns_are_refused(tmp_path: Path) -> None:
+    pl.DataFrame({"gender_pred": ["Male"], "x": [1]}).write_parquet(tmp_path / "part-0.parquet")
+    pl.DataFrame({"gender_pred": ["Male"]}).write_parquet(tmp_path / "part-1.parquet")
+    with pytest.raises(SchemaError, match=r"'x' is missing in part-1.parquet but Int64 in part-0"):
+        read_table(tmp_path)
+
+
 def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
     metadata = TableMetadata(tasks=(GENDER,))
     for index, name in enumerate(["Male", "Female"]):
@@ -242,6 +279,20 @@ def test_ages_that_are_none_are_left_out_and_counted(
     assert [note.split(" ")[0] for note in table.notes] == ["2", "1"]
 
 
+def test_annotated_years_of_birth_are_no_ages(read: Callable[..., PredictionTable]) -> None:
+    table = read({"age_true": [1987.0, 36.0], "age_pred": [36.0, 1987.0]})
+    assert rows_of_table(table)["age_true"].to_list() == [None, 36.0]
+    assert rows_of_table(table)["age_pred"].to_list() == [36.0, 1987.0]
+
+
+def test_ages_are_read_from_text_and_not_from_dates(read: Callable[..., PredictionTable]) -> None:
+    table = read({"age_true": [" 3", "4 "], "age_pred": [3.0, 4.0]})
+    assert rows_of_table(table)["age_true"].to_list() == [3.0, 4.0]
+    for value in (date(2000, 1, 1), True):
+        with pytest.raises(SchemaError, match="give years as numbers"):
+            read({"age_true": [value], "age_pred": [3.0]})
+
+
 # --- schemes ----------------------------------------------------------------------------------
 
 
@@ -312,6 +363,17 @@ def test_disjoint_values_are_refused(read: Callable[..., PredictionTable]) -> No
     probs = [{"Male": 0.5, "Female": 0.5}]
     with pytest.raises(SchemaError, match="man"):
         read({"gender_true": ["man"], "gender_probs": probs})
+
+
+@pytest.mark.parametrize("coding", [["M", "F"], ["male", "female"], ["1", "0"]])
+def test_two_codings_of_one_thing_are_refused(
+    read: Callable[..., PredictionTable], coding: list[str]
+) -> None:
+    columns = {"smile_true": ["Yes", "No"], "smile_pred": coding}
+    with pytest.raises(SchemaError, match=r"no value of smile_pred .* --classes smile="):
+        read(columns)
+    table = read(columns, classes={"smile": ["Yes", "No", *coding]})
+    assert table.task("smile").classes == ("Yes", "No", *coding)
 
 
 def test_stray_values_are_left_out_and_counted(read: Callable[..., PredictionTable]) -> None:
@@ -438,6 +500,9 @@ def test_options_that_name_no_task_or_column_are_refused(
         read(columns, scheme_map={"race": "utkface5"})
     with pytest.raises(SchemaError, match="--columns names 'yhat'"):
         read(columns, columns={"race_pred": "yhat"})
+    for labels in (["Male"], ["Male", "Female", "Male"]):
+        with pytest.raises(SchemaError, match="two classes or more, each once"):
+            read(columns, classes={"gender": labels})
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Age error conditioned on gender and race: per annotated age group in every subgroup.
 
 Subgroups differ in their ages, and errors grow with age; all ages together are therefore given
-twice, as they are and standardised to the age distribution of the whole table.
+twice, as they are and standardized to the age distribution of the whole table.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ def condition_age(
     if task is None or task.name not in counted.confusion:
         return [], []
     found: list[ConditionedAge] = []
-    notes: list[str] = []
+    left_out: list[str] = []
     for by in [(), *(by for by in groupings if not _is_by_age(counted, by))]:
         cells = _cells(counted, by, options)
         weights = _common_ages([cell.groups.counts for cell in cells], options.min_n)
         if by and weights is not None:
-            notes += _note_of_common_ages(task, by, weights, counted.confusion[AGE_GROUP])
+            left_out += _ages_left_out(task, by, weights, counted.confusion[AGE_GROUP])
         for cell in cells:
             found += _conditioned(task, cell, weights if by else None, options)
-    return found, notes
+    return found, _notes_of_common_ages(left_out)
 
 
 def _is_by_age(counted: Tally, by: Sequence[str]) -> bool:
@@ -115,9 +115,17 @@ def _common_ages(confusions: Sequence[Counts], min_n: int) -> Values | None:
     return ratio(weights, weights.sum()) if weights.any() else None
 
 
-def _note_of_common_ages(
-    task: Task, by: Sequence[str], weights: Values, confusion: Counts
-) -> list[str]:
+def _notes_of_common_ages(left_out: Sequence[str]) -> list[str]:
+    """One sentence for all groupings."""
+    if not left_out:
+        return []
+    return [
+        "Age: figures at the same ages are standardized over the age groups that every subgroup "
+        f"large enough to be ranked has. Left out: {'; '.join(left_out)}."
+    ]
+
+
+def _ages_left_out(task: Task, by: Sequence[str], weights: Values, confusion: Counts) -> list[str]:
     faces = confusion.sum(axis=(0, -1))
     absent = [
         name
@@ -127,16 +135,15 @@ def _note_of_common_ages(
     if not absent:
         return []
     return [
-        f"age_group: by {' and '.join(by)}, ages were standardised over the groups that every "
-        f"ranked subgroup has; left out: {', '.join(absent)} "
-        f"({faces[weights == 0].sum() / faces.sum():.1%} of the faces)."
+        f"by {' and '.join(by)} {', '.join(absent)} "
+        f"({faces[weights == 0].sum() / faces.sum():.1%} of the faces)"
     ]
 
 
 def _conditioned(
     task: Task, cell: _Cell, weights: Values | None, options: Options
 ) -> list[ConditionedAge]:
-    """Rows of one subgroup: each annotated age group, all together, and standardised."""
+    """Rows of one subgroup: each annotated age group, all together, and standardized."""
     groups, years = cell.by_age()
     per_figure = _estimates(groups, years, options)
     faces = groups.counts.sum(axis=(-2, -1))

@@ -66,7 +66,7 @@ def audit(
         UsageError: If an option cannot work.
         SchemaError: If the table cannot be cut as asked.
     """
-    _check_options(min_n, confidence, replicates)
+    _check_options(min_n, confidence, replicates, seed)
     options = Options(min_n, confidence, replicates, seed)
     features = find_features(table, by)
     groupings = find_groupings(features)
@@ -111,13 +111,15 @@ def audit(
     return found
 
 
-def _check_options(min_n: int, confidence: float, replicates: int) -> None:
+def _check_options(min_n: int, confidence: float, replicates: int, seed: int) -> None:
     if not 0 < confidence < 1:
         raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
     if replicates < 100:
         raise UsageError(f"--replicates {replicates}: give at least 100; 2000 is the default")
     if min_n < 1:
         raise UsageError(f"--min-n {min_n}: give at least 1; 30 is the default")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: give 0 or more; 0 is the default")
 
 
 def _score_rows(table: PredictionTable, features: Sequence[Feature]) -> Mapping[str, ScoreRows]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from faceaudit.errors import SchemaError, UnknownNameError
-from faceaudit.schema import AGE_GROUP, GENDER, RACE
+from faceaudit.schema import AGE_GROUP, AGE_PRED, AGE_TRUE, GENDER, RACE
 from faceaudit.tables import PredictionTable
 
 MAX_VALUES = 200
@@ -105,7 +105,11 @@ def _check_values(table: PredictionTable, feature: Feature) -> None:
     counted = table.frame.select(pl.col(feature.column).drop_nulls().n_unique())
     count = counted.collect(engine="streaming").item()
     if count > MAX_VALUES:
-        advice = f"; ages can be grouped: --by {AGE_GROUP}" if "age" in feature.column else ""
+        advice = (
+            f"; ages can be grouped: --by {AGE_GROUP}"
+            if feature.column in (AGE_TRUE, AGE_PRED)
+            else ""
+        )
         raise SchemaError(
             f"{table.path}: {feature.name!r} has {count:,} different values, too many for "
             f"subgroups (up to {MAX_VALUES}){advice}"

@@ -50,6 +50,8 @@ def find_images(source: str) -> ImageSource:
     Raises:
         InputError: If there is no such source, it cannot be read, or it holds no image.
     """
+    if not source:
+        raise InputError("the images: an empty path was given; give . for the current folder")
     path = Path(source)
     try:
         found = _find(source, path)

@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_MAX_PIXELS = 100_000_000
 DEFAULT_BATCH = 64
+MARGINS = (-0.4, 2.0)
+"""Widening of crops that leaves a view, and one that fits in memory."""
 
 FIRST_ROW = pc.field("face").is_null() | (pc.field("face") == 0)
 """One row of every image: its first face, or its only row."""
@@ -157,7 +159,7 @@ def predict(
         FaceauditError: With what was given, where, and what would work.
     """
     begun = time.monotonic()
-    out = check_output(Path(out))
+    out = check_output(Path(out), Path(images))
     bundle = load_bundle(model)
     outputs = choose_outputs(bundle, tasks)
     source = find_images(str(images))
@@ -172,7 +174,7 @@ def predict(
         faces=checked("choice of faces", faces, FACE_POLICIES),
         size=bundle.input.size,
         align=checked("alignment", align or bundle.align, ALIGNMENTS),
-        margin=bundle.margin if margin is None else margin,
+        margin=bundle.margin if margin is None else check_margin(margin),
         offset=bundle.offset,
         max_pixels=max_pixels,
     )
@@ -183,7 +185,9 @@ def predict(
         precision=precision,
         runtime=runtime,
     )
-    metadata = describe(bundle, runner, settings, found, outputs, tuple(age_bins), refs, limit)
+    metadata = describe(
+        bundle, runner, settings, found, outputs, tuple(age_bins), refs, extra, limit
+    )
     plan = Plan(
         crops=settings,
         runtime=runner,
@@ -239,18 +243,35 @@ def counted(tables: Iterator[pa.Table], advance: Any) -> Iterator[pa.Table]:
         yield table
 
 
-def check_output(out: Path) -> Path:
+def check_margin(margin: float) -> float:
+    """The widening of crops.
+
+    Raises:
+        UsageError: If no crop can be cut with it.
+    """
+    if not MARGINS[0] <= margin <= MARGINS[1]:
+        raise UsageError(f"--margin {margin:g}: give a number from {MARGINS[0]} to {MARGINS[1]}")
+    return margin
+
+
+def check_output(out: Path, images: Path) -> Path:
     """The output path.
 
     Raises:
-        UsageError: If it does not end in ``.parquet``.
+        UsageError: If it does not end in ``.parquet``, or is the list of images itself.
         InputError: If its folder does not exist.
     """
     if out.suffix != ".parquet":
         raise UsageError(f"{out}: the table is a Parquet file; name it {out.name}.parquet")
-    if out.is_dir() or not out.parent.is_dir():
-        what = "is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+    try:
+        is_folder, has_folder, exists = out.is_dir(), out.parent.is_dir(), out.exists()
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written ({error.strerror}); choose another") from error
+    if is_folder or not has_folder:
+        what = "is a folder" if is_folder else f"there is no folder {out.parent}"
         raise InputError(f"{out}: {what}; give the path of a file in an existing folder")
+    if exists and out.resolve() == images.resolve():
+        raise UsageError(f"{out}: is the list of images; give the table another name")
     return out
 
 
@@ -308,15 +329,29 @@ def join_extra(
         years = any(output.activation == "years" for output in outputs)
         if AGE_TRUE in frame.columns and f"{AGE_GROUP}_true" not in frame.columns and years:
             task = age_group_task(age_bins)
-            position = pl.lit(pl.Series(age_bins)).search_sorted(pl.col(AGE_TRUE), side="right") - 1
-            groups = pl.lit(pl.Series(task.classes)).gather(position.fill_null(0))
+            known = pl.col(AGE_TRUE).fill_null(0)  # a null would be sorted before the first bound
+            position = pl.lit(pl.Series(age_bins)).search_sorted(known, side="right") - 1
+            groups = pl.lit(pl.Series(task.classes)).gather(position)
             group = pl.when(pl.col(AGE_TRUE).is_not_null()).then(groups)
             frame = frame.with_columns(group.alias(task.true_column))
         frames.append(frame)
     if source.carried is not None:
         taken = set(frames[0].columns) if frames else set()
         frames.append(source.carried.head(count).drop(taken, strict=False))
-    return pl.concat(frames, how="horizontal") if frames else pl.DataFrame()
+    return annotations_first(pl.concat(frames, how="horizontal")) if frames else pl.DataFrame()
+
+
+def annotations_first(frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns that end in ``_true`` before others, as the table has them: text, years as numbers.
+
+    What is no number among the years is null.
+    """
+    named = [name for name in frame.columns if name.endswith("_true")]
+    texts = [name for name in named if name != AGE_TRUE]
+    years = [name for name in named if name == AGE_TRUE]
+    return frame.select(*named, pl.exclude(named)).with_columns(
+        pl.col(texts).cast(pl.String), pl.col(years).cast(pl.Float32, strict=False)
+    )
 
 
 def make_schema(
@@ -334,9 +369,6 @@ def make_schema(
     for field_ in carried:
         if field_.name in taken:
             raise InputError(f"column {field_.name!r} of the list of images: the table has one too")
-    ordered = [*labels, *(field_.name for field_ in carried)]
-    if ordered != extra.columns:
-        raise InputError("columns of the list of images that end in _true come after others")
     return table_schema(tasks, with_age=with_age, labels=labels, carried=carried, metadata=metadata)
 
 
@@ -348,6 +380,7 @@ def describe(
     outputs: Sequence[Output],
     age_bins: tuple[int, ...],
     refs: Sequence[ImageRef],
+    extra: pl.DataFrame,
     limit: int | None,
 ) -> TableMetadata:
     """What the table says of itself: the chain of custody."""
@@ -387,6 +420,7 @@ def describe(
             "images": len(refs),
             "limit": limit,
             "inputs": fingerprint(refs),
+            "labels": hashlib.sha256(extra.rechunk().write_ipc(None).getvalue()).hexdigest(),
         },
     )
 
@@ -417,7 +451,9 @@ def is_complete(out: Path, metadata: TableMetadata) -> bool:
     if found is None:
         raise UsageError(f"{out}: exists and is not a faceaudit table; --restart replaces it")
     old, new = json.loads(found.to_json()), json.loads(metadata.to_json())
-    differing = [name for name in new if old[name] != new[name]]
+    differing = [name for name in new if old[name] != new[name] and name != "options"]
+    made = old["options"]
+    differing += [name for name, given in new["options"].items() if made.get(name) != given]
     if not differing:
         return True
     raise UsageError(

@@ -19,17 +19,25 @@ from typing import Any
 
 import cv2
 import polars as pl
+import polars.selectors as cs
 import simplejpeg
 
+from faceaudit.errors import UsageError
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
 from faceaudit.labels import read_labels
 from faceaudit.pipeline.crops import CroppedImage, CropSettings, crop_images
 from faceaudit.pipeline.ordered import available_cores, in_chunks, in_order
-from faceaudit.pipeline.predict import DEFAULT_BATCH, DEFAULT_MAX_PIXELS, checked, say_labels
+from faceaudit.pipeline.predict import (
+    DEFAULT_BATCH,
+    DEFAULT_MAX_PIXELS,
+    check_margin,
+    checked,
+    say_labels,
+)
 from faceaudit.pipeline.progress import progress
 from faceaudit.schema import OK
-from faceaudit.storage import atomic_write, exclusive
+from faceaudit.storage import atomic_write, exclusive, make_folder
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +111,12 @@ def prepare(
         faces=checked("choice of faces", faces, FACE_POLICIES),
         size=size,
         align=checked("alignment", align, ALIGNMENTS),
-        margin=margin,
+        margin=check_margin(margin),
         offset=offset,
         max_pixels=max_pixels,
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    check_apart(Path(images), folder)
+    make_folder(folder)
     cv2.setNumThreads(1)
     rows: list[dict[str, Any]] = []
     work = partial(_write_crops, settings, folder)
@@ -122,6 +131,8 @@ def prepare(
             )
         ) as results,
     ):
+        for name in (FACES_FILE, METADATA_FILE):  # of an earlier run, whose crops are replaced
+            (folder / name).unlink(missing_ok=True)
         for done in results:
             rows += done
             advance(sum(row["face"] in (None, 0) for row in done))
@@ -129,8 +140,11 @@ def prepare(
         if found is not None:
             labelled = found.frame.unique("image", keep="first")
             table = table.join(labelled, on="image", how="left", maintain_order="left")
+            first_face = pl.col("face").fill_null(0) == 0  # whose the label of an image is
+            table = table.with_columns(pl.when(first_face).then(cs.ends_with("_true")))
         _write(folder / FACES_FILE, table.drop("file_name", "align", "margin", "offset"))
         crops = table.filter(pl.col("file_name").is_not_null())
+        _remove_others(folder, set(crops["file_name"]))
         _write(folder / METADATA_FILE, crops.drop("status", "error", "face"))
     first = [row for row in rows if row["face"] in (None, 0)]
     return Preparation(
@@ -140,6 +154,28 @@ def prepare(
         statuses=dict(sorted(Counter(row["status"] for row in first).items())),
         seconds=time.monotonic() - begun,
     )
+
+
+def check_apart(images: Path, folder: Path) -> None:
+    """Check that no crop lies among the images, and no image among the crops.
+
+    Raises:
+        UsageError: If one does: the next run would take crops for images, or write over images.
+    """
+    source, target = images.resolve(), folder.resolve()
+    within = target.is_relative_to(source) or source.is_relative_to(target / CROPS)
+    if str(images) and images.is_dir() and within:
+        raise UsageError(
+            f"{folder}: images and crops would lie in one folder, where the next run takes crops "
+            f"for images; give a folder outside of {images}"
+        )
+
+
+def _remove_others(folder: Path, written: set[str]) -> None:
+    """Remove crops that an earlier run wrote and this one did not."""
+    for path in folder.glob(f"{CROPS}/[0-9][0-9][0-9][0-9]/[0-9]*_[0-9]*.jpg"):
+        if path.relative_to(folder).as_posix() not in written:
+            path.unlink()
 
 
 def _write_crops(

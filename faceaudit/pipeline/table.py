@@ -62,7 +62,10 @@ def to_arrow(
         age = None if scores is None else scores.age
         columns[AGE_PRED] = _spread(age, scored)
     for name, per_image in extra.items():
-        columns[name] = [per_image[position] for position, _ in rows]
+        further = name.endswith("_true")  # an image's label belongs to its first face
+        columns[name] = [
+            None if further and number else per_image[position] for position, number in rows
+        ]
     arrays = [
         values if isinstance(values, pa.Array) else pa.array(values, field.type)
         for field, values in zip(schema, columns.values(), strict=True)

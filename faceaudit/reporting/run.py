@@ -73,7 +73,7 @@ def report(
         FaceauditError: If an option cannot work, or the table or the labels cannot be read.
     """
     path = Path(table)
-    _check(formats, provenance)
+    _check(formats, provenance, output)
     targets = [target(path, output, name) for name in formats]
     joined = _read_labels(path, labels, provenance, columns)
     opened = read_table(
@@ -120,7 +120,7 @@ def target(table: Path, output: Path | None, suffix: str) -> Path:
     return given.parent / f"{stem}.{suffix}"
 
 
-def _check(formats: Sequence[str], provenance: str) -> None:
+def _check(formats: Sequence[str], provenance: str, output: Path | None) -> None:
     for name in formats:
         if name not in FORMATS:
             raise UnknownNameError("report format", name, FORMATS)
@@ -128,6 +128,8 @@ def _check(formats: Sequence[str], provenance: str) -> None:
         raise UsageError(f"--format: give at least one of {', '.join(FORMATS)}")
     if provenance not in PROVENANCES:
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {output.parent}; create it first")
 
 
 def _read_labels(

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from faceaudit.storage import make_folder
+
 ORIENTATION = 0x0112  # EXIF tag
 ROTATED_LEFT = 6  # to be shown turned by 90 degrees clockwise
 
@@ -100,7 +102,7 @@ SPECIMENS: dict[str, Callable[[Image.Image, Path], None]] = {
 
 def write_specimens(folder: Path) -> None:
     """Write the images into a folder, which is created where it does not exist."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     image = photograph()
     for name, write in SPECIMENS.items():
         write(image, folder / name)

@@ -419,8 +419,28 @@ def test_ages_that_a_ranked_subgroup_lacks_are_left_out_and_said(
 ) -> None:
     young = frame.filter((pl.col("gender_true") == "Male") | (pl.col("age_true") < 60))
     found = quick_audit(open_table(young), by=["gender"])
-    note = next(note for note in found.notes if "standardised" in note)
+    note = next(note for note in found.notes if "standardized" in note)
     assert "60-69, 70+" in note
+
+
+def test_ages_left_out_are_one_note_for_all_groupings(
+    open_table: OpenTable, frame: pl.DataFrame
+) -> None:
+    young = frame.filter((pl.col("gender_true") == "Male") | (pl.col("age_true") < 60))
+    found = quick_audit(open_table(young), by=["gender", "race"])
+    assert sum("standardized" in note for note in found.notes) == 1
+
+
+def test_a_negative_seed_is_refused(open_table: OpenTable, frame: pl.DataFrame) -> None:
+    with pytest.raises(UsageError, match="--seed -1"):
+        quick_audit(open_table(frame), seed=-1)
+
+
+def test_only_ages_are_advised_to_be_grouped(open_table: OpenTable, frame: pl.DataFrame) -> None:
+    names = frame.with_columns(image=pl.int_range(pl.len()).cast(pl.String))
+    with pytest.raises(SchemaError) as caught:
+        quick_audit(open_table(names), by=["image"])
+    assert "ages can be" not in str(caught.value)
 
 
 # --- coverage, curves and cost ----------------------------------------------------------------

@@ -358,3 +358,8 @@ def test_member_that_was_cut_off_after_the_shard_was_read(tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(OSError, match="ends before"):
         read_bytes(image)
+
+
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    with pytest.raises(InputError, match="empty path"):
+        find_images("")

@@ -142,7 +142,7 @@ def test_changed_images_are_noticed(utkface: Path, model: str, tmp_path: Path) -
     predict(utkface, out, model=model, detector="whole")
     path = utkface / "20_0_0_20170101120000000.jpg"
     os.utime(path, ns=(1, 1))
-    with pytest.raises(UsageError, match="another options"):
+    with pytest.raises(UsageError, match="another inputs"):
         predict(utkface, out, model=model, detector="whole")
 
 
@@ -314,3 +314,110 @@ def test_no_utkface_image_is_lost(data_folder: Path, model: str, tmp_path: Path)
     assert found.images == 400
     assert found.labels == "utkface"
     assert found.statuses.get("ok", 0) >= 396
+
+
+def labelled(folder: Path, rows: str) -> Path:
+    """Two copies of the photograph with a metadata.csv."""
+    folder.mkdir(exist_ok=True)
+    for name in ("a.jpg", "b.jpg"):
+        photograph().save(folder / name)
+    (folder / "metadata.csv").write_text(f"file_name,gender,age\n{rows}", encoding="utf-8")
+    return folder
+
+
+def test_an_image_without_an_age_label_has_no_age_group(model: str, tmp_path: Path) -> None:
+    images = labelled(tmp_path / "in", "a.jpg,Female,40\nb.jpg,Female,\n")
+    predict(images, tmp_path / "out.parquet", model=model)
+    assert pl.read_parquet(tmp_path / "out.parquet")["age_group_true"].to_list() == ["40-49", None]
+
+
+def test_changed_labels_are_noticed(model: str, tmp_path: Path) -> None:
+    images, out = tmp_path / "in", tmp_path / "out.parquet"
+    predict(labelled(images, "a.jpg,Male,40\nb.jpg,Female,30\n"), out, model=model)
+    labelled_again = "a.jpg,Female,40\nb.jpg,Female,30\n"
+    (images / "metadata.csv").write_text(f"file_name,gender,age\n{labelled_again}")
+    with pytest.raises(UsageError, match="another labels"):
+        predict(images, out, model=model)
+
+
+def test_a_label_belongs_to_the_first_face(model: str, tmp_path: Path) -> None:
+    from faceaudit.pipeline.prepare import prepare
+
+    (tmp_path / "in").mkdir()
+    one = photograph()
+    two = Image.new("RGB", (2 * one.width, one.height))
+    two.paste(one, (0, 0))
+    two.paste(one, (one.width, 0))
+    two.save(tmp_path / "in" / "two.png")
+    (tmp_path / "in" / "metadata.csv").write_text("file_name,gender\ntwo.png,Female\n")
+    predict(tmp_path / "in", tmp_path / "out.parquet", model=model, faces="all")
+    assert pl.read_parquet(tmp_path / "out.parquet")["gender_true"].to_list() == ["Female", None]
+    prepare(tmp_path / "in", tmp_path / "crops", faces="all")
+    crops = pl.read_parquet(tmp_path / "crops" / "metadata.parquet")
+    assert crops["gender_true"].to_list() == ["Female", None]
+
+
+def test_annotations_in_a_list_are_carried_wherever_they_stand(
+    specimens: Path, model: str, tmp_path: Path
+) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text(
+        f"file,seed,gender_true,age_true\n{specimens / 'hopper.jpg'},7,0,50\n"
+        f"{specimens / 'hopper gray.png'},8,1,unknown\n"
+    )
+    predict(listed, tmp_path / "out.parquet", model=model, labels="none")
+    rows = pl.read_parquet(tmp_path / "out.parquet")
+    assert rows["gender_true"].to_list() == ["0", "1"]
+    assert rows["age_true"].to_list() == [50, None]
+    assert rows["seed"].to_list() == [7, 8]
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf"), -5, -1, -0.5, 1e9])
+def test_a_margin_that_leaves_no_crop_is_refused(
+    specimens: Path, model: str, tmp_path: Path, margin: float
+) -> None:
+    with pytest.raises(UsageError, match="--margin"):
+        predict(specimens, tmp_path / "out.parquet", model=model, margin=margin)
+
+
+def test_the_list_of_images_is_never_replaced(specimens: Path, model: str, tmp_path: Path) -> None:
+    listed = tmp_path / "list.parquet"
+    pl.DataFrame({"image": [str(specimens / "hopper.jpg")]}).write_parquet(listed)
+    with pytest.raises(UsageError, match="is the list of images"):
+        predict(listed, listed, model=model, restart=True)
+
+
+def test_a_name_that_is_too_long_is_one_clear_error(
+    specimens: Path, model: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="too long"):
+        predict(specimens, tmp_path / f"{'x' * 300}.parquet", model=model)
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    left, other = tmp_path / ".out.parquet.abc.part", tmp_path / ".other.parquet.abc.part"
+    left.touch()
+    other.touch()
+    with exclusive(tmp_path / "out.parquet"):
+        assert not left.exists()
+    assert other.exists()
+
+
+def test_preparing_again_leaves_no_crop_of_before(specimens: Path, tmp_path: Path) -> None:
+    from faceaudit.pipeline.prepare import prepare
+
+    crops = tmp_path / "crops"
+    prepare(specimens, crops)
+    prepare(specimens, crops, limit=3)
+    named = pl.read_parquet(crops / "metadata.parquet")["file_name"].to_list()
+    assert sorted(p.relative_to(crops).as_posix() for p in crops.rglob("*.jpg")) == sorted(named)
+
+
+def test_crops_never_lie_among_images(specimens: Path, tmp_path: Path) -> None:
+    from faceaudit.pipeline.prepare import prepare
+
+    with pytest.raises(UsageError, match="give a folder outside"):
+        prepare(specimens, specimens / "crops")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be made a folder"):
+        prepare(specimens, tmp_path / "file")

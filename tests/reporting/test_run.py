@@ -121,6 +121,11 @@ def test_output_that_is_a_folder_is_refused(foreign_table, tmp_path):
         report(foreign_table, output=tmp_path)
 
 
+def test_output_in_no_folder_is_refused_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match="there is no folder"):
+        report(tmp_path / "absent.csv", output=tmp_path / "none" / "page.html")
+
+
 def test_unknown_names_are_refused_before_any_work(tmp_path):
     with pytest.raises(UnknownNameError, match="'pdf'; choose one of: html, json"):
         report(tmp_path / "absent.csv", formats=["pdf"])
