@@ -1,0 +1,93 @@
+"""Columns that come with the images: annotations, and what a list or a tar carries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import polars as pl
+import pyarrow as pa
+
+from faceaudit.errors import InputError
+from faceaudit.images.refs import ImageSource
+from faceaudit.labels import Labels
+from faceaudit.models.bundle import Output
+from faceaudit.pipeline.scores import predicted_tasks
+from faceaudit.schema import (
+    AGE_GROUP,
+    AGE_PRED,
+    AGE_TRUE,
+    TableMetadata,
+    age_group_task,
+    table_schema,
+)
+
+log = logging.getLogger(__name__)
+
+
+def say_labels(found: Labels | None, spec: str) -> None:
+    """Log which labels were taken and what was wrong with them."""
+    if found is None:
+        if spec == "auto":
+            log.info("labels: none found")
+        return
+    log.info("labels: %s, from %s (%s)", found.format, found.source, found.provenance)
+    for note in found.notes:
+        log.warning("labels: %s", note)
+
+
+def join_extra(
+    source: ImageSource,
+    labels: Labels | None,
+    outputs: Sequence[Output],
+    age_bins: tuple[int, ...],
+    count: int,
+) -> pl.DataFrame:
+    """Label columns and carried columns, one row per image in order."""
+    frames = []
+    if labels is not None:
+        frame = labels.frame.drop("image")
+        years = any(output.activation == "years" for output in outputs)
+        if AGE_TRUE in frame.columns and f"{AGE_GROUP}_true" not in frame.columns and years:
+            task = age_group_task(age_bins)
+            known = pl.col(AGE_TRUE).fill_null(0)  # a null would be sorted before the first bound
+            position = pl.lit(pl.Series(age_bins)).search_sorted(known, side="right") - 1
+            groups = pl.lit(pl.Series(task.classes)).gather(position)
+            group = pl.when(pl.col(AGE_TRUE).is_not_null()).then(groups)
+            frame = frame.with_columns(group.alias(task.true_column))
+        frames.append(frame)
+    if source.carried is not None:
+        taken = set(frames[0].columns) if frames else set()
+        frames.append(source.carried.head(count).drop(taken, strict=False))
+    return annotations_first(pl.concat(frames, how="horizontal")) if frames else pl.DataFrame()
+
+
+def annotations_first(frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns that end in ``_true`` before others, as the table has them: text, years as numbers.
+
+    What is no number among the years is null.
+    """
+    named = [name for name in frame.columns if name.endswith("_true")]
+    texts = [name for name in named if name != AGE_TRUE]
+    years = [name for name in named if name == AGE_TRUE]
+    return frame.select(*named, pl.exclude(named)).with_columns(
+        pl.col(texts).cast(pl.String), pl.col(years).cast(pl.Float32, strict=False)
+    )
+
+
+def make_schema(
+    outputs: Sequence[Output],
+    age_bins: tuple[int, ...],
+    extra: pl.DataFrame,
+    metadata: TableMetadata,
+) -> pa.Schema:
+    """The table's schema, known before the first image is read."""
+    labels = [name for name in extra.columns if name.endswith("_true")]
+    carried = [field for field in extra.head(0).to_arrow().schema if field.name not in labels]
+    tasks = predicted_tasks(outputs, age_bins)
+    with_age = any(output.activation == "years" for output in outputs)
+    taken = {*table_schema(tasks, with_age=with_age).names, AGE_PRED}
+    for field_ in carried:
+        if field_.name in taken:
+            raise InputError(f"column {field_.name!r} of the list of images: the table has one too")
+    return table_schema(tasks, with_age=with_age, labels=labels, carried=carried, metadata=metadata)
