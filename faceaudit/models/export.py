@@ -15,11 +15,11 @@ from pathlib import Path
 
 import onnx
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from faceaudit.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle, facts_of, hash_of
 from faceaudit.models.heads import Deployed, MultiTaskNetwork
-from faceaudit.storage import write_text
+from faceaudit.storage import atomic_write, write_text
 
 OPSET = 17
 
@@ -47,10 +47,12 @@ def write_bundle(
         for name, tensor in deployed.state_dict().items()
         if tensor.is_floating_point()
     }
-    save_file(state, folder / WEIGHTS)
+    with atomic_write(folder / WEIGHTS) as file:
+        file.write(save(state))
     graph = trace(deployed, facts.input.size, [task.output for task in facts.tasks])
     refer_to_weights(graph, folder / WEIGHTS)
-    onnx.save(graph, folder / GRAPH)
+    with atomic_write(folder / GRAPH) as file:
+        file.write(graph.SerializeToString())
     written = replace(
         facts, graph=folder / GRAPH, sha256=hash_of([folder / GRAPH, folder / WEIGHTS])
     )
