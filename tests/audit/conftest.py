@@ -29,7 +29,7 @@ def generated_rows(rows: int = 600, seed: int = 0) -> pl.DataFrame:
     columns: dict[str, Any] = {"image": [f"{index:05}.jpg" for index in range(rows)]}
     failed = generator.random(rows) < 0.05
     columns["status"] = np.where(failed, "no_face", "ok")
-    age_true = np.round(generator.gamma(3, 12, rows))
+    age_true = np.round(np.minimum(generator.gamma(3, 12, rows), 116))
     age_pred = np.clip(age_true + generator.normal(1, 7, rows), 0, 116)
     group = np.searchsorted(AGE_BINS["fairface9"], age_true, side="right") - 1
     schemes = {"gender": SCHEMES["gender2"], "race": SCHEMES["utkface5"], "age_group": GROUPS}

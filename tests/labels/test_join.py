@@ -14,7 +14,8 @@ from faceaudit.errors import LabelError
 from faceaudit.labels.join import join
 
 NAMES = st.lists(
-    st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=6), min_size=1
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6),
+    min_size=1,
 )
 
 
