@@ -87,7 +87,7 @@ def test_a_row_of_scores_does_not_depend_on_its_neighbours() -> None:
         assert np.array_equal(alone.probs["age_group"][0], whole.probs["age_group"][row])
 
 
-def test_the_whole_package_is_thread_safe_by_construction() -> None:
+def test_no_module_of_the_pipeline_declares_a_global() -> None:
     """No module of the pipeline keeps state between runs."""
     folder = Path(__file__).parents[2] / "faceaudit" / "pipeline"
     for path in folder.glob("*.py"):
