@@ -2,7 +2,8 @@
 
     python scripts/make_showcase.py val.parquet faceaudit/showcase/utkface_val.parquet
 
-File names and hashes are dropped: rows are numbered, so that the table identifies no image.
+File names and hashes are dropped and rows are numbered: the table names no image. Whoever has the
+data set could still match rows by their labels.
 """
 
 from __future__ import annotations
