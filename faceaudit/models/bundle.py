@@ -48,14 +48,15 @@ class Output:
     """One output of the graph: which task, classes in output order, and how logits become probs.
 
     ``activation`` is ``softmax``, ``sigmoid`` (one value, the probability of the second class),
-    ``none`` (already probabilities) or ``years`` (logits over the years 0, 1, ...).
+    ``none`` (already probabilities), ``years`` (logits over the years 0, 1, ...) or ``value`` (one
+    number, an age in years).
     """
 
     name: str
     scheme: str
     classes: tuple[str, ...]
     output: str
-    activation: Literal["softmax", "sigmoid", "none", "years"]
+    activation: Literal["softmax", "sigmoid", "none", "years", "value"]
 
     @property
     def task(self) -> Task:

@@ -47,7 +47,7 @@ def new_state(recipe: Recipe) -> State:
     if recipe.weights == "imagenet":
         backbone.load_imagenet(trunk)
     outputs = {task.output: len(task.classes) for task in recipe.outputs()}
-    network = MultiTaskNetwork(trunk, backbone.features, outputs, recipe.dropout)
+    network = MultiTaskNetwork(trunk, backbone.features, outputs, recipe.heads.dropout)
     network = network.to(memory_format=torch.channels_last)
     return State(network, deepcopy(network), make_optimizer(network, recipe))
 
@@ -56,7 +56,7 @@ def make_optimizer(network: MultiTaskNetwork, recipe: Recipe) -> torch.optim.Opt
     """AdamW with a rate for the trunk and one for the heads; no decay of norms and biases."""
     groups = []
     for module, rate in (
-        (network.trunk, recipe.trunk_learning_rate),
+        (network.trunk, recipe.trunk_learning_rate or recipe.learning_rate),
         (network.heads, recipe.learning_rate),
     ):
         parameters = list(module.parameters())
@@ -78,6 +78,25 @@ def rate_factor(done: float, warmup: float) -> float:
     if done < warmup:
         return done / warmup
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def rate_at(recipe: Recipe, epoch: int, share: float) -> float:
+    """Learning rate as a share of its peak at a moment of a training.
+
+    Args:
+        recipe: Whose stages make the cycles.
+        epoch: Epochs finished.
+        share: Share of the running epoch's steps done, 0 to 1.
+    """
+    begin = end = 0  # epochs of the cycle that holds this one
+    peak = 1.0
+    for stage in recipe.stages:
+        if stage.restart or end == 0:
+            if end > epoch:
+                break
+            begin, peak = end, stage.rate
+        end += stage.epochs
+    return peak * rate_factor((epoch - begin + share) / (end - begin), recipe.schedule.warmup)
 
 
 def stage_sizes(recipe: Recipe) -> list[int]:
@@ -149,7 +168,7 @@ def _run_epoch(
     first, begun = state.step, time.monotonic()
     saved = said = begun
     for batch in source:
-        factor = rate_factor(state.total / (steps * recipe.epochs), recipe.warmup)
+        factor = rate_at(recipe, state.epoch, state.step / steps)
         for group in state.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         torch.manual_seed(recipe.seed + 7919 * state.total)  # dropout: equal after a resume

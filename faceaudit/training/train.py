@@ -59,7 +59,7 @@ def train(
     crops = join_crops([read_crops(folder, settings) for folder in data])
     if limit:
         crops = crops.take(np.arange(min(limit, len(crops))))
-    training, validation = split(crops, settings.validation_share)
+    training, validation = split(crops, settings.data.validation_share)
     if not len(training) or not len(validation):
         raise UsageError(
             f"--data: {len(crops)} crops give {len(training)} to train on and {len(validation)} "
@@ -140,11 +140,12 @@ def describe(
 ) -> Bundle:
     """The facts of a bundle that is about to be written."""
     metrics = validate(network, recipe, validation, recipe.size)
+    share = recipe.data.validation_share
     card: dict[str, Any] = {
         "backbone": recipe.backbone,
         "parameters": sum(p.numel() for p in network.parameters()),
         "split": {
-            "rule": f"held out where sha256 of the image / 2**256 < {recipe.validation_share:g}",
+            "rule": f"held out where sha256 of the image / 2**256 < {share:g}",
             "training": len(training),
             "validation": len(validation),
         },

@@ -32,7 +32,6 @@ training_data = "one photograph"
 backbone = "mobilenet_v2"
 weights = "none"
 batch = 4
-validation_share = 0.3
 stages = [{ epochs = 1, size = 32 }, { epochs = 1, size = 48 }]
 [tasks.gender]
 scheme = "gender2"
@@ -41,6 +40,8 @@ scheme = "utkface5"
 [tasks.age]
 scheme = "years"
 smoothness = 0.01
+[data]
+validation_share = 0.3
 [card]
 intended_use = "tests"
 limits = ["everything"]
