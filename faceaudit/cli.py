@@ -289,9 +289,8 @@ def train(
     if not quiet:
         typer.echo(f"bundle {bundle.name} in {bundle.graph.parent}")
         for name, facts in bundle.card["metrics"].items():
-            typer.echo(
-                f"  {name}: accuracy {facts['accuracy']:.3f} on {facts['n']:,} held-out crops"
-            )
+            measure = "mae" if "mae" in facts else "accuracy"
+            typer.echo(f"  {name}: {measure} {facts[measure]:.3f} on {facts['n']:,} {facts['on']}")
 
 
 @app.command()

@@ -170,9 +170,7 @@ def test_a_new_architecture_trains_in_a_recipe(monkeypatch: pytest.MonkeyPatch) 
             name="tiny",
             features=4,
             build=lambda: nn.Conv2d(3, 4, 3),
-            load_imagenet=lambda trunk: None,
-            weights_source="none",
-            weights_licence="none",
+            last_block=(),
         ),
     )
     state = new_state(replace(load_recipe("fairface"), backbone="tiny", weights="none"))

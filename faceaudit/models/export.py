@@ -30,6 +30,8 @@ def write_bundle(
     facts: Bundle,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    gray: bool = False,
+    scales: Mapping[str, float] | None = None,
 ) -> Bundle:
     """Write a network as a bundle; the facts' graph and hash are filled in.
 
@@ -39,9 +41,11 @@ def write_bundle(
         facts: The outputs' names must be the network's heads, in the same order.
         mean: Of pixels in 0 to 1, per channel, as in training.
         std: The same.
+        gray: Whether the network sees crops in grey.
+        scales: Output name -> factor, for outputs that are numbers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    deployed = Deployed(network.cpu(), mean, std).eval()
+    deployed = Deployed(network.cpu(), mean, std, gray, scales).eval()
     state = {
         name: tensor.contiguous()
         for name, tensor in deployed.state_dict().items()

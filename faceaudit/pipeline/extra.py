@@ -47,7 +47,7 @@ def join_extra(
     frames = []
     if labels is not None:
         frame = labels.frame.drop("image")
-        years = any(output.activation == "years" for output in outputs)
+        years = any(output.is_age for output in outputs)
         if AGE_TRUE in frame.columns and f"{AGE_GROUP}_true" not in frame.columns and years:
             task = age_group_task(age_bins)
             known = pl.col(AGE_TRUE).fill_null(0)  # a null would be sorted before the first bound
@@ -85,7 +85,7 @@ def make_schema(
     labels = [name for name in extra.columns if name.endswith("_true")]
     carried = [field for field in extra.head(0).to_arrow().schema if field.name not in labels]
     tasks = predicted_tasks(outputs, age_bins)
-    with_age = any(output.activation == "years" for output in outputs)
+    with_age = any(output.is_age for output in outputs)
     taken = {*table_schema(tasks, with_age=with_age).names, AGE_PRED}
     for field_ in carried:
         if field_.name in taken:

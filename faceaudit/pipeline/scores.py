@@ -12,6 +12,8 @@ from faceaudit.models.bundle import Output
 from faceaudit.schema import Task, age_group_task
 
 Floats = NDArray[np.float32]
+MAX_AGE_PREDICTED = 120.0
+"""Years that a regression is cut off at."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ def scores_of(
     probs: dict[str, Floats] = {}
     age: Floats | None = None
     for output in outputs:
+        if output.activation == "value":
+            age = np.clip(raw[output.output].reshape(-1), 0, MAX_AGE_PREDICTED).astype(np.float32)
+            groups = one_hot_groups(age, age_bins)
+            probs[age_group_task(age_bins).name] = groups
+            continue
         found = activate(raw[output.output], output.activation)
         if output.activation == "years":
             # Not a matrix product: its rounding may depend on the batch.
@@ -59,9 +66,12 @@ def scores_of(
     return Scores(probs, age)
 
 
+def one_hot_groups(age: Floats, age_bins: Sequence[int]) -> Floats:
+    """All probability on the age group of each age in years, (N, G)."""
+    group = np.searchsorted(np.asarray(age_bins), np.floor(age), side="right") - 1
+    return np.eye(len(age_bins), dtype=np.float32)[np.maximum(group, 0)]
+
+
 def predicted_tasks(outputs: Sequence[Output], age_bins: Sequence[int]) -> tuple[Task, ...]:
     """The tasks with columns in the table, in the order of the outputs."""
-    return tuple(
-        age_group_task(age_bins) if output.activation == "years" else output.task
-        for output in outputs
-    )
+    return tuple(age_group_task(age_bins) if output.is_age else output.task for output in outputs)

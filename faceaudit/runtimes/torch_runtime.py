@@ -43,9 +43,8 @@ class TorchRuntime:
         self.precision = precision
         self._device = torch.device(device)
         deployed = load_network(bundle)
-        for name in [name for name in deployed.network.heads if name not in outputs]:
-            del deployed.network.heads[name]
-        self._heads = list(deployed.network.heads)
+        deployed.network.keep(outputs)
+        self._outputs = deployed.network.outputs
         self._network = deployed.to(self._device).to(memory_format=torch.channels_last)
         self._lock = threading.Lock()
 
@@ -72,7 +71,7 @@ class TorchRuntime:
             values = self._network(batch.to(self._device, non_blocking=cuda))
             return {
                 name: value.float().cpu().numpy()
-                for name, value in zip(self._heads, values, strict=True)
+                for name, value in zip(self._outputs, values, strict=True)
             }
 
 
@@ -83,9 +82,19 @@ def load_network(bundle: Bundle) -> Deployed:
         BundleError: If the weights do not fit the backbone and heads that the bundle names.
     """
     backbone = find_backbone(bundle.card["backbone"])
-    outputs = {task.output: len(task.classes) for task in bundle.tasks}
-    network = MultiTaskNetwork(backbone.build(), backbone.features, outputs)
-    deployed = Deployed(network, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    outputs = {task.output: max(1, len(task.classes)) for task in bundle.tasks}
+    recipe = bundle.card.get("recipe", {})
+    heads = recipe.get("heads", {"kind": "linear", "units": ()})
+    network = MultiTaskNetwork(
+        backbone.build(), backbone.features, outputs, kind=heads["kind"], units=heads["units"]
+    )
+    scales = {
+        task.output: recipe["tasks"][task.name]["scale"]
+        for task in bundle.tasks
+        if task.activation == "value"
+    }
+    gray = bool(recipe.get("gray"))
+    deployed = Deployed(network, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), gray, scales)
     missing, unexpected = deployed.load_state_dict(load_file(bundle.weights), strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:

@@ -15,8 +15,16 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from faceaudit.errors import InputError, LabelError
-from faceaudit.schema import AGE, AGE_GROUP, AGE_TRUE, MAX_AGE, age_bins_of, task_of_scheme
-from faceaudit.training.recipe import Augmentation, Recipe
+from faceaudit.schema import (
+    AGE,
+    AGE_GROUP,
+    AGE_TRUE,
+    MAX_AGE,
+    SCHEME_MAPS,
+    age_bins_of,
+    task_of_scheme,
+)
+from faceaudit.training.recipe import Augmentation, Data, Recipe
 
 METADATA_FILE = "metadata.parquet"
 
@@ -33,7 +41,8 @@ class CropSet:
     view: float
     """Width of a stored crop as a multiple of the view that the model is used with."""
     labels: dict[str, NDArray[np.int64]]
-    """Class index by task, ``UNKNOWN`` where not annotated; ``age_low``, ``age_high`` in years."""
+    """Row of ``class_sets`` by task, ``UNKNOWN`` where not annotated; ``age_low``, ``age_high`` in
+    years."""
     sha256: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -75,12 +84,29 @@ def read_crops(folder: Path, recipe: Recipe) -> CropSet:
             labels["age_low"], labels["age_high"] = _age_intervals(table, folder)
         else:
             labels[name] = _class_indices(table, name, task.scheme, folder)
-    return CropSet(
+    crops = CropSet(
         files=tuple(folder / name for name in table["file_name"]),
         view=view_side(align, margin) / view_side(align, recipe.margin),
         labels=labels,
         sha256=tuple(table["sha256"]),
     )
+    return crops.take(_wanted(table, recipe, labels, folder))
+
+
+def _wanted(
+    table: pl.DataFrame, recipe: Recipe, labels: dict[str, NDArray[np.int64]], folder: Path
+) -> NDArray[np.int64]:
+    """Positions of the crops that the recipe's data filters keep."""
+    kept = np.ones(len(table), bool)
+    for task, name in recipe.data.where.items():
+        column = f"{task}_true"
+        if column not in table.columns:
+            raise LabelError(f"{folder}: no column {column}, which data.where names")
+        kept &= (table[column] == name).fill_null(False).to_numpy()
+    first, last = recipe.data.ages
+    if "age_low" in labels and (first, last) != Data.ages:
+        kept &= (labels["age_low"] >= first) & (labels["age_high"] <= last)
+    return np.flatnonzero(kept)
 
 
 def view_side(align: str, margin: float) -> float:
@@ -88,11 +114,42 @@ def view_side(align: str, margin: float) -> float:
     return 1 + margin if align == "similarity" else 1 + 2 * margin
 
 
+def coarser_schemes(scheme: str) -> dict[str, dict[str, str]]:
+    """Coarser scheme -> class of this scheme -> class of the coarser one; fewest classes first."""
+    found = {coarse: names for (fine, coarse), names in SCHEME_MAPS.items() if fine == scheme}
+    return dict(sorted(found.items(), key=lambda item: len(set(item[1].values()))))
+
+
+def class_sets(scheme: str) -> NDArray[np.bool_]:
+    """The classes that each possible label of a head stands for, (L, K).
+
+    The first K rows are single classes; then come the classes of the coarser schemes, in the order
+    of ``coarser_schemes`` and sorted by name.
+    """
+    classes = task_of_scheme("", scheme).classes
+    rows = list(np.eye(len(classes), dtype=bool))
+    for names in coarser_schemes(scheme).values():
+        for coarse in sorted(set(names.values())):
+            rows.append(np.asarray([names[fine] == coarse for fine in classes]))
+    return np.stack(rows)
+
+
 def _class_indices(table: pl.DataFrame, task: str, scheme: str, folder: Path) -> NDArray[np.int64]:
+    """Row of ``class_sets`` of each face, of the finest scheme that all annotations fit."""
     column = f"{task}_true"
-    index = {name: number for number, name in enumerate(task_of_scheme(task, scheme).classes)}
     if column not in table.columns:
         raise LabelError(f"{folder}: no column {column}; run `faceaudit prepare` with --labels")
+    classes = task_of_scheme(task, scheme).classes
+    present = set(table[column].drop_nulls())
+    index = {name: number for number, name in enumerate(classes)}
+    if not present <= set(classes):
+        start = len(classes)
+        for names in coarser_schemes(scheme).values():
+            coarse = sorted(set(names.values()))
+            if present <= set(coarse):
+                index = {name: start + number for number, name in enumerate(coarse)}
+                break
+            start += len(coarse)
     found = [index.get(name, UNKNOWN) for name in table[column]]
     if all(value == UNKNOWN for value in found):
         raise LabelError(f"{folder}: no {column} is a class of the scheme {scheme}")
@@ -132,13 +189,30 @@ def is_held_out(sha256: str, validation_share: float) -> bool:
     return int(sha256[:8], 16) / 2**32 < validation_share
 
 
-def split(crops: CropSet, validation_share: float) -> tuple[CropSet, CropSet]:
-    """Training and validation parts, decided by the hash of each source image's bytes.
+def split(crops: CropSet, data: Data) -> tuple[CropSet, CropSet, CropSet]:
+    """Training, validation and test parts, decided by the hash of each source image's bytes.
 
     Byte-identical images therefore always fall on the same side, in every data set and every run.
+    The validation part does not depend on the size of the test part.
     """
-    held_out = np.asarray([is_held_out(digest, validation_share) for digest in crops.sha256], bool)
-    return crops.take(np.flatnonzero(~held_out)), crops.take(np.flatnonzero(held_out))
+    held_out = data.validation_share + data.test_share
+    validation = np.asarray([is_held_out(d, data.validation_share) for d in crops.sha256], bool)
+    test = np.asarray([is_held_out(d, held_out) for d in crops.sha256], bool) & ~validation
+    training = ~validation & ~test
+    if data.conflicts == "drop":
+        training &= ~in_conflict(crops)
+    parts = (crops.take(np.flatnonzero(part)) for part in (training, validation, test))
+    first, second, third = parts
+    return first, second, third
+
+
+def in_conflict(crops: CropSet) -> NDArray[np.bool_]:
+    """Whether a crop's source image occurs again, byte for byte, with other labels; (N,)."""
+    labels = list(zip(*(values.tolist() for values in crops.labels.values()), strict=True))
+    seen: dict[str, set[tuple[int, ...]]] = {}
+    for digest, label in zip(crops.sha256, labels, strict=True):
+        seen.setdefault(digest, set()).add(label)
+    return np.asarray([len(seen[digest]) > 1 for digest in crops.sha256], bool)
 
 
 @dataclass(frozen=True)
@@ -212,7 +286,9 @@ def augmented_view(
     spread = settings.shift if loose else settings.shift / 2
     angle = rng.normal(0, settings.rotation / (2 if loose else 4))
     shift = (rng.normal(0, spread), rng.normal(0, spread))
-    matrix = view_matrix(crop.shape[0], size, scale, angle, shift, rng.random() < 0.5)
+    matrix = view_matrix(
+        crop.shape[0], size, scale, angle, shift, rng.random() < settings.mirror_share
+    )
     image = _warp(crop, matrix, size, scale * crop.shape[0] / size)
     image = _degrade(image, size, settings, rng)
     image = _recolor(image, settings, rng)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from faceaudit.models import find_backbone
-from faceaudit.models.heads import MultiTaskNetwork
-from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
-from faceaudit.training.data import Batch, CropSet, batches
-from faceaudit.training.losses import class_loss, years_loss
-from faceaudit.training.recipe import Recipe
+from faceaudit.models.heads import MultiTaskNetwork, freeze, to_gray
+from faceaudit.models.weights import load_weights
+from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME, YEARS
+from faceaudit.training.data import Batch, CropSet, batches, class_sets
+from faceaudit.training.losses import classes_between, roughness, set_loss, value_loss
+from faceaudit.training.recipe import (
+    VALUE_SCHEME,
+    YEARS_SCHEME,
+    Augmentation,
+    Recipe,
+    TaskRecipe,
+    age_bins,
+)
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 300
+
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+BEST = "best.pt"
+"""Averaged weights of the best epoch, beside the checkpoint."""
 
 
 @dataclass
@@ -37,6 +55,8 @@ class State:
     epoch: int = 0
     step: int = 0  # within the epoch
     total: int = 0  # over all epochs
+    best: float = -math.inf  # highest validation value so far
+    best_epoch: int = 0
 
 
 def new_state(recipe: Recipe) -> State:
@@ -44,28 +64,36 @@ def new_state(recipe: Recipe) -> State:
     torch.manual_seed(recipe.seed)
     backbone = find_backbone(recipe.backbone)
     trunk = backbone.build()
-    if recipe.weights == "imagenet":
-        backbone.load_imagenet(trunk)
-    outputs = {task.output: len(task.classes) for task in recipe.outputs()}
-    network = MultiTaskNetwork(trunk, backbone.features, outputs, recipe.heads.dropout)
+    load_weights(backbone, trunk, recipe.weights)
+    outputs = {task.output: max(1, len(task.classes)) for task in recipe.outputs()}
+    heads = recipe.heads
+    network = MultiTaskNetwork(
+        trunk, backbone.features, outputs, heads.dropout, heads.kind, heads.units
+    )
+    freeze(network, backbone, recipe.frozen)
     network = network.to(memory_format=torch.channels_last)
     return State(network, deepcopy(network), make_optimizer(network, recipe))
 
 
 def make_optimizer(network: MultiTaskNetwork, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW with a rate for the trunk and one for the heads; no decay of norms and biases."""
-    groups = []
+    """The recipe's optimizer, with a rate for the trunk and one for the heads.
+
+    Frozen parameters are left out; norms and biases do not decay.
+    """
+    groups: list[dict[str, Any]] = []
     for module, rate in (
         (network.trunk, recipe.trunk_learning_rate or recipe.learning_rate),
         (network.heads, recipe.learning_rate),
     ):
-        parameters = list(module.parameters())
+        parameters = [p for p in module.parameters() if p.requires_grad]
         for decay, members in (
             (recipe.weight_decay, [p for p in parameters if p.ndim > 1]),
             (0.0, [p for p in parameters if p.ndim <= 1]),
         ):
-            groups.append({"params": members, "lr": rate, "base_lr": rate, "weight_decay": decay})
-    return torch.optim.AdamW(groups)
+            if members:
+                facts = {"lr": rate, "base_lr": rate, "weight_decay": decay}
+                groups.append({"params": members, **facts})
+    return OPTIMIZERS[recipe.optimizer](groups)
 
 
 def rate_factor(done: float, warmup: float) -> float:
@@ -96,7 +124,17 @@ def rate_at(recipe: Recipe, epoch: int, share: float) -> float:
                 break
             begin, peak = end, stage.rate
         end += stage.epochs
-    return peak * rate_factor((epoch - begin + share) / (end - begin), recipe.schedule.warmup)
+    done = (epoch - begin + share) / (end - begin)
+    schedule = recipe.schedule
+    if schedule.kind == "cosine":
+        return peak * rate_factor(done, schedule.warmup)
+    if done < schedule.warmup:
+        return peak * done / schedule.warmup
+    if schedule.kind == "step":
+        return float(peak * schedule.factor ** ((epoch - begin) // schedule.every))
+    if schedule.kind == "exponential":
+        return float(peak * schedule.factor ** max(0, epoch - begin + 1 - schedule.after))
+    return peak
 
 
 def stage_sizes(recipe: Recipe) -> list[int]:
@@ -126,11 +164,16 @@ def train(
     checkpoint = work / CHECKPOINT
     if checkpoint.is_file():
         restore(state, checkpoint)
-        say(f"going on at epoch {state.epoch + 1}, step {state.step}")
+        at_end = state.epoch >= recipe.epochs
+        say(
+            "already complete"
+            if at_end
+            else f"going on at epoch {state.epoch + 1}, step {state.step}"
+        )
     steps = math.ceil(len(training) / recipe.batch)
     steps = min(steps, max_steps) if max_steps else steps
     sizes = stage_sizes(recipe)
-    while state.epoch < recipe.epochs:
+    while state.epoch < recipe.epochs and not _is_exhausted(state, recipe):
         size = sizes[state.epoch]
         loss = _run_epoch(recipe, state, training, size, steps, checkpoint, say)
         state.epoch, state.step = state.epoch + 1, 0
@@ -138,8 +181,38 @@ def train(
         _append_history(work / "history.csv", state.epoch, size, loss, metrics)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         say(f"epoch {state.epoch}/{recipe.epochs} at {size} px: loss {loss:.4f}; {figures}")
+        value = selection_value(metrics, recipe)
+        if value > state.best:
+            state.best, state.best_epoch = value, state.epoch
+            if recipe.selection.keep == "best":
+                _write(state.average.state_dict(), work / BEST)
         save(state, checkpoint)
+    if recipe.selection.keep == "best" and (work / BEST).is_file():
+        state.average.load_state_dict(torch.load(work / BEST, weights_only=True))
     return state
+
+
+def _is_exhausted(state: State, recipe: Recipe) -> bool:
+    """Whether validation has not improved for as long as the recipe's patience."""
+    patience = recipe.selection.patience
+    return bool(patience) and state.epoch - state.best_epoch >= patience
+
+
+def selection_value(metrics: Mapping[str, float], recipe: Recipe) -> float:
+    """What the selection maximises after an epoch (see ``Selection``)."""
+    by = recipe.selection.by
+    if by.endswith("_loss"):
+        return -metrics[by]
+    names = [by] if by else list(recipe.tasks)
+    weights = [recipe.tasks[name].weight for name in names]
+    values = [_task_value(metrics, name, recipe.tasks[name]) for name in names]
+    return float(np.average(values, weights=weights))
+
+
+def _task_value(metrics: Mapping[str, float], name: str, task: TaskRecipe) -> float:
+    if name == AGE and task.scheme == VALUE_SCHEME:
+        return -metrics["age_mae"] / task.scale
+    return metrics["age_group" if name == AGE else name]
 
 
 def _run_epoch(
@@ -172,10 +245,11 @@ def _run_epoch(
         for group in state.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         torch.manual_seed(recipe.seed + 7919 * state.total)  # dropout: equal after a resume
-        loss = batch_loss(state.network, batch, recipe)
+        loss = batch_loss(state.network, batch, recipe, (recipe.seed, state.total))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
+        if recipe.clip_norm:
+            nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
         state.optimizer.step()
         update_average(state, recipe.ema)
         losses.append(loss.item())
@@ -197,22 +271,92 @@ def normalised(images: NDArray[np.uint8], recipe: Recipe) -> Tensor:
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     mean = 255 * torch.tensor(recipe.mean).view(1, 3, 1, 1)
     std = 255 * torch.tensor(recipe.std).view(1, 3, 1, 1)
-    return (pixels - mean) / std
+    return ((to_gray(pixels) if recipe.gray else pixels) - mean) / std
 
 
-def batch_loss(network: MultiTaskNetwork, batch: Batch, recipe: Recipe) -> Tensor:
-    """Weighted sum of the tasks' losses on one batch."""
-    logits = network(normalised(batch.images, recipe))
-    total = torch.zeros(())
-    for name, task in recipe.tasks.items():
-        if name == AGE:
-            low, high = (torch.from_numpy(batch.labels[f"age_{end}"]) for end in ("low", "high"))
-            loss = years_loss(logits[AGE], low, high, task.smoothness)
-        else:
-            labels = torch.from_numpy(batch.labels[name])
-            loss = class_loss(logits[name], labels, task.label_smoothing)
-        total = total + task.weight * loss
+def batch_loss(
+    network: MultiTaskNetwork, batch: Batch, recipe: Recipe, seed: tuple[int, ...]
+) -> Tensor:
+    """Weighted sum of the tasks' losses on one batch, images of which may be mixed."""
+    images = normalised(batch.images, recipe)
+    images, order, share = mixed(images, recipe.augmentation, np.random.default_rng(seed))
+    found = network(images)
+    losses = task_losses(found, batch.labels, recipe)
+    total = _weighted(losses, recipe)
+    if share < 1:
+        labels = {name: values[order] for name, values in batch.labels.items()}
+        other = task_losses(found, labels, recipe)
+        total = share * total + (1 - share) * _weighted(other, recipe)
     return total
+
+
+def _weighted(losses: Mapping[str, Tensor], recipe: Recipe) -> Tensor:
+    return torch.stack([recipe.tasks[name].weight * loss for name, loss in losses.items()]).sum()
+
+
+def mixed(
+    images: Tensor, settings: Augmentation, rng: np.random.Generator
+) -> tuple[Tensor, NDArray[np.int64], float]:
+    """A batch with each image partly replaced by another, whose order comes with it.
+
+    Returns:
+        The images, the positions of what was mixed in, and the share that is the image itself.
+
+    Source:
+        Zhang and others: mixup, ICLR 2018; Yun and others: CutMix, ICCV 2019.
+    """
+    order = rng.permutation(len(images))
+    kind, share = rng.random(), float(rng.beta(1.0, 1.0))
+    if kind < settings.mixup_share:
+        return share * images + (1 - share) * images[order], order, share
+    if kind < settings.mixup_share + settings.cutmix_share:
+        size = images.shape[-1]
+        side = int(size * math.sqrt(1 - share))
+        left, top = rng.integers(0, size - side + 1, 2)
+        images = images.clone()
+        box = (..., slice(top, top + side), slice(left, left + side))
+        images[box] = images[order][box]
+        return images, order, 1 - side * side / (size * size)
+    return images, order, 1.0
+
+
+def task_losses(
+    found: Mapping[str, Tensor], labels: Mapping[str, NDArray[np.int64]], recipe: Recipe
+) -> dict[str, Tensor]:
+    """Loss of each task, without its weight.
+
+    Args:
+        found: The network's outputs, (N, K) each.
+        labels: As in ``CropSet``, (N,) each.
+        recipe: Whose tasks they are.
+    """
+    losses = {}
+    for name, task in recipe.tasks.items():
+        if name != AGE:
+            sets = _class_sets(task.scheme)
+            rows = torch.from_numpy(labels[name])
+            allowed = sets[rows.clamp(min=0)] & (rows >= 0)[:, None]
+            losses[name] = set_loss(found[name], allowed, task.label_smoothing)
+            continue
+        low, high = (torch.from_numpy(labels[f"age_{end}"]) for end in ("low", "high"))
+        if task.scheme == VALUE_SCHEME:
+            losses[name] = value_loss(found[name], low, high, task.scale)
+            continue
+        allowed = classes_between(low, high, _age_bounds(task.scheme))
+        losses[name] = set_loss(found[name], allowed, task.label_smoothing)
+        if task.smoothness:
+            losses[name] = losses[name] + task.smoothness * roughness(found[name])
+    return losses
+
+
+@cache
+def _class_sets(scheme: str) -> Tensor:
+    return torch.from_numpy(class_sets(scheme))
+
+
+@cache
+def _age_bounds(scheme: str) -> Tensor:
+    return torch.tensor(YEARS if scheme == YEARS_SCHEME else age_bins(scheme))
 
 
 @torch.no_grad()
@@ -245,33 +389,47 @@ def predict_logits(
 def validate(
     network: MultiTaskNetwork, recipe: Recipe, crops: CropSet, size: int
 ) -> dict[str, float]:
-    """Accuracy by task on the central views; for age, of the groups of the default scheme."""
-    logits = predict_logits(network, recipe, crops, size)
+    """Accuracy and loss by task on the central views.
+
+    A class counts as right where the annotation allows it. Ages count by group, a distribution
+    over years by the groups of the default scheme; a regression has ``age_mae`` instead.
+    """
+    found = predict_logits(network, recipe, crops, size)
     metrics = {}
-    for name in recipe.tasks:
+    for name, task in recipe.tasks.items():
         if name == AGE:
-            metrics["age_group"] = _age_group_accuracy(logits[AGE], crops)
+            key, value = _age_metric(found[AGE], crops, task)
+            metrics[key] = value
         else:
             known = crops.labels[name] >= 0
-            right = logits[name].argmax(1)[known] == crops.labels[name][known]
+            sets = class_sets(task.scheme)
+            right = sets[crops.labels[name][known], found[name][known].argmax(1)]
             metrics[name] = float(right.mean())
-    return metrics
+    tensors = {name: torch.from_numpy(values) for name, values in found.items()}
+    losses = task_losses(tensors, crops.labels, recipe)
+    return metrics | {f"{name}_loss": loss.item() for name, loss in losses.items()}
 
 
-def _age_group_accuracy(logits: NDArray[np.float32], crops: CropSet) -> float:
-    """Share of faces whose most probable age group holds their annotated age."""
+def _age_metric(found: NDArray[np.float32], crops: CropSet, task: TaskRecipe) -> tuple[str, float]:
+    low, high = crops.labels["age_low"], crops.labels["age_high"]
+    if task.scheme == VALUE_SCHEME:
+        exact = (low >= 0) & (low == high)
+        errors = np.abs(found[exact, 0] * task.scale - low[exact])
+        return "age_mae", float(errors.mean()) if exact.any() else float("nan")
     bins = np.asarray(AGE_BINS[DEFAULT_AGE_SCHEME])
-    probs = np.exp(logits - logits.max(1, keepdims=True))
-    group = np.add.reduceat(probs, bins, axis=1).argmax(1)
-    known = crops.labels["age_low"] >= 0
-    true = np.searchsorted(bins, crops.labels["age_low"], side="right") - 1
-    return float((group == true)[known].mean())
+    values = np.exp(found - found.max(1, keepdims=True))
+    if task.scheme == YEARS_SCHEME:
+        values = np.add.reduceat(values, bins, axis=1)
+    else:
+        bins = np.asarray(age_bins(task.scheme))
+    first, last = (np.searchsorted(bins, end, side="right") - 1 for end in (low, high))
+    known = (low >= 0) & (first == last)
+    return "age_group", float((values.argmax(1) == first)[known].mean())
 
 
 def save(state: State, path: Path) -> None:
     """Write a checkpoint; the previous one stays until this one is complete."""
-    part = path.with_suffix(".part")
-    torch.save(
+    _write(
         {
             "network": state.network.state_dict(),
             "average": state.average.state_dict(),
@@ -279,9 +437,16 @@ def save(state: State, path: Path) -> None:
             "epoch": state.epoch,
             "step": state.step,
             "total": state.total,
+            "best": state.best,
+            "best_epoch": state.best_epoch,
         },
-        part,
+        path,
     )
+
+
+def _write(facts: Any, path: Path) -> None:
+    part = path.with_suffix(".part")
+    torch.save(facts, part)
     part.replace(path)
 
 
@@ -292,6 +457,7 @@ def restore(state: State, path: Path) -> None:
     state.average.load_state_dict(found["average"])
     state.optimizer.load_state_dict(found["optimizer"])
     state.epoch, state.step, state.total = found["epoch"], found["step"], found["total"]
+    state.best, state.best_epoch = found.get("best", -math.inf), found.get("best_epoch", 0)
 
 
 def _append_history(

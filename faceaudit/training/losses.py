@@ -1,48 +1,69 @@
-"""Losses: one per kind of head, each ignoring faces without the label it needs."""
+"""Losses: one per kind of head, each ignoring faces without the label it needs.
+
+A label is a set of classes: one class where the annotation is as fine as the head, several where it
+is coarser (another scheme, a wider age group). A set trains the sum of its classes' probabilities.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
-def class_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy over the faces with a label.
+def set_loss(logits: Tensor, allowed: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean negative log-probability of the classes that a label allows.
+
+    For sets of one class this is cross-entropy.
 
     Args:
         logits: Shape (N, K).
-        labels: Class indices (N,); negative where unknown.
+        allowed: Which classes the label of each face stands for, (N, K) bool; a face whose row
+            is all False has no label and does not count.
         label_smoothing: Share of probability spread over all classes, 0 to 1.
     """
-    known = labels >= 0
+    known = allowed.any(dim=1)
     if not bool(known.any()):
         return logits.sum() * 0.0
-    return functional.cross_entropy(logits[known], labels[known], label_smoothing=label_smoothing)
+    logs = logits[known].log_softmax(dim=1)
+    within = logs.masked_fill(~allowed[known], float("-inf")).logsumexp(dim=1)
+    return -(1 - label_smoothing) * within.mean() - label_smoothing * logs.mean()
 
 
-def years_loss(logits: Tensor, low: Tensor, high: Tensor, smoothness: float = 0.0) -> Tensor:
-    """Mean negative log-likelihood of an age known to lie between two years.
-
-    An exact age is an interval of one year; a group trains the sum of its years' probabilities
-    (interval censoring). ``smoothness`` weighs the mean squared second difference of the logits,
-    without which years within a group would be arbitrary.
+def classes_between(low: Tensor, high: Tensor, bounds: Tensor) -> Tensor:
+    """Classes of age that a face may belong to, (N, K) bool; all False where it is not known.
 
     Args:
-        logits: Over the years 0, 1, ...; shape (N, Y).
+        low: First possible year of each face (N,); negative where the age is unknown.
+        high: Last possible year (N,), included.
+        bounds: First year of each class, ascending, (K,); the last class has no end.
+    """
+    ends = torch.cat([bounds[1:] - 1, bounds.new_full((1,), 1000)])
+    inside = (ends >= low[:, None]) & (bounds <= high[:, None])
+    return inside & (low >= 0)[:, None]
+
+
+def roughness(logits: Tensor) -> Tensor:
+    """Sum of squared second differences of the logits of neighboring years, averaged over faces.
+
+    Without it, years within an annotated group would be arbitrary.
+    """
+    return logits.diff(n=2, dim=1).square().sum(dim=1).mean()
+
+
+def value_loss(values: Tensor, low: Tensor, high: Tensor, scale: float) -> Tensor:
+    """Mean squared distance from the years in which an age may lie, in units of ``scale``.
+
+    For an exact age this is the mean squared error of age / ``scale``.
+
+    Args:
+        values: Predicted ages divided by ``scale``, (N, 1).
         low: First possible year (N,); negative where the age is unknown.
         high: Last possible year (N,), included.
-        smoothness: Weight of the penalty, at least 0.
+        scale: Years.
     """
     known = low >= 0
     if not bool(known.any()):
-        return logits.sum() * 0.0
-    logits, low, high = logits[known], low[known], high[known]
-    years = torch.arange(logits.shape[1], device=logits.device)  # (Y,)
-    inside = (years >= low[:, None]) & (years <= high[:, None])  # (N, Y)
-    total = torch.logsumexp(logits, dim=1)
-    within = torch.logsumexp(logits.masked_fill(~inside, float("-inf")), dim=1)
-    loss = (total - within).mean()
-    if smoothness:
-        loss = loss + smoothness * logits.diff(n=2, dim=1).square().sum(dim=1).mean()
-    return loss
+        return values.sum() * 0.0
+    years = values[known, 0] * scale
+    outside = (low[known] - years).clamp(min=0) + (years - high[known]).clamp(min=0)
+    return (outside / scale).square().mean()

@@ -16,6 +16,7 @@ from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageErr
 from faceaudit.models import find_backbone
 from faceaudit.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.bundle import Align, Output, years_output
+from faceaudit.models.weights import check_weights
 from faceaudit.schema import AGE, AGE_BINS, TASK_OPTIONS, age_group_task, task_of_scheme
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -112,15 +113,14 @@ class Data:
     ``ages`` keeps faces whose annotated age lies in these years (both included). ``where`` keeps
     faces with these annotated classes, such as ``{ gender = "Female" }``. Shares are of groups of
     duplicates; ``validation_share`` selects and calibrates, ``test_share`` is only reported on.
-    ``near_duplicates`` keeps near-identical images on one side of the split, and ``conflicts``
-    says what happens to duplicates whose labels disagree: ``drop`` leaves them out of training.
+    ``conflicts`` says what happens to byte-identical images whose labels disagree: ``drop`` leaves
+    all of them out of training.
     """
 
     ages: tuple[int, int] = (0, 200)
     where: Mapping[str, str] = field(default_factory=dict)
     validation_share: float = 0.1
     test_share: float = 0.0
-    near_duplicates: bool = True
     conflicts: Literal["drop", "keep"] = "drop"
 
 
@@ -188,7 +188,7 @@ class Recipe:
     ``weights``: ``none`` (random), a name of the backbone's weight sources (``imagenet``,
     ``vggface``, ``mobilefacenet``), or a file. ``frozen``: the part of the trunk that is not
     trained. ``ema`` averages weights over steps (0: not). ``clip_norm`` bounds the gradient's norm
-    (0: not). ``gray`` makes images grey inside the network. ``tune`` is read by `faceaudit tune`.
+    (0: not). ``gray`` makes images grey inside the network.
     """
 
     name: str
@@ -222,7 +222,6 @@ class Recipe:
     data: Data = field(default_factory=Data)
     augmentation: Augmentation = field(default_factory=Augmentation)
     reference: Reference | None = None
-    tune: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -391,7 +390,7 @@ def _check(recipe: Recipe, where: str) -> None:
     Raises:
         UsageError: With the key and what would work.
     """
-    find_backbone(recipe.backbone)
+    check_weights(find_backbone(recipe.backbone), recipe.weights)
     if not recipe.stages or not recipe.tasks:
         raise UsageError(f"{where}: at least one stage and one task are needed")
     for name, task in recipe.tasks.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.schema import AGE
 from faceaudit.storage import exclusive
 from faceaudit.training.data import CropSet, read_crops, split
-from faceaudit.training.loop import predict_logits, validate
+from faceaudit.training.loop import predict_logits, task_losses, validate
 from faceaudit.training.loop import train as run_loop
-from faceaudit.training.losses import class_loss, years_loss
-from faceaudit.training.recipe import Recipe, load_recipe
+from faceaudit.training.recipe import VALUE_SCHEME, Recipe, load_recipe
 
 log = logging.getLogger(__name__)
 
@@ -59,21 +59,33 @@ def train(
     crops = join_crops([read_crops(folder, settings) for folder in data])
     if limit:
         crops = crops.take(np.arange(min(limit, len(crops))))
-    training, validation = split(crops, settings.data.validation_share)
+    training, validation, test = split(crops, settings.data)
     if not len(training) or not len(validation):
         raise UsageError(
             f"--data: {len(crops)} crops give {len(training)} to train on and {len(validation)} "
             "to validate on; more are needed"
         )
-    log.info("%d crops to train on, %d held out", len(training), len(validation))
+    log.info(
+        "%d crops to train on, %d to validate on, %d to test on, %d left out for label conflicts",
+        *(len(part) for part in (training, validation, test)),
+        len(crops) - len(training) - len(validation) - len(test),
+    )
     with exclusive(output):
         state = run_loop(settings, training, validation, work, log.info, max_steps)
         network = state.average
         temperatures = calibrate(network, settings, validation)
-        facts = describe(settings, network, training, validation, temperatures)
-        bundle = write_bundle(output, network, facts, settings.mean, settings.std)
+        facts = describe(settings, network, training, validation, test, temperatures)
+        scales = {AGE: settings.tasks[AGE].scale} if is_regression(settings) else {}
+        bundle = write_bundle(
+            output, network, facts, settings.mean, settings.std, settings.gray, scales
+        )
     log.info("wrote %s", output)
     return bundle
+
+
+def is_regression(recipe: Recipe) -> bool:
+    """Whether the recipe's age is one number."""
+    return AGE in recipe.tasks and recipe.tasks[AGE].scheme == VALUE_SCHEME
 
 
 def join_crops(sets: Sequence[CropSet]) -> CropSet:
@@ -106,26 +118,29 @@ def calibrate(network: MultiTaskNetwork, recipe: Recipe, validation: CropSet) ->
     logits = predict_logits(network, recipe, validation, recipe.size)
     temperatures = {}
     for name, values in logits.items():
-        temperature = best_temperature(values, validation.labels, name)
-        head = network.heads[name]
-        for parameter in head.parameters():
+        if name == AGE and is_regression(recipe):
+            continue
+        temperature = best_temperature(values, validation.labels, recipe, name)
+        for parameter in network.last_layers()[name].parameters():
             parameter.div_(temperature)
         temperatures[name] = round(temperature, 4)
     return temperatures
 
 
 def best_temperature(
-    logits: NDArray[np.float32], labels: Mapping[str, NDArray[np.int64]], name: str
+    logits: NDArray[np.float32],
+    labels: Mapping[str, NDArray[np.int64]],
+    recipe: Recipe,
+    name: str,
 ) -> float:
     """Temperature between 0.2 and 5 that minimises the held-out loss of one head."""
     values = torch.from_numpy(logits)
+    plain = replace(recipe.tasks[name], label_smoothing=0.0, smoothness=0.0)
+    alone = replace(recipe, tasks={name: plain})
 
     def loss(log_temperature: float) -> float:
         scaled = values / float(np.exp(log_temperature))
-        if name == AGE:
-            low, high = (torch.from_numpy(labels[f"age_{end}"]) for end in ("low", "high"))
-            return years_loss(scaled, low, high).item()
-        return class_loss(scaled, torch.from_numpy(labels[name])).item()
+        return task_losses({name: scaled}, labels, alone)[name].item()
 
     found = minimize_scalar(loss, bounds=(np.log(0.2), np.log(5.0)), method="bounded")
     return float(np.exp(found.x))
@@ -136,22 +151,31 @@ def describe(
     network: MultiTaskNetwork,
     training: CropSet,
     validation: CropSet,
+    test: CropSet,
     temperatures: Mapping[str, float],
 ) -> Bundle:
     """The facts of a bundle that is about to be written."""
-    metrics = validate(network, recipe, validation, recipe.size)
+    part, crops = ("test", test) if len(test) else ("validation", validation)
+    metrics = validate(network, recipe, crops, recipe.size)
     share = recipe.data.validation_share
     card: dict[str, Any] = {
         "backbone": recipe.backbone,
         "parameters": sum(p.numel() for p in network.parameters()),
         "split": {
-            "rule": f"held out where sha256 of the image / 2**256 < {share:g}",
+            "rule": f"u = sha256 of the image / 2**256; validation where u < {share:g}, "
+            f"test where u < {share + recipe.data.test_share:g}",
             "training": len(training),
             "validation": len(validation),
+            "test": len(test),
         },
         "metrics": {
-            name: {"accuracy": round(value, 4), "n": len(validation), "on": "validation crops"}
+            name: {
+                "mae" if name == "age_mae" else "accuracy": round(value, 4),
+                "n": len(crops),
+                "on": f"{part} crops",
+            }
             for name, value in metrics.items()
+            if not name.endswith("_loss")
         },
         "temperatures": dict(temperatures),
         "normalisation": {"mean": recipe.mean, "std": recipe.std, "where": "in the graph"},

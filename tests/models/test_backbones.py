@@ -1,26 +1,41 @@
 from __future__ import annotations
 
+import re
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torchvision
 
 from faceaudit.errors import BundleError, UnknownNameError
 from faceaudit.models import BACKBONES, find_backbone
 from faceaudit.models.heads import Deployed, MultiTaskNetwork
+from faceaudit.models.weights import load_weights
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_backbone_gives_the_feature_maps_it_promises(name: str) -> None:
     backbone = BACKBONES[name]
-    maps = backbone.build().eval()(torch.zeros(1, 3, 64, 64))
+    size = backbone.size or 64
+    maps = backbone.build().eval()(torch.zeros(1, 3, size, size))
     assert maps.shape[:2] == (1, backbone.features)
+    names = [name for name, _ in backbone.build().named_parameters()]
+    assert all(any(name.startswith(part) for name in names) for part in backbone.last_block)
 
 
 def test_every_module_in_the_folder_is_listed() -> None:
     folder = Path(__file__).parents[2] / "faceaudit" / "models"
-    others = {"__init__", "backbone", "bundle", "export", "heads"}
-    assert {path.stem for path in folder.glob("*.py")} - others == set(BACKBONES)
+    keeping = {"__init__", "backbone", "bundle", "cost", "export", "heads", "timm_trunk", "weights"}
+    listed = {
+        backbone.build.func.__module__
+        if isinstance(backbone.build, partial)
+        else backbone.build.__module__
+        for backbone in BACKBONES.values()
+    }
+    modules = {path.stem for path in folder.glob("*.py")} - keeping
+    assert {name.rpartition(".")[2] for name in listed} == modules
 
 
 def test_unknown_backbone_lists_the_known() -> None:
@@ -32,36 +47,140 @@ def test_imagenet_weights_of_lite0_classify_as_imagenet_weights_do() -> None:
     backbone = find_backbone("efficientnet_lite0")
     trunk = backbone.build()
     before = trunk.state_dict()["conv_stem.weight"].clone()
-    backbone.load_imagenet(trunk)
+    load_weights(backbone, trunk, "imagenet")
     after = trunk.state_dict()
     assert not torch.equal(before, after["conv_stem.weight"])
     assert float(after["bn2.running_var"].min()) > 0
     assert float(after["bn2.running_mean"].abs().sum()) > 0
 
 
-def test_missing_torchvision_weights_name_the_file_and_the_place(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache of torch hub."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    backbone = find_backbone("mobilenet_v2")
-    with pytest.raises(BundleError, match=r"mobilenet_v2-b0353104\.pth.*TORCH_HOME"):
-        backbone.load_imagenet(backbone.build())
-
-
-def test_torchvision_weights_are_loaded_from_its_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import torchvision
-
-    whole = torchvision.models.mobilenet_v2(weights=None)
+    monkeypatch.delenv("FACEAUDIT_WEIGHTS", raising=False)
     (tmp_path / "checkpoints").mkdir()
-    torch.save(whole.state_dict(), tmp_path / "checkpoints" / "mobilenet_v2-b0353104.pth")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    backbone = find_backbone("mobilenet_v2")
+    return tmp_path / "checkpoints"
+
+
+def test_a_missing_file_of_weights_is_named_with_its_place_and_licence(cache: Path) -> None:
+    backbone = find_backbone("resnet50")
+    trunk = torch.nn.Identity()
+    with pytest.raises(BundleError, match=r"resnet50-0676ba61\.pth.*BSD-3-Clause.*checkpoints"):
+        load_weights(backbone, trunk, "imagenet")
+    with pytest.raises(UnknownNameError, match="no weights is called 'jft'"):
+        load_weights(backbone, trunk, "jft")
+
+
+TORCHVISION = [name for name in BACKBONES if hasattr(torchvision.models, name)]
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_the_file_is_the_one_that_torchvision_names(name: str) -> None:
+    url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
+    assert url.endswith(f"/{BACKBONES[name].sources['imagenet'].file}")
+
+
+@pytest.mark.parametrize("name", ["resnet34", "mobilenet_v3_small", "densenet121"])
+def test_torchvision_weights_are_loaded_from_its_cache(name: str, cache: Path) -> None:
+    whole = getattr(torchvision.models, name)(weights=None).eval()
+    backbone = find_backbone(name)
+    torch.save(whole.state_dict(), cache / backbone.sources["imagenet"].file)
+    trunk = backbone.build().eval()
+    load_weights(backbone, trunk, "imagenet")
+    image = torch.rand(1, 3, 64, 64)
+    maps = trunk(image)
+    if name.startswith("resnet"):
+        assert torch.allclose(whole.fc(maps.mean((2, 3))), whole(image), atol=1e-5)
+    elif name == "densenet121":
+        assert torch.allclose(whole.classifier(maps.mean((2, 3))), whole(image), atol=1e-5)
+    else:
+        assert torch.allclose(whole.features(image), maps)
+
+
+def test_densenet_reads_the_names_of_torchvisions_old_file(cache: Path) -> None:
+    whole = torchvision.models.densenet121(weights=None)
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)\.", r"\1.\2.", name): value
+        for name, value in whole.state_dict().items()
+    }
+    assert old.keys() != whole.state_dict().keys()
+    torch.save(old, cache / "densenet121-a639ec97.pth")
+    backbone = find_backbone("densenet121")
     trunk = backbone.build()
-    backbone.load_imagenet(trunk)
+    load_weights(backbone, trunk, "imagenet")
     wanted = whole.features.state_dict()
-    assert all(torch.equal(value, wanted[name]) for name, value in trunk.state_dict().items())
+    found = trunk.state_dict()
+    assert all(torch.equal(found[f"features.{name}"], value) for name, value in wanted.items())
+
+
+def test_a_file_of_another_network_is_refused(cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"features.0.weight": torch.zeros(1)}, path)
+    backbone = find_backbone("vgg16")
+    with pytest.raises(BundleError, match=r"other\.pth: does not hold weights of vgg16"):
+        load_weights(backbone, backbone.build(), str(path))
+
+
+def test_keras_vggface_weights_are_converted(cache: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    backbone = find_backbone("vgg16")
+    trunk = backbone.build()
+    convs = [layer for layer in trunk if isinstance(layer, torch.nn.Conv2d)]
+    generator = np.random.default_rng(0)
+    kernels = [
+        generator.normal(size=(3, 3, conv.in_channels, conv.out_channels)).astype(np.float32)
+        for conv in convs
+    ]
+    with h5py.File(cache / "rcmalli_vggface_tf_notop_vgg16.h5", "w") as file:
+        names = [f"conv{number}" for number in range(len(convs))]
+        file.attrs["layer_names"] = ["input_1", *names]
+        file.create_group("input_1")
+        for name, kernel in zip(names, kernels, strict=True):
+            file[f"{name}/{name}/kernel:0"] = kernel
+            file[f"{name}/{name}/bias:0"] = np.full(kernel.shape[-1], 0.5, np.float32)
+    load_weights(backbone, trunk, "vggface")
+    first, second = convs[0].weight.detach().numpy(), convs[1].weight.detach().numpy()
+    assert np.array_equal(first[5, 0], kernels[0][:, :, 2, 5])  # BGR to RGB
+    assert np.array_equal(second[3, 7], kernels[1][:, :, 7, 3])
+    assert convs[-1].bias.tolist()[0] == 0.5
+
+
+@pytest.mark.data
+def test_mobilefacenet_gives_the_embedding_of_the_published_graph(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import onnxruntime
+    from safetensors.torch import load_file
+
+    folder = Path(__file__).parents[3] / "shared" / "data" / "weights"
+    if not folder.is_dir():
+        pytest.skip(f"no weights in {folder}")
+    monkeypatch.setenv("FACEAUDIT_WEIGHTS", str(folder))
+    backbone = find_backbone("mobilefacenet")
+    trunk = backbone.build().eval()
+    load_weights(backbone, trunk, "mobilefacenet")
+    image = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    tensors = load_file(folder / "mobilefacenet_ms1m.safetensors")
+    maps = torch.nn.functional.conv2d(trunk(image), tensors["conv3.weight"], tensors["conv3.bias"])
+    found = torch.nn.functional.batch_norm(
+        maps,
+        tensors["bn.running_mean"],
+        tensors["bn.running_var"],
+        tensors["bn.weight"],
+        tensors["bn.bias"],
+    ).flatten(1)
+    session = onnxruntime.InferenceSession(str(folder / "mobilefacenet_ms1m.onnx"))
+    wanted = session.run(None, {"input0": image.numpy()})[0]
+    assert np.abs(found.detach().numpy() - wanted).max() < 1e-4
+
+
+def test_any_network_of_timm_is_a_backbone() -> None:
+    backbone = find_backbone("timm:resnet10t")
+    maps = backbone.build().eval()(torch.zeros(1, 3, 64, 64))
+    assert maps.shape[:2] == (1, backbone.features)
+    with pytest.raises(UnknownNameError, match="resnet10t"):
+        find_backbone("timm:resnet10x")
 
 
 def test_heads_are_asked_by_name() -> None:

@@ -95,11 +95,13 @@ def test_an_image_without_a_face_keeps_its_row(specimens: Path, tmp_path: Path) 
 def test_split_keeps_identical_images_together(crops: Path, recipe: str) -> None:
     found = read_crops(crops, load_recipe(recipe))
     doubled = join_crops([found, found])
-    training, validation = split(doubled, 0.3)
+    settings = load_recipe(recipe)
+    training, validation, test = split(doubled, settings.data)
+    assert not len(test)
     assert len(training) + len(validation) == 60
     assert 0 < len(validation) < 60
     assert not set(training.sha256) & set(validation.sha256)
-    assert set(split(found, 0.3)[1].sha256) == set(validation.sha256)
+    assert set(split(found, settings.data)[1].sha256) == set(validation.sha256)
 
 
 def test_ages_in_years_and_in_groups_become_intervals(
@@ -171,12 +173,12 @@ def test_the_rate_warms_up_and_ends_at_zero() -> None:
     assert loop.rate_factor(1.0, 0.1) == pytest.approx(0)
 
 
-def test_temperature_undoes_overconfidence() -> None:
+def test_temperature_undoes_overconfidence(recipe: str) -> None:
     generator = np.random.default_rng(0)
-    logits = generator.normal(size=(4000, 3)).astype(np.float32)
+    logits = generator.normal(size=(4000, 5)).astype(np.float32)
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    labels = np.asarray([generator.choice(3, p=row / row.sum()) for row in probs.astype(float)])
-    found = best_temperature(3 * logits, {"race": labels}, "race")
+    labels = np.asarray([generator.choice(5, p=row / row.sum()) for row in probs.astype(float)])
+    found = best_temperature(3 * logits, {"race": labels}, load_recipe(recipe), "race")
     assert found == pytest.approx(3, rel=0.1)
 
 

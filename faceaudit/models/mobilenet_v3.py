@@ -1,0 +1,39 @@
+"""MobileNetV3 Large and Small (Howard and others, ICCV 2019), as torchvision builds them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from faceaudit.models.backbone import Backbone, torchvision_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PAPER = "Howard and others: Searching for MobileNetV3, ICCV 2019"
+
+
+def build(name: str) -> nn.Module:
+    """The trunk without pooling and classifier."""
+    import torchvision
+
+    trunk: nn.Module = getattr(torchvision.models, name)(weights=None).features
+    return trunk
+
+
+MOBILENET_V3_LARGE = Backbone(
+    name="mobilenet_v3_large",
+    features=960,
+    build=partial(build, "mobilenet_v3_large"),
+    last_block=("13.", "14.", "15.", "16."),
+    sources=torchvision_weights("mobilenet_v3_large-8738ca79.pth", "features."),
+    paper=PAPER,
+)
+MOBILENET_V3_SMALL = Backbone(
+    name="mobilenet_v3_small",
+    features=576,
+    build=partial(build, "mobilenet_v3_small"),
+    last_block=("9.", "10.", "11.", "12."),
+    sources=torchvision_weights("mobilenet_v3_small-047dcff4.pth", "features."),
+    paper=PAPER,
+)

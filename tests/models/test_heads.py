@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.models import find_backbone
+from faceaudit.models.bundle import Bundle, Input, Output
+from faceaudit.models.export import write_bundle
+from faceaudit.models.heads import HEADS, Deployed, MultiTaskNetwork, freeze, to_gray
+from faceaudit.runtimes import open_runtime
+
+OUTPUTS = {"age": 5, "gender": 2, "race": 5}
+UNITS = {"linear": (), "dense": (128,), "conv": (16, 8), "ge": (128,), "gm": (128,), "am": (128,)}
+
+
+def network_of(kind: str, backbone: str = "custom_cnn") -> MultiTaskNetwork:
+    torch.manual_seed(0)
+    found = find_backbone(backbone)
+    return MultiTaskNetwork(found.build(), found.features, OUTPUTS, 0.0, kind, UNITS[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "published"),
+    [
+        ("dense", 14_913_228),
+        ("gm", 14_979_278),
+        ("am", 15_012_044),
+    ],
+)
+def test_vgg16_has_as_many_parameters_as_the_reference_reports(kind: str, published: int) -> None:
+    with torch.device("meta"):
+        network = network_of(kind, "vgg16")
+    assert sum(parameter.numel() for parameter in network.parameters()) == published
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_kind_gives_every_output_in_order(kind: str) -> None:
+    found = network_of(kind).eval()(torch.rand(3, 3, 64, 64))
+    assert {name: tuple(values.shape) for name, values in found.items()} == {
+        name: (3, size) for name, size in OUTPUTS.items()
+    }
+    assert list(found) == list(OUTPUTS) == list(network_of(kind).last_layers())
+
+
+@pytest.mark.parametrize("kind", ["ge", "gm", "am"])
+def test_what_the_age_head_learns_reaches_the_gender_embedding(kind: str) -> None:
+    network = network_of(kind).eval()
+    network(torch.rand(2, 3, 64, 64))["age"].sum().backward()
+    embedding = network.heads.embedding[0].weight.grad
+    assert embedding is not None
+    assert float(embedding.abs().sum()) > 0
+
+
+def test_a_gender_embedding_without_gender_is_refused() -> None:
+    with pytest.raises(UsageError, match="needs the task gender"):
+        MultiTaskNetwork(torch.nn.Identity(), 3, {"age": 5}, kind="ge", units=(8,))
+    with pytest.raises(UnknownNameError, match="attention"):
+        MultiTaskNetwork(torch.nn.Identity(), 3, {"age": 5}, kind="attention")
+
+
+@pytest.mark.parametrize("frozen", ["trunk", "all_but_last_block"])
+def test_what_is_frozen_does_not_move(frozen: str) -> None:
+    backbone = find_backbone("custom_cnn")
+    network = network_of("dense")
+    freeze(network, backbone, frozen)
+    network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    sum(values.square().sum() for values in network(torch.rand(4, 3, 64, 64)).values()).backward()
+    optimizer.step()
+    moved = {n for n, v in network.state_dict().items() if not torch.equal(v, before[n])}
+    assert any(name.startswith("heads.") for name in moved)
+    trunk = {name.removeprefix("trunk.") for name in moved if name.startswith("trunk.")}
+    assert bool(trunk) == (frozen == "all_but_last_block")
+    assert all(name.startswith(backbone.last_block) for name in trunk)
+
+
+def exported(kind: str, backbone: str, folder: Path, size: int) -> Bundle:
+    outputs = tuple(
+        Output(name, "custom", tuple(str(k) for k in range(count)), name, "softmax")
+        for name, count in OUTPUTS.items()
+    )
+    facts = Bundle(
+        name="test",
+        graph=Path(),
+        licence="none",
+        training_data="none",
+        input=Input(size, "NHWC", range=255.0),
+        align="none",
+        margin=0.0,
+        offset=0.0,
+        tasks=outputs,
+        sha256="",
+        card={"backbone": backbone, "recipe": {"heads": {"kind": kind, "units": UNITS[kind]}}},
+    )
+    return write_bundle(folder, network_of(kind, backbone), facts, (0.5,) * 3, (0.5,) * 3)
+
+
+def check_export(kind: str, backbone: str, folder: Path) -> None:
+    size = find_backbone(backbone).size or 64
+    bundle = exported(kind, backbone, folder, size)
+    crops = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    wanted = open_runtime(bundle, device="cpu", runtime="torch", outputs=list(OUTPUTS))
+    found = open_runtime(bundle, device="cpu", runtime="onnxruntime", outputs=list(OUTPUTS))
+    first, second, one = wanted.infer(crops), found.infer(crops), found.infer(crops[:1])
+    for name in OUTPUTS:
+        scale = max(1.0, float(np.abs(first[name]).max()))
+        assert np.abs(first[name] - second[name]).max() < 1e-4 * scale, name
+        assert np.array_equal(one[name][0], second[name][0]), name
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_kind_of_head_exports_and_agrees(kind: str, tmp_path: Path) -> None:
+    check_export(kind, "custom_cnn", tmp_path)
+
+
+@pytest.mark.parametrize("backbone", ["mobilefacenet", "mobilenet_v3_small", "efficientnet_b1"])
+def test_an_architecture_exports_and_agrees(backbone: str, tmp_path: Path) -> None:
+    check_export("linear", backbone, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "mobilenet_v2",
+        "mobilenet_v3_large",
+        "mobilenet_v3_small",
+        "efficientnet_lite0",
+        "efficientnet_b1",
+        "efficientnet_b3",
+        "mobilefacenet",
+        "vgg16",
+        "vgg19",
+        "resnet34",
+        "resnet50",
+        "densenet121",
+    ],
+)
+def test_every_architecture_with_every_head_exports_and_agrees(
+    backbone: str, kind: str, tmp_path: Path
+) -> None:
+    check_export(kind, backbone, tmp_path)
+
+
+def test_grey_has_three_equal_channels_of_luma() -> None:
+    image = torch.tensor([255.0, 0.0, 0.0]).view(1, 3, 1, 1)
+    assert to_gray(image).flatten().tolist() == pytest.approx([76.245] * 3)
+
+
+def test_a_number_is_scaled_to_years_in_the_graph() -> None:
+    network = MultiTaskNetwork(torch.nn.Identity(), 3, {"age": 1})
+    torch.nn.init.zeros_(network.heads["age"].weight)
+    torch.nn.init.constant_(network.heads["age"].bias, 0.3)
+    deployed = Deployed(network, (0.0,) * 3, (1.0,) * 3, scales={"age": 69.0}).eval()
+    years = deployed(torch.zeros(1, 4, 4, 3, dtype=torch.uint8))[0]
+    assert years.item() == pytest.approx(20.7)

@@ -1,0 +1,252 @@
+"""What a recipe chooses: schedules, selection, filters, mixing, kinds of heads and of ages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.pipeline.predict import predict
+from faceaudit.pipeline.prepare import prepare
+from faceaudit.reporting.run import report
+from faceaudit.showcase.images import photograph
+from faceaudit.training import loop
+from faceaudit.training.data import in_conflict, read_crops, split
+from faceaudit.training.recipe import (
+    Augmentation,
+    Data,
+    Recipe,
+    Schedule,
+    Selection,
+    Stage,
+    list_recipes,
+    load_recipe,
+    recipe_from_facts,
+)
+from faceaudit.training.train import train
+
+FACTS = {
+    "name": "small",
+    "licence": "none",
+    "training_data": "one photograph",
+    "backbone": "custom_cnn",
+    "weights": "none",
+    "batch": 4,
+    "stages": [{"epochs": 2, "size": 32}],
+    "tasks": {
+        "gender": {"scheme": "gender2", "weight": 0.2},
+        "race": {"scheme": "utkface5", "weight": 0.4},
+        "age": {"scheme": "dj5", "weight": 0.4},
+    },
+    "heads": {"kind": "ge", "units": [8], "dropout": 0.0},
+    "data": {"validation_share": 0.3},
+    "augmentation": "none",
+}
+
+
+def recipe_with(**changes: object) -> Recipe:
+    return recipe_from_facts({**FACTS, **changes}, "small.toml")
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images, folder = tmp_path_factory.mktemp("images"), tmp_path_factory.mktemp("crops")
+    photo = photograph()
+    for k in range(24):
+        crop = photo.crop((120 + k, 40, 380 + k, 300)).resize((100, 100))
+        crop.save(images / f"{5 + 3 * k}_{k % 2}_{k % 5}_201701010000000{k:02d}.jpg")
+    prepare(images, folder, size=64, detector="whole", quiet=True)
+    return folder
+
+
+def written(recipe: Recipe, folder: Path) -> str:
+    """The recipe's facts as a TOML file of the changes that these tests make."""
+    lines = [
+        f'name = "{recipe.name}"',
+        'licence = "none"',
+        'training_data = "none"',
+        f'backbone = "{recipe.backbone}"',
+        'weights = "none"',
+        "batch = 4",
+        "mean = [0, 0, 0]",
+        "std = [1, 1, 1]",
+        'augmentation = "none"',
+        *(f"[[stages]]\nepochs = {stage.epochs}\nsize = {stage.size}" for stage in recipe.stages),
+        f'[heads]\nkind = "{recipe.heads.kind}"\nunits = {list(recipe.heads.units)}',
+        "[data]\nvalidation_share = 0.3",
+        *(
+            f'[tasks.{name}]\nscheme = "{task.scheme}"\nscale = {task.scale}'
+            for name, task in recipe.tasks.items()
+        ),
+    ]
+    path = folder / "recipe.toml"
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "age"),
+    [
+        ("dense", "value"),
+        ("conv", "dj5"),
+        ("gm", "0,18,40"),
+        ("am", "years"),
+    ],
+)
+def test_every_kind_of_head_and_age_trains_predicts_and_is_audited(
+    crops: Path, tmp_path: Path, kind: str, age: str
+) -> None:
+    tasks = {**FACTS["tasks"], "age": {"scheme": age, "scale": 69.0}}  # type: ignore[dict-item]
+    recipe = recipe_with(heads={"kind": kind, "units": [8]}, tasks=tasks)
+    bundle = train(written(recipe, tmp_path), data=[crops], output=tmp_path / "small", max_steps=2)
+    assert ("mae" if age == "value" else "accuracy") in list(bundle.card["metrics"].values())[-1]
+    bins = (0, 18, 40) if age == "0,18,40" else None
+    out = tmp_path / "out.parquet"
+    predict(
+        crops / "crops",
+        out,
+        model=str(tmp_path / "small"),
+        detector="whole",
+        labels="none",
+        quiet=True,
+        **({"age_bins": bins} if bins else {}),
+    )
+    table = pl.read_parquet(out)
+    assert ("age_pred" in table.columns) == (age in ("value", "years"))
+    groups = table["age_group_pred"]
+    assert groups.null_count() == 0
+    if age == "value":
+        assert float(table["age_pred"].min()) >= 0  # type: ignore[arg-type]
+    report(out, output=tmp_path / "out.html")
+    assert (tmp_path / "out.html").stat().st_size > 10_000
+
+
+def test_schedules_give_the_rate_that_they_promise() -> None:
+    stages = [{"epochs": 30, "size": 32}]
+    step = recipe_with(
+        stages=stages, schedule={"kind": "step", "warmup": 0.0, "factor": 0.5, "every": 10}
+    )
+    assert [loop.rate_at(step, epoch, 0.5) for epoch in (0, 9, 10, 29)] == [1, 1, 0.5, 0.25]
+    late = recipe_with(
+        stages=stages, schedule={"kind": "exponential", "warmup": 0.0, "factor": 0.9, "after": 20}
+    )
+    assert [loop.rate_at(late, epoch, 0.0) for epoch in (0, 19)] == [1, 1]
+    assert loop.rate_at(late, 21, 0.0) == pytest.approx(0.81)
+    constant = recipe_with(stages=stages, schedule={"kind": "constant", "warmup": 0.1})
+    assert loop.rate_at(constant, 0, 0.0) == 0
+    assert loop.rate_at(constant, 25, 0.0) == 1
+
+
+def test_a_restart_begins_a_new_cycle_at_its_own_peak() -> None:
+    stages = (Stage(2, 32), Stage(1, 48), Stage(2, 48, restart=True, rate=0.5))
+    recipe = replace(recipe_with(), stages=stages, schedule=Schedule(warmup=0.0))
+    assert loop.rate_at(recipe, 0, 0.0) == 1
+    assert loop.rate_at(recipe, 2, 0.999) == pytest.approx(0, abs=1e-4)
+    assert loop.rate_at(recipe, 3, 0.0) == 0.5
+
+
+def test_training_stops_where_patience_ends_and_keeps_the_best(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(
+        recipe_with(stages=[{"epochs": 9, "size": 32}]),
+        selection=Selection(keep="best", by="gender_loss", patience=2),
+        ema=0.0,
+    )
+    values = iter([0.9, 0.5, 0.8, 0.7, 0.1])
+    kept: list[torch.Tensor] = []
+
+    def measured(network: loop.MultiTaskNetwork, *_: object) -> dict[str, float]:
+        kept.append(next(network.parameters()).detach().clone())
+        return {"gender": 0.5, "race": 0.5, "age_group": 0.5, "gender_loss": next(values)}
+
+    monkeypatch.setattr(loop, "validate", measured)
+    training, validation, _ = split(read_crops(crops, recipe), recipe.data)
+    state = loop.train(recipe, training, validation, tmp_path, lambda _: None, max_steps=1)
+    assert (state.epoch, state.best_epoch) == (4, 2)
+    assert torch.equal(next(state.average.parameters()), kept[1])
+    assert not torch.equal(kept[1], kept[3])
+
+
+def test_data_filters_keep_what_they_name(crops: Path) -> None:
+    everyone = read_crops(crops, recipe_with())
+    women = read_crops(crops, recipe_with(data={"where": {"gender": "Female"}}))
+    assert (women.labels["gender"] == 1).all()
+    assert 0 < len(women) < len(everyone)
+    adults = read_crops(crops, recipe_with(data={"ages": [18, 40]}))
+    assert adults.labels["age_low"].min() >= 18
+    assert adults.labels["age_high"].max() <= 40
+
+
+def test_a_test_part_does_not_change_the_validation_part(crops: Path) -> None:
+    found = read_crops(crops, recipe_with())
+    without = split(found, Data(validation_share=0.3))
+    with_test = split(found, Data(validation_share=0.3, test_share=0.3))
+    assert with_test[1].sha256 == without[1].sha256
+    assert len(with_test[2])
+    assert {*with_test[0].sha256, *with_test[2].sha256} == set(without[0].sha256)
+
+
+def test_identical_images_with_other_labels_are_left_out(crops: Path) -> None:
+    found = read_crops(crops, recipe_with())
+    assert not in_conflict(found).any()
+    other = replace(found, sha256=(*found.sha256[:-1], found.sha256[0]))
+    assert np.flatnonzero(in_conflict(other)).tolist() == [0, len(found) - 1]
+    kept = split(other, Data(validation_share=0.01, conflicts="keep"))[0]
+    dropped = split(other, Data(validation_share=0.01, conflicts="drop"))[0]
+    assert len(kept) - len(dropped) == 2
+
+
+@pytest.mark.parametrize("kind", ["mixup_share", "cutmix_share"])
+def test_mixed_images_hold_the_stated_share_of_themselves(kind: str) -> None:
+    images = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 20, 20).clone()
+    settings = replace(Augmentation(), **{kind: 1.0})
+    found, order, share = loop.mixed(images, settings, np.random.default_rng(1))
+    wanted = share * images + (1 - share) * images[torch.from_numpy(order)]
+    assert 0 < share < 1
+    assert torch.allclose(found.mean((1, 2, 3)), wanted.mean((1, 2, 3)), atol=1e-5)
+    same, _, whole = loop.mixed(images, Augmentation(), np.random.default_rng(1))
+    assert whole == 1
+    assert torch.equal(same, images)
+
+
+def test_frozen_parameters_are_not_in_the_optimizer() -> None:
+    state = loop.new_state(recipe_with(frozen="trunk", optimizer="sgd"))
+    trained = sum(len(group["params"]) for group in state.optimizer.param_groups)
+    assert trained == len(list(state.network.heads.parameters()))
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_that_ships_is_well_formed(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name
+    assert recipe.outputs()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"batch": "many"}, UsageError, r"small\.toml: batch is 'many'; it must be of type int"),
+        ({"stages": [{"epochs": 1}]}, UsageError, "stages.size is missing"),
+        ({"heads": {"kinds": "ge"}}, UnknownNameError, "kinds"),
+        ({"optimizer": "lion"}, UnknownNameError, "adamw"),
+        (
+            {"data": {"validation_share": 0.6, "test_share": 0.4}},
+            UsageError,
+            "something to train on",
+        ),
+        ({"selection": {"by": "height"}}, UnknownNameError, "height"),
+        ({"tasks": {"age": {"scheme": "decades"}}}, UnknownNameError, "fairface9"),
+        ({"weights": "jft"}, UnknownNameError, "no weights is called"),
+    ],
+)
+def test_a_wrong_key_is_one_clear_error(
+    changes: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        recipe_with(**changes)
