@@ -26,7 +26,7 @@ training_data = "copies of one photograph"
 backbone = "mobilenet_v2"
 weights = "none"
 batch = 8
-data = { validation_share = 0.3 }
+data = { validation_share = 0.3, near_duplicates = false }  # all crops show one photograph
 stages = [{ epochs = 1, size = 48 }]
 tasks.gender.scheme = "gender2"
 tasks.age.scheme = "years"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import polars as pl
 import simplejpeg
 from numpy.typing import NDArray
 
-from faceaudit.errors import InputError, LabelError
+from faceaudit.errors import InputError, LabelError, UsageError
 from faceaudit.schema import (
     AGE,
     AGE_GROUP,
@@ -24,13 +25,17 @@ from faceaudit.schema import (
     age_bins_of,
     task_of_scheme,
 )
-from faceaudit.training.recipe import Augmentation, Data, Recipe
+from faceaudit.training.recipe import NO_AUGMENTATION, Augmentation, Data, Recipe
+
+log = logging.getLogger(__name__)
 
 METADATA_FILE = "metadata.parquet"
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
 UNKNOWN = -1
+UNREADABLE = (OSError, ValueError)
+"""What reading a damaged or missing crop raises."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,10 @@ def read_crops(folder: Path, recipe: Recipe) -> CropSet:
         labels=labels,
         sha256=tuple(table["sha256"]),
     )
-    return crops.take(_wanted(table, recipe, labels, folder))
+    return crops.take(_wanted(table, recipe, folder))
 
 
-def _wanted(
-    table: pl.DataFrame, recipe: Recipe, labels: dict[str, NDArray[np.int64]], folder: Path
-) -> NDArray[np.int64]:
+def _wanted(table: pl.DataFrame, recipe: Recipe, folder: Path) -> NDArray[np.int64]:
     """Positions of the crops that the recipe's data filters keep."""
     kept = np.ones(len(table), bool)
     for task, name in recipe.data.where.items():
@@ -104,8 +107,9 @@ def _wanted(
             raise LabelError(f"{folder}: no column {column}, which data.where names")
         kept &= (table[column] == name).fill_null(False).to_numpy()
     first, last = recipe.data.ages
-    if "age_low" in labels and (first, last) != Data.ages:
-        kept &= (labels["age_low"] >= first) & (labels["age_high"] <= last)
+    if (first, last) != Data.ages:
+        low, high = _age_intervals(table, folder)
+        kept &= (low >= max(first, 0)) & (high <= last)
     return np.flatnonzero(kept)
 
 
@@ -138,7 +142,8 @@ def _class_indices(table: pl.DataFrame, task: str, scheme: str, folder: Path) ->
     """Row of ``class_sets`` of each face, of the finest scheme that all annotations fit."""
     column = f"{task}_true"
     if column not in table.columns:
-        raise LabelError(f"{folder}: no column {column}; run `faceaudit prepare` with --labels")
+        log.warning("%s: no column %s; its crops do not teach %s", folder, column, task)
+        return np.full(len(table), UNKNOWN, np.int64)
     classes = task_of_scheme(task, scheme).classes
     present = set(table[column].drop_nulls())
     index = {name: number for number, name in enumerate(classes)}
@@ -151,9 +156,12 @@ def _class_indices(table: pl.DataFrame, task: str, scheme: str, folder: Path) ->
                 break
             start += len(coarse)
     found = [index.get(name, UNKNOWN) for name in table[column]]
-    if all(value == UNKNOWN for value in found):
-        raise LabelError(f"{folder}: no {column} is a class of the scheme {scheme}")
-    return np.asarray(found, np.int64)
+    rows = np.asarray(found, np.int64)
+    if unused := int(((rows == UNKNOWN) & table[column].is_not_null().to_numpy()).sum()):
+        log.warning(
+            "%s: %d values of %s are no class of the scheme %s", folder, unused, column, scheme
+        )
+    return rows
 
 
 def _age_intervals(
@@ -179,40 +187,28 @@ def _age_intervals(
         years = table[AGE_TRUE].to_numpy()
         known = ~np.isnan(years.astype(float))
         low[known] = high[known] = np.minimum(years[known].astype(np.int64), MAX_AGE)
-    if (low == UNKNOWN).all():
-        raise LabelError(f"{folder}: no ages; run `faceaudit prepare` with --labels")
     return low, high
+
+
+def check_labels(crops: CropSet, recipe: Recipe) -> None:
+    """Check that every task of a recipe has a label to learn from.
+
+    Raises:
+        LabelError: If no crop has one.
+    """
+    advice = "run `faceaudit prepare` with --labels"
+    for name, task in recipe.tasks.items():
+        if name == AGE and (crops.labels["age_low"] == UNKNOWN).all():
+            raise LabelError(f"--data: no crop has an age; {advice}")
+        if name != AGE and (crops.labels[name] == UNKNOWN).all():
+            raise LabelError(
+                f"--data: no {name}_true is a class of the scheme {task.scheme}; {advice}"
+            )
 
 
 def is_held_out(sha256: str, validation_share: float) -> bool:
     """Whether an image with this hash of its bytes belongs to the validation part."""
     return int(sha256[:8], 16) / 2**32 < validation_share
-
-
-def split(crops: CropSet, data: Data) -> tuple[CropSet, CropSet, CropSet]:
-    """Training, validation and test parts, decided by the hash of each source image's bytes.
-
-    Byte-identical images therefore always fall on the same side, in every data set and every run.
-    The validation part does not depend on the size of the test part.
-    """
-    held_out = data.validation_share + data.test_share
-    validation = np.asarray([is_held_out(d, data.validation_share) for d in crops.sha256], bool)
-    test = np.asarray([is_held_out(d, held_out) for d in crops.sha256], bool) & ~validation
-    training = ~validation & ~test
-    if data.conflicts == "drop":
-        training &= ~in_conflict(crops)
-    parts = (crops.take(np.flatnonzero(part)) for part in (training, validation, test))
-    first, second, third = parts
-    return first, second, third
-
-
-def in_conflict(crops: CropSet) -> NDArray[np.bool_]:
-    """Whether a crop's source image occurs again, byte for byte, with other labels; (N,)."""
-    labels = list(zip(*(values.tolist() for values in crops.labels.values()), strict=True))
-    seen: dict[str, set[tuple[int, ...]]] = {}
-    for digest, label in zip(crops.sha256, labels, strict=True):
-        seen.setdefault(digest, set()).add(label)
-    return np.asarray([len(seen[digest]) > 1 for digest in crops.sha256], bool)
 
 
 @dataclass(frozen=True)
@@ -221,6 +217,8 @@ class Batch:
 
     images: Pixels  # (N, S, S, 3) RGB
     labels: dict[str, NDArray[np.int64]]  # (N,) each
+    skipped: tuple[Path, ...] = ()
+    """Crops that could not be decoded: they are not in the batch, which is smaller for it."""
 
 
 def read_crop(path: Path) -> Pixels:
@@ -344,16 +342,16 @@ def batches(
     """
 
     def make(start: int) -> Batch:
-        rows = np.asarray(order[start : start + batch])
-        images = np.empty((len(rows), size, size, 3), np.uint8)
-        for k, row in enumerate(rows):
-            crop = read_crop(crops.files[row])
-            if augmentation is None:
-                images[k] = central_view(crop, size, crops.view)
-            else:
-                rng = np.random.default_rng((*seed, start + k))
-                images[k] = augmented_view(crop, size, crops.view, augmentation, rng)
-        return Batch(images, {name: values[rows] for name, values in crops.labels.items()})
+        found, rows, skipped = [], [], []
+        for k, row in enumerate(order[start : start + batch]):
+            try:
+                found.append(_view(crops, row, size, augmentation, (*seed, start + k)))
+                rows.append(row)
+            except UNREADABLE:
+                skipped.append(crops.files[row])
+        images = np.stack(found) if found else np.empty((0, size, size, 3), np.uint8)
+        labels = {name: values[rows] for name, values in crops.labels.items()}
+        return Batch(images, labels, tuple(skipped))
 
     starts = iter(range(first * batch, len(order), batch))
     with ThreadPoolExecutor(workers) as pool:
@@ -363,3 +361,37 @@ def batches(
         while waiting:
             yield waiting.pop(0).result()
             waiting += [pool.submit(make, start) for start in islice(starts, 1)]
+
+
+def _view(
+    crops: CropSet, row: int, size: int, augmentation: Augmentation | None, seed: tuple[int, ...]
+) -> Pixels:
+    crop = read_crop(crops.files[row])
+    if augmentation is None or plain(augmentation):
+        return central_view(crop, size, crops.view)
+    return augmented_view(crop, size, crops.view, augmentation, np.random.default_rng(seed))
+
+
+def plain(settings: Augmentation) -> bool:
+    """Whether settings leave every crop at its central view."""
+    return replace(settings, mixup_share=0.0, cutmix_share=0.0) == NO_AUGMENTATION
+
+
+def join_crops(sets: Sequence[CropSet]) -> CropSet:
+    """Several crop sets as one.
+
+    Raises:
+        UsageError: If none is given or they were prepared with different margins.
+    """
+    if not sets:
+        raise UsageError("--data: name at least one folder that `faceaudit prepare` wrote")
+    if len({crops.view for crops in sets}) > 1:
+        raise UsageError("--data: the folders were prepared with different margins")
+    return CropSet(
+        files=tuple(file for crops in sets for file in crops.files),
+        view=sets[0].view,
+        labels={
+            name: np.concatenate([crops.labels[name] for crops in sets]) for name in sets[0].labels
+        },
+        sha256=tuple(digest for crops in sets for digest in crops.sha256),
+    )

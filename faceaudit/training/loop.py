@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
+import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from faceaudit.errors import InputError, UsageError
 from faceaudit.models import find_backbone
 from faceaudit.models.heads import MultiTaskNetwork, freeze, to_gray
 from faceaudit.models.weights import load_weights
+from faceaudit.pipeline.ordered import available_cores
 from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME, YEARS
+from faceaudit.storage import atomic_write, write_text
 from faceaudit.training.data import Batch, CropSet, batches, class_sets
 from faceaudit.training.losses import classes_between, roughness, set_loss, value_loss
 from faceaudit.training.recipe import (
@@ -41,6 +47,10 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
+OnEpoch = Callable[[int, Mapping[str, float]], None]
+HISTORY = "history.csv"
+WITHOUT_EFFECT = ("name", "licence", "training_data", "reference", "card", "tune")
+"""Keys of a recipe that do not change what is learned."""
 BEST = "best.pt"
 """Averaged weights of the best epoch, beside the checkpoint."""
 
@@ -57,10 +67,13 @@ class State:
     total: int = 0  # over all epochs
     best: float = -math.inf  # highest validation value so far
     best_epoch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # of the epoch's training losses, by task
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
+    seconds: float = 0.0  # spent on finished epochs, over all runs
 
 
-def new_state(recipe: Recipe) -> State:
-    """A training before its first step."""
+def new_state(recipe: Recipe, device: str = "cpu") -> State:
+    """A training before its first step, on a device."""
     torch.manual_seed(recipe.seed)
     backbone = find_backbone(recipe.backbone)
     trunk = backbone.build()
@@ -71,7 +84,7 @@ def new_state(recipe: Recipe) -> State:
         trunk, backbone.features, outputs, heads.dropout, heads.kind, heads.units
     )
     freeze(network, backbone, recipe.frozen)
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     return State(network, deepcopy(network), make_optimizer(network, recipe))
 
 
@@ -149,8 +162,12 @@ def train(
     work: Path,
     say: Callable[[str], None],
     max_steps: int | None = None,
+    device: str = "cpu",
+    on_epoch: OnEpoch | None = None,
 ) -> State:
     """Train to the recipe's end, going on from a checkpoint in ``work`` where there is one.
+
+    On a CPU, an interrupted training ends with the same weights as an uninterrupted one.
 
     Args:
         recipe: What to do.
@@ -159,37 +176,95 @@ def train(
         work: Folder of the checkpoint and of ``history.csv``; must exist.
         say: Takes a line of progress.
         max_steps: Stop after this many steps of every epoch (a trial).
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        on_epoch: Called after every epoch with its number and its row of the history.
+
+    Raises:
+        UsageError: If the checkpoint is of another recipe or of other data, or the loss is no
+            number any more.
     """
-    state = new_state(recipe)
+    state = new_state(recipe, device)
+    identity = identity_of(recipe, training, validation, max_steps)
     checkpoint = work / CHECKPOINT
     if checkpoint.is_file():
-        restore(state, checkpoint)
-        at_end = state.epoch >= recipe.epochs
+        restore(state, checkpoint, identity)
+        ended = state.epoch >= recipe.epochs or _is_exhausted(state, recipe)
         say(
-            "already complete"
-            if at_end
+            f"training is complete after epoch {state.epoch}"
+            if ended
             else f"going on at epoch {state.epoch + 1}, step {state.step}"
         )
     steps = math.ceil(len(training) / recipe.batch)
     steps = min(steps, max_steps) if max_steps else steps
     sizes = stage_sizes(recipe)
+    keep = partial(save, state, checkpoint, identity)
     while state.epoch < recipe.epochs and not _is_exhausted(state, recipe):
-        size = sizes[state.epoch]
-        loss = _run_epoch(recipe, state, training, size, steps, checkpoint, say)
-        state.epoch, state.step = state.epoch + 1, 0
+        begun = time.monotonic()
+        facts: dict[str, float] = {"epoch": state.epoch + 1, "size": sizes[state.epoch]}
+        facts["learning_rate"] = recipe.learning_rate * rate_at(recipe, state.epoch, 0.5)
+        _run_epoch(recipe, state, training, sizes[state.epoch], steps, keep, say)
+        losses = _mean_losses(state, steps, recipe)
+        state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
         metrics = validate(state.average, recipe, validation, recipe.size)
-        _append_history(work / "history.csv", state.epoch, size, loss, metrics)
+        state.seconds += time.monotonic() - begun
+        state.history.append(facts | losses | metrics | {"seconds": state.seconds})
+        write_history(work / HISTORY, state.history)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        say(f"epoch {state.epoch}/{recipe.epochs} at {size} px: loss {loss:.4f}; {figures}")
-        value = selection_value(metrics, recipe)
-        if value > state.best:
-            state.best, state.best_epoch = value, state.epoch
-            if recipe.selection.keep == "best":
-                _write(state.average.state_dict(), work / BEST)
-        save(state, checkpoint)
+        say(f"epoch {state.epoch}/{recipe.epochs}: loss {losses['loss']:.4f}; {figures}")
+        _note_best(state, selection_value(metrics, recipe), recipe, work)
+        keep()
+        if on_epoch is not None:
+            on_epoch(state.epoch, state.history[-1])
     if recipe.selection.keep == "best" and (work / BEST).is_file():
-        state.average.load_state_dict(torch.load(work / BEST, weights_only=True))
+        found = torch.load(work / BEST, map_location=device, weights_only=True)
+        state.average.load_state_dict(found)
     return state
+
+
+def _mean_losses(state: State, steps: int, recipe: Recipe) -> dict[str, float]:
+    """Training losses of the epoch that ends: their weighted sum, and each task's alone."""
+    losses = {name: total / steps for name, total in state.sums.items()}
+    loss = sum(recipe.tasks[name].weight * value for name, value in losses.items())
+    if not math.isfinite(loss):
+        raise UsageError(
+            f"recipe {recipe.name}: the loss is {loss} in epoch {state.epoch + 1}; lower "
+            f"learning_rate ({recipe.learning_rate:g}) or set clip_norm"
+        )
+    return {"loss": loss} | {f"training_{name}_loss": value for name, value in losses.items()}
+
+
+def _note_best(state: State, value: float, recipe: Recipe, work: Path) -> None:
+    """Remember the best epoch, and its weights where they are to be kept."""
+    if value > state.best:
+        state.best, state.best_epoch = value, state.epoch
+        if recipe.selection.keep == "best":
+            _write(state.average.state_dict(), work / BEST)
+
+
+def identity_of(
+    recipe: Recipe, training: CropSet, validation: CropSet, max_steps: int | None
+) -> dict[str, str]:
+    """What a checkpoint must agree in: everything that decides the weights, as text."""
+    facts = {
+        name: json.dumps(value, sort_keys=True)
+        for name, value in recipe.to_json().items()
+        if name not in WITHOUT_EFFECT
+    }
+    return facts | {
+        "training crops": digest_of(training),
+        "validation crops": digest_of(validation),
+        "max_steps": str(max_steps),
+    }
+
+
+def digest_of(crops: CropSet) -> str:
+    """Hash of crops, their sources and their labels."""
+    found = hashlib.sha256()
+    for file, digest in zip(crops.files, crops.sha256, strict=True):
+        found.update(f"{file.name}\0{digest}\n".encode("utf-8", "surrogateescape"))
+    for name in sorted(crops.labels):
+        found.update(np.ascontiguousarray(crops.labels[name]).tobytes())
+    return found.hexdigest()
 
 
 def _is_exhausted(state: State, recipe: Recipe) -> bool:
@@ -206,12 +281,12 @@ def selection_value(metrics: Mapping[str, float], recipe: Recipe) -> float:
     names = [by] if by else list(recipe.tasks)
     weights = [recipe.tasks[name].weight for name in names]
     values = [_task_value(metrics, name, recipe.tasks[name]) for name in names]
-    return float(np.average(values, weights=weights))
+    return float(np.average(values, weights=weights)) if sum(weights) else 0.0
 
 
 def _task_value(metrics: Mapping[str, float], name: str, task: TaskRecipe) -> float:
     if name == AGE and task.scheme == VALUE_SCHEME:
-        return -metrics["age_mae"] / task.scale
+        return -metrics.get("age_mae", task.scale) / task.scale
     return metrics["age_group" if name == AGE else name]
 
 
@@ -221,10 +296,10 @@ def _run_epoch(
     training: CropSet,
     size: int,
     steps: int,
-    checkpoint: Path,
+    keep: Callable[[], None],
     say: Callable[[str], None],
-) -> float:
-    """Mean loss of the steps that were run."""
+) -> None:
+    """Take the steps that are left of an epoch; ``state.sums`` gathers their losses."""
     order = np.random.default_rng((recipe.seed, state.epoch)).permutation(len(training))
     order = order[: steps * recipe.batch]
     source = batches(
@@ -235,59 +310,89 @@ def _run_epoch(
         recipe.augmentation,
         (recipe.seed, state.epoch),
         first=state.step,
+        workers=available_cores(),
     )
     state.network.train()
-    losses: list[float] = []
     first, begun = state.step, time.monotonic()
     saved = said = begun
+    skipped: list[Path] = []
     for batch in source:
-        factor = rate_at(recipe, state.epoch, state.step / steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+        skipped += batch.skipped
+        _take_step(recipe, state, batch, steps)
+        now = time.monotonic()
+        if now - said > 30:
+            rate = (state.step - first) * recipe.batch / (now - begun)
+            loss = sum(recipe.tasks[name].weight * total for name, total in state.sums.items())
+            say(f"step {state.step}/{steps}, loss {loss / state.step:.4f}, {rate:.0f} images/s")
+            said = now
+        if now - saved > CHECKPOINT_SECONDS:
+            keep()
+            saved = now
+    if skipped:
+        say(f"left out {len(skipped)} crops that cannot be decoded, such as {skipped[0]}")
+
+
+def _take_step(recipe: Recipe, state: State, batch: Batch, steps: int) -> None:
+    factor = rate_at(recipe, state.epoch, state.step / steps)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    if len(batch.images):
         torch.manual_seed(recipe.seed + 7919 * state.total)  # dropout: equal after a resume
-        loss = batch_loss(state.network, batch, recipe, (recipe.seed, state.total))
+        losses = batch_losses(state.network, batch, recipe, (recipe.seed, state.total))
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        _weighted(losses, recipe).backward()  # type: ignore[no-untyped-call]
         if recipe.clip_norm:
             nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
         state.optimizer.step()
         update_average(state, recipe.ema)
-        losses.append(loss.item())
-        state.step, state.total = state.step + 1, state.total + 1
-        now = time.monotonic()
-        if now - said > 30:
-            rate = (state.step - first) * recipe.batch / (now - begun)
-            recent = np.mean(losses[-50:])
-            say(f"step {state.step}/{steps}, loss {recent:.4f}, {rate:.0f} images/s")
-            said = now
-        if now - saved > CHECKPOINT_SECONDS:
-            save(state, checkpoint)
-            saved = now
-    return float(np.mean(losses)) if losses else float("nan")
+        for name, loss in losses.items():
+            state.sums[name] = state.sums.get(name, 0.0) + loss.item()
+    state.step, state.total = state.step + 1, state.total + 1
 
 
-def normalised(images: NDArray[np.uint8], recipe: Recipe) -> Tensor:
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's weights are."""
+    return next(network.parameters()).device
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """What convolutions compute in: bfloat16 where asked for, or where a GPU has it."""
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and able)
+    return torch.bfloat16 if wanted else torch.float32
+
+
+def forward(network: MultiTaskNetwork, images: Tensor, recipe: Recipe) -> dict[str, Tensor]:
+    """Outputs in float32, computed in the recipe's precision."""
+    precision = precision_of(recipe, images.device)
+    with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+        found: dict[str, Tensor] = network(images)
+    return {name: values.float() for name, values in found.items()}
+
+
+def normalised(
+    images: NDArray[np.uint8], recipe: Recipe, device: torch.device | str = "cpu"
+) -> Tensor:
     """Network input (N, 3, S, S), channels last in memory, of uint8 RGB crops (N, S, S, 3)."""
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    mean = 255 * torch.tensor(recipe.mean).view(1, 3, 1, 1)
-    std = 255 * torch.tensor(recipe.std).view(1, 3, 1, 1)
+    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float()
+    mean = 255 * torch.tensor(recipe.mean, device=device).view(1, 3, 1, 1)
+    std = 255 * torch.tensor(recipe.std, device=device).view(1, 3, 1, 1)
     return ((to_gray(pixels) if recipe.gray else pixels) - mean) / std
 
 
-def batch_loss(
+def batch_losses(
     network: MultiTaskNetwork, batch: Batch, recipe: Recipe, seed: tuple[int, ...]
-) -> Tensor:
-    """Weighted sum of the tasks' losses on one batch, images of which may be mixed."""
-    images = normalised(batch.images, recipe)
+) -> dict[str, Tensor]:
+    """Loss of each task on one batch, without its weight; images may be mixed."""
+    images = normalised(batch.images, recipe, device_of(network))
     images, order, share = mixed(images, recipe.augmentation, np.random.default_rng(seed))
-    found = network(images)
+    found = forward(network, images, recipe)
     losses = task_losses(found, batch.labels, recipe)
-    total = _weighted(losses, recipe)
-    if share < 1:
-        labels = {name: values[order] for name, values in batch.labels.items()}
-        other = task_losses(found, labels, recipe)
-        total = share * total + (1 - share) * _weighted(other, recipe)
-    return total
+    if share == 1:
+        return losses
+    labels = {name: values[order] for name, values in batch.labels.items()}
+    other = task_losses(found, labels, recipe)
+    return {name: share * loss + (1 - share) * other[name] for name, loss in losses.items()}
 
 
 def _weighted(losses: Mapping[str, Tensor], recipe: Recipe) -> Tensor:
@@ -331,18 +436,19 @@ def task_losses(
         recipe: Whose tasks they are.
     """
     losses = {}
+    device = next(iter(found.values())).device
     for name, task in recipe.tasks.items():
         if name != AGE:
-            sets = _class_sets(task.scheme)
-            rows = torch.from_numpy(labels[name])
+            sets = _class_sets(task.scheme).to(device)
+            rows = torch.from_numpy(labels[name]).to(device)
             allowed = sets[rows.clamp(min=0)] & (rows >= 0)[:, None]
             losses[name] = set_loss(found[name], allowed, task.label_smoothing)
             continue
-        low, high = (torch.from_numpy(labels[f"age_{end}"]) for end in ("low", "high"))
+        low, high = (torch.from_numpy(labels[f"age_{end}"]).to(device) for end in ("low", "high"))
         if task.scheme == VALUE_SCHEME:
             losses[name] = value_loss(found[name], low, high, task.scale)
             continue
-        allowed = classes_between(low, high, _age_bounds(task.scheme))
+        allowed = classes_between(low, high, _age_bounds(task.scheme).to(device))
         losses[name] = set_loss(found[name], allowed, task.label_smoothing)
         if task.smoothness:
             losses[name] = losses[name] + task.smoothness * roughness(found[name])
@@ -375,97 +481,139 @@ def update_average(state: State, decay: float) -> None:
 @torch.inference_mode()
 def predict_logits(
     network: MultiTaskNetwork, recipe: Recipe, crops: CropSet, size: int
-) -> dict[str, NDArray[np.float32]]:
-    """Logits (N, K) by output name, of the central views of crops."""
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.int64]]]:
+    """Logits (N, K) and labels (N,) by name, of the central views of crops that can be decoded."""
     network.eval()
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in recipe.tasks}
-    source: Iterator[Batch] = batches(crops, range(len(crops)), size, 128, None, (0,))
+    labels: dict[str, list[NDArray[np.int64]]] = {name: [] for name in crops.labels}
+    source: Iterator[Batch] = batches(
+        crops, range(len(crops)), size, 128, None, (0,), workers=available_cores()
+    )
     for batch in source:
-        for name, value in network(normalised(batch.images, recipe)).items():
-            found[name].append(value.numpy())
-    return {name: np.concatenate(values) for name, values in found.items()}
+        if not len(batch.images):
+            continue
+        images = normalised(batch.images, recipe, device_of(network))
+        for name, value in forward(network, images, recipe).items():
+            found[name].append(value.cpu().numpy())
+        for name, rows in batch.labels.items():
+            labels[name].append(rows)
+    if not any(found.values()):
+        raise InputError(f"none of {len(crops)} crops can be decoded, such as {crops.files[0]}")
+    return (
+        {name: np.concatenate(values) for name, values in found.items()},
+        {name: np.concatenate(rows) for name, rows in labels.items()},
+    )
 
 
 def validate(
     network: MultiTaskNetwork, recipe: Recipe, crops: CropSet, size: int
 ) -> dict[str, float]:
-    """Accuracy and loss by task on the central views.
+    """Accuracy and loss by task on the central views; 0 where no crop has a label.
 
     A class counts as right where the annotation allows it. Ages count by group, a distribution
-    over years by the groups of the default scheme; a regression has ``age_mae`` instead.
+    over years by the groups of the default scheme; where years are predicted and some are known,
+    ``age_mae`` is the mean absolute error.
     """
-    found = predict_logits(network, recipe, crops, size)
-    metrics = {}
+    found, labels = predict_logits(network, recipe, crops, size)
+    metrics: dict[str, float] = {}
     for name, task in recipe.tasks.items():
         if name == AGE:
-            key, value = _age_metric(found[AGE], crops, task)
-            metrics[key] = value
+            metrics |= _age_metrics(found[AGE], labels, task)
         else:
-            known = crops.labels[name] >= 0
+            known = labels[name] >= 0
             sets = class_sets(task.scheme)
-            right = sets[crops.labels[name][known], found[name][known].argmax(1)]
-            metrics[name] = float(right.mean())
+            metrics[name] = _share(sets[labels[name][known], found[name][known].argmax(1)])
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
-    losses = task_losses(tensors, crops.labels, recipe)
+    losses = task_losses(tensors, labels, recipe)
     return metrics | {f"{name}_loss": loss.item() for name, loss in losses.items()}
 
 
-def _age_metric(found: NDArray[np.float32], crops: CropSet, task: TaskRecipe) -> tuple[str, float]:
-    low, high = crops.labels["age_low"], crops.labels["age_high"]
+def _share(right: NDArray[np.bool_]) -> float:
+    return float(right.mean()) if right.size else 0.0
+
+
+def _age_metrics(
+    found: NDArray[np.float32], labels: Mapping[str, NDArray[np.int64]], task: TaskRecipe
+) -> dict[str, float]:
+    low, high = labels["age_low"], labels["age_high"]
+    exact = (low >= 0) & (low == high)
+    metrics: dict[str, float] = {}
     if task.scheme == VALUE_SCHEME:
-        exact = (low >= 0) & (low == high)
-        errors = np.abs(found[exact, 0] * task.scale - low[exact])
-        return "age_mae", float(errors.mean()) if exact.any() else float("nan")
+        years = found[:, 0] * task.scale
+    else:
+        powers = np.exp(found - found.max(1, keepdims=True))
+        probs = powers / powers.sum(1, keepdims=True)
+        years = probs @ np.arange(probs.shape[1], dtype=np.float32)
+        metrics["age_group"] = _group_accuracy(probs, low, high, task)
+    if task.scheme in (VALUE_SCHEME, YEARS_SCHEME) and exact.any():
+        metrics["age_mae"] = float(np.abs(years[exact] - low[exact]).mean())
+    return metrics
+
+
+def _group_accuracy(
+    probs: NDArray[np.float32], low: NDArray[np.int64], high: NDArray[np.int64], task: TaskRecipe
+) -> float:
+    """Share of faces whose most probable group is the one that their age surely falls in."""
     bins = np.asarray(AGE_BINS[DEFAULT_AGE_SCHEME])
-    values = np.exp(found - found.max(1, keepdims=True))
     if task.scheme == YEARS_SCHEME:
-        values = np.add.reduceat(values, bins, axis=1)
+        probs = np.add.reduceat(probs, bins, axis=1)
     else:
         bins = np.asarray(age_bins(task.scheme))
     first, last = (np.searchsorted(bins, end, side="right") - 1 for end in (low, high))
     known = (low >= 0) & (first == last)
-    return "age_group", float((values.argmax(1) == first)[known].mean())
+    return _share((probs.argmax(1) == first)[known])
 
 
-def save(state: State, path: Path) -> None:
+COUNTERS = ("epoch", "step", "total", "best", "best_epoch", "sums", "history", "seconds")
+
+
+def save(state: State, path: Path, identity: Mapping[str, str]) -> None:
     """Write a checkpoint; the previous one stays until this one is complete."""
     _write(
         {
+            "identity": dict(identity),
             "network": state.network.state_dict(),
             "average": state.average.state_dict(),
             "optimizer": state.optimizer.state_dict(),
-            "epoch": state.epoch,
-            "step": state.step,
-            "total": state.total,
-            "best": state.best,
-            "best_epoch": state.best_epoch,
+            **{name: getattr(state, name) for name in COUNTERS},
         },
         path,
     )
 
 
 def _write(facts: Any, path: Path) -> None:
-    part = path.with_suffix(".part")
-    torch.save(facts, part)
-    part.replace(path)
+    with atomic_write(path) as file:
+        torch.save(facts, file)
 
 
-def restore(state: State, path: Path) -> None:
-    """Fill a state from a checkpoint (tensors and numbers only; nothing is unpickled freely)."""
+def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
+    """Fill a state from a checkpoint (tensors and numbers only; nothing is unpickled freely).
+
+    Raises:
+        UsageError: If it belongs to another training; says in what it differs.
+    """
     found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    known = found.get("identity", {})
+    differing = [name for name, value in identity.items() if known.get(name) != value]
+    if differing:
+        raise UsageError(
+            f"{path}: belongs to a training with other {', '.join(differing)}; "
+            f"give another --output, or remove {path.parent} to start again"
+        )
     state.network.load_state_dict(found["network"])
     state.average.load_state_dict(found["average"])
     state.optimizer.load_state_dict(found["optimizer"])
-    state.epoch, state.step, state.total = found["epoch"], found["step"], found["total"]
-    state.best, state.best_epoch = found.get("best", -math.inf), found.get("best_epoch", 0)
+    for name in COUNTERS:
+        setattr(state, name, found[name])
 
 
-def _append_history(
-    path: Path, epoch: int, size: int, loss: float, metrics: dict[str, float]
-) -> None:
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["epoch", "size", "loss", *metrics])
-        writer.writerow([epoch, size, f"{loss:.5f}", *(f"{v:.5f}" for v in metrics.values())])
+def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Write one row per finished epoch."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        values = (row.get(name, "") for name in names)
+        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+    write_text(path, text.getvalue())

@@ -113,14 +113,16 @@ class Data:
     ``ages`` keeps faces whose annotated age lies in these years (both included). ``where`` keeps
     faces with these annotated classes, such as ``{ gender = "Female" }``. Shares are of groups of
     duplicates; ``validation_share`` selects and calibrates, ``test_share`` is only reported on.
-    ``conflicts`` says what happens to byte-identical images whose labels disagree: ``drop`` leaves
-    all of them out of training.
+    ``near_duplicates`` counts nearly equal pictures as duplicates, not only equal files, and
+    ``conflicts`` says what happens to duplicates whose labels disagree: ``drop`` leaves all of them
+    out of training.
     """
 
     ages: tuple[int, int] = (0, 200)
     where: Mapping[str, str] = field(default_factory=dict)
     validation_share: float = 0.1
     test_share: float = 0.0
+    near_duplicates: bool = True
     conflicts: Literal["drop", "keep"] = "drop"
 
 

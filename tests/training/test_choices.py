@@ -16,10 +16,9 @@ from faceaudit.pipeline.prepare import prepare
 from faceaudit.reporting.run import report
 from faceaudit.showcase.images import photograph
 from faceaudit.training import loop
-from faceaudit.training.data import in_conflict, read_crops, split
+from faceaudit.training.data import CropSet, read_crops
 from faceaudit.training.recipe import (
     Augmentation,
-    Data,
     Recipe,
     Schedule,
     Selection,
@@ -28,6 +27,7 @@ from faceaudit.training.recipe import (
     load_recipe,
     recipe_from_facts,
 )
+from faceaudit.training.splits import Split, divide
 from faceaudit.training.train import train
 
 FACTS = {
@@ -44,7 +44,7 @@ FACTS = {
         "age": {"scheme": "dj5", "weight": 0.4},
     },
     "heads": {"kind": "ge", "units": [8], "dropout": 0.0},
-    "data": {"validation_share": 0.3},
+    "data": {"validation_share": 0.3, "near_duplicates": False},
     "augmentation": "none",
 }
 
@@ -64,6 +64,12 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def split(crops: CropSet, work: Path, **data: object) -> Split:
+    """Parts of crops with these settings of ``data``; only equal bytes are duplicates."""
+    recipe = recipe_with(data={"validation_share": 0.3, "near_duplicates": False, **data})
+    return divide(crops, recipe, [], work)
+
+
 def written(recipe: Recipe, folder: Path) -> str:
     """The recipe's facts as a TOML file of the changes that these tests make."""
     lines = [
@@ -78,7 +84,7 @@ def written(recipe: Recipe, folder: Path) -> str:
         'augmentation = "none"',
         *(f"[[stages]]\nepochs = {stage.epochs}\nsize = {stage.size}" for stage in recipe.stages),
         f'[heads]\nkind = "{recipe.heads.kind}"\nunits = {list(recipe.heads.units)}',
-        "[data]\nvalidation_share = 0.3",
+        "[data]\nvalidation_share = 0.3\nnear_duplicates = false",
         *(
             f'[tasks.{name}]\nscheme = "{task.scheme}"\nscale = {task.scale}'
             for name, task in recipe.tasks.items()
@@ -104,7 +110,9 @@ def test_every_kind_of_head_and_age_trains_predicts_and_is_audited(
     tasks = {**FACTS["tasks"], "age": {"scheme": age, "scale": 69.0}}  # type: ignore[dict-item]
     recipe = recipe_with(heads={"kind": kind, "units": [8]}, tasks=tasks)
     bundle = train(written(recipe, tmp_path), data=[crops], output=tmp_path / "small", max_steps=2)
-    assert ("mae" if age == "value" else "accuracy") in list(bundle.card["metrics"].values())[-1]
+    metrics = bundle.card["metrics"]
+    assert ("age" in metrics) == (age in ("value", "years"))
+    assert {"accuracy", "low", "high", "n", "on"} <= set(metrics["gender"])
     bins = (0, 18, 40) if age == "0,18,40" else None
     out = tmp_path / "out.parquet"
     predict(
@@ -166,8 +174,10 @@ def test_training_stops_where_patience_ends_and_keeps_the_best(
         return {"gender": 0.5, "race": 0.5, "age_group": 0.5, "gender_loss": next(values)}
 
     monkeypatch.setattr(loop, "validate", measured)
-    training, validation, _ = split(read_crops(crops, recipe), recipe.data)
-    state = loop.train(recipe, training, validation, tmp_path, lambda _: None, max_steps=1)
+    parts = split(read_crops(crops, recipe), tmp_path)
+    state = loop.train(
+        recipe, parts.training, parts.validation, tmp_path, lambda _: None, max_steps=1
+    )
     assert (state.epoch, state.best_epoch) == (4, 2)
     assert torch.equal(next(state.average.parameters()), kept[1])
     assert not torch.equal(kept[1], kept[3])
@@ -183,23 +193,26 @@ def test_data_filters_keep_what_they_name(crops: Path) -> None:
     assert adults.labels["age_high"].max() <= 40
 
 
-def test_a_test_part_does_not_change_the_validation_part(crops: Path) -> None:
+def test_a_test_part_does_not_change_the_validation_part(crops: Path, tmp_path: Path) -> None:
     found = read_crops(crops, recipe_with())
-    without = split(found, Data(validation_share=0.3))
-    with_test = split(found, Data(validation_share=0.3, test_share=0.3))
-    assert with_test[1].sha256 == without[1].sha256
-    assert len(with_test[2])
-    assert {*with_test[0].sha256, *with_test[2].sha256} == set(without[0].sha256)
+    without = split(found, tmp_path)
+    with_test = split(found, tmp_path, test_share=0.3)
+    assert with_test.validation.sha256 == without.validation.sha256
+    assert len(with_test.test)
+    assert {*with_test.training.sha256, *with_test.test.sha256} == set(without.training.sha256)
 
 
-def test_identical_images_with_other_labels_are_left_out(crops: Path) -> None:
+def test_identical_images_with_other_labels_are_left_out(crops: Path, tmp_path: Path) -> None:
     found = read_crops(crops, recipe_with())
-    assert not in_conflict(found).any()
     other = replace(found, sha256=(*found.sha256[:-1], found.sha256[0]))
-    assert np.flatnonzero(in_conflict(other)).tolist() == [0, len(found) - 1]
-    kept = split(other, Data(validation_share=0.01, conflicts="keep"))[0]
-    dropped = split(other, Data(validation_share=0.01, conflicts="drop"))[0]
-    assert len(kept) - len(dropped) == 2
+    kept, dropped, without = (
+        split(crops_, tmp_path, validation_share=0.01, conflicts=choice)
+        for crops_, choice in ((other, "keep"), (other, "drop"), (found, "drop"))
+    )
+    assert len(kept.training) - len(dropped.training) == 2
+    left = dropped.table.with_row_index().filter(reason="conflicting labels")
+    assert left["index"].to_list() == [0, len(found) - 1]
+    assert without.facts()["left_out_for_conflicting_labels"] == 0
 
 
 @pytest.mark.parametrize("kind", ["mixup_share", "cutmix_share"])

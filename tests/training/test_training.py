@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +19,18 @@ from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training import loop
 from faceaudit.training.data import (
+    CropSet,
     augmented_view,
     batches,
     central_view,
+    check_labels,
+    join_crops,
     read_crop,
     read_crops,
-    split,
 )
-from faceaudit.training.recipe import RECIPES, load_recipe
-from faceaudit.training.train import best_temperature, join_crops, train
+from faceaudit.training.recipe import NO_AUGMENTATION, RECIPES, Recipe, load_recipe
+from faceaudit.training.splits import divide
+from faceaudit.training.train import best_temperature, train
 
 SMALL = """
 name = "small"
@@ -42,6 +49,7 @@ scheme = "years"
 smoothness = 0.01
 [data]
 validation_share = 0.3
+near_duplicates = false
 [card]
 intended_use = "tests"
 limits = ["everything"]
@@ -92,16 +100,18 @@ def test_an_image_without_a_face_keeps_its_row(specimens: Path, tmp_path: Path) 
     assert set(faces["status"]) >= {"ok", "no_face", "unreadable", "unsupported"}
 
 
-def test_split_keeps_identical_images_together(crops: Path, recipe: str) -> None:
+def test_split_keeps_identical_images_together(crops: Path, recipe: str, tmp_path: Path) -> None:
     found = read_crops(crops, load_recipe(recipe))
     doubled = join_crops([found, found])
     settings = load_recipe(recipe)
-    training, validation, test = split(doubled, settings.data)
-    assert not len(test)
+    both = divide(doubled, settings, [crops], tmp_path)
+    training, validation = both.training, both.validation
+    assert not len(both.test)
     assert len(training) + len(validation) == 60
     assert 0 < len(validation) < 60
     assert not set(training.sha256) & set(validation.sha256)
-    assert set(split(found, settings.data)[1].sha256) == set(validation.sha256)
+    alone = divide(found, settings, [crops], tmp_path)
+    assert set(alone.validation.sha256) == set(validation.sha256)
 
 
 def test_ages_in_years_and_in_groups_become_intervals(
@@ -132,7 +142,7 @@ def test_folders_that_do_not_fit_are_named(crops: Path, recipe: str, tmp_path: P
     table = pl.read_parquet(crops / "metadata.parquet")
     table.with_columns(race_true=pl.lit("Martian")).write_parquet(tmp_path / "metadata.parquet")
     with pytest.raises(LabelError, match="no race_true is a class of the scheme fairface7"):
-        read_crops(tmp_path, settings)
+        check_labels(read_crops(tmp_path, settings), settings)
 
 
 def test_the_central_view_is_the_crop_that_predict_makes() -> None:
@@ -190,23 +200,32 @@ def test_a_training_ends_with_a_bundle_that_predicts(
     assert again.sha256 == bundle.sha256
     assert again.input.size == 48
     assert again.card["metrics"]["gender"]["n"] == again.card["split"]["validation"]
-    history = pl.read_csv(tmp_path / "small.training" / "history.csv")
+    work = tmp_path / "small.training"
+    for name in ("history.png", "splits.parquet", "validation.html", "validation.parquet"):
+        assert (work / name).stat().st_size > 100
+    assert again.card["temperatures_fitted_on"].endswith("the same that the metrics are of")
+    history = pl.read_csv(work / "history.csv")
     assert history["size"].to_list() == [32, 48]
     found = predict(images, tmp_path / "out.parquet", model=str(tmp_path / "small"))
     assert found.statuses == {"ok": 30}
 
 
-def test_a_killed_training_goes_on_to_the_same_result(
+class KilledError(Exception):
+    pass
+
+
+def test_an_interrupted_loop_goes_on_to_the_same_result(
     crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     torch.set_num_threads(1)
-    train(recipe, data=[crops], output=tmp_path / "whole")
-
-    class KilledError(Exception):
-        pass
-
+    settings = replace(load_recipe(recipe), backbone="custom_cnn")
+    parts = divide(read_crops(crops, settings), settings, [crops], tmp_path)
     original, count = loop.update_average, 0
+
+    def run(name: str) -> loop.State:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return loop.train(settings, parts.training, parts.validation, tmp_path / name, said.append)
 
     def kill_in_the_middle(state: loop.State, decay: float) -> None:
         nonlocal count
@@ -215,14 +234,148 @@ def test_a_killed_training_goes_on_to_the_same_result(
             raise KilledError
         original(state, decay)
 
+    said: list[str] = []
+    whole = run("whole")
     monkeypatch.setattr(loop, "update_average", kill_in_the_middle)
     with pytest.raises(KilledError):
-        train(recipe, data=[crops], output=tmp_path / "cut")
-    assert not (tmp_path / "cut" / "model.onnx").exists()
+        run("cut")
     monkeypatch.setattr(loop, "update_average", original)
-    train(recipe, data=[crops], output=tmp_path / "cut")
+    cut = run("cut")
+    assert any(line.startswith("going on at epoch 2, step") for line in said)
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(value, cut.average.state_dict()[name]), name
+    first, second = (pl.read_csv(tmp_path / name / "history.csv") for name in ("whole", "cut"))
+    assert first.drop("seconds").equals(second.drop("seconds"))
+    assert {"loss", "training_age_loss", "gender_loss", "gender", "age_mae"} <= set(first.columns)
+    run("cut")
+    assert said[-1] == "training is complete after epoch 2"
+
+
+def test_a_checkpoint_of_another_training_is_refused(
+    crops: Path, recipe: str, tmp_path: Path
+) -> None:
+    settings = replace(load_recipe(recipe), backbone="custom_cnn")
+    parts = divide(read_crops(crops, settings), settings, [crops], tmp_path)
+    said: list[str] = []
+
+    def run(settings: Recipe, training: CropSet) -> None:
+        loop.train(settings, training, parts.validation, tmp_path, said.append, max_steps=1)
+
+    run(settings, parts.training)
+    with pytest.raises(UsageError, match=r"with other batch, seed; give another --output"):
+        run(replace(settings, batch=5, seed=1), parts.training)
+    with pytest.raises(UsageError, match="with other training crops"):
+        run(settings, parts.training.take(np.arange(5)))
+    run(replace(settings, card={"limits": ["another sentence"]}), parts.training)
+    assert said[-1] == "training is complete after epoch 2"
+
+
+@pytest.mark.slow
+def test_a_training_killed_by_the_system_ends_with_the_same_bytes(
+    crops: Path, recipe: str, tmp_path: Path
+) -> None:
+    program = (
+        "import sys, torch; from pathlib import Path; from faceaudit.training import loop; "
+        "from faceaudit.training.train import train; torch.set_num_threads(1); "
+        "loop.CHECKPOINT_SECONDS = 0; "
+        "train(sys.argv[1], data=[Path(sys.argv[2])], output=Path(sys.argv[3]))"
+    )
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", program, recipe, str(crops), str(tmp_path / name)]
+        return subprocess.Popen(command)
+
+    assert start("whole").wait() == 0
+    killed = start("cut")
+    checkpoint = tmp_path / "cut.training" / "checkpoint.pt"
+    while not checkpoint.exists() and killed.poll() is None:
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "cut" / "bundle.json").exists()
+    assert start("cut").wait() == 0
     whole, cut = (tmp_path / name / "weights.safetensors" for name in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()
+
+
+def test_a_crop_that_cannot_be_decoded_leaves_a_smaller_batch(
+    crops: Path, recipe: str, tmp_path: Path
+) -> None:
+    settings = load_recipe(recipe)
+    found = read_crops(crops, settings)
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    damaged = replace(found, files=(bad, *found.files[1:]))
+    first = next(batches(damaged, range(30), 32, 4, settings.augmentation, (0, 0)))
+    whole = next(batches(found, range(30), 32, 4, settings.augmentation, (0, 0)))
+    assert first.skipped == (bad,)
+    assert np.array_equal(first.images, whole.images[1:])
+    assert np.array_equal(first.labels["race"], whole.labels["race"][1:])
+    alone = next(batches(damaged.take(np.zeros(1, int)), [0], 32, 4, None, (0,)))
+    assert alone.images.shape == (0, 32, 32, 3)
+
+
+def test_a_training_survives_crops_that_cannot_be_decoded(
+    crops: Path, recipe: str, tmp_path: Path
+) -> None:
+    settings = replace(load_recipe(recipe), backbone="custom_cnn", batch=1)
+    found = read_crops(crops, settings)
+    damaged = replace(found, files=(tmp_path / "gone.jpg", *found.files[1:]))
+    training, validation = damaged.take(np.arange(2)), damaged.take(np.asarray([0, 2, 3]))
+    said: list[str] = []
+    state = loop.train(settings, training, validation, tmp_path, said.append)
+    assert state.epoch == 2
+    assert any(line.startswith("left out 1 crops that cannot be decoded") for line in said)
+
+
+def test_no_augmentation_is_exactly_the_central_view(crops: Path) -> None:
+    crop = read_crop(next((crops / "crops").rglob("*.jpg")))
+    view = augmented_view(crop, 48, 1.4, NO_AUGMENTATION, np.random.default_rng(0))
+    assert np.array_equal(view, central_view(crop, 48, 1.4))
+
+
+def test_a_device_that_is_not_there_is_one_clear_error(crops: Path, recipe: str) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UsageError, match="torch finds no CUDA GPU"):
+        train(recipe, data=[crops], device="cuda")
+
+
+def test_bfloat16_trains_and_outputs_stay_float32(crops: Path, recipe: str) -> None:
+    settings = replace(load_recipe(recipe), backbone="custom_cnn", precision="bfloat16")
+    state = loop.new_state(settings)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    low = loop.forward(state.network.eval(), images, settings)
+    high = loop.forward(state.network, images, replace(settings, precision="auto"))
+    for name, values in high.items():
+        assert low[name].dtype == values.dtype == torch.float32
+        assert torch.allclose(low[name], values, atol=0.05)
+        assert not torch.equal(low[name], values)
+
+
+def test_every_epoch_is_told(crops: Path, recipe: str, tmp_path: Path) -> None:
+    settings = replace(load_recipe(recipe), backbone="custom_cnn")
+    parts = divide(read_crops(crops, settings), settings, [crops], tmp_path)
+    told: list[tuple[int, float]] = []
+    loop.train(
+        settings, parts.training, parts.validation, tmp_path, lambda _: None, 1,
+        on_epoch=lambda epoch, metrics: told.append((epoch, metrics["gender"])),
+    )  # fmt: skip
+    history = pl.read_csv(tmp_path / "history.csv")
+    assert [epoch for epoch, _ in told] == history["epoch"].to_list() == [1, 2]
+    assert [value for _, value in told] == pytest.approx(history["gender"].to_list(), abs=1e-4)
+
+
+def test_a_folder_without_a_tasks_labels_teaches_the_others(
+    crops: Path, recipe: str, tmp_path: Path
+) -> None:
+    settings = load_recipe(recipe)
+    table = pl.read_parquet(crops / "metadata.parquet").drop("race_true")
+    table.write_parquet(tmp_path / "metadata.parquet")
+    both = join_crops([read_crops(crops, settings), read_crops(tmp_path, settings)])
+    check_labels(both, settings)
+    assert (both.labels["race"] >= 0).sum() == 30
+    assert (both.labels["gender"] >= 0).all()
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))

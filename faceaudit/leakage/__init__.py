@@ -1,0 +1,1 @@
+"""Duplicates and label conflicts, within a set of images and across sets."""

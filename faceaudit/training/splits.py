@@ -1,0 +1,215 @@
+"""Training, validation and test parts of which none shows another's pictures.
+
+Crops of one picture (equal bytes, or nearly equal pixels, also mirrored) form a group, and a group
+lies on one side. Its side is decided by the smallest hash of its members, so that runs and data
+sets agree as far as they have the same pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import simplejpeg
+from numpy.typing import NDArray
+
+from faceaudit.leakage.duplicates import (
+    conflicting_intervals,
+    conflicting_sets,
+    exact_groups,
+    find_pairs,
+    join_groups,
+    picture_hashes,
+)
+from faceaudit.pipeline.ordered import available_cores
+from faceaudit.schema import AGE
+from faceaudit.storage import atomic_write
+from faceaudit.training.data import CropSet, class_sets, is_held_out
+from faceaudit.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+HASHES, SPLITS = "hashes.npz", "splits.parquet"
+TRAINING, VALIDATION, TEST, LEFT_OUT = "training", "validation", "test", "left out"
+CONFLICT, UNREADABLE = "conflicting labels", "cannot be decoded"
+HASHED_SIZE = 64
+"""Crops are decoded to this width or a little more before they are hashed, in pixels."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts of a training, and where each crop went."""
+
+    training: CropSet
+    validation: CropSet
+    test: CropSet
+    table: pl.DataFrame
+    """``file``, ``sha256``, ``group``, ``part`` and ``reason`` of every crop."""
+
+    def facts(self) -> dict[str, int]:
+        """Counts for the model card."""
+        sizes = self.table["group"].value_counts()["count"]
+        reasons = self.table["reason"].value_counts()
+        found = {name: count for name, count in reasons.iter_rows() if name}
+        return {
+            "crops": len(self.table),
+            "groups_of_duplicates": int((sizes > 1).sum()),
+            "crops_with_duplicates": int(sizes.filter(sizes > 1).sum()),
+            "left_out_for_conflicting_labels": found.get(CONFLICT, 0),
+            "left_out_as_unreadable": found.get(UNREADABLE, 0),
+        }
+
+
+def divide(crops: CropSet, recipe: Recipe, folders: Sequence[Path], work: Path) -> Split:
+    """Split crops by groups of duplicates, and record it in ``work``.
+
+    Args:
+        crops: All that take part.
+        recipe: ``data`` has the shares, and what happens to duplicates whose labels disagree.
+        folders: Where the crops come from; pictures in several of them are logged.
+        work: Folder of ``hashes.npz``, which saves decoding again, and of ``splits.parquet``.
+    """
+    groups, readable = find_groups(crops, work / HASHES if recipe.data.near_duplicates else None)
+    conflict = in_conflict(crops, groups, recipe)
+    _warn(crops, groups, readable, conflict, folders)
+    part = np.asarray([_side(digest, recipe) for digest in smallest_hashes(crops.sha256, groups)])
+    reason = np.where(readable, "", UNREADABLE).astype(object)
+    if recipe.data.conflicts == "drop":
+        reason[conflict & readable & (part == TRAINING)] = CONFLICT
+    part = np.where(reason == "", part, LEFT_OUT)
+    table = pl.DataFrame(
+        {
+            "file": [str(file) for file in crops.files],
+            "sha256": crops.sha256,
+            "group": groups,
+            "part": part.tolist(),
+            "reason": reason.tolist(),
+        }
+    )
+    with atomic_write(work / SPLITS) as file:
+        table.write_parquet(file)
+    training, validation, test = (
+        crops.take(np.flatnonzero(part == name)) for name in (TRAINING, VALIDATION, TEST)
+    )
+    return Split(training, validation, test, table)
+
+
+def _side(digest: str, recipe: Recipe) -> str:
+    """Part of a group; the validation part does not depend on the size of the test part."""
+    share = recipe.data.validation_share
+    if is_held_out(digest, share):
+        return VALIDATION
+    return TEST if is_held_out(digest, share + recipe.data.test_share) else TRAINING
+
+
+def find_groups(crops: CropSet, cache: Path | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Number of each crop's group of duplicates, (N,), and whether it can be decoded, (N,).
+
+    Args:
+        crops: To be grouped.
+        cache: File that keeps the hashes of pictures; None groups equal bytes alone and decodes
+            nothing.
+    """
+    exact = exact_groups(crops.sha256)
+    if cache is None:
+        return exact, np.ones(len(crops), bool)
+    hashes, readable = _cached_hashes(crops, cache)
+    known = np.flatnonzero(readable)
+    pairs = find_pairs(
+        np.ascontiguousarray(hashes[known, 0]), np.ascontiguousarray(hashes[known, 1])
+    )
+    return join_groups(exact, pairs.at(known)), readable
+
+
+def _cached_hashes(crops: CropSet, cache: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    key = hashlib.sha256(repr(crops.view).encode())
+    for file in crops.files:
+        facts = file.stat() if file.is_file() else None
+        stamp = (facts.st_size, facts.st_mtime_ns) if facts else None
+        key.update(f"{file}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+    if cache.is_file():
+        with np.load(cache, allow_pickle=False) as known:
+            if str(known["key"]) == key.hexdigest():
+                return known["hashes"], known["readable"]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        found = list(pool.map(lambda file: hashes_of(file, crops.view), crops.files))
+    readable = np.asarray([one is not None for one in found], bool)
+    none = np.zeros((2, 32), np.uint8)
+    hashes = np.stack([none if one is None else one for one in found]) if found else none[:0]
+    with atomic_write(cache) as file_:
+        np.savez(file_, key=np.asarray(key.hexdigest()), hashes=hashes, readable=readable)
+    return hashes, readable
+
+
+def hashes_of(file: Path, view: float) -> NDArray[np.uint8] | None:
+    """Hashes of the central view of a stored crop and of its mirror image, (2, 32).
+
+    None where it cannot be decoded. Around the view, many crops show repeated border, which would
+    make different faces alike.
+
+    Args:
+        file: A prepared crop.
+        view: Width of the crop as a multiple of the view.
+    """
+    try:
+        grey = simplejpeg.decode_jpeg(
+            file.read_bytes(), "GRAY", min_height=HASHED_SIZE, min_width=HASHED_SIZE
+        )[:, :, 0]
+    except (OSError, ValueError):
+        return None
+    edge = round(grey.shape[0] * (1 - 1 / view) / 2)
+    return picture_hashes(grey[edge : grey.shape[0] - edge, edge : grey.shape[1] - edge])
+
+
+def smallest_hashes(sha256: Sequence[str], groups: NDArray[np.int64]) -> list[str]:
+    """The smallest hash in the group of each crop."""
+    smallest: dict[int, str] = {}
+    for digest, group in zip(sha256, groups.tolist(), strict=True):
+        smallest[group] = min(digest, smallest.get(group, digest))
+    return [smallest[group] for group in groups.tolist()]
+
+
+def in_conflict(crops: CropSet, groups: NDArray[np.int64], recipe: Recipe) -> NDArray[np.bool_]:
+    """Whether each crop is in a group whose labels of a recipe's task exclude each other, (N,)."""
+    found = np.zeros(len(crops), bool)
+    for name, task in recipe.tasks.items():
+        if name == AGE:
+            low, high = crops.labels["age_low"], crops.labels["age_high"]
+            found |= conflicting_intervals(groups, low, high)
+        else:
+            rows = crops.labels[name]
+            allowed = class_sets(task.scheme)[np.maximum(rows, 0)] & (rows >= 0)[:, None]
+            found |= conflicting_sets(groups, allowed)
+    return found
+
+
+def _warn(
+    crops: CropSet,
+    groups: NDArray[np.int64],
+    readable: NDArray[np.bool_],
+    conflict: NDArray[np.bool_],
+    folders: Sequence[Path],
+) -> None:
+    """One line for each thing that a user would want to know of the data."""
+    if not readable.all():
+        first = crops.files[int(np.argmin(readable))]
+        log.warning("%d crops cannot be decoded, such as %s", (~readable).sum(), first)
+    if conflict.any():
+        rows = np.flatnonzero(groups == groups[int(np.argmax(conflict))])[:2]
+        names = " and ".join(str(crops.files[row]) for row in rows)
+        log.warning(
+            "%d crops are duplicates with different labels, such as %s", conflict.sum(), names
+        )
+    where = np.full(len(crops), -1)
+    for number, folder in enumerate(folders):
+        where[[file.is_relative_to(folder) for file in crops.files]] = number
+    shared = conflicting_intervals(groups, where, where)
+    if shared.any():
+        several = len(np.unique(groups[shared]))
+        log.warning("%d pictures are in several of the folders; each stays on one side", several)

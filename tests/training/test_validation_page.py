@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from faceaudit.models.bundle import Bundle
+from faceaudit.pipeline.prepare import prepare
+from faceaudit.showcase.images import photograph
+from faceaudit.tables import read_table
+from faceaudit.training.data import CropSet
+from faceaudit.training.validation_page import (
+    HeldOut,
+    annotations_of,
+    audit_held_out,
+    calibration_error,
+    weakest,
+    with_age_groups,
+    write_table,
+)
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared crops of the photograph with UTKFace labels; the last one is damaged."""
+    images = tmp_path_factory.mktemp("images")
+    for k in range(COUNT):
+        crop = photograph().crop((120 + k, 40, 380 + k, 300)).resize((140, 140))
+        crop.save(images / f"{20 + 2 * k}_{k % 2}_{k % 5}_201701010000000{k:02d}.jpg")
+    made = tmp_path_factory.mktemp("crops")
+    prepare(images, made, size=96)
+    last = pl.read_parquet(made / "metadata.parquet")["file_name"][-1]
+    (made / last).write_bytes(b"no picture")
+    return made
+
+
+@pytest.fixture(scope="module")
+def crops(folder: Path) -> CropSet:
+    table = pl.read_parquet(folder / "metadata.parquet")
+    files = tuple(folder / name for name in table["file_name"])
+    return CropSet(files, 1.4 / 0.95, {}, tuple(table["sha256"]))
+
+
+@pytest.fixture(scope="module")
+def found(
+    random_bundle: Bundle, crops: CropSet, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> HeldOut:
+    work = tmp_path_factory.mktemp("work")
+    return audit_held_out(random_bundle, crops, [folder], work, "validation")
+
+
+def test_every_held_out_crop_has_a_row(found: HeldOut, crops: CropSet) -> None:
+    table = pl.read_parquet(found.table)
+    assert table["sha256"].to_list() == list(crops.sha256)
+    assert table["image"].n_unique() == COUNT
+    assert table["status"].to_list() == ["ok"] * (COUNT - 1) + ["unreadable"]
+    assert table.filter(pl.col("status") == "ok")["age_pred"].null_count() == 0
+    assert table["age_group_true"][0] == "20-29"
+
+
+def test_page_and_numbers_stand_beside_the_table(found: HeldOut) -> None:
+    assert found.page.name == "validation.html"
+    assert "on its validation crops" in found.page.read_text()
+    assert json.loads(found.page.with_suffix(".json").read_text())["table"]["rows"] == COUNT
+    assert read_table(found.table).rows == COUNT
+
+
+def test_the_card_has_an_interval_and_a_count_for_every_task(found: HeldOut) -> None:
+    table = pl.read_parquet(found.table).filter(pl.col("status") == "ok")
+    share = (table["gender_true"] == table["gender_pred"]).mean()
+    gender = found.metrics["gender"]
+    assert gender["accuracy"] == pytest.approx(share, abs=1e-4)
+    assert 0 <= gender["low"] < gender["accuracy"] < gender["high"] <= 1
+    assert (gender["n"], gender["on"]) == (COUNT - 1, "validation crops")
+    errors = (table["age_true"] - table["age_pred"]).abs()
+    assert found.metrics["age"]["mae"] == pytest.approx(errors.mean(), abs=1e-3)
+    assert {"gender", "race", "age_group", "age"} == set(found.metrics)
+
+
+def test_the_weakest_subgroup_is_said_with_its_interval(found: HeldOut) -> None:
+    assert weakest(found.audit) == []  # no subgroup has a hundred faces
+    sentences = weakest(found.audit, min_faces=1)
+    assert len(sentences) == 3
+    for sentence in sentences:
+        assert "is least often right for faces annotated gender" in sentence
+        assert " faces), against " in sentence
+    worst = min(
+        (v for v in found.audit.metrics if (v.task, v.metric) == ("race", "accuracy")),
+        key=lambda v: v.estimate.value if len(v.subgroup) == 2 else 2,
+    )
+    race = next(s for s in sentences if s.startswith("Race"))
+    assert f"{worst.estimate.value:.1%} ({worst.estimate.low:.1%} to" in race
+
+
+def test_groups_are_formed_from_years_and_kept_where_there_are_none() -> None:
+    given = pl.DataFrame(
+        {"age_group_true": [None, "20-29", None], "age_true": [35.0, None, None]},
+        schema_overrides={"age_true": pl.Float32},
+    )
+    assert with_age_groups(given, (0, 30))["age_group_true"].to_list() == ["30+", "20-29", None]
+
+
+def test_folders_with_different_annotations_are_joined(
+    crops: CropSet, folder: Path, tmp_path: Path
+) -> None:
+    table = pl.read_parquet(folder / "metadata.parquet")
+    other = table.drop("age_true", "race_true").with_columns(age_group_true=pl.lit("20-29"))
+    other.write_parquet(tmp_path / "metadata.parquet")
+    both = CropSet(
+        (crops.files[2], tmp_path / table["file_name"][0]), crops.view, {}, crops.sha256[:2]
+    )
+    found = annotations_of(both, [folder, tmp_path])
+    assert found["gender_true"].null_count() == 0
+    assert found["race_true"].to_list() == [table["race_true"][2], None]
+    assert found["age_group_true"].to_list() == [None, "20-29"]
+
+
+def test_crops_without_annotations_still_make_a_table(
+    random_bundle: Bundle, crops: CropSet, tmp_path: Path
+) -> None:
+    none = pl.DataFrame(schema={"file_name": pl.String}).select([])
+    path = write_table(random_bundle, crops, none, tmp_path / "validation.parquet")
+    assert not [name for name in pl.read_parquet(path).columns if name.endswith("_true")]
+
+
+def test_calibration_error_is_near_zero_for_a_calibrated_model_of_any_size() -> None:
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        confidence = generator.uniform(0.5, 1, 150)
+        right = generator.random(150) < confidence
+        found.append(calibration_error(confidence, right) ** 2)
+    assert np.mean(found) < 0.003  # without the correction about 0.02
+    confidence = generator.uniform(0.6, 1, 20_000)
+    right = generator.random(20_000) < confidence - 0.1
+    assert calibration_error(confidence, right) == pytest.approx(0.1, abs=0.01)
