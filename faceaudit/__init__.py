@@ -14,10 +14,11 @@ _FUNCTIONS = {
     "predict": "faceaudit.pipeline.predict",
     "prepare": "faceaudit.pipeline.prepare",
     "report": "faceaudit.reporting",
+    "tally": "faceaudit.reporting",
     "train": "faceaudit.training.train",
 }
 
-__all__ = ["__version__", "demo", "predict", "prepare", "report", "train"]
+__all__ = ["__version__", "demo", "predict", "prepare", "report", "tally", "train"]
 
 
 def __getattr__(name: str) -> Any:

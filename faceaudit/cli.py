@@ -57,6 +57,16 @@ Labels = Annotated[
 Provenance = Annotated[
     str, typer.Option(help="Where labels come from: annotated, self-reported or predicted.")
 ]
+LabelsNow = Annotated[
+    str, typer.Option(help="Join labels now: FORMAT:PATH, such as table:labels.csv.")
+]
+Columns = Annotated[str | None, typer.Option(help="Names in a foreign table: age_pred=yhat,...")]
+Classes = Annotated[list[str] | None, typer.Option(help="Classes of a task: race=White,Black,...")]
+Map = Annotated[list[str] | None, typer.Option("--map", help="Coarsen a scheme: race=utkface5.")]
+By = Annotated[str | None, typer.Option(help="Sensitive features, such as gender,race.")]
+Unit = Annotated[
+    str | None, typer.Option(help="A column: rows with one value of it are not independent.")
+]
 AgeBins = Annotated[
     str | None, typer.Option(help="Lower bounds of age groups in years, such as 0,18,65.")
 ]
@@ -149,25 +159,21 @@ def predict(
 
 @app.command()
 def report(
-    table: Annotated[Path, typer.Argument(help="A Parquet or CSV table of predictions.")],
+    table: Annotated[
+        list[Path],
+        typer.Argument(help="A Parquet or CSV table of predictions; or tallies, which are summed."),
+    ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where the page goes: NAME.html.")
     ] = None,
-    labels: Annotated[
-        str, typer.Option(help="Join labels now: FORMAT:PATH, such as table:labels.csv.")
-    ] = "none",
+    labels: LabelsNow = "none",
     provenance: Provenance = "annotated",
-    columns: Annotated[
-        str | None, typer.Option(help="Names in a foreign table: age_pred=yhat,...")
-    ] = None,
-    classes: Annotated[
-        list[str] | None, typer.Option(help="Classes of a task: race=White,Black,...")
-    ] = None,
+    columns: Columns = None,
+    classes: Classes = None,
     age_bins: AgeBins = None,
-    map_: Annotated[
-        list[str] | None, typer.Option("--map", help="Coarsen a scheme: race=utkface5.")
-    ] = None,
-    by: Annotated[str | None, typer.Option(help="Sensitive features, such as gender,race.")] = None,
+    map_: Map = None,
+    by: By = None,
+    unit: Unit = None,
     min_n: Annotated[
         int, typer.Option(min=1, help="Smaller subgroups are shown and marked, never ranked.")
     ] = 30,
@@ -195,15 +201,11 @@ def report(
         labels=labels,
         provenance=provenance,
         columns=parse_pairs("--columns", split_names(columns)),
-        classes={
-            task: tuple(split_names(names))
-            for task, names in parse_pairs("--classes", classes or []).items()
-        },
+        classes=parse_classes(classes),
         age_bins=parse_bins(age_bins),
-        scheme_map=parse_pairs(
-            "--map", [pair for given in map_ or [] for pair in split_names(given)]
-        ),
+        scheme_map=parse_map(map_),
         by=split_names(by) or None,
+        unit=unit,
         min_n=min_n,
         confidence=confidence,
         replicates=replicates,
@@ -215,6 +217,42 @@ def report(
     if not quiet:
         for path in files.paths:
             typer.echo(path)
+
+
+@app.command()
+def tally(
+    table: Annotated[Path, typer.Argument(help="A Parquet or CSV table of predictions.")],
+    file: Annotated[Path, typer.Argument(help="The tally to write: NAME.tally.")],
+    labels: LabelsNow = "none",
+    provenance: Provenance = "annotated",
+    columns: Columns = None,
+    classes: Classes = None,
+    age_bins: AgeBins = None,
+    map_: Map = None,
+    by: By = None,
+    unit: Unit = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Count a table per subgroup into a small file without names, which report takes and sums."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.reporting import tally as run
+
+    found = run(
+        table,
+        file,
+        labels=labels,
+        provenance=provenance,
+        columns=parse_pairs("--columns", split_names(columns)),
+        classes=parse_classes(classes),
+        age_bins=parse_bins(age_bins),
+        scheme_map=parse_map(map_),
+        by=split_names(by) or None,
+        unit=unit,
+    )
+    if not quiet:
+        typer.echo(f"{file}: {found.rows:,} rows in {len(found.cells):,} subgroups")
 
 
 @app.command()
@@ -353,6 +391,17 @@ def parse_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{option} {pair}: give NAME=VALUE")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def parse_classes(given: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """Classes of tasks, ``race=White,Black``."""
+    pairs = parse_pairs("--classes", given or [])
+    return {task: tuple(split_names(names)) for task, names in pairs.items()}
+
+
+def parse_map(given: Sequence[str] | None) -> dict[str, str]:
+    """Schemes of tasks, ``race=utkface5,gender=gender2``."""
+    return parse_pairs("--map", [pair for one in given or [] for pair in split_names(one)])
 
 
 def parse_bins(given: str | None) -> tuple[int, ...] | None:

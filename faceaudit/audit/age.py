@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,11 @@ from numpy.typing import NDArray
 
 from faceaudit.audit.metrics import Metric, Values, labelled_faces, ratio
 from faceaudit.audit.tally import ERROR_LIMIT, YearErrors
+from faceaudit.errors import UnknownNameError
 
 CS_YEARS = 5
+CHALLENGE_YEARS, LEGAL_YEARS = 25, 18
+"""The usual age check: who looks younger than 25 must prove to be 18."""
 SIGNED, ABSOLUTE, SQUARED, FOURTH = range(4)
 """Places of the sums in ``YearErrors.sums``."""
 
@@ -64,15 +69,122 @@ def mean_fourth_power(years: YearErrors) -> Values:
     return ratio(years.sums[..., FOURTH], years.faces)
 
 
-def cs_at_5(years: YearErrors) -> Values:
-    """Share of faces whose predicted age is at most 5 years off."""
-    within = slice(ERROR_LIMIT - CS_YEARS, ERROR_LIMIT + CS_YEARS + 1)
+def cs_at_k(years: YearErrors, k: int) -> Values:
+    """Share of faces whose predicted age is at most ``k`` years off, both ends included.
+
+    Args:
+        years: Age errors; leading axes are subgroups.
+        k: Tolerance in whole years, 0 to 99.
+
+    Source:
+        Geng, Zhou, Smith-Miles: Automatic age estimation based on facial aging patterns, TPAMI 29,
+        2007 (cumulative score).
+    """
+    if not 0 <= k < ERROR_LIMIT:
+        raise ValueError(f"k is a tolerance of 0 to {ERROR_LIMIT - 1} whole years, got {k}")
+    within = slice(ERROR_LIMIT - k, ERROR_LIMIT + k + 1)
     return ratio(years.errors[..., within].sum(axis=-1), years.faces)
+
+
+def challenge_false_positives(
+    ages: Any, threshold: int = CHALLENGE_YEARS, legal: int = LEGAL_YEARS, youngest: int = 0
+) -> Values:
+    """Share of faces annotated below the legal age that pass an age check unchallenged.
+
+    A face passes if its predicted age is at or above the threshold, so that a false positive lets a
+    minor through. NIST tabulates narrow ranges of annotated ages, such as 14 to 17: errors of
+    small children say little of the check. ``youngest`` narrows the range likewise.
+
+    Args:
+        ages: Faces by annotated and predicted whole year, (..., AGE_YEARS, AGE_YEARS).
+        threshold: Predicted age from which nobody is challenged, in whole years from 1.
+        legal: Legal age in whole years.
+        youngest: Youngest annotated age that counts.
+
+    Source:
+        Hanaoka et al.: Face analysis technology evaluation: age estimation and verification, NIST
+        IR 8525, 2024 (Challenge-T; false positive: below the age limit and estimated at T or over).
+    """
+    minors = np.asarray(ages)[..., youngest:legal, :]
+    return ratio(minors[..., threshold:].sum(axis=(-2, -1)), minors.sum(axis=(-2, -1)))
+
+
+def challenge_false_negatives(
+    ages: Any, threshold: int = CHALLENGE_YEARS, legal: int = LEGAL_YEARS
+) -> Values:
+    """Share of faces annotated at or above the legal age that an age check challenges.
+
+    Args:
+        ages: Faces by annotated and predicted whole year, (..., AGE_YEARS, AGE_YEARS).
+        threshold: Predicted age below which everybody is challenged, in whole years from 1.
+        legal: Legal age in whole years.
+
+    Source:
+        NIST IR 8525, as ``challenge_false_positives``.
+    """
+    adults = np.asarray(ages)[..., legal:, :]
+    return ratio(adults[..., :threshold].sum(axis=(-2, -1)), adults.sum(axis=(-2, -1)))
+
+
+def minors(ages: Any, legal: int = LEGAL_YEARS) -> Values:
+    """Faces annotated below the legal age, from (..., AGE_YEARS, AGE_YEARS)."""
+    return np.asarray(np.asarray(ages)[..., :legal, :].sum(axis=(-2, -1)))
+
+
+def adults(ages: Any, legal: int = LEGAL_YEARS) -> Values:
+    """Faces annotated at or above the legal age, from (..., AGE_YEARS, AGE_YEARS)."""
+    return np.asarray(np.asarray(ages)[..., legal:, :].sum(axis=(-2, -1)))
 
 
 def faces_with_years(years: YearErrors) -> Values:
     """Faces with an annotated and a predicted age."""
     return np.asarray(years.faces, np.float64)
+
+
+def cs_metric(k: int) -> Metric:
+    """The metric CS@k."""
+    return Metric(
+        name=f"cs_at_{k}",
+        title=f"CS@{k}",
+        definition=f"Share of faces whose predicted age is at most {k} years off.",
+        source="Geng, Zhou, Smith-Miles: Automatic age estimation based on facial aging patterns, "
+        "TPAMI 29, 2007",
+        function=partial(cs_at_k, k=k),
+        faces=faces_with_years,
+        undefined=NO_YEARS,
+        needs="years",
+    )
+
+
+def challenge_metrics(threshold: int, legal: int = LEGAL_YEARS) -> tuple[Metric, Metric]:
+    """False positive and false negative rate of an age check, ``challenge_25_fpr`` and ``_fnr``."""
+    source = "NIST IR 8525, Face analysis technology evaluation: age estimation and verification"
+    return (
+        Metric(
+            name=f"challenge_{threshold}_fpr",
+            title=f"Challenge {threshold}: minors passed",
+            definition=f"Share of faces annotated below {legal} whose predicted age is {threshold} "
+            "or more: an age check would let them pass.",
+            source=source,
+            function=partial(challenge_false_positives, threshold=threshold, legal=legal),
+            faces=partial(minors, legal=legal),
+            undefined=f"no face with a predicted age is annotated below {legal} years",
+            needs="ages",
+            better="lower",
+        ),
+        Metric(
+            name=f"challenge_{threshold}_fnr",
+            title=f"Challenge {threshold}: adults challenged",
+            definition=f"Share of faces annotated {legal} or older whose predicted age is below "
+            f"{threshold}: an age check would ask them for proof.",
+            source=source,
+            function=partial(challenge_false_negatives, threshold=threshold, legal=legal),
+            faces=partial(adults, legal=legal),
+            undefined=f"no face with a predicted age is annotated {legal} years or older",
+            needs="ages",
+            better="lower",
+        ),
+    )
 
 
 NO_GROUPS = "no face has both an annotated and a predicted age group"
@@ -158,16 +270,28 @@ AGE_METRICS: list[Metric] = [
         unit="years",
         second_moment=mean_squared_error,
     ),
-    Metric(
-        name="cs_at_5",
-        title="CS@5",
-        definition="Share of faces whose predicted age is at most 5 years off.",
-        source="Geng, Zhou, Smith-Miles: Automatic age estimation based on facial aging patterns, "
-        "TPAMI 29, 2007",
-        function=cs_at_5,
-        faces=faces_with_years,
-        undefined=NO_YEARS,
-        needs="years",
-    ),
+    cs_metric(CS_YEARS),
+    *challenge_metrics(CHALLENGE_YEARS),
 ]
 """Metrics of age groups (task ``age_group``) and of years (task ``age``)."""
+
+
+def age_metric(name: str) -> Metric:
+    """A metric by its name, ``cs_at_K`` and ``challenge_T_fpr`` or ``_fnr`` for any K and T.
+
+    Raises:
+        UnknownNameError: If no metric has this name.
+
+    Example:
+        >>> age_metric("cs_at_3").title
+        'CS@3'
+    """
+    made = list(AGE_METRICS)
+    if found := re.fullmatch(r"cs_at_(\d{1,2})", name):
+        made.append(cs_metric(int(found[1])))
+    if found := re.fullmatch(r"challenge_([1-9]\d{0,2})_f[pn]r", name):
+        made += challenge_metrics(int(found[1]))
+    for metric in made:
+        if metric.name == name:
+            return metric
+    raise UnknownNameError("age metric", name, [metric.name for metric in AGE_METRICS])

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from faceaudit.audit.estimates import ClassCounts, Options, class_counts, estima
 from faceaudit.audit.intervals import normal_quantile, spread_around
 from faceaudit.audit.metrics import METRICS, Metric, Values, ratio
 from faceaudit.audit.results import ConditionedAge, Estimate, Subgroup
-from faceaudit.audit.tally import Counts, Tally, YearErrors, cut
+from faceaudit.audit.tally import Numbers, Tally, YearErrors, cut, years_of
 from faceaudit.schema import AGE_GROUP, Task
 
 _NAMED = {metric.name: metric for metric in [*METRICS, *AGE_METRICS]}
@@ -68,7 +66,8 @@ def condition_age(
         cells = _cells(counted, by, options)
         weights = _common_ages([cell.groups.counts for cell in cells], options.min_n)
         if by and weights is not None:
-            left_out += _ages_left_out(task, by, weights, counted.confusion[AGE_GROUP])
+            everybody = cut(counted, ()).one(counted.confusion[AGE_GROUP], 0)
+            left_out += _ages_left_out(task, by, weights, everybody)
         for cell in cells:
             found += _conditioned(task, cell, weights if by else None, options)
     return found, _notes_of_common_ages(left_out)
@@ -80,28 +79,20 @@ def _is_by_age(counted: Tally, by: Sequence[str]) -> bool:
     return any(columns[name] == f"{AGE_GROUP}_true" for name in by)
 
 
-def _sum_of(part: Any, *, chosen: Any) -> Any:
-    return part[chosen].sum(axis=0)
-
-
 def _cells(counted: Tally, by: Sequence[str], options: Options) -> list[_Cell]:
     cells = cut(counted, by)
+    groups = cells.of(counted.confusion[AGE_GROUP])
     return [
         _Cell(
             subgroup,
-            class_counts(
-                counted.confusion[AGE_GROUP][chosen].sum(axis=0),
-                AGE_GROUP,
-                subgroup,
-                options,
-            ),
-            counted.years.map(partial(_sum_of, chosen=chosen)),
+            class_counts(groups[index], AGE_GROUP, subgroup, options),
+            years_of(counted, cells, index),
         )
-        for subgroup, chosen in zip(cells.subgroups, cells.members, strict=True)
+        for index, subgroup in enumerate(cells.subgroups)
     ]
 
 
-def _common_ages(confusions: Sequence[Counts], min_n: int) -> Values | None:
+def _common_ages(confusions: Sequence[Numbers], min_n: int) -> Values | None:
     """Weight of each age group, (G,): its share of all faces, over ages every subgroup has.
 
     Subgroups with fewer than ``min_n`` faces do not decide. None where no age is common.
@@ -125,8 +116,8 @@ def _notes_of_common_ages(left_out: Sequence[str]) -> list[str]:
     ]
 
 
-def _ages_left_out(task: Task, by: Sequence[str], weights: Values, confusion: Counts) -> list[str]:
-    faces = confusion.sum(axis=(0, -1))
+def _ages_left_out(task: Task, by: Sequence[str], weights: Values, confusion: Numbers) -> list[str]:
+    faces = confusion.sum(axis=-1)
     absent = [
         name
         for name, weight, n in zip(task.classes, weights, faces, strict=True)
@@ -206,7 +197,7 @@ def _standardised(
     return found
 
 
-def _absent(missing: Sequence[str], faces: Any) -> Estimate:
+def _absent(missing: Sequence[str], faces: Numbers) -> Estimate:
     reason = f"no face of this subgroup is annotated {', '.join(missing)}"
     return Estimate(None, None, None, int(faces.sum()), reason)
 

@@ -45,8 +45,8 @@ def find_composition(
     for by in [(), *groupings]:
         cells = cut(counted, by)
         for task in counted.tasks:
-            for index, subgroup in enumerate(cells.subgroups):
-                faces = counted.predicted[task.name][cells.members[index]].sum(axis=0)
+            every = cells.of(counted.predicted[task.name])
+            for subgroup, faces in zip(cells.subgroups, every, strict=True):
                 total = int(faces.sum())
                 found += [
                     Composition(task.name, label, subgroup, _share(int(n), total, confidence))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+Need = Literal["classes", "groups", "scores", "losses", "calibration", "years", "ages"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Metric:
     """Counts to the number of faces behind the value."""
     undefined: str
     """Why the value is not defined, where it is not."""
-    needs: Literal["classes", "groups", "scores", "years"] = "classes"
-    """What it is computed from: class counts, age-group counts, scores, or errors in years."""
-    interval: Literal["share", "replicates", "rank", "mean", "root"] = "share"
+    needs: Need = "classes"
+    """What it is computed from, by the name of what the tally counts."""
+    interval: Literal["share", "replicates", "rank", "curve", "mean", "root"] = "share"
     better: Literal["higher", "lower", "zero", "neither"] = "higher"
-    unit: Literal["share", "score", "groups", "years"] = "share"
+    unit: Literal["share", "score", "nats", "groups", "years"] = "share"
     per_class: bool = False
     within_own_class: bool = True
     """Whether it has a meaning among faces of a single annotated class of its own task."""
@@ -126,6 +127,30 @@ def balanced_accuracy(confusion: Any) -> Values:
     return mean_of_defined(recall(confusion))
 
 
+def macro_precision(confusion: Any, present: Any | None = None) -> Values:
+    """Unweighted mean of precision over the classes that are annotated or predicted at all.
+
+    A class that is annotated and never predicted counts 0, as in scikit-learn.
+
+    Args:
+        confusion: Counts, (..., K, K).
+        present: Which classes to average, (K,); None takes those present in the counts.
+    """
+    present = present_classes(confusion) if present is None else present
+    return mean_of_defined(np.nan_to_num(precision(confusion)), present)
+
+
+def false_positive_rate(confusion: Any) -> Values:
+    """Share of the faces annotated as another class that are predicted as a class, per class."""
+    wrong = predicted_faces(confusion) - correct_faces(confusion)
+    return ratio(wrong, faces_of_others(confusion))
+
+
+def faces_of_others(confusion: Any) -> Values:
+    """Faces annotated as another class, per class, from (..., K, K)."""
+    return np.asarray(labelled_faces_per_class(confusion) - annotated_faces(confusion))
+
+
 def selection_rate(confusion: Any) -> Values:
     """Share of labelled faces that are predicted as a class, per class."""
     return ratio(predicted_faces(confusion), labelled_faces(confusion)[..., None])
@@ -154,6 +179,125 @@ def macro_auc(scores: Any) -> Values:
     return mean_of_defined(auc(scores))
 
 
+def auc_bound(scores: Any) -> Values:
+    """How far the AUC of binned scores can be from that of the scores themselves.
+
+    Faces of one bin count as tied; whatever their order, each pair moves by one half at most.
+
+    Args:
+        scores: Faces by ascending bin, others' first, (..., 2, B).
+    """
+    others, own = np.asarray(scores, np.float64)[..., 0, :], np.asarray(scores)[..., 1, :]
+    pairs = own.sum(axis=-1) * others.sum(axis=-1)
+    return ratio((own * others).sum(axis=-1), 2 * pairs)
+
+
+def average_precision(scores: Any) -> Values:
+    """Precision at the score of each face of the class, averaged over those faces.
+
+    Args:
+        scores: Faces by score in ascending bins or values, others' first: (..., 2, B).
+    """
+    own, found, wrong = _descending(scores)
+    precise = np.nan_to_num(ratio(found, found + wrong))
+    return ratio((own * precise).sum(axis=-1), own.sum(axis=-1))
+
+
+def macro_average_precision(scores: Any) -> Values:
+    """Unweighted mean of the average precision over the annotated classes, (..., K, 2, B)."""
+    return mean_of_defined(average_precision(scores))
+
+
+def average_precision_bound(scores: Any) -> Values:
+    """How far the average precision of binned scores can be from that of the scores themselves.
+
+    Of the faces in one bin, those of the class come first at best and last at worst.
+
+    Args:
+        scores: Faces by ascending bin, others' first, (..., 2, B).
+    """
+    from scipy.special import digamma
+
+    own, found, wrong = _descending(scores)
+    others = np.diff(wrong, axis=-1, prepend=0)
+
+    def precise(before: Any) -> Values:
+        # The sum of (f + i) / (f + i + before) over the faces i of the bin, by harmonic numbers.
+        start = found - own + before + 1
+        return np.asarray(own - before * (digamma(start + own) - digamma(start)))
+
+    total, value = own.sum(axis=-1), average_precision(scores)
+    best = ratio(precise(wrong - others).sum(axis=-1), total)
+    worst = ratio(precise(wrong).sum(axis=-1), total)
+    return np.maximum(best - value, value - worst)
+
+
+def _descending(scores: Any) -> tuple[Values, Values, Values]:
+    """By descending score: faces of the class, and those of it and of others up to there."""
+    others, own = np.moveaxis(np.asarray(scores, np.float64)[..., ::-1], -2, 0)
+    return own, own.cumsum(axis=-1), others.cumsum(axis=-1)
+
+
+def scored_faces_of_class(scores: Any) -> Values:
+    """Faces of each class with scores, from (..., 2, B)."""
+    return np.asarray(np.asarray(scores)[..., 1, :].sum(axis=-1))
+
+
+def log_loss(losses: Any) -> Values:
+    """Mean of minus the logarithm of the annotated class's probability, from (..., 5)."""
+    losses = np.asarray(losses)
+    return ratio(losses[..., 1], losses[..., 0])
+
+
+def squared_log_loss(losses: Any) -> Values:
+    """Mean square of what the log loss averages, from (..., 5)."""
+    losses = np.asarray(losses)
+    return ratio(losses[..., 2], losses[..., 0])
+
+
+def brier(losses: Any) -> Values:
+    """Mean of half the squared distance from the probabilities to the annotated class, (..., 5)."""
+    losses = np.asarray(losses)
+    return ratio(losses[..., 3], losses[..., 0])
+
+
+def squared_brier(losses: Any) -> Values:
+    """Mean square of what the Brier score averages, from (..., 5)."""
+    losses = np.asarray(losses)
+    return ratio(losses[..., 4], losses[..., 0])
+
+
+def faces_with_losses(losses: Any) -> Values:
+    """Annotated faces with scores, from (..., 5)."""
+    return np.asarray(np.asarray(losses)[..., 0])
+
+
+def ece(calibration: Any) -> Values:
+    """Root mean square of confidence minus share of right predictions, over bins of confidence.
+
+    The chance in small bins makes that look larger than it is; what it adds on average is taken
+    off. What would be negative then is 0. Bins of a single face do not count.
+
+    Args:
+        calibration: Faces, sum of confidence and right predictions by bin, (..., bins, 3).
+
+    Source:
+        Kumar, Liang, Ma: Verified uncertainty calibration, NeurIPS 2019 (debiased estimator, after
+        Brocker 2012 and Ferro and Fricker 2012); the confidence is the highest probability.
+    """
+    faces, confidence, right = np.moveaxis(np.asarray(calibration, np.float64), -1, 0)
+    counted = np.where(faces > 1, faces, 0)
+    share = ratio(right, counted)
+    chance = ratio(share * (1 - share), counted - 1)
+    squares = np.nan_to_num(np.square(ratio(confidence - right, counted)) - chance)
+    return np.sqrt(np.maximum(ratio((counted * squares).sum(axis=-1), counted.sum(axis=-1)), 0))
+
+
+def faces_with_confidence(calibration: Any) -> Values:
+    """Annotated faces with scores, from (..., bins, 3)."""
+    return np.asarray(np.asarray(calibration)[..., 0].sum(axis=-1))
+
+
 def scored_faces(scores: Any) -> Values:
     """Faces with scores, from (..., 2, B)."""
     return np.asarray(np.asarray(scores).sum(axis=(-2, -1)))
@@ -165,6 +309,7 @@ def scored_faces_of_all(scores: Any) -> Values:
 
 
 NO_FACES = "no face has both an annotated and a predicted class"
+NO_SCORES = "no annotated face has scores"
 SKLEARN = "scikit-learn, sklearn.metrics.{}"
 FAWCETT = "Fawcett: An introduction to ROC analysis, Pattern Recognition Letters 27, 2006"
 
@@ -202,6 +347,29 @@ METRICS: list[Metric] = [
         within_own_class=False,
     ),
     Metric(
+        name="macro_precision",
+        title="Macro precision",
+        definition="Unweighted mean of precision over the classes that are annotated or predicted.",
+        source=SKLEARN.format("precision_score(average='macro', zero_division=0)"),
+        function=macro_precision,
+        faces=labelled_faces,
+        undefined=NO_FACES,
+        interval="replicates",
+        unit="score",
+        within_own_class=False,
+    ),
+    Metric(
+        name="macro_recall",
+        title="Macro recall",
+        definition="Unweighted mean of recall over the annotated classes: balanced accuracy.",
+        source=SKLEARN.format("recall_score(average='macro', zero_division=nan)"),
+        function=balanced_accuracy,
+        faces=labelled_faces,
+        undefined=NO_FACES,
+        interval="replicates",
+        within_own_class=False,
+    ),
+    Metric(
         name="macro_auc",
         title="Macro AUC",
         definition="Unweighted mean of the one-vs-rest AUC over the annotated classes.",
@@ -212,6 +380,65 @@ METRICS: list[Metric] = [
         needs="scores",
         interval="rank",
         unit="score",
+        within_own_class=False,
+    ),
+    Metric(
+        name="macro_average_precision",
+        title="Macro average precision",
+        definition="Unweighted mean of the average precision over the annotated classes.",
+        source=SKLEARN.format("average_precision_score(average='macro')"),
+        function=macro_average_precision,
+        faces=scored_faces_of_all,
+        undefined=NO_SCORES,
+        needs="scores",
+        interval="curve",
+        unit="score",
+        within_own_class=False,
+    ),
+    Metric(
+        name="log_loss",
+        title="Log loss",
+        definition="Mean of minus the natural logarithm of the annotated class's probability.",
+        source=SKLEARN.format("log_loss"),
+        function=log_loss,
+        faces=faces_with_losses,
+        undefined=NO_SCORES,
+        needs="losses",
+        interval="mean",
+        better="lower",
+        unit="nats",
+        within_own_class=False,
+        second_moment=squared_log_loss,
+    ),
+    Metric(
+        name="brier",
+        title="Brier score",
+        definition="Mean of half the squared distance between the probabilities and the annotated "
+        "class; from 0 to 1, for two classes the usual squared error.",
+        source=SKLEARN.format("brier_score_loss(scale_by_half=True)"),
+        function=brier,
+        faces=faces_with_losses,
+        undefined=NO_SCORES,
+        needs="losses",
+        interval="mean",
+        better="lower",
+        unit="score",
+        within_own_class=False,
+        second_moment=squared_brier,
+    ),
+    Metric(
+        name="ece",
+        title="Calibration error",
+        definition="Root mean square of confidence minus share of right predictions, over 20 bins "
+        "of confidence, less what chance adds in small bins.",
+        source="Kumar, Liang, Ma: Verified uncertainty calibration, NeurIPS 2019; "
+        + SKLEARN.format("calibration_curve").replace("metrics", "calibration"),
+        function=ece,
+        faces=faces_with_confidence,
+        undefined="no bin of confidence holds two scored faces with annotations",
+        needs="calibration",
+        interval="replicates",
+        better="lower",
         within_own_class=False,
     ),
     Metric(
@@ -260,6 +487,18 @@ METRICS: list[Metric] = [
         per_class=True,
     ),
     Metric(
+        name="false_positive_rate",
+        title="False positive rate",
+        definition="Share of the faces annotated as another class that are predicted as a class.",
+        source="fairlearn, fairlearn.metrics.false_positive_rate",
+        function=false_positive_rate,
+        faces=faces_of_others,
+        undefined="no face is annotated as another class",
+        better="lower",
+        per_class=True,
+        within_own_class=False,
+    ),
+    Metric(
         name="auc",
         title="AUC",
         definition="Chance that a face of the class scores higher for it than a face of another.",
@@ -269,6 +508,20 @@ METRICS: list[Metric] = [
         undefined="the scored faces are all of this class, or none is",
         needs="scores",
         interval="rank",
+        unit="score",
+        per_class=True,
+        within_own_class=False,
+    ),
+    Metric(
+        name="average_precision",
+        title="Average precision",
+        definition="Precision at the score of each face of the class, averaged over those faces.",
+        source=SKLEARN.format("average_precision_score"),
+        function=average_precision,
+        faces=scored_faces_of_class,
+        undefined="no scored face is annotated as this class",
+        needs="scores",
+        interval="curve",
         unit="score",
         per_class=True,
         within_own_class=False,

@@ -70,6 +70,8 @@ class Disparity:
     reason: str | None = None
     label: str | None = None
     """The class, of a per-class metric."""
+    over_geometric_mean: float | None = None
+    """The highest error of the ranked subgroups by the geometric mean of their errors."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.subgroups import Feature
-from faceaudit.audit.tally import CellCoder, Counts, Cut, Tally, Values
+from faceaudit.audit.tally import CellCoder, Codes, Cut, Numbers, Tally
 from faceaudit.schema import Task
 from faceaudit.tables import PredictionTable, score_columns
 
+Values = NDArray[np.float64]
 EXACT_ROWS = 200_000
 """Tables with more rows are ranked by histogram."""
 CURVE_POINTS = 120
@@ -28,9 +29,9 @@ CURVE_POINTS = 120
 class ScoreRows:
     """Annotated class, scores and cell of every scored face of one task."""
 
-    true: NDArray[np.int64]  # (N,)
+    true: Codes  # (N,)
     scores: Values  # (N, K)
-    cells: NDArray[np.int64]  # (N,)
+    cells: Codes  # (N,)
 
 
 def read_scores(
@@ -63,7 +64,7 @@ def _read_task(table: PredictionTable, coder: CellCoder, task: Task) -> ScoreRow
 
 def score_counts(
     task: Task, counted: Tally, rows: ScoreRows | None, cells: Cut, index: int
-) -> Counts:
+) -> Numbers:
     """Faces of one subgroup by ascending score of each class, (K, 2, B).
 
     Args:
@@ -73,10 +74,9 @@ def score_counts(
         cells: The grouping.
         index: Which of its subgroups.
     """
-    chosen = cells.members[index]
     if rows is None:
-        return np.asarray(counted.scores[task.name][chosen].sum(axis=0))
-    kept = chosen[rows.cells]
+        return cells.one(counted.scores[task.name], index)
+    kept = (cells.index == index)[rows.cells]
     true, scores = rows.true[kept], rows.scores[kept]
     per_class = [_ranked(scores[:, k], true == k) for k in range(len(task.classes))]
     width = max(counts.shape[-1] for counts in per_class)
@@ -85,14 +85,14 @@ def score_counts(
     )
 
 
-def _ranked(scores: Values, own: NDArray[np.bool_]) -> Counts:
+def _ranked(scores: Values, own: NDArray[np.bool_]) -> Numbers:
     """Faces by different score, others' first, (2, B)."""
     values, place = np.unique(scores, return_inverse=True)
     width = max(len(values), 1)
     return np.bincount(place + width * own, minlength=2 * width).reshape(2, width)
 
 
-def roc_points(counts: Counts, points: int = CURVE_POINTS) -> tuple[Values, Values]:
+def roc_points(counts: Numbers, points: int = CURVE_POINTS) -> tuple[Values, Values]:
     """False and true positive rates of a ROC curve, ascending from 0 to 1, thinned.
 
     Args:

@@ -65,9 +65,34 @@ def find_features(table: PredictionTable, by: Sequence[str] | None) -> tuple[Fea
         names = [name for name in DEFAULT_FEATURES if _is_annotated(table, name)]
         return tuple(_feature(table, name) for name in names)
     features = tuple(_feature(table, name) for name in dict.fromkeys(by))
-    for feature in features:
-        _check_values(table, feature)
+    _check_values(table, features)
     return features
+
+
+def unit_feature(table: PredictionTable, unit: str) -> Feature:
+    """The column that says which rows belong together.
+
+    Raises:
+        UnknownNameError: If it is no column.
+    """
+    if unit not in table.features:
+        raise UnknownNameError("column to take units from", unit, table.features)
+    return Feature(unit, unit)
+
+
+def chosen_features(features: Sequence[Feature], by: Sequence[str] | None) -> tuple[Feature, ...]:
+    """Features of a tally that subgroups are formed by; None takes all that it has.
+
+    Raises:
+        UnknownNameError: If the tally has no such feature.
+    """
+    if by is None:
+        return tuple(features)
+    known = {feature.name: feature for feature in features}
+    for name in by:
+        if name not in known:
+            raise UnknownNameError("feature in the tally", name, list(known))
+    return tuple(known[name] for name in dict.fromkeys(by))
 
 
 def find_groupings(features: Sequence[Feature]) -> tuple[tuple[str, ...], ...]:
@@ -101,18 +126,23 @@ def _offered(table: PredictionTable) -> list[str]:
     return [*short, *(name for name in table.features if not name.endswith("_true"))]
 
 
-def _check_values(table: PredictionTable, feature: Feature) -> None:
-    counted = table.frame.select(pl.col(feature.column).drop_nulls().n_unique())
-    count = counted.collect(engine="streaming").item()
-    if count > MAX_VALUES:
-        advice = (
-            f"; ages can be grouped: --by {AGE_GROUP}"
-            if feature.column in (AGE_TRUE, AGE_PRED)
-            else ""
-        )
-        raise SchemaError(
-            f"{table.path}: {feature.name!r} has {count:,} different values, too many for "
-            f"subgroups (up to {MAX_VALUES}){advice}"
-        )
-    if count == 0:
-        raise SchemaError(f"{table.path}: {feature.name!r} has no value in any row")
+def _check_values(table: PredictionTable, features: Sequence[Feature]) -> None:
+    if not features:
+        return
+    columns = dict.fromkeys(feature.column for feature in features)
+    counted = table.frame.select(pl.col(name).drop_nulls().n_unique() for name in columns)
+    counts = counted.collect(engine="streaming").row(0, named=True)
+    for feature in features:
+        count = counts[feature.column]
+        if count > MAX_VALUES:
+            advice = (
+                f"; ages can be grouped: --by {AGE_GROUP}"
+                if feature.column in (AGE_TRUE, AGE_PRED)
+                else ""
+            )
+            raise SchemaError(
+                f"{table.path}: {feature.name!r} has {count:,} different values, too many for "
+                f"subgroups (up to {MAX_VALUES}){advice}"
+            )
+        if count == 0:
+            raise SchemaError(f"{table.path}: {feature.name!r} has no value in any row")

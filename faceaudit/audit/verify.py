@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from faceaudit.audit.age import AGE_METRICS
+from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.results import Audit, MetricValue, Subgroup, Verification
 from faceaudit.audit.subgroups import Feature
+from faceaudit.audit.tally import CALIBRATION_BINS
 from faceaudit.schema import AGE_PRED, AGE_TRUE, Task
 from faceaudit.tables import PredictionTable, score_columns
 
@@ -19,6 +23,13 @@ VERIFY_ROWS = 50_000
 """With ``auto``, larger tables are not verified."""
 BY_FAIRLEARN = "accuracy"
 """The metric that fairlearn's MetricFrame recomputes by subgroup."""
+
+OF_SCORES = {
+    metric.name
+    for metric in [*METRICS, *AGE_METRICS]
+    if metric.needs in {"scores", "losses", "calibration"}
+}
+"""Metrics that compare scores, not predicted classes, with annotations."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ Reference = Callable[[FaceRows], Any]
 
 def references() -> dict[str, Reference]:
     """Metric name -> the same figure by scikit-learn, per class where the metric is."""
+    from fairlearn import metrics as fair
     from sklearn import metrics as sk
 
     def per_class(score: Callable[..., Any]) -> Reference:
@@ -59,6 +71,22 @@ def references() -> dict[str, Reference]:
     def auc(rows: FaceRows) -> list[float]:
         return [one_vs_rest(rows, k) for k in range(rows.classes)]
 
+    def average_precision(rows: FaceRows) -> list[float]:
+        return [
+            float(sk.average_precision_score(rows.y_true == k, rows.y_score[:, k]))
+            if rows.y_score is not None and (rows.y_true == k).any()
+            else float("nan")
+            for k in range(rows.classes)
+        ]
+
+    def false_positive_rate(rows: FaceRows) -> list[float]:
+        return [
+            float(fair.false_positive_rate(rows.y_true == k, rows.y_pred == k, pos_label=True))
+            if (rows.y_true != k).any()
+            else float("nan")
+            for k in range(rows.classes)
+        ]
+
     def steps(rows: FaceRows) -> NDArray[np.float64]:
         return np.asarray(np.asarray(rows.y_pred, np.float64) - rows.y_true)
 
@@ -70,12 +98,24 @@ def references() -> dict[str, Reference]:
         "macro_f1": lambda rows: sk.f1_score(
             rows.y_true, rows.y_pred, average="macro", zero_division=0
         ),
+        "macro_precision": lambda rows: sk.precision_score(
+            rows.y_true, rows.y_pred, average="macro", zero_division=0
+        ),
+        "macro_recall": lambda rows: sk.recall_score(
+            rows.y_true, rows.y_pred, average="macro", zero_division=np.nan
+        ),
         "macro_auc": lambda rows: np.nanmean(auc(rows)),
+        "macro_average_precision": lambda rows: np.nanmean(average_precision(rows)),
+        "log_loss": _log_loss,
+        "brier": _brier,
+        "ece": _calibration_error,
         "f1": f1,
         "recall": per_class(sk.recall_score),
         "precision": per_class(sk.precision_score),
         "selection_rate": lambda rows: [(rows.y_pred == k).mean() for k in range(rows.classes)],
+        "false_positive_rate": false_positive_rate,
         "auc": auc,
+        "average_precision": average_precision,
         "one_off": lambda rows: (np.abs(steps(rows)) <= 1).mean(),
         "step_mae": lambda rows: sk.mean_absolute_error(rows.y_true, rows.y_pred),
         "mean_signed_step": lambda rows: steps(rows).mean(),
@@ -83,7 +123,45 @@ def references() -> dict[str, Reference]:
         "rmse": lambda rows: sk.root_mean_squared_error(rows.y_true, rows.y_pred),
         "mean_signed_error": lambda rows: steps(rows).mean(),
         "cs_at_5": lambda rows: (np.abs(steps(rows)) <= 5).mean(),
+        "challenge_25_fpr": lambda rows: fair.false_positive_rate(
+            rows.y_true >= 18, rows.y_pred >= 25, pos_label=True
+        ),
+        "challenge_25_fnr": lambda rows: fair.false_negative_rate(
+            rows.y_true >= 18, rows.y_pred >= 25, pos_label=True
+        ),
     }
+
+
+def _log_loss(rows: FaceRows) -> float:
+    from sklearn.metrics import log_loss
+
+    with warnings.catch_warnings():
+        # Probabilities in single precision sum to 1 within 1e-7 only, of which it warns.
+        warnings.simplefilter("ignore", UserWarning)
+        return float(log_loss(rows.y_true, rows.y_score, labels=range(rows.classes)))
+
+
+def _brier(rows: FaceRows) -> float:
+    from sklearn.metrics import mean_squared_error
+
+    annotated = np.eye(rows.classes)[rows.y_true]
+    return float(mean_squared_error(annotated, rows.y_score) * rows.classes / 2)
+
+
+def _calibration_error(rows: FaceRows) -> float:
+    """Debiased, over the bins of scikit-learn's calibration curve that hold two faces or more."""
+    from sklearn.calibration import calibration_curve
+
+    if rows.y_score is None:
+        return float("nan")
+    confidence = rows.y_score.max(axis=1)
+    right = rows.y_score.argmax(axis=1) == rows.y_true
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
+    faces = np.unique(np.searchsorted(edges, confidence), return_counts=True)[1]
+    share, mean = calibration_curve(right, confidence, n_bins=CALIBRATION_BINS, pos_label=True)
+    faces, share, mean = (part[faces > 1] for part in (faces, share, mean))
+    squares = (mean - share) ** 2 - share * (1 - share) / (faces - 1)
+    return float(np.sqrt(max(np.average(squares, weights=faces), 0)))
 
 
 def verify_audit(
@@ -133,7 +211,7 @@ def _pairs(
     for (name, subgroup), values in by_place.items():
         part = _of_subgroup(frame, features, dict(subgroup))
         for needs_scores in (False, True):
-            chosen = [value for value in values if value.metric.endswith("auc") == needs_scores]
+            chosen = [one for one in values if (one.metric in OF_SCORES) == needs_scores]
             if not chosen or (needs_scores and name not in scored):
                 continue
             rows = _face_rows(part, tasks.get(name), with_scores=needs_scores)

@@ -5,5 +5,6 @@
 """
 
 from faceaudit.reporting.run import ReportFiles, report
+from faceaudit.reporting.source import tally
 
-__all__ = ["ReportFiles", "report"]
+__all__ = ["ReportFiles", "report", "tally"]

@@ -27,6 +27,7 @@ SHORT_TITLES = {
 UNITS: dict[tuple[str, bool], Unit] = {
     ("share", False): "share",
     ("score", False): "index",
+    ("nats", False): "index",
     ("years", False): "years",
     ("groups", False): "groups",
     ("years", True): "signed_years",
@@ -36,6 +37,7 @@ UNITS: dict[tuple[str, bool], Unit] = {
 INTERVALS: dict[str, str] = {
     "share": "Wilson score",
     "rank": "Newcombe score for AUC",
+    "curve": "Wilson score over the faces of the class",
     "mean": "Student's t",
     "root": "Student's t, of the squared errors",
     "replicates": "Bayesian bootstrap",

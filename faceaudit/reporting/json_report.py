@@ -130,6 +130,7 @@ def _disparity(found: Disparity) -> dict[str, Any]:
         "p_value": None,
         "p_adjusted": None,
         "n_ranked": found.n_ranked,
+        "over_geometric_mean": found.over_geometric_mean,
         "reason": found.reason,
     }
 

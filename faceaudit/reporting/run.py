@@ -8,13 +8,15 @@ from pathlib import Path
 
 from faceaudit.audit.results import Audit
 from faceaudit.audit.run import Verify, audit
+from faceaudit.audit.tally import TALLY_SUFFIX
 from faceaudit.errors import UnknownNameError, UsageError
-from faceaudit.labels import ANNOTATED, NONE, PROVENANCES, Labels, read_labels
+from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
+from faceaudit.reporting.source import Reading, is_tally, read_labelled, read_tallies
 from faceaudit.reporting.subject import Provenance, Subject, has_labels
 from faceaudit.storage import write_text
-from faceaudit.tables import IMAGE, SUFFIXES, PredictionTable, read_table
+from faceaudit.tables import SUFFIXES
 
 FORMATS: dict[str, Callable[[Subject], str]] = {"html": render, "json": to_json}
 """What a report is written as; the name is also the file's suffix."""
@@ -30,7 +32,7 @@ class ReportFiles:
 
 
 def report(
-    table: Path,
+    table: Path | Sequence[Path],
     *,
     output: Path | None = None,
     labels: str = NONE,
@@ -40,6 +42,7 @@ def report(
     age_bins: Sequence[int] | None = None,
     scheme_map: Mapping[str, str] | None = None,
     by: Sequence[str] | None = None,
+    unit: str | None = None,
     min_n: int = 30,
     confidence: float = 0.95,
     replicates: int = 2000,
@@ -51,7 +54,8 @@ def report(
     """Audit a table of predictions and write the report.
 
     Args:
-        table: A Parquet or CSV file, or a folder of ``part-*.parquet``.
+        table: A Parquet or CSV file, or a folder of ``part-*.parquet``; or a tally, or several,
+            which are summed.
         output: Where the page goes, ``NAME.html``; None is beside the table, under its name. The
             JSON has the same name.
         labels: Annotations to join: ``none``, ``auto``, a label format, or ``FORMAT:FILE``.
@@ -60,7 +64,9 @@ def report(
         classes: Task -> its classes in the order of a bare list of scores.
         age_bins: Lower bounds of the age groups, in years.
         scheme_map: Task -> the scheme to coarsen it to.
-        by: Sensitive features; None takes every annotated one of gender and race.
+        by: Sensitive features; None takes every annotated one of gender and race, or all that a
+            tally has.
+        unit: A column whose values (a person, a prompt) name rows that are not independent.
         min_n: Subgroups with fewer faces are shown and marked, and not ranked.
         confidence: Of all intervals.
         replicates: Number of replicates, where an interval needs them.
@@ -72,30 +78,23 @@ def report(
     Raises:
         FaceauditError: If an option cannot work, or the table or the labels cannot be read.
     """
-    path = Path(table)
+    paths = [Path(one) for one in ([table] if isinstance(table, str | Path) else table)]
     _check(formats, provenance, output)
-    targets = [target(path, output, name) for name in formats]
-    joined = _read_labels(path, labels, provenance, columns)
-    opened = read_table(
-        path,
-        columns=columns,
-        classes=classes,
-        age_bins=age_bins,
-        scheme_map=scheme_map,
-        labels=joined.frame if joined else None,
-    )
+    targets = [target(paths[0], output, name) for name in formats]
+    reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
+    source = read_tallies(paths, reading) if is_tally(paths) else read_labelled(paths, reading)
     found = audit(
-        opened,
+        source.table,
         by=by,
+        unit=unit,
         min_n=min_n,
         confidence=confidence,
         replicates=replicates,
         seed=seed,
         verify=verify,
     )
-    if joined:
-        found = replace(found, notes=(*joined.notes, *found.notes))
-    origin = _provenance(opened, found, joined, provenance)
+    found = replace(found, notes=(*source.notes, *found.notes))
+    origin = source.origin(has_labels(found))
     subject = Subject(found, origin, title or _title(origin, found))
     for name, file in zip(formats, targets, strict=True):
         write_text(file, FORMATS[name](subject))
@@ -115,7 +114,7 @@ def target(table: Path, output: Path | None, suffix: str) -> Path:
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output}: a folder; give a file such as {output}/report.html")
     given = output or table
-    known = REPORT_SUFFIXES if output else SUFFIXES
+    known = REPORT_SUFFIXES if output else {*SUFFIXES, TALLY_SUFFIX}
     stem = given.stem if given.suffix.lower() in known else given.name
     return given.parent / f"{stem}.{suffix}"
 
@@ -130,38 +129,6 @@ def _check(formats: Sequence[str], provenance: str, output: Path | None) -> None
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder {output.parent}; create it first")
-
-
-def _read_labels(
-    path: Path, labels: str, provenance: str, columns: Mapping[str, str] | None
-) -> Labels | None:
-    """Annotations of the table's images, None where none are to be joined."""
-    if labels == NONE:
-        return None
-    images = read_table(path, columns=columns).frame.select(IMAGE).unique(maintain_order=True)
-    return read_labels(labels, images.collect()[IMAGE].to_list(), None, provenance=provenance)
-
-
-def _provenance(
-    table: PredictionTable, found: Audit, joined: Labels | None, provenance: str
-) -> Provenance:
-    stated = table.metadata.labels if table.metadata else {}
-    if joined:
-        labels_format: str | None = joined.format
-        labels_provenance: str | None = joined.provenance
-    elif has_labels(found):
-        labels_format = stated.get("format")
-        labels_provenance = stated.get("provenance", provenance)
-    else:
-        labels_format = labels_provenance = None
-    return Provenance(
-        str(table.path),
-        table.sha256,
-        table.rows,
-        table.metadata,
-        labels_format,
-        labels_provenance,
-    )
 
 
 def _title(provenance: Provenance, found: Audit) -> str:

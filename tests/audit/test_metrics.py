@@ -10,13 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faceaudit.audit.age import AGE_METRICS
+from faceaudit.audit.age import (
+    AGE_METRICS,
+    age_metric,
+    challenge_false_negatives,
+    challenge_false_positives,
+    cs_at_k,
+)
 from faceaudit.audit.metrics import (
     METRICS,
     accuracy,
     annotated_faces,
     auc,
+    auc_bound,
+    average_precision,
+    average_precision_bound,
     balanced_accuracy,
+    ece,
     f1,
     macro_auc,
     macro_f1,
@@ -26,7 +36,16 @@ from faceaudit.audit.metrics import (
     selection_rate,
 )
 from faceaudit.audit.run import audit
-from faceaudit.audit.verify import FaceRows, references
+from faceaudit.audit.tally import (
+    AGE_YEARS,
+    ERROR_BINS,
+    YearErrors,
+    error_bin,
+    score_bin,
+    year_bin,
+)
+from faceaudit.audit.verify import OF_SCORES, FaceRows, references
+from faceaudit.errors import UnknownNameError
 from faceaudit.tables import PredictionTable, score_columns
 
 CONFUSIONS = st.integers(2, 5).flatmap(
@@ -74,7 +93,7 @@ def test_agrees_with_the_reference(
     tasks = {task for task, metric_name, _ in values if metric_name == name}
     assert tasks
     for task in tasks:
-        expected = references()[name](reference_rows(table, task, name.endswith("auc")))
+        expected = references()[name](reference_rows(table, task, name in OF_SCORES))
         classes = table.task(task).classes if np.ndim(expected) else (None,)
         for label, one in zip(classes, np.atleast_1d(expected), strict=True):
             assert values[task, name, label] == pytest.approx(one, abs=1e-12)
@@ -176,3 +195,107 @@ def test_auc_counts_ties_one_half() -> None:
     assert auc(np.array([[5], [3]])) == 0.5
     assert auc(np.array([[4, 0], [0, 2]])) == 1.0
     assert auc(np.array([[1, 1], [1, 1]])) == 0.5
+
+
+# --- scores in bins ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("faces", [60, 3000])
+def test_binned_scores_stay_within_the_bounds_that_are_stated(faces: int) -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    generator = np.random.default_rng(faces)
+    for spread in (0.2, 1, 6):
+        own = generator.random(faces) < 0.3
+        logits = generator.normal(spread * own, spread)
+        scores = 1 / (1 + np.exp(-logits))
+        # A few bins, so that the bounds are put to the test.
+        bins = score_bin(scores) // 64
+        counts = np.stack([np.bincount(bins[own == side], minlength=16) for side in (False, True)])
+        for value, bound, exact in (
+            (auc(counts), auc_bound(counts), roc_auc_score(own, scores)),
+            (
+                average_precision(counts),
+                average_precision_bound(counts),
+                average_precision_score(own, scores),
+            ),
+        ):
+            assert abs(value - exact) <= bound
+            assert 0 < bound < 1
+
+
+def test_bounds_are_0_where_no_order_is_lost() -> None:
+    assert auc_bound(np.array([[3, 0, 2, 0], [0, 4, 0, 1]])) == 0
+    counts = np.array([[3, 0, 2, 0], [0, 1, 0, 1]])
+    assert average_precision_bound(counts) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_calibration_error_of_a_calibrated_model_is_not_what_chance_adds() -> None:
+    generator = np.random.default_rng(0)
+    plain, debiased = [], []
+    for _ in range(200):
+        faces = np.full(20, 10)
+        confidence = (np.arange(20) + 0.5) / 20
+        right = generator.binomial(faces, confidence)
+        bins = np.stack([faces, faces * confidence, right], axis=-1)
+        debiased.append(ece(bins) ** 2)
+        plain.append(np.mean((right / faces - confidence) ** 2))
+    assert np.mean(plain) > 0.014
+    assert np.mean(debiased) < np.mean(plain) / 3
+
+
+def test_bins_of_a_single_face_do_not_count() -> None:
+    alone = np.array([[1.0, 0.9, 0.0], [0.0, 0.0, 0.0]])
+    assert np.isnan(ece(alone))
+    both = np.array([[1.0, 0.9, 0.0], [50.0, 45.0, 20.0]])
+    assert ece(both) == ece(both[1:])
+
+
+# --- ages -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [0, 1, 3, 12])
+def test_cs_at_any_k_counts_errors_up_to_k_years(k: int) -> None:
+    generator = np.random.default_rng(k)
+    error = np.round(generator.normal(0, 8, 500) * 4) / 4
+    years = YearErrors(np.bincount(error_bin(error), minlength=ERROR_BINS), np.zeros(4))
+    assert cs_at_k(years, k) == (np.abs(error) <= k).mean()
+    assert age_metric(f"cs_at_{k}").function(years) == cs_at_k(years, k)
+
+
+@pytest.mark.parametrize(("threshold", "legal"), [(25, 18), (18, 18), (30, 21), (1, 13)])
+def test_challenges_agree_with_fairlearn(threshold: int, legal: int) -> None:
+    from fairlearn.metrics import false_negative_rate, false_positive_rate
+
+    generator = np.random.default_rng(threshold)
+    true = generator.integers(0, 90, 600).astype(float)
+    pred = np.clip(true + generator.normal(2, 6, 600), -3, 140)
+    ages = np.zeros((AGE_YEARS, AGE_YEARS), np.int64)
+    np.add.at(ages, (year_bin(true), year_bin(pred)), 1)
+    for function, reference in (
+        (challenge_false_positives, false_positive_rate),
+        (challenge_false_negatives, false_negative_rate),
+    ):
+        expected = reference(true >= legal, pred >= threshold, pos_label=True)
+        assert function(ages, threshold, legal) == pytest.approx(expected, abs=1e-12)
+    older = true[(true >= 10) & (true < legal)]
+    passed = pred[(true >= 10) & (true < legal)] >= threshold
+    if len(older):
+        found = challenge_false_positives(ages, threshold, legal, youngest=10)
+        assert found == pytest.approx(passed.mean())
+
+
+def test_without_minors_no_minor_passes() -> None:
+    ages = np.zeros((AGE_YEARS, AGE_YEARS), np.int64)
+    ages[30, 40] = 5
+    assert np.isnan(challenge_false_positives(ages))
+    assert challenge_false_negatives(ages) == 0
+
+
+def test_an_unknown_age_metric_is_refused() -> None:
+    assert age_metric("challenge_30_fnr").name == "challenge_30_fnr"
+    for name in ("cs_at_", "cs_at_100", "challenge_0_fpr", "challenge_25_fxr"):
+        with pytest.raises(UnknownNameError, match="cs_at_5"):
+            age_metric(name)
+    with pytest.raises(ValueError, match="tolerance"):
+        cs_at_k(YearErrors(np.zeros(ERROR_BINS), np.zeros(4)), -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,38 +14,56 @@ from hypothesis import strategies as st
 
 from faceaudit.audit.subgroups import Feature, find_features
 from faceaudit.audit.tally import (
+    BLOCKS,
+    CALIBRATION_BINS,
+    COARSE_BINS,
     ERROR_BINS,
     ERROR_LIMIT,
     SCORE_BINS,
+    CellCounts,
     Tally,
+    add_up,
+    block_of,
     cut,
     error_bin,
+    load_tally,
+    save_tally,
     score_bin,
     score_edges,
     tally,
+    years_by_block,
+    years_of,
 )
-from faceaudit.tables import PredictionTable, read_table
+from faceaudit.audit.tally.cells import Counter
+from faceaudit.errors import InputError, SchemaError, UnknownNameError
+from faceaudit.tables import PredictionTable, read_table, score_columns
 
 FEATURES = (Feature("gender", "gender_true"), Feature("race", "race_true"), Feature("site", "site"))
 
 
-def tally_of(frame: pl.DataFrame, path: Path) -> Tally:
+def tally_of(frame: pl.DataFrame, path: Path, **options: Any) -> Tally:
     frame.write_parquet(path)
-    return tally(read_table(path), FEATURES)
+    return tally(read_table(path), FEATURES, **options)
+
+
+def assert_equal_counts(first: CellCounts, second: CellCounts) -> None:
+    assert first.shape == second.shape
+    assert first.values.dtype == second.values.dtype
+    np.testing.assert_array_equal(first.codes, second.codes)
+    np.testing.assert_allclose(first.values, second.values, rtol=1e-12, atol=1e-9)
 
 
 def assert_equal_tallies(first: Tally, second: Tally) -> None:
+    assert first.kind == second.kind
     assert first.cells == second.cells
     assert first.statuses == second.statuses
     assert first.rows == second.rows
-    np.testing.assert_array_equal(first.images, second.images)
-    for name in ("confusion", "predicted", "scores"):
-        mine, theirs = getattr(first, name), getattr(second, name)
-        assert mine.keys() == theirs.keys()
-        for task in mine:
-            np.testing.assert_array_equal(mine[task], theirs[task])
-    np.testing.assert_array_equal(first.years.errors, second.years.errors)
-    np.testing.assert_allclose(first.years.sums, second.years.sums, rtol=1e-12, atol=1e-9)
+    assert first.numbers.keys() == second.numbers.keys()
+    for kind, mine in first.numbers.items():
+        theirs = second.numbers[kind]
+        assert mine.keys() == theirs.keys(), kind
+        for name, counts in mine.items():
+            assert_equal_counts(counts, theirs[name])
 
 
 @given(seed=st.integers(0, 10**6), split=st.integers(1, 119), sites=st.integers(1, 3))
@@ -63,10 +82,11 @@ def test_tallies_add(
         gender_true=pl.when(pl.int_range(pl.len()) % 7 > 0).then("gender_true"),
     )
     path = tmp_path / "t.parquet"
-    parts = [tally_of(part, path) for part in (frame[:split], frame[split:])]
-    assert_equal_tallies(parts[0] + parts[1], tally_of(frame, path))
+    unit = "site" if seed % 2 else None
+    parts = [tally_of(part, path, unit=unit) for part in (frame[:split], frame[split:])]
+    assert_equal_tallies(add_up(parts), tally_of(frame, path, unit=unit))
     shuffled = frame.sample(fraction=1, shuffle=True, seed=seed)
-    assert_equal_tallies(parts[1] + parts[0], tally_of(shuffled, path))
+    assert_equal_tallies(parts[1] + parts[0], tally_of(shuffled, path, unit=unit))
 
 
 def test_a_table_without_annotations_adds(
@@ -80,9 +100,14 @@ def test_a_table_without_annotations_adds(
     parts = [tally_of(part.with_columns(site), tmp_path / "t.parquet") for part in (frame, nothing)]
     both = parts[0] + parts[1]
     assert both.rows == 180
-    assert both.confusion["gender"].sum() == parts[0].confusion["gender"].sum()
+    everybody = [cut(one, ()) for one in (both, parts[0])]
     np.testing.assert_array_equal(
-        both.predicted["race"].sum(axis=0), 2 * parts[0].predicted["race"].sum(axis=0)
+        everybody[0].one(both.confusion["gender"], 0),
+        everybody[1].one(parts[0].confusion["gender"], 0),
+    )
+    np.testing.assert_array_equal(
+        everybody[0].one(both.predicted["race"], 0),
+        2 * everybody[1].one(parts[0].predicted["race"], 0),
     )
 
 
@@ -110,7 +135,7 @@ def test_counts_are_those_of_the_rows(
             for j, pred in enumerate(task.classes):
                 expected = rows.filter(gender_true=true, gender_pred=pred).height
                 assert confusion[k, j] == expected
-    assert counted.images.sum() == 400
+    assert cut(counted, ()).one(counted.images, 0).sum() == 400
 
 
 def test_several_faces_of_an_image_are_one_image(
@@ -127,17 +152,15 @@ def test_several_faces_of_an_image_are_one_image(
         )
     )
     counted = tally(table, find_features(table, ["gender"]))
+    cells = cut(counted, ["gender"], missing="?")
     images = {
-        (cell, status): int(n)
-        for cell, row in zip(counted.cells, counted.images, strict=True)
+        (subgroup["gender"], status): int(n)
+        for subgroup, row in zip(cells.subgroups, cells.of(counted.images), strict=True)
         for status, n in zip(counted.statuses, row, strict=True)
         if n
     }
-    assert images == {
-        (("Male",), "ok"): 1,
-        (("Female",), "no_face"): 1,
-        ((None,), "unreadable"): 1,
-    }
+    assert images == {("Male", "ok"): 1, ("Female", "no_face"): 1, ("?", "unreadable"): 1}
+    assert cells.of(counted.several)[:, 0].tolist() == [1, 0, 0]
 
 
 def test_subgroups_come_in_the_order_of_the_classes(
@@ -166,3 +189,190 @@ def test_error_bins_are_exact_at_whole_years() -> None:
     found = error_bin(errors) - ERROR_LIMIT
     assert found.tolist() == [0, 1, 1, 2, 5, 6, -5, -6, ERROR_LIMIT, -ERROR_LIMIT]
     assert error_bin(np.array([999.0])) == ERROR_BINS - 1
+
+
+# --- what is kept -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [0, 2**20])
+def test_a_counter_adds_up_the_same_dense_and_sparse(
+    monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr("faceaudit.audit.tally.cells.DENSE_SIZE", limit)
+    monkeypatch.setattr("faceaudit.audit.tally.cells.PENDING", 50)
+    generator = np.random.default_rng(0)
+    counter, expected = Counter((5, 2, 7), np.float64), np.zeros(70)
+    for _ in range(9):
+        codes, weights = generator.integers(0, 70, 40), generator.normal(size=40)
+        counter.add(codes, weights)
+        np.add.at(expected, codes, weights)
+    counts = counter.counts()
+    whole = expected.reshape(5, 2, 7)
+    np.testing.assert_allclose(counts.blocks(np.arange(5)), whole.sum(axis=0))
+    np.testing.assert_allclose(counts.total(np.array([1, 3])), whole[[1, 3]].sum(axis=(0, 1)))
+    groups = np.array([1, -1, 0, 1, 1])
+    np.testing.assert_allclose(counts.sums(groups, 2)[1], whole[[0, 3, 4]].sum(axis=(0, 1)))
+
+
+def test_nothing_was_counted_in_an_empty_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("faceaudit.audit.tally.cells.DENSE_SIZE", 0)
+    counts = Counter((3, 1, 4)).counts()
+    assert not counts.any()
+    assert counts.total(np.array([0, 2])).tolist() == [0, 0, 0, 0]
+    assert counts.total(np.zeros(0, np.int64)).tolist() == [0, 0, 0, 0]
+
+
+def test_losses_and_calibration_are_sums_over_the_rows(
+    open_table: Callable[..., PredictionTable], rows_of: Callable[..., pl.DataFrame]
+) -> None:
+    frame = rows_of(300, seed=2).filter(status="ok")
+    table = open_table(frame)
+    counted, task = tally(table), table.task("race")
+    scores = frame.select(score_columns(task)).to_numpy()
+    true = np.array([task.classes.index(name) for name in frame["race_true"]])
+    brier = ((scores - np.eye(5)[true]) ** 2).sum(axis=1) / 2
+    log_loss = -np.log(scores[np.arange(len(true)), true])
+    everybody = cut(counted, ())
+    np.testing.assert_allclose(
+        everybody.one(counted.losses["race"], 0),
+        [len(true), log_loss.sum(), (log_loss**2).sum(), brier.sum(), (brier**2).sum()],
+    )
+    bins = everybody.one(counted.calibration["race"], 0)
+    assert bins.shape == (CALIBRATION_BINS, 3)
+    right = scores.argmax(axis=1) == true
+    np.testing.assert_allclose(bins.sum(axis=0), [len(true), scores.max(axis=1).sum(), right.sum()])
+    inside = bins[:, 0] > 0
+    mean = bins[inside, 1] / bins[inside, 0]
+    assert (np.ceil(mean * CALIBRATION_BINS - 1e-9) - 1 == np.flatnonzero(inside)).all()
+
+
+def test_ages_are_counted_by_whole_year_and_errors_by_group(
+    open_table: Callable[..., PredictionTable],
+) -> None:
+    table = open_table(
+        pl.DataFrame({"age_true": [17.0, 18.0, 40.0, None], "age_pred": [25.0, 24.99, -2.0, 30.0]})
+    )
+    counted = tally(table)
+    everybody = cut(counted, ())
+    ages = everybody.one(counted.ages, 0)
+    found = {(int(true), int(pred)) for true, pred in np.argwhere(ages)}
+    assert found == {(17, 25), (18, 24), (40, 0)}
+    years = years_of(counted, everybody, 0)
+    np.testing.assert_allclose(years.sums.sum(axis=0)[:2], [8 + 6.99 - 42, 8 + 6.99 + 42])
+    assert years.faces.sum() == 3
+    assert years_by_block(counted, everybody, 0).errors.shape == (1, *years.errors.shape)
+
+
+def test_units_are_counted_in_blocks_of_their_own(
+    open_table: Callable[..., PredictionTable], rows_of: Callable[..., pl.DataFrame]
+) -> None:
+    frame = rows_of(400, seed=4).with_columns(person=pl.int_range(pl.len()) // 4)
+    table = open_table(frame)
+    features = find_features(table, ["gender"])
+    plain, counted = tally(table, features), tally(table, features, unit="person")
+    assert (plain.blocks, counted.blocks) == (1, BLOCKS)
+    cells = cut(counted, ["gender"])
+    blocks = block_of(frame["person"].cast(pl.String))
+    for index, subgroup in enumerate(cells.subgroups):
+        by_block = cells.blocks(counted.confusion["race"], index)
+        np.testing.assert_array_equal(
+            by_block.sum(axis=0), cut(plain, ["gender"]).one(plain.confusion["race"], index)
+        )
+        chosen = (frame["gender_true"] == subgroup["gender"]) & frame["race_pred"].is_not_null()
+        faces = np.bincount(blocks[chosen.to_numpy()], minlength=BLOCKS)
+        np.testing.assert_array_equal(by_block.sum(axis=(1, 2)), faces)
+        coarse = cells.blocks(counted.coarse_scores["race"], index)
+        assert coarse.shape == (BLOCKS, 5, 2, COARSE_BINS)
+        np.testing.assert_array_equal(coarse.sum(axis=(2, 3)), np.tile(faces, (5, 1)).T)
+    assert not plain.coarse_scores
+
+
+def test_a_unit_that_is_no_column_is_refused(
+    open_table: Callable[..., PredictionTable], rows_of: Callable[..., pl.DataFrame]
+) -> None:
+    with pytest.raises(UnknownNameError, match="'person'"):
+        tally(open_table(rows_of(20)), unit="person")
+
+
+def test_blocks_are_the_same_everywhere_and_take_missing_units() -> None:
+    assert block_of(pl.Series(["a", "b", "a", None, ""])).tolist() == [67, 249, 67, 0, 0]
+
+
+def test_five_thousand_subgroups_stay_sparse(tmp_path: Path) -> None:
+    place, rows = pl.int_range(pl.len()), 20_000
+    generator = np.random.default_rng(0)
+    true, probs = generator.integers(0, 2, rows), generator.random(rows)
+    frame = pl.DataFrame(
+        {
+            "gender_true": np.array(["Male", "Female"])[true],
+            "gender_prob_Male": probs,
+            "gender_prob_Female": 1 - probs,
+        }
+    ).with_columns(a=place % 50, b=(place // 50) % 100)
+    path = tmp_path / "t.parquet"
+    frame.write_parquet(path)
+    table = read_table(path)
+    counted = tally(table, find_features(table, ["a", "b"]))
+    assert len(counted.cells) == 5000
+    cells = cut(counted, ["a", "b"])
+    assert len(cells.subgroups) == 5000
+    assert (cells.of(counted.confusion["gender"]).sum(axis=(1, 2)) == 4).all()
+    assert cells.one(counted.scores["gender"], 77).sum() == 8
+    kept = [one for found in counted.numbers.values() for one in found.values()]
+    assert sum(one.codes.nbytes for one in kept) < 20 * rows * 8
+    by_a = cut(counted, ["a"]).of(counted.confusion["gender"]).sum(axis=(1, 2))
+    np.testing.assert_array_equal(by_a, np.full(50, 400))
+
+
+def test_many_features_do_not_overflow(open_table: Callable[..., PredictionTable]) -> None:
+    place = pl.int_range(pl.len())
+    names = [f"f{index}" for index in range(12)]
+    frame = pl.DataFrame({"gender_pred": ["Male"] * 600}).with_columns(
+        ((place * (7 + index)) % (150 + index)).alias(name) for index, name in enumerate(names)
+    )
+    table = open_table(frame)
+    counted = tally(table, find_features(table, names))
+    faces = cut(counted, names).of(counted.predicted["gender"]).sum(axis=1)
+    assert len(faces) == frame.n_unique()
+    assert faces.sum() == 600
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 10**6), unit=st.booleans())
+@settings(
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_tally_is_read_back_as_it_was(
+    tmp_path: Path, rows_of: Callable[..., pl.DataFrame], seed: int, unit: bool
+) -> None:
+    frame = rows_of(80, seed=seed).with_columns(
+        site=pl.int_range(pl.len()) % 2,
+        race_true=pl.when(pl.int_range(pl.len()) % 5 > 0).then("race_true"),
+    )
+    counted = tally_of(frame, tmp_path / "t.parquet", unit="site" if unit else None)
+    save_tally(counted, tmp_path / "t.tally")
+    again = load_tally(tmp_path / "t.tally")
+    assert_equal_tallies(again, counted)
+    assert again.tables == counted.tables
+    save_tally(again, tmp_path / "again.tally")
+    assert (tmp_path / "again.tally").read_bytes() == (tmp_path / "t.tally").read_bytes()
+
+
+def test_a_file_that_is_no_tally_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.tally"
+    for content in (b"", b"nothing", b"PK\x03\x04 broken"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="not a tally"):
+            load_tally(path)
+    with path.open("wb") as file:
+        np.savez(file, header=np.frombuffer(b'{"version": 99}', np.uint8))
+    with pytest.raises(SchemaError, match="version 99"):
+        load_tally(path)
+    with path.open("wb") as file:
+        np.savez(file, header=np.array([{}], dtype=object))
+    with pytest.raises(InputError, match="not a tally"):
+        load_tally(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_tally(tmp_path / "missing.tally")

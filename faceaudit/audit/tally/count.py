@@ -1,0 +1,391 @@
+"""Counting a table in batches of rows, whatever its size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from faceaudit.audit.subgroups import Feature, unit_feature
+from faceaudit.audit.tally.bins import (
+    AGE_YEARS,
+    BLOCKS,
+    CALIBRATION_BINS,
+    COARSE,
+    COARSE_BINS,
+    ERROR_BINS,
+    SCORE_BINS,
+    block_of,
+    calibration_bin,
+    error_bin,
+    score_bin,
+    year_bin,
+)
+from faceaudit.audit.tally.cells import CellCounts, Codes, Counter, side_by_side, stacked
+from faceaudit.audit.tally.tally import (
+    KINDS,
+    LOSSES,
+    POWERS,
+    Cell,
+    TableFacts,
+    Tally,
+    sorted_cells,
+    sorted_statuses,
+)
+from faceaudit.schema import AGE, AGE_GROUP, AGE_PRED, AGE_TRUE, OK, Task
+from faceaudit.tables import IMAGE, STATUS, PredictionTable, score_columns
+
+Values = NDArray[np.float64]
+BATCH_ROWS = 131_072
+MISSING = -1
+SMALLEST = float(np.finfo(np.float64).eps)
+"""Probabilities are raised to this before their logarithm, as scikit-learn's log_loss does."""
+NO_NAME = ""
+"""Task of what is counted of images."""
+
+
+def tally(
+    table: PredictionTable, features: Sequence[Feature] = (), *, unit: str | None = None
+) -> Tally:
+    """Count a table, in batches of rows.
+
+    Args:
+        table: The table of predictions.
+        features: Sensitive features that subgroups will be formed by.
+        unit: A column; rows with one value of it (a person, a video) are not independent. Numbers
+            are then kept apart for ``BLOCKS`` shares of its values.
+
+    Raises:
+        UnknownNameError: If the unit is no column.
+    """
+    owner = unit_feature(table, unit) if unit else None
+    coder = CellCoder.of(table, features)
+    shape = (len(coder.cells), BLOCKS if owner else 1)
+    counters: list[_Classes | _Years] = [_Classes(table, task, shape) for task in table.tasks]
+    if AGE in table.annotated:
+        counters.append(_Years(table, shape))
+    images = _Images(coder) if table.images == table.rows else None
+    # Counting releases the interpreter's lock for the most part: tasks are counted side by side.
+    with ThreadPoolExecutor(len(counters) or 1) as pool:
+        frame = _coded(table, coder, owner)
+        for rows in frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+            batch = _Batch.of(rows, coder)
+            waiting = [pool.submit(counter.add, batch) for counter in counters]
+            if images is not None:
+                images.add(batch)
+            for done in waiting:
+                done.result()
+    counted = _merged_images(table, coder) if images is None else images.counted()
+    statuses, by_status = _by_status(counted, coder)
+    numbers: dict[str, dict[str, CellCounts]] = {kind: {} for kind in KINDS}
+    for counter in counters:
+        for kind, counts in counter.numbers().items():
+            numbers[kind][counter.name] = counts
+    for kind, counts in by_status.items():
+        numbers[kind][NO_NAME] = counts
+    return Tally(
+        tasks=table.tasks,
+        features=coder.features,
+        cells=coder.cells,
+        statuses=statuses,
+        unit=unit,
+        tables=(facts_of(table),),
+        numbers=numbers,
+    )
+
+
+def facts_of(table: PredictionTable) -> TableFacts:
+    """What a tally tells of its table."""
+    return TableFacts(
+        str(table.path), table.sha256, table.rows, table.images, table.notes, table.metadata
+    )
+
+
+@dataclass(frozen=True)
+class CellCoder:
+    """Numbers the cells of a table."""
+
+    features: tuple[Feature, ...]
+    values: tuple[tuple[str, ...], ...]
+    """Values of each feature, in the order to show them."""
+    cells: tuple[Cell, ...]
+
+    @classmethod
+    def of(cls, table: PredictionTable, features: Sequence[Feature]) -> CellCoder:
+        """The cells that occur in a table's rows or images."""
+        features = tuple(features)
+        if not features:
+            return cls((), (), ((),))
+        texts = [
+            feature.values(table.frame).alias(f"_feature_{index}")
+            for index, feature in enumerate(features)
+        ]
+        found = set(table.frame.select(texts).unique().collect(engine="streaming").rows())
+        if table.images < table.rows:
+            named = table.frame.select(pl.col(IMAGE).hash(), *texts)
+            each = named.group_by(IMAGE).agg(pl.all().min()).drop(IMAGE)
+            found |= set(each.unique().collect(engine="streaming").rows())
+        values = tuple(
+            tuple(sorted({cell[index] for cell in found} - {None}, key=feature.rank))
+            for index, feature in enumerate(features)
+        )
+        return cls(features, values, sorted_cells(found, features))
+
+    @property
+    def codes(self) -> list[str]:
+        """Names of the columns with the number of each feature's value."""
+        return [f"_feature_{index}" for index in range(len(self.features))]
+
+    def feature_codes(self, frame: pl.LazyFrame) -> list[pl.Expr]:
+        """Number of each feature's value, 0 where it is missing."""
+        return [
+            feature.values(frame)
+            .replace_strict(
+                list(values),
+                list(range(1, len(values) + 1)),
+                default=0,
+                return_dtype=pl.Int64,
+            )
+            .alias(name)
+            for name, feature, values in zip(self.codes, self.features, self.values, strict=True)
+        ]
+
+    def cell_numbers(self, codes: pl.DataFrame) -> Codes:
+        """Number of each row's cell, from its feature codes."""
+        given = np.zeros(codes.height, np.int64)
+        known = np.zeros(len(self.cells), np.int64)
+        # One feature after the other, so that no product of their sizes can overflow.
+        for index, values in enumerate(self.values):
+            place: dict[str | None, int] = {value: n for n, value in enumerate(values, 1)}
+            own = np.array([place.get(cell[index], 0) for cell in self.cells], np.int64)
+            size = len(values) + 1
+            numbers, known = np.unique(known * size + own, return_inverse=True)
+            given = np.searchsorted(numbers, given * size + codes[f"_feature_{index}"].to_numpy())
+        order = np.argsort(known)
+        return np.asarray(order[given], np.int64)
+
+
+# --- rows -------------------------------------------------------------------------------------
+
+
+def _coded(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> pl.LazyFrame:
+    """The columns that are counted: class numbers, scores, years and units."""
+    columns = [pl.col(STATUS), *coder.feature_codes(table.frame)]
+    names = table.frame.collect_schema().names()
+    for task in table.tasks:
+        columns.append(_class_number(task, task.pred_column))
+        if task.true_column in names:
+            columns.append(_class_number(task, task.true_column))
+        if task.name in table.scored and task.name in table.annotated:
+            columns += [pl.col(name) for name in score_columns(task)]
+    columns += [pl.col(name) for name in (AGE_TRUE, AGE_PRED) if name in names]
+    if owner:
+        columns.append(owner.values(table.frame).alias("_unit"))
+    return table.frame.select(columns)
+
+
+def _class_number(task: Task, column: str) -> pl.Expr:
+    number = pl.col(column).cast(pl.Enum(task.classes), strict=False).to_physical()
+    return number.cast(pl.Int64).fill_null(MISSING)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some rows, with the number of each row's cell and block."""
+
+    rows: pl.DataFrame
+    cells: Codes
+    blocks: Codes | None
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame, coder: CellCoder) -> _Batch:
+        blocks = block_of(rows["_unit"]) if "_unit" in rows.columns else None
+        return cls(rows, coder.cell_numbers(rows), blocks)
+
+    def places(self, kept: NDArray[np.bool_]) -> Codes:
+        """The cell and block of the rows that are kept, as one number."""
+        if self.blocks is None:
+            return self.cells[kept]
+        return np.asarray(self.cells[kept] * BLOCKS + self.blocks[kept])
+
+    def column(self, name: str) -> Codes:
+        return self.rows[name].to_numpy()
+
+
+class _Classes:
+    """Counts one task: its classes and, where it is scored, its scores."""
+
+    def __init__(self, table: PredictionTable, task: Task, shape: tuple[int, int]) -> None:
+        size = len(task.classes)
+        self.name = task.name
+        self.task = task
+        self.predicted = Counter((*shape, size))
+        annotated, scored = task.name in table.annotated, task.name in table.scored
+        self.confusion = Counter((*shape, size, size)) if annotated else None
+        self.scores = _Scores(task, shape) if annotated and scored else None
+
+    def add(self, batch: _Batch) -> None:
+        pred, size = batch.column(self.task.pred_column), len(self.task.classes)
+        known = pred >= 0
+        self.predicted.add(batch.places(known) * size + pred[known])
+        if self.confusion is None:
+            return
+        true = batch.column(self.task.true_column)
+        both = known & (true >= 0)
+        self.confusion.add((batch.places(both) * size + true[both]) * size + pred[both])
+        if self.scores is not None:
+            self.scores.add(batch, true)
+
+    def numbers(self) -> Mapping[str, CellCounts]:
+        found = {"predicted": self.predicted.counts()}
+        if self.confusion is not None:
+            found["confusion"] = self.confusion.counts()
+        return found if self.scores is None else {**found, **self.scores.numbers()}
+
+
+class _Scores:
+    """Counts the scores of one task: histograms, losses and calibration."""
+
+    def __init__(self, task: Task, shape: tuple[int, int]) -> None:
+        self.columns = score_columns(task)
+        classes = range(len(task.classes))
+        cells, blocks = shape
+        self.bins = [Counter((cells, 1, 2, SCORE_BINS)) for _ in classes]
+        self.coarse = [Counter((*shape, 2, COARSE_BINS)) for _ in classes if blocks > 1]
+        self.losses = [Counter(shape, np.float64) for _ in range(LOSSES)]
+        self.calibration = [Counter((*shape, CALIBRATION_BINS), np.float64) for _ in range(3)]
+
+    def add(self, batch: _Batch, true: Codes) -> None:
+        kept = (true >= 0) & batch.rows[self.columns[0]].is_not_null().to_numpy()
+        rows = batch.rows.select(self.columns).filter(pl.Series(kept))
+        scores, true = rows.to_numpy(order="fortran"), true[kept]
+        self._add_bins(batch, kept, scores, true)
+        places = batch.places(kept)
+        self._add_losses(places, scores, true)
+        self._add_calibration(places, scores, true)
+
+    def _add_bins(
+        self, batch: _Batch, kept: NDArray[np.bool_], scores: Values, true: Codes
+    ) -> None:
+        cells, places = batch.cells[kept], batch.places(kept)
+        for k, counter in enumerate(self.bins):
+            own, bins = true == k, score_bin(scores[:, k])
+            counter.add((cells * 2 + own) * SCORE_BINS + bins)
+            if self.coarse:
+                self.coarse[k].add((places * 2 + own) * COARSE_BINS + bins // COARSE)
+
+    def _add_losses(self, places: Codes, scores: Values, true: Codes) -> None:
+        own = scores[np.arange(len(true)), true]
+        log_loss = -np.log(np.clip(own, SMALLEST, 1))
+        # Half the squared distance to the annotated class: between 0 and 1, whatever the classes.
+        brier = (np.square(scores).sum(axis=1) - np.square(own) + np.square(1 - own)) / 2
+        parts = (None, log_loss, np.square(log_loss), brier, np.square(brier))
+        for counter, part in zip(self.losses, parts, strict=True):
+            counter.add(places, part)
+
+    def _add_calibration(self, places: Codes, scores: Values, true: Codes) -> None:
+        confidence = scores.max(axis=1)
+        right = (scores.argmax(axis=1) == true).astype(np.float64)
+        codes = places * CALIBRATION_BINS + calibration_bin(confidence)
+        for counter, part in zip(self.calibration, (None, confidence, right), strict=True):
+            counter.add(codes, part)
+
+    def numbers(self) -> Mapping[str, CellCounts]:
+        found = {
+            "scores": stacked([counter.counts() for counter in self.bins]),
+            "losses": side_by_side([counter.counts() for counter in self.losses]),
+            "calibration": side_by_side([counter.counts() for counter in self.calibration]),
+        }
+        if self.coarse:
+            found["coarse_scores"] = stacked([counter.counts() for counter in self.coarse])
+        return found
+
+
+class _Years:
+    """Counts errors in years of faces with both ages."""
+
+    name = AGE
+
+    def __init__(self, table: PredictionTable, shape: tuple[int, int]) -> None:
+        self.task = next((task for task in table.tasks if task.name == AGE_GROUP), None)
+        self.groups = len(self.task.classes) if self.task else 0
+        self.errors = Counter((*shape, self.groups + 1, ERROR_BINS))
+        self.sums = [Counter((*shape, self.groups + 1), np.float64) for _ in range(POWERS)]
+        self.ages = Counter((*shape, AGE_YEARS, AGE_YEARS))
+
+    def add(self, batch: _Batch) -> None:
+        true, pred = batch.rows[AGE_TRUE], batch.rows[AGE_PRED]
+        kept = (true.is_not_null() & pred.is_not_null()).to_numpy()
+        years, guesses = true.to_numpy()[kept], pred.to_numpy()[kept]
+        error, places = guesses - years, batch.places(kept)
+        groups = places * (self.groups + 1) + self._group(batch)[kept]
+        self.errors.add(groups * ERROR_BINS + error_bin(error))
+        powers = (error, np.abs(error), np.square(error), np.square(np.square(error)))
+        for counter, power in zip(self.sums, powers, strict=True):
+            counter.add(groups, power)
+        self.ages.add((places * AGE_YEARS + year_bin(years)) * AGE_YEARS + year_bin(guesses))
+
+    def _group(self, batch: _Batch) -> Codes:
+        """The annotated age group of each row; the last is "not known"."""
+        if self.task is None or self.task.true_column not in batch.rows.columns:
+            return np.full(batch.rows.height, self.groups)
+        group = batch.column(self.task.true_column)
+        return np.asarray(np.where(group < 0, self.groups, group))
+
+    def numbers(self) -> Mapping[str, CellCounts]:
+        return {
+            "errors": self.errors.counts(),
+            "error_sums": side_by_side([counter.counts() for counter in self.sums]),
+            "ages": self.ages.counts(),
+        }
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+class _Images:
+    """Counts images by cell and status, where every row is an image of its own."""
+
+    def __init__(self, coder: CellCoder) -> None:
+        self.keys = [STATUS, *coder.codes]
+        self.found: list[pl.DataFrame] = []
+
+    def add(self, batch: _Batch) -> None:
+        self.found.append(batch.rows.group_by(self.keys).len("_images"))
+
+    def counted(self) -> pl.DataFrame:
+        every = pl.concat(self.found).group_by(self.keys).sum()
+        return every.with_columns(pl.lit(0).alias("_several"))
+
+
+def _merged_images(table: PredictionTable, coder: CellCoder) -> pl.DataFrame:
+    """Images by cell and status, and how many of them have several faces.
+
+    An image with several rows counts once: as scored if any row is, in the first known subgroup.
+    """
+    scored = pl.col(STATUS) == OK
+    status = pl.when(scored.any()).then(pl.lit(OK)).otherwise(pl.col(STATUS).min())
+    known = [pl.col(name).filter(pl.col(name) > 0).min().fill_null(0) for name in coder.codes]
+    # Hashed, because the names of millions of images fill the memory.
+    named = table.frame.select(pl.col(IMAGE).hash(), STATUS, *coder.feature_codes(table.frame))
+    images = named.group_by(IMAGE).agg(status.alias(STATUS), *known, scored.sum().alias("_faces"))
+    several = (pl.col("_faces") > 1).sum().alias("_several")
+    counted = images.group_by([STATUS, *coder.codes]).agg(pl.len().alias("_images"), several)
+    return counted.collect(engine="streaming")
+
+
+def _by_status(
+    counted: pl.DataFrame, coder: CellCoder
+) -> tuple[tuple[str, ...], dict[str, CellCounts]]:
+    """Statuses, and images by cell and status and with several faces."""
+    statuses = sorted_statuses(set(counted[STATUS]))
+    at = np.array([statuses.index(status) for status in counted[STATUS]])
+    cells, size = coder.cell_numbers(counted), len(statuses)
+    images, several = Counter((len(coder.cells), 1, size)), Counter((len(coder.cells), 1, 1))
+    images.add(cells * size + at, counted["_images"].to_numpy())
+    several.add(cells, counted["_several"].to_numpy())
+    return statuses, {"images": images.counts(), "several": several.counts()}

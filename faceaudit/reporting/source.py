@@ -1,0 +1,217 @@
+"""What a report is made from: a table with its labels, or tallies that were kept of tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from faceaudit.audit.subgroups import find_features
+from faceaudit.audit.tally import (
+    TALLY_SUFFIX,
+    TableFacts,
+    Tally,
+    add_up,
+    facts_of,
+    load_tally,
+    save_tally,
+)
+from faceaudit.audit.tally import tally as count
+from faceaudit.errors import SchemaError, UsageError
+from faceaudit.labels import ANNOTATED, NONE, Labels, read_labels
+from faceaudit.reporting.subject import Provenance
+from faceaudit.tables import IMAGE, PredictionTable, read_table
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a table is to be read (see ``tables.read_table``), and the labels to join."""
+
+    labels: str = NONE
+    provenance: str = ANNOTATED
+    columns: Mapping[str, str] | None = None
+    classes: Mapping[str, Sequence[str]] | None = None
+    age_bins: Sequence[int] | None = None
+    scheme_map: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table or a tally, what is told of it, and notes on its labels."""
+
+    table: PredictionTable | Tally
+    facts: TableFacts
+    provenance: str
+    """Where labels come from, unless the table or the labels say it."""
+    notes: tuple[str, ...] = ()
+
+    def origin(self, has_labels: bool) -> Provenance:
+        """Where the audited rows come from."""
+        facts = self.facts
+        stated = facts.metadata.labels if facts.metadata else {}
+        labels: tuple[str | None, str | None] = (None, None)
+        if facts.labels_format:
+            labels = facts.labels_format, facts.labels_provenance
+        elif has_labels:
+            labels = stated.get("format"), stated.get("provenance", self.provenance)
+        return Provenance(facts.path, facts.sha256, facts.rows, facts.metadata, *labels)
+
+
+def tally(
+    table: Path,
+    file: Path,
+    *,
+    labels: str = NONE,
+    provenance: str = ANNOTATED,
+    columns: Mapping[str, str] | None = None,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    age_bins: Sequence[int] | None = None,
+    scheme_map: Mapping[str, str] | None = None,
+    by: Sequence[str] | None = None,
+    unit: str | None = None,
+) -> Tally:
+    """Count a table of predictions per subgroup and keep the counts in a small file.
+
+    The file holds no image, name or row; ``report`` takes it in the place of the table, and sums
+    several. It can be cut by the features that it was made with, and by no others.
+
+    Args:
+        table: A Parquet or CSV file, or a folder of ``part-*.parquet``.
+        file: Where the tally goes, ``NAME.tally``.
+        labels: Annotations to join: ``none``, ``auto``, a label format, or ``FORMAT:FILE``.
+        provenance: Where the labels come from, unless the table says it itself.
+        columns: Canonical name -> name in the table, where they differ.
+        classes: Task -> its classes in the order of a bare list of scores.
+        age_bins: Lower bounds of the age groups, in years.
+        scheme_map: Task -> the scheme to coarsen it to.
+        by: Sensitive features; None takes every annotated one of gender and race.
+        unit: A column whose values (a person, a prompt) name rows that are not independent.
+
+    Raises:
+        FaceauditError: If an option cannot work, or the table or the labels cannot be read.
+    """
+    file = Path(file)
+    if file.suffix.lower() != TALLY_SUFFIX:
+        raise UsageError(f"{file}: a tally is kept in a file that ends in {TALLY_SUFFIX}")
+    reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
+    source = read_labelled([Path(table)], reading)
+    if isinstance(source.table, Tally):
+        raise UsageError(f"{table}: is a tally already")
+    counted = count(source.table, find_features(source.table, by), unit=unit)
+    facts = replace(
+        source.facts,
+        notes=(*source.notes, *source.facts.notes),
+        labels_provenance=source.facts.labels_provenance or provenance,
+    )
+    counted = replace(counted, tables=(facts,))
+    save_tally(counted, file)
+    return counted
+
+
+def is_tally(paths: Sequence[Path]) -> bool:
+    """Whether tallies are given, or one table.
+
+    Raises:
+        UsageError: If several tables are given.
+    """
+    kept = [path.suffix.lower() == TALLY_SUFFIX for path in paths]
+    if len(paths) > 1 and not all(kept):
+        raise UsageError(
+            f"{paths[kept.index(False)]}: several tables; give one, or a tally of each "
+            "(`faceaudit tally`)"
+        )
+    return all(kept)
+
+
+def read_labelled(paths: Sequence[Path], reading: Reading) -> Source:
+    """A table with the labels that are joined to it."""
+    path = paths[0]
+    joined = _read_labels(path, reading)
+    opened = read_table(
+        path,
+        columns=reading.columns,
+        classes=reading.classes,
+        age_bins=reading.age_bins,
+        scheme_map=reading.scheme_map,
+        labels=joined.frame if joined else None,
+    )
+    facts = facts_of(opened)
+    if joined is None:
+        return Source(opened, facts, reading.provenance)
+    facts = replace(facts, labels_format=joined.format, labels_provenance=joined.provenance)
+    return Source(opened, facts, reading.provenance, joined.notes)
+
+
+def read_tallies(paths: Sequence[Path], reading: Reading) -> Source:
+    """The sum of tallies.
+
+    Raises:
+        UsageError: If an option needs the rows.
+        SchemaError: If the tallies cannot be added.
+    """
+    if _needs_rows(reading):
+        raise UsageError(
+            f"{paths[0]}: a tally is counted already; give --labels, --columns, --classes, "
+            "--age-bins and --map to `faceaudit tally`"
+        )
+    tallies = [load_tally(path) for path in paths]
+    for path, one in zip(paths, tallies, strict=True):
+        if one.kind != tallies[0].kind:
+            raise SchemaError(
+                f"{path} ({_kind(one)}) and {paths[0]} ({_kind(tallies[0])}) cannot be summed; "
+                "make both with the same classes, --by and --unit"
+            )
+    counted = add_up(tallies)
+    facts = _merged(paths, counted)
+    return Source(counted, facts, facts.labels_provenance or reading.provenance, _by_tally(counted))
+
+
+def _needs_rows(reading: Reading) -> bool:
+    named = reading.columns or reading.classes or reading.age_bins or reading.scheme_map
+    return bool(named) or reading.labels != NONE
+
+
+def _read_labels(path: Path, reading: Reading) -> Labels | None:
+    """Annotations of the table's images, None where none are to be joined."""
+    if reading.labels == NONE:
+        return None
+    images = read_table(path, columns=reading.columns).frame.select(IMAGE)
+    names = images.unique(maintain_order=True).collect()[IMAGE].to_list()
+    return read_labels(reading.labels, names, None, provenance=reading.provenance)
+
+
+def _kind(counted: Tally) -> str:
+    tasks = ", ".join(f"{task.name} {task.scheme}" for task in counted.tasks)
+    by = ", ".join(feature.name for feature in counted.features) or "nothing"
+    return f"{tasks}; by {by}; unit {counted.unit or 'none'}"
+
+
+def _merged(paths: Sequence[Path], counted: Tally) -> TableFacts:
+    """One set of facts; what the tables differ in is left out."""
+    first, *rest = counted.tables
+    same = all(one.metadata == first.metadata for one in rest)
+    digest = hashlib.sha256("".join(one.sha256 for one in counted.tables).encode()).hexdigest()
+    return TableFacts(
+        ", ".join(map(str, paths)),
+        digest if rest else first.sha256,
+        counted.rows,
+        sum(one.images for one in counted.tables),
+        (),
+        first.metadata if same else None,
+        first.labels_format
+        if all(one.labels_format == first.labels_format for one in rest)
+        else None,
+        first.labels_provenance
+        if all(one.labels_provenance == first.labels_provenance for one in rest)
+        else None,
+    )
+
+
+def _by_tally(counted: Tally) -> tuple[str, ...]:
+    """What a report from a tally cannot hold."""
+    tables = ", ".join(table.path for table in counted.tables)
+    return (
+        f"The figures come from a tally of {tables}, without the rows: they were not recomputed "
+        "with scikit-learn and fairlearn, and subgroups by other features cannot be cut.",
+    )

@@ -1,0 +1,106 @@
+"""What a table of predictions is, and what it is while it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from faceaudit.errors import UnknownNameError
+from faceaudit.schema import AGE, AGE_GROUP, GENDER, RACE, TableMetadata, Task
+
+IMAGE, STATUS, FACE = "image", "status", "face"
+NOT_SCORED = "not_scored"
+"""Status of an image without a prediction in a table that gives no reasons."""
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """A table of predictions in canonical columns (see the module)."""
+
+    path: Path
+    sha256: str
+    rows: int
+    images: int
+    frame: pl.LazyFrame
+    tasks: tuple[Task, ...]
+    """Tasks that are predicted, with the classes that the columns are in."""
+    annotated: frozenset[str]
+    """Names of the tasks that have an annotated value in any row; ``age`` stands for years."""
+    scored: frozenset[str]
+    """Names of the tasks with a probability per class."""
+    features: tuple[str, ...]
+    """Columns that subgroups can be formed by."""
+    metadata: TableMetadata | None = None
+    notes: tuple[str, ...] = ()
+
+    def task(self, name: str) -> Task:
+        """The task of this name."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise UnknownNameError("task", name, [task.name for task in self.tasks])
+
+
+def score_column(task: Task, label: str) -> str:
+    """Canonical column of the probability of one class."""
+    return f"{task.name}_prob_{label}"
+
+
+def score_columns(task: Task) -> list[str]:
+    """Canonical columns of the probabilities of a task, in class order."""
+    return [score_column(task, label) for label in task.classes]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A table on its way to canonical columns."""
+
+    path: Path
+    frame: pl.LazyFrame
+    metadata: TableMetadata | None
+    labels_joined: bool = False
+    tasks: tuple[Task, ...] = ()
+    scored: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
+
+    def having(self, frame: pl.LazyFrame, *notes: str) -> Draft:
+        """The same draft with other rows or columns, and more notes."""
+        dtypes = dict(frame.collect_schema())
+        return replace(self, frame=frame, dtypes=dtypes, notes=(*self.notes, *notes))
+
+
+def task_names(draft: Draft) -> list[str]:
+    """Tasks with predictions or scores: the usual ones first, then as the columns come."""
+    found = []
+    for column in draft.dtypes:
+        name, separator, _ = column.partition("_prob_")
+        if not separator:
+            suffix = next((end for end in ("_pred", "_probs") if column.endswith(end)), None)
+            name = column.removesuffix(suffix) if suffix else ""
+        if name and name != AGE and name not in found:
+            found.append(name)
+    usual = [name for name in (GENDER, RACE, AGE_GROUP) if name in found]
+    return usual + [name for name in found if name not in usual]
+
+
+def values_of(draft: Draft, column: str) -> dict[str, int]:
+    """Values of a text column with their counts, null left out; empty where there is none."""
+    if column not in draft.dtypes:
+        return {}
+    counts = draft.frame.group_by(column).len().drop_nulls(column).sort(column)
+    return dict(counts.collect(engine="streaming").rows())
+
+
+def some_of(values: Iterable[str]) -> str:
+    """A few values, quoted."""
+    return ", ".join(repr(value) for value in list(values)[:5])
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

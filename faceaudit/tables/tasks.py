@@ -1,0 +1,213 @@
+"""Tasks: predicted and annotated classes brought together, visibly."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from faceaudit.errors import SchemaError
+from faceaudit.schema import AGE_GROUP, Task, age_group_task, task_of_scheme
+from faceaudit.schemes import Agreement, Coarsening, agree, named_task, schemes_with, task_of_values
+from faceaudit.tables.scores import argmax, with_checked_scores, with_scores, with_summed_scores
+from faceaudit.tables.table import Draft, some_of, task_names, values_of
+from faceaudit.tables.years import without_groups_of_years
+
+MAX_CLASSES = 100
+"""A column with more different values is a measurement, not a class."""
+
+
+def with_tasks(
+    draft: Draft,
+    classes: Mapping[str, Sequence[str]],
+    scheme_map: Mapping[str, str],
+    age_bins: Sequence[int] | None,
+) -> Draft:
+    """Every predicted task in canonical columns and classes.
+
+    Args:
+        draft: The table.
+        classes: Task -> its classes, where the user or the years name them.
+        scheme_map: Task -> the scheme to coarsen it to.
+        age_bins: Lower bounds of the age groups to audit in.
+
+    Raises:
+        SchemaError: If an option names a task that is not predicted, or schemes contradict.
+    """
+    names = task_names(draft)
+    for option, given in (("--classes", classes), ("--map", scheme_map)):
+        for name in given:
+            if name not in names:
+                known = ", ".join(names) or "none"
+                raise SchemaError(
+                    f"{draft.path}: {option} names the task {name!r}, which is not predicted; "
+                    f"predicted: {known}"
+                )
+    for name in names:
+        wanted = task_of_scheme(name, scheme_map[name]) if name in scheme_map else None
+        if name == AGE_GROUP and age_bins is not None:
+            wanted = age_group_task(age_bins)
+            draft = without_groups_of_years(draft)
+        draft = _with_task(draft, name, classes.get(name), wanted)
+    return draft
+
+
+def _with_task(draft: Draft, name: str, given: Sequence[str] | None, wanted: Task | None) -> Draft:
+    """One task in canonical columns, its scores checked and its schemes brought together."""
+    draft, score_classes = with_scores(draft, name, given)
+    draft = _with_text(draft, name, score_classes)
+    predicted, annotated = (values_of(draft, f"{name}_{kind}") for kind in ("pred", "true"))
+    if len(predicted) > MAX_CLASSES:
+        note = (
+            f"{name}_pred has {len(predicted):,} different values, too many for classes; "
+            "it was not audited."
+        )
+        return draft.having(draft.frame, note)
+    task = _declared_task(draft, name, score_classes or given)
+    if task is None:
+        _check_values_meet(draft, name, predicted, annotated)
+        task = task_of_values(name, predicted, annotated)
+    if score_classes:
+        draft = with_checked_scores(draft, task)
+    agreement = agree(
+        task,
+        annotated,
+        declared=_declared_annotation(draft, name),
+        wanted=wanted,
+        where=str(draft.path),
+    )
+    draft = _with_agreement(draft, agreement, predicted, annotated, scored=bool(score_classes))
+    scored = draft.scored | ({name} if score_classes else set())
+    return replace(draft, tasks=(*draft.tasks, agreement.task), scored=scored)
+
+
+def _check_values_meet(
+    draft: Draft, name: str, predicted: Collection[str], annotated: Collection[str]
+) -> None:
+    """Refuse two codings of one thing, such as M and Male, in which nothing would be right."""
+    known = any(schemes_with(name, values) for values in ({*predicted, *annotated}, predicted))
+    if known or not predicted or not annotated or set(predicted) & set(annotated):
+        return
+    raise SchemaError(
+        f"{draft.path}: no value of {name}_pred ({some_of(predicted)}) occurs in {name}_true "
+        f"({some_of(annotated)}); write both in the same classes, or, where they are, name all: "
+        f"--classes {name}=first,second,..."
+    )
+
+
+def _with_text(draft: Draft, name: str, score_classes: Sequence[str]) -> Draft:
+    """The predicted and annotated column as text; predictions from scores where there are none."""
+    pred, true = f"{name}_pred", f"{name}_true"
+    frame = draft.frame.with_columns(
+        _as_text(draft, column).alias(column) for column in (pred, true) if column in draft.dtypes
+    )
+    if pred not in draft.dtypes and score_classes:
+        frame = frame.with_columns(argmax(name, score_classes).alias(pred))
+    return draft.having(frame)
+
+
+def _as_text(draft: Draft, column: str) -> pl.Expr:
+    """Values as text: trimmed, empty is null, whole numbers without a fraction."""
+    dtype, value = draft.dtypes[column], pl.col(column)
+    if draft.metadata is not None and not draft.labels_joined and dtype == pl.String:
+        return value
+    if dtype.is_float():
+        value = value.fill_nan(None)
+        whole = value.cast(pl.Int64, strict=False)
+        return pl.when(value == whole).then(whole.cast(pl.String)).otherwise(value.cast(pl.String))
+    if dtype.is_nested() or dtype == pl.Binary:
+        raise SchemaError(f"{draft.path}: {column} is of type {dtype}; give class names")
+    text = value.cast(pl.String).str.strip_chars()
+    return pl.when(text != "").then(text)
+
+
+def _declared_task(draft: Draft, name: str, classes: Sequence[str] | None) -> Task | None:
+    """The predicted task where the table, its score columns or the user name the classes."""
+    written = draft.metadata.tasks if draft.metadata else ()
+    for task in written:
+        if task.name == name:
+            if classes and set(classes) != set(task.classes):
+                raise SchemaError(
+                    f"{draft.path}: {name} is declared with the classes "
+                    f"{', '.join(task.classes)} but scored in {', '.join(classes)}"
+                )
+            return task
+    return named_task(name, classes) if classes else None
+
+
+def _declared_annotation(draft: Draft, name: str) -> Task | None:
+    """The annotations' scheme, where the table names it."""
+    if draft.metadata is None or draft.labels_joined:
+        return None
+    for fact in draft.metadata.labels.get("tasks", ()):
+        if fact["name"] == name and fact.get("classes"):
+            return Task(name, fact["scheme"], tuple(fact["classes"]))
+    return None
+
+
+def _with_agreement(
+    draft: Draft,
+    agreement: Agreement,
+    predicted: Mapping[str, int],
+    annotated: Mapping[str, int],
+    *,
+    scored: bool,
+) -> Draft:
+    """Both columns, and the scores, in the classes that were agreed on."""
+    task, way = agreement.task, agreement.predicted
+    notes = []
+    frame = draft.frame
+    if way.changes and scored:
+        frame = with_summed_scores(frame, way)
+    if task.pred_column in draft.dtypes:
+        frame = _mapped(frame, task.pred_column, way.classes, predicted)
+        notes += _stray_note(task.pred_column, predicted, way.classes)
+    if way.changes and scored:
+        # The most probable merged class need not hold the most probable single class.
+        best = argmax(task.name, task.classes)
+        frame = frame.with_columns(pl.coalesce(best, task.pred_column).alias(task.pred_column))
+    if way.changes:
+        notes.append(_merge_note("predicted", way, scored=scored))
+    if task.true_column in draft.dtypes:
+        known = agreement.annotated.classes if agreement.annotated else _identity(task)
+        frame = _mapped(frame, task.true_column, known, annotated)
+        notes += _stray_note(task.true_column, annotated, known)
+        if agreement.annotated and agreement.annotated.changes:
+            notes.append(_merge_note("annotated", agreement.annotated, scored=False))
+    return draft.having(frame, *notes)
+
+
+def _identity(task: Task) -> dict[str, str]:
+    return {label: label for label in task.classes}
+
+
+def _mapped(
+    frame: pl.LazyFrame, column: str, classes: Mapping[str, str], values: Iterable[str]
+) -> pl.LazyFrame:
+    """A text column in other classes; values without one are null."""
+    if all(classes.get(value) == value for value in values):
+        return frame
+    return frame.with_columns(
+        pl.col(column).replace_strict(
+            list(classes), list(classes.values()), default=None, return_dtype=pl.String
+        )
+    )
+
+
+def _merge_note(kind: str, way: Coarsening, *, scored: bool) -> str:
+    summed = " Probabilities were summed and the highest sum taken." if scored else ""
+    return (
+        f"{way.source.name}: {kind} classes were merged from {way.source.scheme} to "
+        f"{way.target.scheme}: {way.sentence}.{summed}"
+    )
+
+
+def _stray_note(column: str, values: Mapping[str, int], known: Iterable[str]) -> list[str]:
+    stray = {value: count for value, count in values.items() if value not in set(known)}
+    if not stray:
+        return []
+    return [
+        f"{sum(stray.values()):,} of {sum(values.values()):,} values of {column} are not among its "
+        f"classes ({some_of(stray)}) and were left out."
+    ]

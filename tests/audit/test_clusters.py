@@ -1,0 +1,95 @@
+"""Intervals of faces in units: as wide as the units tell, and right as often as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+
+from faceaudit.audit.clusters import clustered, spread_over_blocks
+from faceaudit.audit.metrics import METRICS, Metric
+from faceaudit.audit.run import EVERY_METRIC, audit
+from faceaudit.tables import PredictionTable
+
+OpenTable = Callable[..., PredictionTable]
+RowsOf = Callable[..., pl.DataFrame]
+ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
+
+
+def widths(table: PredictionTable, **options: object) -> dict[tuple[str, str, str | None], float]:
+    found = audit(table, by=[], replicates=200, verify="never", **options)  # type: ignore[arg-type]
+    return {
+        (one.task, one.metric, one.label): one.estimate.high - one.estimate.low
+        for one in found.metrics
+        if one.estimate.low is not None and one.estimate.high is not None
+    }
+
+
+def test_four_copies_of_every_face_tell_no_more_than_one(
+    open_table: OpenTable, rows_of: RowsOf
+) -> None:
+    once = rows_of(700, seed=8)
+    copies = pl.concat([once] * 4).with_columns(person=pl.col("image"))
+    named = copies.with_columns(image=pl.int_range(pl.len()).cast(pl.String))
+    alone, apart = widths(open_table(once)), widths(open_table(named))
+    together = widths(open_table(named), unit="person")
+    for name in ("accuracy", "log_loss", "brier", "macro_f1", "mae", "cs_at_5", "auc"):
+        for key in [key for key in alone if key[1] == name and key[0] != "age_group"]:
+            assert together[key] == pytest.approx(alone[key], rel=0.25)
+            assert apart[key] < 0.65 * together[key]
+
+
+def test_intervals_are_never_narrower_with_units(open_table: OpenTable, rows_of: RowsOf) -> None:
+    table = open_table(rows_of(500, seed=9))
+    plain, units = widths(table), widths(table, unit="image")
+    assert {key[1] for key in units} == {metric.name for metric in EVERY_METRIC}
+    for key, width in units.items():
+        assert width >= plain[key] - 1e-9
+    ratios = [units[key] / plain[key] for key in units if key[1] == "accuracy"]
+    assert np.mean(ratios) < 1.1
+
+
+@pytest.mark.parametrize(("persons", "rate"), [(25, 0.7), (50, 0.9), (250, 0.95)])
+def test_intervals_of_units_hold_the_true_share(persons: int, rate: float) -> None:
+    generator = np.random.default_rng(persons)
+    alike, held, plainly, trials = 0.3, 0, 0, 400
+    a, b = rate * (1 / alike - 1), (1 - rate) * (1 / alike - 1)
+    for _ in range(trials):
+        right = generator.binomial(4, generator.beta(a, b, persons))
+        place = generator.integers(0, 256, persons)
+        blocks = np.zeros((256, 2, 2), np.int64)
+        np.add.at(blocks, (place, 0, 0), right)
+        np.add.at(blocks, (place, 0, 1), 4 - right)
+        total = blocks.sum(axis=0)
+        value, faces = np.asarray(ACCURACY.function(total)), np.asarray(ACCURACY.faces(total))
+        plain = (value, value)
+        spread = spread_over_blocks(ACCURACY, blocks)
+        low, high = clustered(ACCURACY, value, faces, plain, spread, 0.95)
+        held += bool(low <= rate <= high)
+        half = 1.96 * np.sqrt(value * (1 - value) / faces)
+        plainly += bool(abs(value - rate) <= half)
+    assert 0.91 <= held / trials <= 0.99
+    assert held > plainly
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_one_block_has_no_spread(metric: Metric) -> None:
+    if metric.needs != "classes":
+        pytest.skip("counts of classes stand for all")
+    blocks = np.zeros((256, 3, 3), np.int64)
+    blocks[7] = np.arange(9).reshape(3, 3)
+    assert np.isnan(spread_over_blocks(metric, blocks).variance).all()
+
+
+def test_few_units_are_warned_of(open_table: OpenTable, rows_of: RowsOf) -> None:
+    rows = rows_of(300)
+    many = rows.with_columns(person=pl.int_range(pl.len()) % 90)
+    few = rows.with_columns(person=pl.int_range(pl.len()) % 7)
+    notes = [
+        audit(open_table(frame), by=[], unit="person", replicates=100, verify="never").notes
+        for frame in (many, few)
+    ]
+    assert not any("too few" in note for note in notes[0])
+    assert any("about 7 different values of person" in note for note in notes[1])

@@ -1,0 +1,109 @@
+"""Reports from tallies: the same figures, summed, and what cannot be had from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from faceaudit.audit.tally import load_tally
+from faceaudit.errors import FaceauditError, SchemaError, UsageError
+from faceaudit.reporting import report, tally
+
+QUICK: dict[str, Any] = {"replicates": 100, "verify": "never"}
+
+
+@pytest.fixture
+def rows() -> pl.DataFrame:
+    random = np.random.default_rng(3)
+    genders = np.array(["Male", "Female"])[random.integers(0, 2, 300)]
+    right = random.random(300) < 0.8
+    return pl.DataFrame(
+        {
+            "image": [f"{n}.jpg" for n in range(300)],
+            "site": np.array(["A", "B", "C"])[random.integers(0, 3, 300)],
+            "gender_true": genders,
+            "gender_pred": np.where(right, genders, genders[::-1]),
+            "age_true": random.integers(1, 90, 300),
+            "age_pred": random.normal(40, 20, 300),
+        }
+    )
+
+
+def facts_of(path: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+    return facts
+
+
+def rounded(fact: Any) -> Any:
+    """A fact whose sums may come in another order."""
+    if isinstance(fact, dict):
+        return {name: rounded(value) for name, value in fact.items()}
+    return float(f"{fact:.9g}") if isinstance(fact, float) else fact
+
+
+def test_two_tallies_give_the_report_of_the_whole_table(rows: pl.DataFrame, tmp_path: Path) -> None:
+    names = ["first", "second", "whole"]
+    for name, part in zip(names, [rows[:120], rows[120:], rows], strict=True):
+        part.write_csv(tmp_path / f"{name}.csv")
+        tally(tmp_path / f"{name}.csv", tmp_path / f"{name}.tally", by=["gender", "site"])
+    report(tmp_path / "whole.csv", by=["gender", "site"], **QUICK)
+    whole = facts_of(tmp_path / "whole.csv")
+    report([tmp_path / "first.tally", tmp_path / "second.tally"], **QUICK)
+    summed = facts_of(tmp_path / "first.tally")
+    for part in ("metrics", "disparities", "coverage", "composition", "conditioned_age"):
+        for one, other in zip(whole[part], summed[part], strict=True):
+            assert rounded(one) == rounded(other)
+    assert summed["table"]["rows"] == 300
+    assert len(summed["table"]["sha256"]) == 64
+    assert summed["labels"] == whole["labels"]
+    assert "were not recomputed" in summed["notes"][0]
+    report(tmp_path / "whole.tally", **QUICK)
+    assert facts_of(tmp_path / "whole.tally")["table"]["sha256"] == whole["table"]["sha256"]
+
+
+def test_a_tally_holds_no_image_name(rows: pl.DataFrame, tmp_path: Path) -> None:
+    rows.with_columns(image="secret" + pl.col("image")).write_csv(tmp_path / "t.csv")
+    tally(tmp_path / "t.csv", tmp_path / "t.tally", by=["site"], unit="image")
+    with np.load(tmp_path / "t.tally") as arrays:
+        assert not [name for name in arrays.files if b"secret" in arrays[name].tobytes()]
+    assert load_tally(tmp_path / "t.tally").unit == "image"
+
+
+def test_joined_labels_are_named_by_the_tally(rows: pl.DataFrame, tmp_path: Path) -> None:
+    labels = rows.select("image", gender_true=pl.col("gender_true"))
+    labels.write_csv(tmp_path / "labels.csv")
+    rows.drop("gender_true", "age_true").write_csv(tmp_path / "t.csv")
+    tally(
+        tmp_path / "t.csv",
+        tmp_path / "t.tally",
+        labels=f"table:{tmp_path / 'labels.csv'}",
+        provenance="self-reported",
+    )
+    report(tmp_path / "t.tally", **QUICK)
+    facts = facts_of(tmp_path / "t.tally")
+    assert facts["labels"] == {"format": "table", "provenance": "self-reported"}
+    assert any(one["subgroup"] == {"gender": "Male"} for one in facts["metrics"])
+
+
+def test_what_needs_rows_is_refused(rows: pl.DataFrame, tmp_path: Path) -> None:
+    table, kept = tmp_path / "t.csv", tmp_path / "t.tally"
+    rows.write_csv(table)
+    tally(table, kept, by=["site"])
+    tally(table, tmp_path / "other.tally", by=["gender"])
+    cases: list[tuple[Any, dict[str, Any], type[FaceauditError], str]] = [
+        (kept, {"age_bins": (0, 18)}, UsageError, "counted already"),
+        (kept, {"labels": "utkface"}, UsageError, "counted already"),
+        ([kept, tmp_path / "other.tally"], {}, SchemaError, "by gender.*by site"),
+        ([table, table], {}, UsageError, "several tables"),
+        ([kept, table], {}, UsageError, r"t\.csv: several tables"),
+    ]
+    for given, options, error, message in cases:
+        with pytest.raises(error, match=message):
+            report(given, **QUICK, **options)
+    with pytest.raises(UsageError, match=r"ends in \.tally"):
+        tally(table, tmp_path / "t.parquet")
