@@ -14,6 +14,7 @@ from faceaudit.audit.intervals import (
     Bounds,
     generator_for,
     mean_interval,
+    normal_quantile,
     rank_interval,
     replicates_of,
     spread_around,
@@ -135,6 +136,23 @@ def estimate(
     low, high = (np.broadcast_to(bound, values.shape) for bound in bounds)
     parts = zip(values.ravel(), low.ravel(), high.ravel(), faces.ravel(), strict=True)
     return [_estimate(metric, value, least, most, int(n)) for value, least, most, n in parts]
+
+
+def standard_error(found: Estimate, confidence: float) -> float | None:
+    """Standard error that an estimate's interval stands for, in the metric's unit.
+
+    Half the width of the interval by the normal quantile. It is never 0 because no error was seen,
+    and with units it is that of clustered faces. None where there is no interval. Bounds at another
+    confidence come from ``estimate`` with other options; a difference's from
+    ``intervals.difference_interval`` of two such.
+
+    Args:
+        found: The estimate.
+        confidence: That of its interval, such as 0.95.
+    """
+    if found.low is None or found.high is None:
+        return None
+    return (found.high - found.low) / (2 * normal_quantile(confidence))
 
 
 def _figures(function: Callable[..., Values], counts: Any) -> Values:
