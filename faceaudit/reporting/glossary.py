@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import Metric
-from faceaudit.audit.run import EVERY_METRIC
 
 Unit = Literal["share", "index", "years", "signed_years", "groups", "signed_groups", "count"]
 Better = Literal["higher", "lower", "zero", "neither"]

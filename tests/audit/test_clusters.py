@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from faceaudit.audit.clusters import clustered, spread_over_blocks
+from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import METRICS, Metric
-from faceaudit.audit.run import EVERY_METRIC, audit
+from faceaudit.audit.run import audit
 from faceaudit.tables import PredictionTable
 
 OpenTable = Callable[..., PredictionTable]

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from faceaudit.audit.fairness import FAIRNESS, over_geometric_mean
+from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.results import Disparity, Estimate, MetricValue
-from faceaudit.audit.run import EVERY_METRIC, audit
+from faceaudit.audit.run import audit
 from faceaudit.tables import PredictionTable
 
 

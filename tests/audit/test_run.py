@@ -14,9 +14,10 @@ import pytest
 from faceaudit.audit import run as run_module
 from faceaudit.audit import scores as scores_module
 from faceaudit.audit.disparity import find_disparity
+from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.results import Audit, Estimate, MetricValue
-from faceaudit.audit.run import EVERY_METRIC, audit
+from faceaudit.audit.run import audit
 from faceaudit.audit.subgroups import find_features
 from faceaudit.audit.tally import tally
 from faceaudit.audit.verify import references

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.results import Estimate
-from faceaudit.audit.run import EVERY_METRIC
 from faceaudit.reporting.format import difference, interval, number
 from faceaudit.reporting.glossary import (
     BY_NAME,
