@@ -27,8 +27,8 @@ from faceaudit.images.decode import decode
 from faceaudit.images.find import find_images
 from faceaudit.images.refs import ImageRef, read_bytes
 from faceaudit.models.bundle import Bundle, load_bundle
+from faceaudit.ordered import available_cores
 from faceaudit.pipeline.checks import DEFAULT_MAX_PIXELS
-from faceaudit.pipeline.ordered import available_cores
 from faceaudit.runtimes import open_runtime
 from faceaudit.showcase.images import photograph
 

@@ -24,6 +24,7 @@ from faceaudit.images.find import find_images
 from faceaudit.images.refs import ImageRef
 from faceaudit.labels import Labels, read_labels
 from faceaudit.models.bundle import DEFAULT_BUNDLE, Output, load_bundle
+from faceaudit.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
@@ -35,10 +36,9 @@ from faceaudit.pipeline.checks import (
 from faceaudit.pipeline.crops import CropSettings, crop_images
 from faceaudit.pipeline.custody import describe, is_complete
 from faceaudit.pipeline.extra import join_extra, make_schema, say_labels
-from faceaudit.pipeline.ordered import available_cores, in_chunks, in_order
-from faceaudit.pipeline.progress import progress
 from faceaudit.pipeline.scores import predicted_tasks, scores_of
 from faceaudit.pipeline.table import column_lists, in_row_groups, open_table, to_arrow
+from faceaudit.progress import progress
 from faceaudit.runtimes import Runtime, open_runtime
 from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, OK, TASK_OPTIONS, Task
 from faceaudit.storage import exclusive

@@ -26,6 +26,7 @@ from faceaudit.errors import UsageError
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
 from faceaudit.labels import read_labels
+from faceaudit.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
@@ -34,8 +35,7 @@ from faceaudit.pipeline.checks import (
 )
 from faceaudit.pipeline.crops import CroppedImage, CropSettings, crop_images
 from faceaudit.pipeline.extra import say_labels
-from faceaudit.pipeline.ordered import available_cores, in_chunks, in_order
-from faceaudit.pipeline.progress import progress
+from faceaudit.progress import progress
 from faceaudit.schema import OK
 from faceaudit.storage import atomic_write, exclusive, make_folder
 

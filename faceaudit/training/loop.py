@@ -24,7 +24,7 @@ from faceaudit.errors import InputError, UsageError
 from faceaudit.models import find_backbone
 from faceaudit.models.heads import MultiTaskNetwork, freeze, to_gray
 from faceaudit.models.weights import load_weights
-from faceaudit.pipeline.ordered import available_cores
+from faceaudit.ordered import available_cores
 from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME, YEARS
 from faceaudit.storage import atomic_write, write_text
 from faceaudit.training.data import Batch, CropSet, batches, class_sets

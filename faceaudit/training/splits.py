@@ -27,7 +27,7 @@ from faceaudit.leakage.duplicates import (
     join_groups,
     picture_hashes,
 )
-from faceaudit.pipeline.ordered import available_cores
+from faceaudit.ordered import available_cores
 from faceaudit.schema import AGE
 from faceaudit.storage import atomic_write
 from faceaudit.training.data import CropSet, class_sets, is_held_out

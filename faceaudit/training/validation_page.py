@@ -21,8 +21,8 @@ import faceaudit
 from faceaudit.audit.results import Audit, MetricValue
 from faceaudit.faces import Face
 from faceaudit.models.bundle import Bundle
+from faceaudit.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.crops import CroppedImage
-from faceaudit.pipeline.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.scores import predicted_tasks, scores_of
 from faceaudit.pipeline.table import column_lists, in_row_groups, open_table, to_arrow
 from faceaudit.reporting.run import report

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from faceaudit.models.bundle import Output, years_output
-from faceaudit.pipeline.ordered import in_chunks, in_order
+from faceaudit.ordered import in_chunks, in_order
 from faceaudit.pipeline.scores import activate, scores_of
 from faceaudit.schema import age_group_names
 
