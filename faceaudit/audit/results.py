@@ -93,13 +93,38 @@ class ConditionedAge:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Who was scored and who is missing: images by status in one annotated subgroup."""
+    """Who was scored and who is missing: images by status in one annotated subgroup.
+
+    ``rates`` maps a status to the share of images with it, and further ``decoding`` to the share of
+    images that could be decoded, ``detection`` to the share of those in which a face was found, and
+    ``multi_face`` to the share of scored images with more than one face.
+    """
 
     subgroup: Subgroup
     images: int
     statuses: Mapping[str, int]
     failure_rate: Estimate
     """Share of images without a scored face."""
+    rates: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WithFailures:
+    """A figure twice: on scored faces, and on all that are annotated, failures counted as errors.
+
+    ``difference`` is the first minus the second, by how much a figure of scored faces flatters.
+    """
+
+    task: str
+    metric: str
+    subgroup: Subgroup
+    scored: Estimate
+    with_failures: Estimate
+    difference: Estimate
+    missed: int
+    """Annotated faces without a prediction."""
+    label: str | None = None
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,3 +193,4 @@ class Audit:
     """Sentences that a reader must see: mappings used, classes merged, scores refused."""
     options: Mapping[str, Any] = field(default_factory=dict)
     verification: Verification | None = None
+    with_failures: tuple[WithFailures, ...] = ()

@@ -11,7 +11,11 @@ import numpy as np
 from faceaudit.audit.age import age_metric
 from faceaudit.audit.clusters import FEW_BLOCKS
 from faceaudit.audit.conditioned import condition_age
-from faceaudit.audit.coverage import find_composition, find_coverage
+from faceaudit.audit.coverage import (
+    count_failures_as_errors,
+    find_composition,
+    find_coverage,
+)
 from faceaudit.audit.disparity import find_disparity
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.fairness import named_disparities, over_geometric_mean
@@ -106,6 +110,7 @@ def _audited(
         notes=tuple(
             dict.fromkeys([*table_notes, *_notes(counted, features, measured.bounds), *age_notes])
         ),
+        with_failures=tuple(count_failures_as_errors(counted, groupings, options)),
         options={
             "by": [feature.name for feature in features],
             "unit": counted.unit,

@@ -22,8 +22,8 @@ def number(value: float | None, unit: Unit) -> str:
     """A value in its unit, as a table shows it; None is ``n/a``.
 
     Example:
-        >>> number(0.9344, "share"), number(None, "share"), number(4.126, "years")
-        ('93.4%', 'n/a', '4.13')
+        >>> number(0.9344, "share"), number(None, "share"), number(0.1, "signed_points")
+        ('93.4%', 'n/a', '+10.0')
     """
     if value is None:
         return NOT_AVAILABLE
@@ -33,7 +33,10 @@ def number(value: float | None, unit: Unit) -> str:
         return f"{_plain(100 * value, 1)}%"
     if unit == "index":
         return _plain(value, 3)
-    text = _plain(value, 2)
+    if unit.endswith("points"):
+        text = _plain(100 * value, 1)
+    else:
+        text = _plain(value, 3 if unit == "signed_index" else 2)
     positive = unit.startswith("signed") and not text.startswith(MINUS) and float(text) != 0
     return f"+{text}" if positive else text
 
@@ -45,7 +48,9 @@ def tick(value: float, unit: Unit) -> str:
         >>> tick(0.8, "share"), tick(2.0, "years")
         ('80%', '2')
     """
-    text = f"{100 * value if unit == 'share' else value:.3g}".replace("-", MINUS)
+    text = f"{100 * value if unit == 'share' or unit.endswith('points') else value:.3g}".replace(
+        "-", MINUS
+    )
     return f"{text}%" if unit == "share" else text
 
 
@@ -57,8 +62,10 @@ def quantity(value: float | None, unit: Unit) -> str:
         ('93.4%', '4.13 years', '0.62 age groups')
     """
     text = number(value, unit)
-    if value is None or unit in ("share", "index", "count"):
+    if value is None or unit in ("share", "index", "signed_index", "count"):
         return text
+    if unit.endswith("points"):
+        return f"{text} points"
     return f"{text} {'years' if unit.endswith('years') else 'age groups'}"
 
 

@@ -13,7 +13,18 @@ from typing import Literal
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import Metric
 
-Unit = Literal["share", "index", "years", "signed_years", "groups", "signed_groups", "count"]
+Unit = Literal[
+    "share",
+    "points",
+    "signed_points",
+    "index",
+    "signed_index",
+    "years",
+    "signed_years",
+    "groups",
+    "signed_groups",
+    "count",
+]
 Better = Literal["higher", "lower", "zero", "neither"]
 
 SHORT_TITLES = {
@@ -84,6 +95,9 @@ TASK_TITLES = {"gender": "Gender", "race": "Race", "age_group": "Age group", "ag
 
 UNIT_NAMES: dict[Unit, str] = {
     "share": "share of faces",
+    "points": "percentage points",
+    "signed_points": "percentage points",
+    "signed_index": "0 to 1",
     "index": "0 to 1",
     "years": "years",
     "signed_years": "years",
@@ -91,6 +105,13 @@ UNIT_NAMES: dict[Unit, str] = {
     "signed_groups": "age groups",
     "count": "faces",
 }
+DIFFERENCES: dict[Unit, Unit] = {
+    "share": "signed_points",
+    "index": "signed_index",
+    "years": "signed_years",
+    "groups": "signed_groups",
+}
+"""Unit of a figure -> unit of a difference whose sign matters."""
 
 
 def metric_facts(name: str) -> MetricFacts:

@@ -17,6 +17,7 @@ from faceaudit.audit.results import (
     MetricValue,
     Subgroup,
     Verification,
+    WithFailures,
 )
 from faceaudit.errors import EXIT_DONE
 from faceaudit.reporting.subject import Provenance, Subject
@@ -53,6 +54,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "options": _options(audit),
         "policy": None,
         "coverage": [_coverage(found) for found in audit.coverage],
+        "with_failures": [_with_failures(found) for found in audit.with_failures],
         "metrics": [_metric(found) for found in audit.metrics],
         "disparities": [_disparity(found) for found in audit.disparities],
         "tests": [],
@@ -152,6 +154,22 @@ def _coverage(found: Coverage) -> dict[str, Any]:
         "images": found.images,
         "statuses": {str(status): n for status, n in found.statuses.items()},
         "failure_rate": _estimate(found.failure_rate),
+        "rates": {name: _estimate(rate) for name, rate in found.rates.items()},
+    }
+
+
+def _with_failures(found: WithFailures) -> dict[str, Any]:
+    label = {} if found.label is None else {"class": found.label}
+    return {
+        "task": found.task,
+        "metric": found.metric,
+        **label,
+        "subgroup": dict(found.subgroup),
+        "missed": found.missed,
+        "scored": _estimate(found.scored),
+        "with_failures": _estimate(found.with_failures),
+        "difference": _estimate(found.difference),
+        "small": found.small,
     }
 
 

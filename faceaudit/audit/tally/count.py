@@ -226,15 +226,18 @@ class _Classes:
         self.predicted = Counter((*shape, size))
         annotated, scored = task.name in table.annotated, task.name in table.scored
         self.confusion = Counter((*shape, size, size)) if annotated else None
+        self.missed = Counter((*shape, size)) if annotated else None
         self.scores = _Scores(task, shape) if annotated and scored else None
 
     def add(self, batch: _Batch) -> None:
         pred, size = batch.column(self.task.pred_column), len(self.task.classes)
         known = pred >= 0
         self.predicted.add(batch.places(known) * size + pred[known])
-        if self.confusion is None:
+        if self.confusion is None or self.missed is None:
             return
         true = batch.column(self.task.true_column)
+        missed = ~known & (true >= 0)
+        self.missed.add(batch.places(missed) * size + true[missed])
         both = known & (true >= 0)
         self.confusion.add((batch.places(both) * size + true[both]) * size + pred[both])
         if self.scores is not None:
@@ -242,8 +245,8 @@ class _Classes:
 
     def numbers(self) -> Mapping[str, CellCounts]:
         found = {"predicted": self.predicted.counts()}
-        if self.confusion is not None:
-            found["confusion"] = self.confusion.counts()
+        if self.confusion is not None and self.missed is not None:
+            found |= {"confusion": self.confusion.counts(), "missed": self.missed.counts()}
         return found if self.scores is None else {**found, **self.scores.numbers()}
 
 
@@ -316,10 +319,12 @@ class _Years:
         self.errors = Counter((*shape, self.groups + 1, ERROR_BINS))
         self.sums = [Counter((*shape, self.groups + 1), np.float64) for _ in range(POWERS)]
         self.ages = Counter((*shape, AGE_YEARS, AGE_YEARS))
+        self.missed = Counter((*shape, 1))
 
     def add(self, batch: _Batch) -> None:
         true, pred = batch.rows[AGE_TRUE], batch.rows[AGE_PRED]
         kept = (true.is_not_null() & pred.is_not_null()).to_numpy()
+        self.missed.add(batch.places((true.is_not_null() & pred.is_null()).to_numpy()))
         years, guesses = true.to_numpy()[kept], pred.to_numpy()[kept]
         error, places = guesses - years, batch.places(kept)
         groups = places * (self.groups + 1) + self._group(batch)[kept]
@@ -341,6 +346,7 @@ class _Years:
             "errors": self.errors.counts(),
             "error_sums": side_by_side([counter.counts() for counter in self.sums]),
             "ages": self.ages.counts(),
+            "missed": self.missed.counts(),
         }
 
 

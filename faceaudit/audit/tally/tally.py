@@ -25,6 +25,7 @@ LOSSES = 5
 KINDS = (
     "confusion",
     "predicted",
+    "missed",
     "scores",
     "coarse_scores",
     "losses",
@@ -109,6 +110,11 @@ class Tally:
     def predicted(self) -> Mapping[str, CellCounts]:
         """Task -> faces by predicted class, annotated or not, (K,)."""
         return self.numbers["predicted"]
+
+    @property
+    def missed(self) -> Mapping[str, CellCounts]:
+        """Task -> annotated rows without a prediction by annotated class, (K,); of years (1,)."""
+        return self.numbers["missed"]
 
     @property
     def scores(self) -> Mapping[str, CellCounts]:

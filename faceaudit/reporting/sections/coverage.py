@@ -1,15 +1,15 @@
-"""Images by status, and the share without a scored face, in every annotated subgroup."""
+"""Who is missing: images by status, rates of failure, and figures that count failures as errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from faceaudit.audit.results import Coverage as Counts
-from faceaudit.audit.results import Estimate
+from faceaudit.audit.results import Estimate, Subgroup, WithFailures
 from faceaudit.reporting.format import subgroup_name
-from faceaudit.reporting.glossary import MetricFacts
-from faceaudit.reporting.subject import Subject, groupings, label_word, min_n
+from faceaudit.reporting.glossary import MetricFacts, metric_facts, task_title
+from faceaudit.reporting.subject import Subject, groupings, label_word, min_n, parts
 from faceaudit.reporting.tables import (
     Column,
     Footnotes,
@@ -26,6 +26,17 @@ from faceaudit.schema import STATUSES
 FAILURE_RATE = MetricFacts(
     "failure_rate", "Not scored", "share", "lower", "Share of images without a scored face."
 )
+RATES = {
+    "decoding": MetricFacts("decoding", "Decoded", "share", "higher", "Share of images read."),
+    "detection": MetricFacts(
+        "detection", "Face found", "share", "higher", "Share of images read with a face found."
+    ),
+    "multi_face": MetricFacts(
+        "multi_face", "Several faces", "share", "neither", "Share of scored images with several."
+    ),
+}
+MAIN, MORE = ("accuracy",), ("one_off", "cs_at_5")
+"""Metrics that are shown twice: those in sight, and those that can be unfolded."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,11 @@ class Coverage:
 
     label_word: str
     table: Table
+    rates: Table | None
+    missed: int
+    """Annotated faces without a prediction, of the task that has most."""
+    twice: Table | None
+    twice_more: Table | None
     meanings: tuple[tuple[str, str], ...]
     by_subgroup: bool
 
@@ -47,6 +63,10 @@ def gather(subject: Subject) -> Coverage | None:
     return Coverage(
         label_word(subject),
         _table(subject, counts, statuses),
+        _rates(subject, counts) if any(c.rates for c in counts) else None,
+        max((one.missed for one in subject.audit.with_failures), default=0),
+        _twice(subject, MAIN, "Figures on scored faces, and with failures counted as errors"),
+        _twice(subject, MORE, "The same for one-off accuracy and ages within five years"),
         tuple((status, _meaning(status)) for status in statuses),
         any(c.subgroup for c in counts),
     )
@@ -59,20 +79,23 @@ def _statuses(counts: Sequence[Counts]) -> list[str]:
     return known + sorted(occurring - set(known))
 
 
-def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) -> Table:
-    footnotes = Footnotes()
-    by_subgroup = {frozenset(c.subgroup.items()): c for c in counts}
-    everybody = [c for c in counts if not c.subgroup]
-    parts = [("", everybody)] + [
-        (g.title, [by_subgroup[frozenset(s.items())] for s in g.subgroups])
-        for g in groupings(subject, [c.subgroup for c in counts])
+def _parts(subject: Subject, counts: Sequence[Counts]) -> list[tuple[str, tuple[Counts, ...]]]:
+    """Everybody, then the subgroups of every grouping, under its title."""
+    by_subgroup = {_frozen(c.subgroup): c for c in counts}
+    cuts = groupings(subject, [c.subgroup for c in counts])
+    return [("", tuple(c for c in counts if not c.subgroup))] + [
+        (g.title, tuple(by_subgroup[_frozen(s)] for s in g.subgroups)) for g in cuts
     ]
-    fewest = min_n(subject.audit)
+
+
+def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) -> Table:
+    footnotes, fewest = Footnotes(), min_n(subject.audit)
     groups = [
         RowGroup(title, tuple(_row(c, statuses, fewest, footnotes) for c in members))
-        for title, members in parts
+        for title, members in _parts(subject, counts)
     ]
-    scale = _scale([c.failure_rate for c in counts], everybody)
+    everybody = [c.failure_rate for c in counts if not c.subgroup]
+    scale = _scale([c.failure_rate for c in counts], everybody, FAILURE_RATE)
     columns = [Column("Images"), *(Column(s.replace("_", " ")) for s in statuses)]
     cut = f" and {label_word(subject)} subgroup" if len(groups) > 1 else ""
     return Table(
@@ -86,16 +109,103 @@ def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) 
 
 
 def _row(counts: Counts, statuses: Sequence[str], fewest: int, footnotes: Footnotes) -> Row:
-    name = subgroup_name(counts.subgroup) if counts.subgroup else "All images"
     cells = [count_cell(counts.images)]
     cells += [count_cell(counts.statuses.get(status, 0)) for status in statuses]
     rate = estimate_cell(counts.failure_rate, "share", footnotes)
-    return Row(name, (*cells, rate), bool(counts.subgroup) and counts.images < fewest)
+    return Row(_name(counts), (*cells, rate), _is_small(counts, fewest))
 
 
-def _scale(rates: Sequence[Estimate], everybody: Sequence[Counts]) -> Scale:
-    mark = everybody[0].failure_rate.value if everybody else None
-    return scale_over(rates, FAILURE_RATE, mark)
+def _rates(subject: Subject, counts: Sequence[Counts]) -> Table:
+    """Where images were lost: not decoded, no face found; and images with several faces."""
+    footnotes, fewest = Footnotes(), min_n(subject.audit)
+    columns = [
+        Column(facts.title, scale=_rate_scale(name, counts)) for name, facts in RATES.items()
+    ]
+    groups = []
+    for title, members in _parts(subject, counts):
+        rows = []
+        for one in members:
+            cells = [estimate_cell(one.rates.get(name), "share", footnotes) for name in RATES]
+            row = (count_cell(one.images), *cells)
+            rows.append(Row(_name(one), row, _is_small(one, fewest)))
+        groups.append(RowGroup(title, tuple(rows)))
+    return Table(
+        "Images decoded, faces found, and images with several faces",
+        "Subgroup",
+        (Column("Images"), *columns),
+        tuple(groups),
+        footnotes.texts,
+        min_n=fewest,
+    )
+
+
+def _rate_scale(name: str, counts: Sequence[Counts]) -> Scale | None:
+    rates = [c.rates[name] for c in counts if name in c.rates]
+    everybody = [c.rates[name] for c in counts if name in c.rates and not c.subgroup]
+    return _scale(rates, everybody, RATES[name])
+
+
+def _twice(subject: Subject, metrics: Sequence[str], caption: str) -> Table | None:
+    """Shares of scored faces beside those that count failures as errors; None without labels."""
+    found = [v for v in subject.audit.with_failures if v.metric in metrics and v.label is None]
+    if not found:
+        return None
+    places = list(dict.fromkeys((v.task, v.metric) for v in found))
+    index = {(v.task, v.metric, _frozen(v.subgroup)): v for v in found}
+    footnotes, groups = Footnotes(), []
+    for part in parts(subject, [v.subgroup for v in found]):
+        rows = [_twice_row(s, places, index, footnotes) for s in part.subgroups]
+        groups.append(RowGroup(part.title, tuple(rows)))
+    return Table(
+        caption,
+        "Subgroup",
+        (Column("n", "annotated"), *(c for place in places for c in _twice_columns(*place))),
+        tuple(groups),
+        footnotes.texts,
+        min_n=min_n(subject.audit),
+    )
+
+
+def _twice_columns(task: str, metric: str) -> tuple[Column, ...]:
+    title = task_title(task) if metric == "accuracy" else metric_facts(metric).title
+    return (
+        Column(title, "scored faces"),
+        Column(title, "failures as errors"),
+        Column("Difference", "points", unit="points"),
+    )
+
+
+def _twice_row(
+    subgroup: Subgroup,
+    places: Sequence[tuple[str, str]],
+    index: Mapping[tuple[str, str, frozenset[tuple[str, str]]], WithFailures],
+    footnotes: Footnotes,
+) -> Row:
+    found = [index.get((*place, _frozen(subgroup))) for place in places]
+    cells = []
+    for one in found:
+        pair = (one.scored, one.with_failures) if one else (None, None)
+        cells += [estimate_cell(estimate, "share", footnotes) for estimate in pair]
+        cells.append(estimate_cell(one.difference if one else None, "points", footnotes))
+    n = max((one.with_failures.n for one in found if one), default=0)
+    small = bool(subgroup) and any(one.small for one in found if one)
+    return Row(subgroup_name(subgroup), (count_cell(n), *cells), small)
+
+
+def _name(counts: Counts) -> str:
+    return subgroup_name(counts.subgroup) if counts.subgroup else "All images"
+
+
+def _is_small(counts: Counts, fewest: int) -> bool:
+    return bool(counts.subgroup) and counts.images < fewest
+
+
+def _frozen(subgroup: Subgroup) -> frozenset[tuple[str, str]]:
+    return frozenset(subgroup.items())
+
+
+def _scale(rates: Sequence[Estimate], everybody: Sequence[Estimate], facts: MetricFacts) -> Scale:
+    return scale_over(rates, facts, everybody[0].value if everybody else None)
 
 
 def _meaning(status: str) -> str:
