@@ -187,7 +187,7 @@ def _measure_scores(
     found = Measured(list(_values(places, ScoreCounts(scores), "scores", options, blocks)))
     if places.own_class:
         return found
-    if len(places.subgroups[0]) < 2:
+    if len(places.subgroups[0]) < 2 and "auc" in {metric.name for metric in places.metrics}:
         found.curves += _curves(places, scores, found.values)
     if rows is None:
         for one in scores:

@@ -76,7 +76,9 @@ def score_counts(
     """
     if rows is None:
         return cells.one(counted.scores[task.name], index)
-    kept = (cells.index == index)[rows.cells]
+    members = np.zeros(len(cells.index), np.bool_)
+    members[cells.cells(index)] = True
+    kept = members[rows.cells]
     true, scores = rows.true[kept], rows.scores[kept]
     per_class = [_ranked(scores[:, k], true == k) for k in range(len(task.classes))]
     width = max(counts.shape[-1] for counts in per_class)

@@ -1,0 +1,341 @@
+"""Comparisons of subgroups: against scipy's definitions, their properties, their edges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from faceaudit.audit.age import AGE_METRICS
+from faceaudit.audit.comparisons import (
+    Measurements,
+    compare_subgroups,
+    compare_values,
+    difference_between,
+    equivalent_within,
+    n_needed,
+)
+from faceaudit.audit.estimates import Options
+from faceaudit.audit.intervals import difference_interval, mean_interval, wilson
+from faceaudit.audit.metrics import METRICS
+from faceaudit.audit.results import Comparison, Estimate, MetricValue
+from faceaudit.audit.simultaneous import FARTHEST, family_of, holm, student
+from faceaudit.audit.subgroups import find_features
+from faceaudit.audit.tally import Tally, tally
+from faceaudit.errors import FaceauditError
+from faceaudit.tables import PredictionTable
+
+OpenTable = Callable[..., PredictionTable]
+RowsOf = Callable[..., pl.DataFrame]
+ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
+MAE = next(metric for metric in AGE_METRICS if metric.name == "mae")
+NAMES = "abcdefghi"
+RIGHT_AND_FACES = st.lists(
+    st.integers(30, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
+    min_size=2,
+    max_size=6,
+)
+
+
+def compared(shares: Sequence[tuple[int, int]], **options: float) -> Comparison:
+    """A comparison of accuracies, each given as right faces and all faces."""
+    used = Options(confidence=options.pop("confidence", 0.95), **options)
+    values = []
+    for name, (right, faces) in zip(NAMES, shares, strict=False):
+        low, high = wilson(right / faces, faces, used.confidence)
+        found = Estimate(right / faces, float(low), float(high), faces)
+        values.append(MetricValue("gender", "accuracy", {"race": name}, found))
+    own = Measurements(values, [math.inf] * len(values))
+    return compare_values(ACCURACY, own, Measurements([], []), ["race"], used)
+
+
+@pytest.fixture
+def counted(open_table: OpenTable, rows_of: RowsOf) -> Tally:
+    table = open_table(rows_of(1500, 3))
+    return tally(table, find_features(table, None))
+
+
+def test_two_subgroups_have_newcombes_interval() -> None:
+    pair = compared([(56, 70), (48, 80)]).pairs[0]
+    bounds = [(r / n, *map(float, wilson(r / n, n, 0.95))) for r, n in ((56, 70), (48, 80))]
+    assert (pair.low, pair.high) == pytest.approx(difference_interval(*bounds), abs=1e-9)
+    # Newcombe 1998, table II, example (a), method 10.
+    assert (pair.low, pair.high) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+
+
+def test_two_means_have_a_student_test_no_bolder_than_welch() -> None:
+    generator = np.random.default_rng(1)
+    errors = [generator.gamma(2, 3, 40), generator.gamma(2, 4, 200)]
+    values = []
+    for name, one in zip("ab", errors, strict=True):
+        low, high = mean_interval(len(one), one.sum(), (one**2).sum(), 0.95)
+        found = Estimate(float(one.mean()), float(low), float(high), len(one))
+        values.append(MetricValue("age", "mae", {"race": name}, found))
+    own = Measurements(values, [math.inf, math.inf])
+    pair = compare_values(MAE, own, Measurements([], []), ["race"], Options()).pairs[0]
+    welch = stats.ttest_ind(*errors, equal_var=False)
+    assert welch.pvalue <= pair.p_value <= 2 * welch.pvalue
+
+
+def test_critical_value_of_equal_subgroups_is_tukeys() -> None:
+    for size in (3, 5, 9):
+        found = compared([(800, 1000)] * size).critical
+        tukey = stats.studentized_range.ppf(0.95, size, np.inf) / math.sqrt(2)
+        assert found == pytest.approx(tukey, abs=0.02)
+
+
+def test_unequal_subgroups_need_no_larger_critical_value_than_tukeys() -> None:
+    found = compared([(24, 30), (80, 100), (800, 1000), (2400, 3000)]).critical
+    assert found is not None
+    assert 1.96 < found <= stats.studentized_range.ppf(0.95, 4, np.inf) / math.sqrt(2) + 0.02
+
+
+@settings(max_examples=30)
+@given(RIGHT_AND_FACES)
+def test_simultaneous_interval_excludes_zero_exactly_where_its_p_value_says_so(
+    shares: list[tuple[int, int]],
+) -> None:
+    found = compared(shares)
+    assert found.critical is not None
+    level = 2 * stats.norm.sf(found.critical)
+    for pair in found.pairs:
+        assert pair.low <= pair.difference <= pair.high
+        assert pair.low >= -1
+        assert pair.high <= 1
+        assert 0 <= pair.p_value <= pair.p_adjusted <= 1
+        if abs(pair.p_value - level) > 1e-9:
+            assert pair.shown == (pair.p_value < level)
+
+
+@settings(max_examples=30)
+@given(RIGHT_AND_FACES)
+def test_order_of_subgroups_changes_signs_only(shares: list[tuple[int, int]]) -> None:
+    found, turned = compared(shares), compared(shares[::-1])
+    size = len(shares)
+    there = {(p.first["race"], p.second["race"]): p for p in turned.pairs if p.second}
+    names = NAMES[:size]
+    for pair in found.pairs:
+        assert pair.second
+        one, other = (names[size - 1 - names.index(s["race"])] for s in (pair.first, pair.second))
+        back = there[other, one]
+        assert back.difference == pytest.approx(-pair.difference)
+        assert back.p_value == pytest.approx(pair.p_value, abs=1e-12)
+        assert (back.low, back.high) == pytest.approx((-pair.high, -pair.low), abs=0.02)
+
+
+@settings(max_examples=30)
+@given(RIGHT_AND_FACES, st.floats(0.01, 0.5))
+def test_equivalence_is_shown_exactly_where_all_bounds_are_within_the_margin(
+    shares: list[tuple[int, int]], margin: float
+) -> None:
+    found = equivalent_within(compared(shares), margin)
+    assert found.low is not None
+    assert found.high is not None
+    nearest = max(-found.low, found.high)
+    if abs(nearest - margin) > 1e-9:
+        assert found.equivalent == (nearest < margin)
+    assert found.equivalent == (found.p_value is not None and found.p_value <= 0.05)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]) -> None:
+    given_, adjusted = np.array(p_values), holm(np.array(p_values))
+    assert (adjusted >= given_).all()
+    assert (adjusted <= 1).all()
+    order = np.argsort(given_, kind="stable")
+    assert (np.diff(adjusted[order]) >= 0).all()
+    assert adjusted[order[0]] == pytest.approx(min(1, len(p_values) * given_.min()))
+
+
+def test_small_subgroup_is_shown_and_marked_and_in_no_test() -> None:
+    found = compared([(10, 29), (800, 1000), (700, 1000)])
+    assert [one.small for one in found.subgroups] == [True, False, False]
+    assert found.subgroups[0].reason == "fewer than 30 faces"
+    assert found.subgroups[0].estimate == pytest.approx(10 / 29)
+    assert [(p.first["race"], p.second and p.second["race"]) for p in found.pairs] == [("b", "c")]
+    assert equivalent_within(found, 0.5).left_out == ({"race": "a"},)
+
+
+def test_single_ranked_subgroup_has_a_reason_and_no_test() -> None:
+    found = compared([(10, 29), (800, 1000)])
+    assert (found.pairs, found.any_gap, found.smallest_detectable) == ((), None, None)
+    assert "fewer than two subgroups with at least 30 faces" in str(found.reason)
+    assert equivalent_within(found, 0.1).equivalent is None
+    assert n_needed(found, 0.1) is None
+
+
+def test_rates_of_one_have_limits_and_no_certain_difference() -> None:
+    found = compared([(30, 30), (3000, 3000), (500, 500)])
+    assert found.any_gap is not None
+    assert found.any_gap.p_value == 1
+    assert all(pair.low < 0 < pair.high for pair in found.pairs)
+
+
+def test_many_subgroups_are_compared_without_a_list_of_pairs() -> None:
+    names = [{"site": str(k)} for k in range(60)]
+    values = []
+    for k, subgroup in enumerate(names):
+        share = 0.5 if k == 7 else 0.8
+        low, high = wilson(share, 400, 0.95)
+        found = Estimate(share, float(low), float(high), 400)
+        values.append(MetricValue("gender", "accuracy", subgroup, found))
+    own = Measurements(values, [math.inf] * 60)
+    found = compare_values(ACCURACY, own, Measurements([], []), ["site"], Options())
+    assert found.pairs == ()
+    assert "not listed" in str(found.reason)
+    pair = difference_between(found, names[0], names[7])
+    assert pair is not None
+    assert pair.shown
+    assert difference_between(found, names[0], {"site": "none"}) is None
+
+
+def test_faces_needed_show_the_gap_they_were_asked_for() -> None:
+    gap = 0.05
+    found = compared([(800, 1000)] * 4)
+    faces = n_needed(found, gap)
+    assert faces is not None
+    generator = np.random.default_rng(0)
+    shown = 0
+    for _ in range(80):
+        rates = [0.8 + gap / 2, 0.8, 0.8, 0.8 - gap / 2]
+        drawn = compared([(int(generator.binomial(faces, rate)), faces) for rate in rates])
+        ends = difference_between(drawn, {"race": "a"}, {"race": "d"})
+        shown += bool(ends and ends.shown)
+    assert 0.65 <= shown / 80 <= 0.93
+
+
+def test_twice_the_gap_needs_a_quarter_of_the_faces() -> None:
+    found = compared([(700, 1000), (2500, 3000)])
+    few, many = n_needed(found, 0.1), n_needed(found, -0.05)
+    assert few is not None
+    assert many is not None
+    assert many == pytest.approx(4 * few, abs=4)
+    with pytest.raises(ValueError, match="gap of 0"):
+        n_needed(found, 0)
+
+
+def test_family_of_equal_contrasts_has_uniform_p_values() -> None:
+    weights = np.array([[1.0, -1, 0], [1, 0, -1], [0, 1, -1]])
+    found = family_of(weights, np.array([1.0, 2.0, 0.5]))
+    assert found.p_value(found.quantile(0.95)) == pytest.approx(0.05, abs=0.001)
+    assert found.p_value(FARTHEST) < 1e-12
+
+
+def test_student_quantiles_are_scipys_and_normal_at_the_end() -> None:
+    found = student(np.array([1.96, 1.96]), np.array([9.0, np.inf]))
+    assert found == pytest.approx([stats.t.isf(stats.norm.sf(1.96), 9), 1.96])
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "label"),
+    [
+        ("gender", "accuracy", None),
+        ("gender", "macro_f1", None),
+        ("race", "recall", "Black"),
+        ("gender", "macro_auc", None),
+        ("race", "ece", None),
+        ("age_group", "one_off", None),
+        ("age", "mae", None),
+        ("age", "mean_signed_error", None),
+        ("age", "cs_at_5", None),
+        ("age", "cs_at_3", None),
+    ],
+)
+def test_every_kind_of_metric_is_compared(
+    counted: Tally, task: str, metric: str, label: str | None
+) -> None:
+    found = compare_subgroups(
+        counted, task, metric, ["gender", "race"], label=label, options=Options(replicates=200)
+    )
+    if found.reason is None:
+        size = len(found.ranked)
+        assert len(found.pairs) == size * (size - 1) / 2
+        assert len(found.versus_rest) == size
+        assert found.any_gap is not None
+        assert 0 < found.any_gap.p_value <= 1
+        assert "any two subgroups by gender and race" in found.family
+    else:
+        assert found.reason.startswith("fewer than two subgroups")
+
+
+def test_subgroup_against_the_rest_is_against_all_other_faces(counted: Tally) -> None:
+    found = compare_subgroups(counted, "gender", "accuracy", ["race"])
+    alone = compare_subgroups(counted, "gender", "accuracy", ["gender"])
+    assert alone.versus_rest == ()
+    total = sum(one.n for one in found.subgroups)
+    right = sum(one.n * (one.estimate or 0) for one in found.subgroups)
+    for one, against in zip(found.subgroups, found.versus_rest, strict=True):
+        assert against.second is None
+        assert one.estimate is not None
+        rest = (right - one.n * one.estimate) / (total - one.n)
+        assert against.difference == pytest.approx(one.estimate - rest)
+
+
+def test_control_feature_keeps_faces_of_one_value(open_table: OpenTable, rows_of: RowsOf) -> None:
+    frame = rows_of(1500, 3)
+    table = open_table(frame)
+    whole = tally(table, find_features(table, None))
+    part = open_table(frame.filter(pl.col("gender_true") == "Female"))
+    alone = tally(part, find_features(part, ["race"]))
+    found = compare_subgroups(whole, "race", "macro_f1", ["gender"])
+    inside = compare_subgroups(whole, "gender", "accuracy", ["race"], within={"gender": "Female"})
+    apart = compare_subgroups(alone, "gender", "accuracy", ["race"])
+    assert found.within == {}
+    assert inside.pairs == apart.pairs
+    assert "among gender Female" in inside.family
+
+
+def test_rows_of_one_unit_tell_less(open_table: OpenTable, rows_of: RowsOf) -> None:
+    base = rows_of(500, 4)
+    copies = pl.concat([base.with_columns(person=pl.col("image"))] * 4)
+    table = open_table(copies)
+    features = find_features(table, ["race"])
+    plain = compare_subgroups(tally(table, features), "gender", "accuracy", ["race"])
+    clustered = compare_subgroups(
+        tally(table, features, unit="person"), "gender", "accuracy", ["race"]
+    )
+    ratios = [
+        (one.high - one.low) / (other.high - other.low)
+        for one, other in zip(clustered.pairs, plain.pairs, strict=True)
+    ]
+    assert np.mean(ratios) == pytest.approx(2, rel=0.2)
+    assert clustered.any_gap is not None
+    assert "blocks of units" in clustered.any_gap.method
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nothing", "accuracy", ["race"]), "no task is called 'nothing'"),
+        (("gender", "nothing", ["race"]), "no metric is called 'nothing'"),
+        (("gender", "accuracy", ["nothing"]), "no feature in the tally is called 'nothing'"),
+        (("gender", "accuracy", []), "at least one feature"),
+        (("gender", "recall", ["race"]), "name a class of gender"),
+        (("gender", "mae", ["race"]), "mae of gender"),
+    ],
+)
+def test_unknown_names_are_one_clear_line(
+    counted: Tally, arguments: tuple[str, str, list[str]], words: str
+) -> None:
+    with pytest.raises(FaceauditError, match=words):
+        compare_subgroups(counted, *arguments)
+
+
+def test_unknown_class_or_value_is_one_clear_line(counted: Tally) -> None:
+    with pytest.raises(FaceauditError, match="no class of gender is called 'Nobody'"):
+        compare_subgroups(counted, "gender", "recall", ["race"], label="Nobody")
+    with pytest.raises(FaceauditError, match="leave out the class"):
+        compare_subgroups(counted, "gender", "accuracy", ["race"], label="Male")
+    with pytest.raises(FaceauditError, match="no value of gender is called 'Nobody'"):
+        compare_subgroups(counted, "gender", "accuracy", ["race"], within={"gender": "Nobody"})
+
+
+def test_margin_must_be_above_zero() -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        equivalent_within(compared([(800, 1000)] * 2), 0)
