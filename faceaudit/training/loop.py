@@ -22,12 +22,15 @@ from torch import Tensor, nn
 
 from faceaudit.errors import InputError, UsageError
 from faceaudit.models import find_backbone
+from faceaudit.models.bundle import load_bundle
 from faceaudit.models.heads import MultiTaskNetwork, freeze, to_gray
 from faceaudit.models.weights import load_weights
 from faceaudit.ordered import available_cores
+from faceaudit.runtimes.torch_runtime import load_network
 from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME, YEARS
 from faceaudit.storage import atomic_write, write_text
 from faceaudit.training.data import Batch, CropSet, batches, class_sets
+from faceaudit.training.folding import fold_norms, unfold_norms
 from faceaudit.training.losses import classes_between, roughness, set_loss, value_loss
 from faceaudit.training.recipe import (
     VALUE_SCHEME,
@@ -77,15 +80,38 @@ def new_state(recipe: Recipe, device: str = "cpu") -> State:
     torch.manual_seed(recipe.seed)
     backbone = find_backbone(recipe.backbone)
     trunk = backbone.build()
-    load_weights(backbone, trunk, recipe.weights)
+    if not recipe.start:
+        load_weights(backbone, trunk, recipe.weights)
     outputs = {task.output: max(1, len(task.classes)) for task in recipe.outputs()}
     heads = recipe.heads
     network = MultiTaskNetwork(
         trunk, backbone.features, outputs, heads.dropout, heads.kind, heads.units
     )
+    if recipe.start:
+        begin_with(network, recipe)
     freeze(network, backbone, recipe.frozen)
+    if recipe.norms == "folded":
+        fold_norms(network.trunk, recipe.size)
     network = network.to(device).to(memory_format=torch.channels_last)
     return State(network, deepcopy(network), make_optimizer(network, recipe))
+
+
+def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
+    """Copy the weights of the bundle that a recipe starts from.
+
+    Raises:
+        BundleError: If the bundle is missing or damaged.
+        UsageError: If it has another backbone, other heads or other outputs.
+    """
+    bundle = load_bundle(recipe.start)
+    found = load_network(bundle).network.state_dict()
+    try:
+        network.load_state_dict(found)
+    except RuntimeError as error:
+        raise UsageError(
+            f"recipe {recipe.name}: start: the bundle {bundle.name} has another backbone, other "
+            "heads or other outputs than the recipe"
+        ) from error
 
 
 def make_optimizer(network: MultiTaskNetwork, recipe: Recipe) -> torch.optim.Optimizer:
@@ -218,6 +244,7 @@ def train(
     if recipe.selection.keep == "best" and (work / BEST).is_file():
         found = torch.load(work / BEST, map_location=device, weights_only=True)
         state.average.load_state_dict(found)
+    unfold_norms(state.average.trunk)
     return state
 
 
@@ -595,6 +622,8 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     known = found.get("identity", {})
     differing = [name for name, value in identity.items() if known.get(name) != value]
+    if differing == ["stages"] and _is_continued(known["stages"], identity["stages"]):
+        differing = []
     if differing:
         raise UsageError(
             f"{path}: belongs to a training with other {', '.join(differing)}; "
@@ -605,6 +634,13 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     state.optimizer.load_state_dict(found["optimizer"])
     for name in COUNTERS:
         setattr(state, name, found[name])
+
+
+def _is_continued(before: str, now: str) -> bool:
+    """Whether stages, as text, only add a new cycle behind those before."""
+    old, new = json.loads(before), json.loads(now)
+    added = new[len(old) :]
+    return bool(added) and new[: len(old)] == old and bool(added[0]["restart"])
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float]]) -> None:

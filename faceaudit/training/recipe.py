@@ -16,7 +16,7 @@ from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageErr
 from faceaudit.models import find_backbone
 from faceaudit.models.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.bundle import Align, Output, years_output
-from faceaudit.models.weights import check_weights
+from faceaudit.models.weights import NO_WEIGHTS, check_weights
 from faceaudit.schema import AGE, AGE_BINS, TASK_OPTIONS, age_group_task, task_of_scheme
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -188,9 +188,12 @@ class Recipe:
     """One training, from data to bundle.
 
     ``weights``: ``none`` (random), a name of the backbone's weight sources (``imagenet``,
-    ``vggface``, ``mobilefacenet``), or a file. ``frozen``: the part of the trunk that is not
-    trained. ``ema`` averages weights over steps (0: not). ``clip_norm`` bounds the gradient's norm
-    (0: not). ``gray`` makes images grey inside the network.
+    ``vggface``, ``mobilefacenet``), or a file. ``start``: a bundle, by name or folder, whose trunk
+    and heads the training begins with instead (``weights`` then says where those came from).
+    ``frozen``: the part of the trunk that is not trained. ``norms = "folded"`` trains a pretrained
+    trunk without its batch norms, about twice as fast on a CPU (see ``folding``). ``ema`` averages
+    weights over steps (0: not). ``clip_norm`` bounds the gradient's norm (0: not). ``gray`` makes
+    images grey inside the network.
     """
 
     name: str
@@ -201,7 +204,9 @@ class Recipe:
     stages: tuple[Stage, ...]
     heads: Heads = field(default_factory=Heads)
     weights: str = "imagenet"
+    start: str = ""
     frozen: Frozen = "none"
+    norms: Literal["batch", "folded"] = "batch"
     align: Align = "similarity"
     margin: float = -0.05
     offset: float = 0.15
@@ -411,6 +416,11 @@ def _check(recipe: Recipe, where: str) -> None:
     ):
         if value <= 0:
             raise UsageError(f"{where}: {key} is {value:g}; it must be above 0")
+    if recipe.norms == "folded" and (recipe.weights == NO_WEIGHTS or recipe.frozen != "none"):
+        raise UsageError(
+            f"{where}: norms: folded needs pretrained weights and a trunk that is trained whole; "
+            "choose batch"
+        )
     if recipe.data.validation_share + recipe.data.test_share >= 1:
         raise UsageError(f"{where}: data: the held-out shares must leave something to train on")
     if recipe.selection.by.removesuffix("_loss") not in ("", *recipe.tasks):

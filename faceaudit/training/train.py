@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 
 from faceaudit.errors import UsageError
 from faceaudit.models import find_backbone
-from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of
+from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of, load_bundle
 from faceaudit.models.export import write_bundle
 from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.runtimes import choose_device
@@ -187,6 +187,10 @@ def describe(
     """The facts of a bundle that is about to be written; its metrics come with its audit."""
     share = recipe.data.validation_share
     source = find_backbone(recipe.backbone).sources.get(recipe.weights)
+    start = load_bundle(recipe.start) if recipe.start else None
+    research_only = bool(source and source.research_only) or bool(
+        start and start.card.get("research_only")
+    )
     card: dict[str, Any] = {
         "backbone": recipe.backbone,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -194,7 +198,8 @@ def describe(
         if source is None
         else f"{recipe.weights}: {source.training_data}",
         "weights_licence": "" if source is None else source.licence,
-        "research_only": bool(source and source.research_only),
+        **({"start": {"bundle": start.name, "sha256": start.sha256}} if start else {}),
+        "research_only": research_only,
         "split": {
             "rule": "u = smallest sha256 among a picture's duplicates / 2**256; validation where "
             f"u < {share:g}, test where u < {share + recipe.data.test_share:g}",

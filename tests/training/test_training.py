@@ -28,7 +28,7 @@ from faceaudit.training.data import (
     read_crop,
     read_crops,
 )
-from faceaudit.training.recipe import NO_AUGMENTATION, RECIPES, Recipe, load_recipe
+from faceaudit.training.recipe import NO_AUGMENTATION, RECIPES, Recipe, Stage, load_recipe
 from faceaudit.training.splits import divide
 from faceaudit.training.train import best_temperature, train
 
@@ -296,6 +296,26 @@ def test_a_training_killed_by_the_system_ends_with_the_same_bytes(
     assert start("cut").wait() == 0
     whole, cut = (tmp_path / name / "weights.safetensors" for name in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()
+
+
+def test_a_finished_training_goes_on_with_a_new_cycle_and_with_nothing_else(
+    crops: Path, recipe: str, tmp_path: Path
+) -> None:
+    one, two = Stage(1, 32), Stage(1, 32, restart=True)
+    short = replace(load_recipe(recipe), backbone="custom_cnn", stages=(one,))
+    parts = divide(read_crops(crops, short), short, [crops], tmp_path)
+
+    def run(stages: tuple[Stage, ...]) -> loop.State:
+        settings = replace(short, stages=stages)
+        return loop.train(settings, parts.training, parts.validation, tmp_path, lambda _: None, 2)
+
+    assert run((one,)).epoch == 1
+    with pytest.raises(UsageError, match="other stages"):
+        run((one, replace(two, restart=False)))
+    with pytest.raises(UsageError, match="other stages"):
+        run((replace(one, size=48), two))
+    state = run((one, two))
+    assert (state.epoch, state.total) == (2, 4)
 
 
 def test_a_crop_that_cannot_be_decoded_leaves_a_smaller_batch(
