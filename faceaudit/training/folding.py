@@ -51,8 +51,9 @@ def fold_norms(trunk: nn.Module, size: int) -> int:
         pairs = _pairs(trunk, example)
         for name, norm, conv in pairs:
             folded = Folded(norm, conv)
-            scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            shift = norm.bias - norm.running_mean * scale
+            mean, variance = _statistics(norm)
+            scale = norm.weight / torch.sqrt(variance + norm.eps)
+            shift = norm.bias - mean * scale
             bias = shift if conv.bias is None else shift + conv.bias * scale
             conv.weight.mul_(scale[:, None, None, None])
             conv.bias = nn.Parameter(bias.clone())
@@ -70,12 +71,21 @@ def unfold_norms(trunk: nn.Module) -> None:
     with torch.no_grad():
         for name, part in folded:
             norm, conv, had_bias = part.kept
+            mean, variance = _statistics(norm)
+            mean.fill_(0)
+            variance.fill_(1 - norm.eps)
             norm.weight.fill_(1)
-            norm.running_mean.fill_(0)
-            norm.running_var.fill_(1 - norm.eps)
-            norm.bias.copy_(conv.bias)
-            conv.bias = nn.Parameter(torch.zeros_like(conv.bias)) if had_bias else None
+            if conv.bias is not None:
+                norm.bias.copy_(conv.bias)
+                conv.bias = nn.Parameter(torch.zeros_like(conv.bias)) if had_bias else None
             trunk.set_submodule(name, norm)
+
+
+def _statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Running mean and variance of a norm."""
+    if norm.running_mean is None or norm.running_var is None:
+        raise UsageError('norms: those of this backbone keep no statistics; set norms = "batch"')
+    return norm.running_mean, norm.running_var
 
 
 def _pairs(trunk: nn.Module, example: Tensor) -> list[tuple[str, nn.BatchNorm2d, nn.Conv2d]]:
