@@ -40,10 +40,11 @@ class Feature:
         )
 
     def values(self, frame: pl.LazyFrame) -> pl.Expr:
-        """The column as text; whole numbers without a fraction."""
+        """The column as text without blanks around it; whole numbers without a fraction."""
         value = pl.col(self.column)
         if not frame.collect_schema()[self.column].is_float():
-            return value.cast(pl.String)
+            text = value.cast(pl.String).str.strip_chars()
+            return pl.when(text != "").then(text)
         whole = value.cast(pl.Int64, strict=False)
         text = pl.when(value == whole).then(whole.cast(pl.String)).otherwise(value.cast(pl.String))
         return pl.when(value.is_not_nan()).then(text)
@@ -77,6 +78,9 @@ def unit_feature(table: PredictionTable, unit: str) -> Feature:
     """
     if unit not in table.features:
         raise UnknownNameError("column to take units from", unit, table.features)
+    known = table.frame.select(Feature(unit, unit).values(table.frame).is_not_null().any())
+    if not known.collect(engine="streaming").item():
+        raise SchemaError(f"{table.path}: {unit!r} has no value in any row")
     return Feature(unit, unit)
 
 

@@ -19,6 +19,7 @@ from faceaudit.tables.table import (
     NOT_SCORED,
     STATUS,
     PredictionTable,
+    readable,
     score_column,
     score_columns,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "PredictionTable",
     "find_parts",
     "read_table",
+    "readable",
     "score_column",
     "score_columns",
 ]

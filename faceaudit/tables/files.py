@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 import pyarrow as pa
@@ -48,47 +49,142 @@ def open_parts(path: Path, parts: Sequence[Path]) -> Draft:
         SchemaError: If its parts do not fit together.
     """
     if SUFFIXES[parts[0].suffix.lower()] == "csv":
-        frame = pl.scan_csv(path, separator=_separator(path), infer_schema_length=None)
-        _check_header(path, frame.collect_schema().names())
-        return Draft(path, frame, None).having(frame)
+        return _with_trimmed_names(Draft(path, _scan_csv(path), None))
     metadata = _metadata(path, parts)
-    _check_columns(path, parts)
-    frame = pl.scan_parquet(list(parts))
-    return Draft(path, frame, metadata).having(frame)
+    return _with_trimmed_names(Draft(path, _scan_parquet(path, parts), metadata))
+
+
+def _with_trimmed_names(draft: Draft) -> Draft:
+    """Columns by their names without the blanks around them."""
+    names = draft.frame.collect_schema().names()
+    trimmed = {name: name.strip() for name in names}
+    if len(set(trimmed.values())) < len(names):
+        raise SchemaError(
+            f"{draft.path}: two columns have one name but for blanks: {', '.join(map(repr, names))}"
+        )
+    changed = {name: new for name, new in trimmed.items() if name != new}
+    return draft.having(draft.frame.rename(changed) if changed else draft.frame)
+
+
+# --- CSV --------------------------------------------------------------------------------------
+
+
+def _scan_csv(path: Path) -> pl.LazyFrame:
+    frame = pl.scan_csv(path, separator=_separator(path), infer_schema_length=None)
+    names = frame.collect_schema().names()
+    _check_header(path, names)
+    try:
+        # Reading single columns would overlook rows with too many fields.
+        frame.select(pl.all().null_count()).collect(engine="streaming")
+    except pl.exceptions.ComputeError as error:
+        advice = {
+            "utf-8": "it is not UTF-8 text; save it as CSV UTF-8",
+            "more fields": "a row has more fields than the header; quote values that hold the "
+            "separator",
+        }
+        for mark, what in advice.items():
+            if mark in str(error):
+                raise InputError(f"{path}: cannot be read: {what}") from error
+        raise
+    return frame
 
 
 def _separator(path: Path) -> str:
-    """The mark that the first line of a CSV file has most of: comma, semicolon or tab."""
+    """The mark that the first line of a CSV file has most of: comma, semicolon, tab or bar."""
     with path.open("rb") as file:
         first = file.readline()
     try:
         text = first.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text; save it as CSV UTF-8") from error
-    return max(",;\t", key=text.count)
+    if "\r" in text.rstrip("\r\n"):
+        raise InputError(f"{path}: its lines end in carriage returns; save it with line feeds")
+    return max(",;\t|", key=text.count)
 
 
 def _check_header(path: Path, names: Sequence[str]) -> None:
-    """No column twice: polars would number the second, and its values would be overlooked."""
+    """Names that tell columns apart; polars would number a second column of one name."""
     for name in names:
         first, mark, number = name.rpartition("_duplicated_")
         if mark and number.isdecimal() and first in names:
             raise SchemaError(f"{path}: the column {first!r} occurs more than once; keep one")
+    if len(names) == 1 and any(blank in names[0].strip() for blank in " \t"):
+        raise SchemaError(
+            f"{path}: its first line {names[0][:80]!r} names a single column; "
+            "separate columns by a comma, semicolon, tab or bar"
+        )
 
 
-def _check_columns(path: Path, parts: Sequence[Path]) -> None:
-    """The same columns of the same types in every part."""
-    first = dict(pl.read_parquet_schema(parts[0]))
-    for part in parts[1:]:
-        columns = dict(pl.read_parquet_schema(part))
-        differing = [name for name in {**first, **columns} if first.get(name) != columns.get(name)]
-        if differing:
-            name = differing[0]
-            types = [str(found.get(name, "missing")) for found in (columns, first)]
-            raise SchemaError(
-                f"{path}: the column {name!r} is {types[0]} in {part.name} but {types[1]} in "
-                f"{parts[0].name}; write every part with the same columns and types"
-            )
+# --- Parquet ----------------------------------------------------------------------------------
+
+
+def _scan_parquet(path: Path, parts: Sequence[Path]) -> pl.LazyFrame:
+    """The parts one after the other; a column that they encode differently in a common type."""
+    schemas = [dict(pl.read_parquet_schema(part)) for part in parts]
+    if all(schema == schemas[0] for schema in schemas):
+        return pl.scan_parquet(list(parts))
+    columns = dict.fromkeys(name for schema in schemas for name in schema)
+    wanted = {}
+    for name in columns:
+        types = [schema.get(name) for schema in schemas]
+        common = _common_type([dtype for dtype in types if dtype is not None])
+        if common is None or None in types:
+            _refuse_types(path, parts, name, types)
+        else:
+            wanted[name] = common
+    frames = [
+        pl.scan_parquet(part).select(
+            _as_type(pl.col(name), schema[name], dtype).alias(name)
+            for name, dtype in wanted.items()
+        )
+        for part, schema in zip(parts, schemas, strict=True)
+    ]
+    return pl.concat(frames)
+
+
+def _common_type(types: Sequence[pl.DataType]) -> pl.DataType | None:
+    """A type that holds the values of all of them, None where there is none."""
+    different = list(dict.fromkeys(dtype for dtype in types if dtype != pl.Null))
+    if len(different) < 2:
+        return different[0] if different else pl.Null()
+    if all(isinstance(dtype, pl.String | pl.Categorical | pl.Enum) for dtype in different):
+        return pl.String()
+    if all(dtype.is_integer() for dtype in different):
+        return pl.Int64()
+    if all(dtype.is_numeric() for dtype in different):
+        return pl.Float64()
+    structs = [_fields(dtype) for dtype in different if isinstance(dtype, pl.Struct)]
+    if len(structs) < len(different) or any(set(one) != set(structs[0]) for one in structs):
+        return None
+    fields = {name: _common_type([one[name] for one in structs]) for name in structs[0]}
+    known = {name: dtype for name, dtype in fields.items() if dtype is not None}
+    return pl.Struct(known) if len(known) == len(fields) else None
+
+
+def _fields(dtype: pl.Struct) -> dict[str, pl.DataType]:
+    return {
+        name: of if isinstance(of, pl.DataType) else of() for name, of in dtype.to_schema().items()
+    }
+
+
+def _as_type(value: pl.Expr, given: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+    if not isinstance(wanted, pl.Struct) or given == pl.Null:
+        return value.cast(wanted)
+    # By name: a cast would go by the order of the fields.
+    return pl.struct(
+        value.struct.field(name).cast(dtype).alias(name) for name, dtype in _fields(wanted).items()
+    )
+
+
+def _refuse_types(
+    path: Path, parts: Sequence[Path], name: str, types: Sequence[pl.DataType | None]
+) -> NoReturn:
+    other = next(index for index, dtype in enumerate(types) if dtype != types[0])
+    first, found = (str(types[index] or "missing") for index in (0, other))
+    raise SchemaError(
+        f"{path}: the column {name!r} is {found} in {parts[other].name} but {first} in "
+        f"{parts[0].name}; write every part with the same columns and types"
+    )
 
 
 def _metadata(path: Path, parts: Sequence[Path]) -> TableMetadata | None:
@@ -106,7 +202,7 @@ def _metadata(path: Path, parts: Sequence[Path]) -> TableMetadata | None:
 def _metadata_of_part(part: Path) -> TableMetadata | None:
     try:
         text = (pq.read_schema(part).metadata or {}).get(METADATA_KEY)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{part}: not a readable Parquet file ({first_line(error)}); write it again"
         ) from error
@@ -159,7 +255,11 @@ def with_labels(draft: Draft, labels: pl.DataFrame | None) -> Draft:
 def with_image(draft: Draft) -> Draft:
     """An image name in every row; without names every row is an image of its own."""
     if IMAGE in draft.dtypes:
-        return draft.having(draft.frame.with_columns(pl.col(IMAGE).cast(pl.String).fill_null("")))
+        if draft.dtypes[IMAGE].is_nested():
+            raise SchemaError(
+                f"{draft.path}: image is of type {draft.dtypes[IMAGE]}; give names of images"
+            )
+        return draft.having(draft.frame.with_columns(pl.col(IMAGE).cast(pl.String)))
     frame = draft.frame.with_row_index(IMAGE).with_columns(pl.col(IMAGE).cast(pl.String))
     return draft.having(frame)
 

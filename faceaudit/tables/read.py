@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from faceaudit.errors import InputError, SchemaError
+from faceaudit.errors import SchemaError
 from faceaudit.schema import AGE_PRED, AGE_TRUE, OK, STATUSES
 from faceaudit.tables.files import (
     find_parts,
@@ -18,13 +18,15 @@ from faceaudit.tables.files import (
     with_labels,
 )
 from faceaudit.tables.table import (
+    FACE,
     IMAGE,
     NOT_SCORED,
     STATUS,
     Draft,
     PredictionTable,
-    first_line,
+    readable,
     score_columns,
+    some_of,
 )
 from faceaudit.tables.tasks import with_tasks
 from faceaudit.tables.years import (
@@ -32,6 +34,8 @@ from faceaudit.tables.years import (
     with_groups_of_predicted_years,
     with_years,
 )
+
+KNOWN_STATUSES = {*STATUSES, NOT_SCORED}
 
 
 def read_table(
@@ -60,7 +64,7 @@ def read_table(
     """
     _check_classes(classes or {})
     parts = find_parts(path)
-    try:
+    with readable(path):
         draft = open_parts(path, parts)
         draft = with_columns_named(draft, columns or {})
         draft = with_labels(draft, labels)
@@ -71,8 +75,6 @@ def read_table(
         draft = with_groups_of_annotated_years(draft)
         draft = _with_status(draft)
         return _finished(draft, parts)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
 def _check_classes(classes: Mapping[str, Sequence[str]]) -> None:
@@ -85,26 +87,60 @@ def _check_classes(classes: Mapping[str, Sequence[str]]) -> None:
 
 def _with_status(draft: Draft) -> Draft:
     """A status for every row: as written, else whether the row has any prediction."""
-    if not draft.tasks and AGE_PRED not in draft.dtypes:
-        raise SchemaError(
-            f"{draft.path}: no predictions found: no column ends in _pred or _probs; map yours "
-            f"with --columns, such as race_pred=yhat; there are: {', '.join(draft.dtypes)}"
-        )
-    if set(_status_values(draft)) - {None} and set(_status_values(draft)) <= set(STATUSES):
-        return draft
-    preds = [task.pred_column for task in draft.tasks] + [AGE_PRED]
-    predicted = pl.any_horizontal(
-        pl.col(name).is_not_null() for name in preds if name in draft.dtypes
-    )
+    names = [task.pred_column for task in draft.tasks] + [AGE_PRED]
+    preds = [name for name in names if name in draft.dtypes]
+    if not preds:
+        raise SchemaError(_no_predictions(draft))
+    predicted = pl.any_horizontal(pl.col(name).is_not_null() for name in preds)
+    given = _status_values(draft, predicted)
+    if given and set(given) <= KNOWN_STATUSES:
+        return _without_failed_predictions(draft, preds, sum(n for _, n in given.values()))
     status = pl.when(predicted).then(pl.lit(OK)).otherwise(pl.lit(NOT_SCORED)).alias(STATUS)
-    return draft.having(draft.frame.with_columns(status))
+    notes = []
+    if strange := [value or "" for value in given if value not in KNOWN_STATUSES]:
+        notes.append(
+            f"The column status holds {some_of(strange)}, none of {', '.join(STATUSES)}; "
+            "a row with a prediction was taken as scored and every other as not."
+        )
+    return draft.having(draft.frame.with_columns(status), *notes)
 
 
-def _status_values(draft: Draft) -> set[str | None]:
-    if draft.dtypes.get(STATUS) != pl.String:
-        return {None}
-    found = draft.frame.select(pl.col(STATUS).unique()).collect(engine="streaming")
-    return set(found[STATUS])
+def _no_predictions(draft: Draft) -> str:
+    """Why a table cannot be audited, in one line."""
+    if draft.notes:
+        return f"{draft.path}: no predictions that can be audited: {draft.notes[0]}"
+    return (
+        f"{draft.path}: no predictions found: no column ends in _pred or _probs; map yours with "
+        f"--columns, such as race_pred=yhat; there are: {', '.join(draft.dtypes)}"
+    )
+
+
+def _status_values(draft: Draft, predicted: pl.Expr) -> dict[str | None, tuple[int, int]]:
+    """Statuses as they are written, each with its rows and those of them that are predicted.
+
+    Of rows that are scored the second number is 0.
+    """
+    if STATUS not in draft.dtypes or draft.dtypes[STATUS].is_nested():
+        return {}
+    status = pl.col(STATUS).cast(pl.String)
+    failed = (predicted & (status != OK)).sum()
+    counts = draft.frame.group_by(status.alias(STATUS)).agg(pl.len(), failed.alias("predicted"))
+    rows = counts.collect(engine="streaming").rows()
+    return {value: (rows, failed) for value, rows, failed in rows}
+
+
+def _without_failed_predictions(draft: Draft, preds: Sequence[str], count: int) -> Draft:
+    """No prediction where a row says that there was no face to predict from."""
+    status = pl.col(STATUS).cast(pl.String)
+    if not count:
+        return draft.having(draft.frame.with_columns(status))
+    scores = [name for task in draft.tasks for name in score_columns(task) if name in draft.dtypes]
+    kept = [pl.when(status == OK).then(pl.col(name)).alias(name) for name in [*preds, *scores]]
+    note = (
+        f"{count:,} rows have a prediction although their status is not ok; these predictions "
+        "were left out."
+    )
+    return draft.having(draft.frame.with_columns(kept).with_columns(status), note)
 
 
 def _finished(draft: Draft, parts: Sequence[Path]) -> PredictionTable:
@@ -112,18 +148,24 @@ def _finished(draft: Draft, parts: Sequence[Path]) -> PredictionTable:
     facts = draft.frame.select(
         pl.len().alias("rows"),
         # Hashed, because the names of millions of images fill the memory.
-        pl.col(IMAGE).hash().n_unique().alias("images"),
+        pl.col(IMAGE).drop_nulls().hash().n_unique().alias("images"),
+        pl.col(IMAGE).null_count().alias("nameless"),
         *(pl.col(name).is_not_null().any() for name in truths),
     )
     found = facts.collect(engine="streaming").row(0, named=True)
     if not found["rows"]:
         raise SchemaError(f"{draft.path}: the table has no rows; predict some images first")
+    images = found["images"] + found["nameless"]
+    if found["nameless"]:
+        draft = _with_every_image_named(draft)
+    if images < found["rows"]:
+        draft = _with_repeated_rows_told(draft, found["rows"])
     scores = {name for task in draft.tasks for name in score_columns(task)}
     return PredictionTable(
         path=draft.path,
         sha256=sha256_of_parts(parts),
         rows=found["rows"],
-        images=found["images"],
+        images=images,
         frame=draft.frame,
         tasks=draft.tasks,
         annotated=frozenset(name.removesuffix("_true") for name in truths if found[name]),
@@ -136,6 +178,29 @@ def _finished(draft: Draft, parts: Sequence[Path]) -> PredictionTable:
         metadata=draft.metadata,
         notes=draft.notes,
     )
+
+
+def _with_every_image_named(draft: Draft) -> Draft:
+    """Rows without the name of an image are images of their own."""
+    number = pl.format("row {}", pl.col("_row"))
+    frame = draft.frame.with_row_index("_row").with_columns(pl.col(IMAGE).fill_null(number))
+    return draft.having(frame.drop("_row"))
+
+
+def _with_repeated_rows_told(draft: Draft, rows: int) -> Draft:
+    """A note on rows that occur twice, of which each counts."""
+    names = [name for name, dtype in draft.dtypes.items() if not dtype.is_nested()]
+    key = [IMAGE, FACE] if FACE in draft.dtypes else names
+    different = draft.frame.select(pl.struct(key).hash().n_unique())
+    repeated = rows - different.collect(engine="streaming").item()
+    if not repeated:
+        return draft
+    same = "the image and face" if FACE in draft.dtypes else "every value"
+    note = (
+        f"{repeated:,} of {rows:,} rows repeat {same} of another row. Each was counted, which "
+        "makes intervals narrower than they should be; leave out the copies."
+    )
+    return draft.having(draft.frame, note)
 
 
 def _true_columns(draft: Draft) -> list[str]:

@@ -10,7 +10,7 @@ import polars as pl
 from faceaudit.errors import SchemaError
 from faceaudit.schema import Task
 from faceaudit.schemes import Coarsening
-from faceaudit.tables.table import Draft, score_column, score_columns
+from faceaudit.tables.table import Draft, as_number, score_column, score_columns
 
 SUM_TOLERANCE = 1e-3
 """How far the probabilities of one face may sum from 1."""
@@ -24,9 +24,18 @@ def with_scores(
     dtype = draft.dtypes.get(column)
     if dtype is None:
         return _with_score_columns(draft, name, given)
+    if any(other.startswith(f"{name}_prob_") for other in draft.dtypes):
+        raise SchemaError(
+            f"{draft.path}: {name} has scores twice, in {column} and in columns {name}_prob_...; "
+            "keep one of them"
+        )
     if isinstance(dtype, pl.Struct):
         classes = tuple(part.name for part in dtype.fields)
-        values = [pl.col(column).struct.field(label) for label in classes]
+        _check_classes(draft, name, classes, given)
+        values = [
+            as_number(draft, column, pl.col(column).struct.field(part.name), _type_of(part))
+            for part in dtype.fields
+        ]
     elif isinstance(dtype, pl.List | pl.Array):
         classes = tuple(given or ())
         _check_list(draft, column, classes)
@@ -38,8 +47,7 @@ def with_scores(
             f"or columns {name}_prob_<class>"
         )
     scores = [
-        value.cast(pl.Float64, strict=False).alias(f"{name}_prob_{label}")
-        for value, label in zip(values, classes, strict=True)
+        value.alias(f"{name}_prob_{label}") for value, label in zip(values, classes, strict=True)
     ]
     return draft.having(draft.frame.with_columns(scores).drop(column)), classes
 
@@ -69,13 +77,27 @@ def _with_score_columns(
     )
     if not classes:
         return draft, ()
-    if len(classes) == 1 or (given and set(given) != set(classes)):
-        raise SchemaError(
-            f"{draft.path}: {name} has scores for {', '.join(classes)} only; "
-            f"give one column {prefix}<class> for every class"
-        )
-    scores = [pl.col(prefix + label).cast(pl.Float64, strict=False) for label in classes]
+    _check_classes(draft, name, classes, given)
+    scores = [
+        as_number(draft, column, pl.col(column), draft.dtypes[column])
+        for column in (prefix + label for label in classes)
+    ]
     return draft.having(draft.frame.with_columns(scores)), classes
+
+
+def _check_classes(
+    draft: Draft, name: str, classes: Sequence[str], given: Sequence[str] | None
+) -> None:
+    """Scores of every class; one alone cannot tell what the others are."""
+    if len(classes) < 2 or (given and set(given) != set(classes)):
+        raise SchemaError(
+            f"{draft.path}: {name} has scores for {', '.join(classes) or 'no class'} only; "
+            f"give one column {name}_prob_<class> for every class"
+        )
+
+
+def _type_of(part: pl.Field) -> pl.DataType:
+    return part.dtype if isinstance(part.dtype, pl.DataType) else part.dtype()
 
 
 def argmax(name: str, classes: Sequence[str]) -> pl.Expr:

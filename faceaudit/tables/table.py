@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from faceaudit.errors import UnknownNameError
+from faceaudit.errors import InputError, SchemaError, UnknownNameError
 from faceaudit.schema import AGE, AGE_GROUP, GENDER, RACE, TableMetadata, Task
 
 IMAGE, STATUS, FACE = "image", "status", "face"
@@ -93,6 +94,35 @@ def values_of(draft: Draft, column: str) -> dict[str, int]:
         return {}
     counts = draft.frame.group_by(column).len().drop_nulls(column).sort(column)
     return dict(counts.collect(engine="streaming").rows())
+
+
+def as_number(draft: Draft, column: str, value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Numbers, also where they are text; text that is none becomes NaN, so that it is counted.
+
+    Raises:
+        SchemaError: If the column holds dates, truth values or anything nested.
+    """
+    if dtype.is_numeric() or dtype == pl.Null:
+        return value.cast(pl.Float64)
+    if not isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        raise SchemaError(f"{draft.path}: {column} is of type {dtype}; give numbers")
+    text = value.cast(pl.String).str.strip_chars()
+    # Spreadsheets of many countries write a comma for the point.
+    number = text.str.replace(r"^(-?\d+),(\d+)$", "$1.$2").cast(pl.Float64, strict=False)
+    return pl.when(text != "").then(number.fill_null(float("nan")))
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Tell of a file that turns out to be damaged while it is read.
+
+    Raises:
+        InputError: If polars cannot read on.
+    """
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise InputError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
 def some_of(values: Iterable[str]) -> str:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import polars as pl
 
 from faceaudit.errors import SchemaError
-from faceaudit.schema import AGE_GROUP, Task, age_group_task, task_of_scheme
+from faceaudit.schema import AGE_GROUP, AGE_PRED, AGE_TRUE, Task, age_group_task, task_of_scheme
 from faceaudit.schemes import Agreement, Coarsening, agree, named_task, schemes_with, task_of_values
 from faceaudit.tables.scores import argmax, with_checked_scores, with_scores, with_summed_scores
+from faceaudit.tables.spelling import respelled, spelling_notes, spellings
 from faceaudit.tables.table import Draft, some_of, task_names, values_of
 from faceaudit.tables.years import without_groups_of_years
 
@@ -36,6 +37,7 @@ def with_tasks(
         SchemaError: If an option names a task that is not predicted, or schemes contradict.
     """
     names = task_names(draft)
+    _check_names(draft, names)
     for option, given in (("--classes", classes), ("--map", scheme_map)):
         for name in given:
             if name not in names:
@@ -57,7 +59,8 @@ def _with_task(draft: Draft, name: str, given: Sequence[str] | None, wanted: Tas
     """One task in canonical columns, its scores checked and its schemes brought together."""
     draft, score_classes = with_scores(draft, name, given)
     draft = _with_text(draft, name, score_classes)
-    predicted, annotated = (values_of(draft, f"{name}_{kind}") for kind in ("pred", "true"))
+    predicted: Mapping[str, int] = values_of(draft, f"{name}_pred")
+    annotated: Mapping[str, int] = values_of(draft, f"{name}_true")
     if len(predicted) > MAX_CLASSES:
         note = (
             f"{name}_pred has {len(predicted):,} different values, too many for classes; "
@@ -65,10 +68,14 @@ def _with_task(draft: Draft, name: str, given: Sequence[str] | None, wanted: Tas
         )
         return draft.having(draft.frame, note)
     task = _declared_task(draft, name, score_classes or given)
+    draft, predicted, annotated = _with_one_spelling(
+        draft, name, predicted, annotated, task.classes if task else ()
+    )
     if task is None:
         _check_values_meet(draft, name, predicted, annotated)
         task = task_of_values(name, predicted, annotated)
     if score_classes:
+        _check_scored_classes(draft, task, predicted)
         draft = with_checked_scores(draft, task)
     agreement = agree(
         task,
@@ -80,6 +87,51 @@ def _with_task(draft: Draft, name: str, given: Sequence[str] | None, wanted: Tas
     draft = _with_agreement(draft, agreement, predicted, annotated, scored=bool(score_classes))
     scored = draft.scored | ({name} if score_classes else set())
     return replace(draft, tasks=(*draft.tasks, agreement.task), scored=scored)
+
+
+def _check_names(draft: Draft, tasks: Sequence[str]) -> None:
+    """Refuse names that would be overlooked for their case alone, such as Gender_True."""
+    known = {*draft.dtypes, AGE_TRUE, AGE_PRED}
+    known |= {f"{name}_{kind}" for name in tasks for kind in ("true", "pred", "probs")}
+    for column in draft.dtypes:
+        lower = column.casefold()
+        ends = lower.endswith(("_true", "_pred", "_probs"))
+        if not ends or column == lower or (column.endswith("_true") and lower not in known):
+            continue
+        if lower in known - {column} or not column.endswith(("_true", "_pred", "_probs")):
+            raise SchemaError(
+                f"{draft.path}: the column {column!r} is not read as {lower!r}, because case "
+                f"counts; rename it, or map it with --columns {lower}={column}"
+            )
+
+
+def _with_one_spelling(
+    draft: Draft,
+    name: str,
+    predicted: Mapping[str, int],
+    annotated: Mapping[str, int],
+    classes: Sequence[str],
+) -> tuple[Draft, Mapping[str, int], Mapping[str, int]]:
+    """Every class in one spelling, visibly, and the counts of both columns' values."""
+    changes = spellings(predicted, annotated, classes)
+    if not changes:
+        return draft, predicted, annotated
+    frame = draft.frame.with_columns(
+        pl.col(column).replace(list(changes), list(changes.values()))
+        for column in (f"{name}_pred", f"{name}_true")
+        if column in draft.dtypes
+    )
+    draft = draft.having(frame, *spelling_notes(name, (predicted, annotated), changes))
+    return draft, respelled(predicted, changes), respelled(annotated, changes)
+
+
+def _check_scored_classes(draft: Draft, task: Task, predicted: Collection[str]) -> None:
+    """Refuse predictions of which none is a class that is scored."""
+    if predicted and not set(predicted) & set(task.classes):
+        raise SchemaError(
+            f"{draft.path}: no value of {task.pred_column} ({some_of(predicted)}) is among the "
+            f"classes that are scored ({', '.join(task.classes)}); write both in the same classes"
+        )
 
 
 def _check_values_meet(

@@ -18,10 +18,12 @@ from faceaudit.schema import (
     age_group_task,
 )
 from faceaudit.schemes import task_of_values
-from faceaudit.tables.table import Draft, task_names, values_of
+from faceaudit.tables.table import Draft, as_number, task_names, values_of
 
 MAX_YEARS = 130
 """An annotated age above this is a year of birth or a mistake."""
+FURTHEST_YEARS = 1e6
+"""A predicted age may be wrong without bound, but powers of its error must stay finite."""
 
 
 def with_years(draft: Draft) -> Draft:
@@ -33,11 +35,10 @@ def with_years(draft: Draft) -> Draft:
 
 
 def _with_years_in(draft: Draft, name: str) -> Draft:
-    years = _as_number(draft, name)
-    usable = years.is_finite()
-    if name == AGE_TRUE:  # A predicted age may be wrong without bound, an annotated one may not.
-        usable &= years.is_between(0, MAX_YEARS)
-    given = pl.col(name).is_not_null()
+    years = as_number(draft, name, pl.col(name), draft.dtypes[name])
+    low, high = (0.0, MAX_YEARS) if name == AGE_TRUE else (-FURTHEST_YEARS, FURTHEST_YEARS)
+    usable = years.is_between(low, high)
+    given = years.is_not_null()
     counts = draft.frame.select(given.sum().alias("given"), (usable & given).sum().alias("usable"))
     given_rows, usable_rows = counts.collect().row(0)
     if given_rows and not usable_rows:
@@ -49,16 +50,6 @@ def _with_years_in(draft: Draft, name: str) -> Draft:
         "were left out."
     )
     return draft.having(draft.frame.with_columns(pl.when(usable).then(years).alias(name)), note)
-
-
-def _as_number(draft: Draft, name: str) -> pl.Expr:
-    """Numbers, also where they are text; of dates and truth values none is made."""
-    dtype, value = draft.dtypes[name], pl.col(name)
-    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
-        value = value.cast(pl.String).str.strip_chars()
-    elif not dtype.is_numeric() and dtype != pl.Null:
-        raise SchemaError(f"{draft.path}: {name} is of type {dtype}; give years as numbers")
-    return value.cast(pl.Float64, strict=False)
 
 
 def without_groups_of_years(draft: Draft) -> Draft:

@@ -37,7 +37,7 @@ from faceaudit.audit.tally.tally import (
     sorted_statuses,
 )
 from faceaudit.schema import AGE, AGE_GROUP, AGE_PRED, AGE_TRUE, OK, Task
-from faceaudit.tables import IMAGE, STATUS, PredictionTable, score_columns
+from faceaudit.tables import IMAGE, STATUS, PredictionTable, readable, score_columns
 
 Values = NDArray[np.float64]
 BATCH_ROWS = 131_072
@@ -70,7 +70,7 @@ def tally(
         counters.append(_Years(table, shape))
     images = _Images(coder) if table.images == table.rows else None
     # Counting releases the interpreter's lock for the most part: tasks are counted side by side.
-    with ThreadPoolExecutor(len(counters) or 1) as pool:
+    with readable(table.path), ThreadPoolExecutor(len(counters) or 1) as pool:
         frame = _coded(table, coder, owner)
         for rows in frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
             batch = _Batch.of(rows, coder)
