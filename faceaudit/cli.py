@@ -64,6 +64,9 @@ Columns = Annotated[str | None, typer.Option(help="Names in a foreign table: age
 Classes = Annotated[list[str] | None, typer.Option(help="Classes of a task: race=White,Black,...")]
 Map = Annotated[list[str] | None, typer.Option("--map", help="Coarsen a scheme: race=utkface5.")]
 By = Annotated[str | None, typer.Option(help="Sensitive features, such as gender,race.")]
+Within = Annotated[
+    str | None, typer.Option(help="A control feature: compare within its values, at the same mix.")
+]
 Unit = Annotated[
     str | None, typer.Option(help="A column: rows with one value of it are not independent.")
 ]
@@ -173,6 +176,7 @@ def report(
     age_bins: AgeBins = None,
     map_: Map = None,
     by: By = None,
+    within: Within = None,
     unit: Unit = None,
     min_n: Annotated[
         int, typer.Option(min=1, help="Smaller subgroups are shown and marked, never ranked.")
@@ -205,6 +209,7 @@ def report(
         age_bins=parse_bins(age_bins),
         scheme_map=parse_map(map_),
         by=split_names(by) or None,
+        within=within,
         unit=unit,
         min_n=min_n,
         confidence=confidence,

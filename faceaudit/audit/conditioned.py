@@ -1,23 +1,39 @@
-"""Age error conditioned on gender and race: per annotated age group in every subgroup.
+"""Figures conditioned on what else differs: age within subgroups, or any control feature.
 
-Subgroups differ in their ages, and errors grow with age; all ages together are therefore given
-twice, as they are and standardized to the age distribution of the whole table.
+Subgroups differ in their ages, and errors grow with age. Age errors are therefore given per
+annotated age group in every subgroup, and for all ages together twice: as they are, and
+standardized to the age distribution of the whole table. A control feature is treated likewise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from faceaudit.audit.age import AGE_METRICS
+from faceaudit.audit.decomposition import (
+    MEANS,
+    Pair,
+    Strata,
+    common_mix,
+    decompose,
+    face_sums,
+    standardised,
+)
 from faceaudit.audit.estimates import ClassCounts, Options, class_counts, estimate
-from faceaudit.audit.intervals import normal_quantile, spread_around
 from faceaudit.audit.metrics import METRICS, Metric, Values, ratio
-from faceaudit.audit.results import ConditionedAge, Estimate, Subgroup
-from faceaudit.audit.tally import Numbers, Tally, YearErrors, cut, years_of
-from faceaudit.schema import AGE_GROUP, Task
+from faceaudit.audit.results import (
+    ConditionedAge,
+    Decomposition,
+    Estimate,
+    Standardised,
+    Subgroup,
+)
+from faceaudit.audit.tally import Cut, Tally, YearErrors, cut, years_by_block, years_of
+from faceaudit.schema import AGE, AGE_GROUP, Task
 
 _NAMED = {metric.name: metric for metric in [*METRICS, *AGE_METRICS]}
 GROUP_FIGURES: dict[str, Metric] = {
@@ -34,43 +50,73 @@ YEAR_FIGURES: dict[str, Metric] = {
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """The faces of one subgroup by annotated age group."""
+class Conditioned:
+    """What was found within the values of one control feature."""
 
-    subgroup: Subgroup
-    groups: ClassCounts  # (G, G): faces by annotated and predicted age group
-    years: YearErrors  # (G + 1, ...)
+    ages: tuple[ConditionedAge, ...] = ()
+    standardised: tuple[Standardised, ...] = ()
+    decompositions: tuple[Decomposition, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def by_age(self) -> tuple[ClassCounts, YearErrors]:
-        """The same with a leading axis of annotated age groups, (G, G, G) and (G, ...)."""
-        size = self.groups.counts.shape[-1]
-        pick = np.eye(size, dtype=np.int64)[:, :, None]
-        apart = ClassCounts(self.groups.counts * pick, self.groups.draws[:, None] * pick)
-        return apart, self.years.map(lambda part: part[:size])
 
-    def together(self) -> tuple[ClassCounts, YearErrors]:
-        """All ages together."""
-        return self.groups, self.years.map(lambda part: part.sum(axis=0))
+@dataclass(frozen=True)
+class _Grouped:
+    """One figure in every subgroup of a grouping, by value of a control feature."""
+
+    task: str
+    metric: Metric
+    within: str
+    values: tuple[str, ...]
+    by: tuple[str, ...]
+    subgroups: Sequence[Subgroup]
+    strata: Strata
+    """Sums of every subgroup, (S, G, 3)."""
+    everybody: Values
+
+    @property
+    def faces(self) -> Values:
+        """Faces of every subgroup, (S,)."""
+        return np.asarray(self.strata.sums[..., 0].sum(axis=-1))
+
+
+# --- age --------------------------------------------------------------------------------------
 
 
 def condition_age(
     counted: Tally, groupings: Sequence[tuple[str, ...]], options: Options
-) -> tuple[list[ConditionedAge], list[str]]:
-    """Age error by annotated age group for everybody and in every subgroup, and notes."""
+) -> Conditioned:
+    """Age error by annotated age group for everybody and in every subgroup, and gaps at equal ages.
+
+    Args:
+        counted: The tally.
+        groupings: What to cut by; those by annotated age itself are left out.
+        options: Confidence, replicates, and how many faces a ranked subgroup has.
+    """
     task = next((task for task in counted.tasks if task.name == AGE_GROUP), None)
     if task is None or task.name not in counted.confusion:
-        return [], []
-    found: list[ConditionedAge] = []
+        return Conditioned()
+    ages: list[ConditionedAge] = []
+    gaps: list[Decomposition] = []
     left_out: list[str] = []
     for by in [(), *(by for by in groupings if not _is_by_age(counted, by))]:
-        cells = _cells(counted, by, options)
-        weights = _common_ages([cell.groups.counts for cell in cells], options.min_n)
-        if by and weights is not None:
-            everybody = cut(counted, ()).one(counted.confusion[AGE_GROUP], 0)
-            left_out += _ages_left_out(task, by, weights, everybody)
-        for cell in cells:
-            found += _conditioned(task, cell, weights if by else None, options)
-    return found, _notes_of_common_ages(left_out)
+        cells = cut(counted, by)
+        figures = {name: _by_age(counted, cells, task, one) for name, one in _figures(counted)}
+        weights = common_mix(figures["exact"].strata.sums[..., 0], options.min_n) if by else None
+        if weights is not None:
+            left_out += _left_out(figures["exact"], weights)
+        for index in range(len(cells.subgroups)):
+            ages += _conditioned(counted, cells, index, task, options)
+            if weights is not None:
+                ages.append(_at_equal_ages(figures, index, weights, options))
+        if by:
+            gaps += [gap for one in figures.values() for gap in _gaps(one, options)]
+    return Conditioned(tuple(ages), (), tuple(gaps), _notes(AGE.capitalize(), "ages", left_out))
+
+
+def _figures(counted: Tally) -> list[tuple[str, Metric]]:
+    """Names and metrics of the figures that the ages allow."""
+    years = YEAR_FIGURES if counted.errors.any() else {}
+    return [*GROUP_FIGURES.items(), *years.items()]
 
 
 def _is_by_age(counted: Tally, by: Sequence[str]) -> bool:
@@ -79,144 +125,271 @@ def _is_by_age(counted: Tally, by: Sequence[str]) -> bool:
     return any(columns[name] == f"{AGE_GROUP}_true" for name in by)
 
 
-def _cells(counted: Tally, by: Sequence[str], options: Options) -> list[_Cell]:
-    cells = cut(counted, by)
-    groups = cells.of(counted.confusion[AGE_GROUP])
-    return [
-        _Cell(
-            subgroup,
-            class_counts(groups[index], AGE_GROUP, subgroup, options),
-            years_of(counted, cells, index),
-        )
-        for index, subgroup in enumerate(cells.subgroups)
-    ]
+def _by_age(counted: Tally, cells: Cut, task: Task, metric: Metric) -> _Grouped:
+    """Sums of one figure by subgroup and annotated age group."""
+    groups = len(task.classes)
+    if metric.needs == "years":
+        errors, sums = cells.of(counted.errors), cells.of(counted.error_sums)
+        own = face_sums(metric, YearErrors(errors, sums).map(lambda part: part[:, :groups]))
+
+        def of_blocks(index: int) -> Values:
+            years = years_by_block(counted, cells, index)
+            return face_sums(metric, years.map(lambda part: part[:, :groups]))
+    else:
+        confusion, apart = counted.confusion[AGE_GROUP], np.eye(groups, dtype=np.int64)[:, :, None]
+        own = face_sums(metric, cells.of(confusion)[:, None] * apart)
+
+        def of_blocks(index: int) -> Values:
+            return face_sums(metric, cells.blocks(confusion, index)[:, None] * apart)
+
+    return _Grouped(
+        AGE if metric.needs == "years" else AGE_GROUP,
+        metric,
+        AGE_GROUP,
+        task.classes,
+        cells.by,
+        cells.subgroups,
+        Strata(own, _blocks(counted, len(cells.subgroups), of_blocks)),
+        own.sum(axis=0),
+    )
 
 
-def _common_ages(confusions: Sequence[Numbers], min_n: int) -> Values | None:
-    """Weight of each age group, (G,): its share of all faces, over ages every subgroup has.
-
-    Subgroups with fewer than ``min_n`` faces do not decide. None where no age is common.
-    """
-    faces = np.array([confusion.sum(axis=-1) for confusion in confusions])  # (S, G)
-    if not faces.size:
+def _blocks(counted: Tally, subgroups: int, of_blocks: Callable[[int], Values]) -> Values | None:
+    """Sums by block of units, (B, S, G, 3); None where rows are independent."""
+    if counted.unit is None or not subgroups:
         return None
-    total = faces.sum(axis=0)
-    common = (faces[faces.sum(axis=-1) >= min_n] > 0).all(axis=0) & (total > 0)
-    weights = np.where(common, total, 0)
-    return ratio(weights, weights.sum()) if weights.any() else None
-
-
-def _notes_of_common_ages(left_out: Sequence[str]) -> list[str]:
-    """One sentence for all groupings."""
-    if not left_out:
-        return []
-    return [
-        "Age: figures at the same ages are standardized over the age groups that every subgroup "
-        f"large enough to be ranked has. Left out: {'; '.join(left_out)}."
-    ]
-
-
-def _ages_left_out(task: Task, by: Sequence[str], weights: Values, confusion: Numbers) -> list[str]:
-    faces = confusion.sum(axis=-1)
-    absent = [
-        name
-        for name, weight, n in zip(task.classes, weights, faces, strict=True)
-        if n and not weight
-    ]
-    if not absent:
-        return []
-    return [
-        f"by {' and '.join(by)} {', '.join(absent)} "
-        f"({faces[weights == 0].sum() / faces.sum():.1%} of the faces)"
-    ]
+    return np.stack([of_blocks(index) for index in range(subgroups)], axis=1)
 
 
 def _conditioned(
-    task: Task, cell: _Cell, weights: Values | None, options: Options
-) -> list[ConditionedAge]:
-    """Rows of one subgroup: each annotated age group, all together, and standardized."""
-    groups, years = cell.by_age()
-    per_figure = _estimates(groups, years, options)
-    faces = groups.counts.sum(axis=(-2, -1))
-    rows = [
-        ConditionedAge(
-            cell.subgroup,
-            name,
-            {figure: found[index] for figure, found in per_figure.items()},
-            small=bool(faces[index] < options.min_n),
-        )
-        for index, name in enumerate(task.classes)
-        if faces[index]
-    ]
-    together = {name: found[0] for name, found in _estimates(*cell.together(), options).items()}
-    everyone = ConditionedAge(
-        cell.subgroup, None, together, small=bool(faces.sum() < options.min_n)
+    counted: Tally, cells: Cut, index: int, task: Task, options: Options
+) -> Iterator[ConditionedAge]:
+    """Rows of one subgroup: each annotated age group, and all together."""
+    subgroup, size = cells.subgroups[index], len(task.classes)
+    confusion, years = counted.confusion[AGE_GROUP], years_of(counted, cells, index)
+    counts = class_counts(cells.one(confusion, index), AGE_GROUP, subgroup, options)
+    apart = np.eye(size, dtype=np.int64)[:, :, None]
+    of_groups, of_years, all_years = None, None, None
+    if counted.unit is not None:
+        of_groups = cells.blocks(confusion, index)
+        of_years = years_by_block(counted, cells, index)
+        all_years = of_years.map(lambda part: part.sum(axis=1))
+    per_age = _estimates(
+        ClassCounts(counts.counts * apart, counts.draws[:, None] * apart),
+        years.map(lambda part: part[:size]),
+        None if of_groups is None else of_groups[:, None] * apart,
+        None if of_years is None else of_years.map(lambda part: part[:, :size]),
+        options,
     )
-    if weights is None:
-        return [*rows, everyone]
-    standardised = _standardised(task, groups, years, weights, options)
-    return [
-        *rows,
-        everyone,
-        replace(everyone, estimates=standardised, standardised=True),
-    ]
+    faces = counts.counts.sum(axis=-1)
+    for place, name in enumerate(task.classes):
+        if faces[place]:
+            figures = {figure: found[place] for figure, found in per_age.items()}
+            yield ConditionedAge(subgroup, name, figures, small=bool(faces[place] < options.min_n))
+    together = _estimates(
+        counts, years.map(lambda part: part.sum(axis=0)), of_groups, all_years, options
+    )
+    yield ConditionedAge(
+        subgroup,
+        None,
+        {figure: found[0] for figure, found in together.items()},
+        small=bool(faces.sum() < options.min_n),
+    )
 
 
 def _estimates(
-    groups: ClassCounts, years: YearErrors, options: Options
-) -> dict[str, list[Estimate]]:
-    found = {name: estimate(metric, groups, options) for name, metric in GROUP_FIGURES.items()}
-    if years.faces.any():
-        found |= {name: estimate(metric, years, options) for name, metric in YEAR_FIGURES.items()}
-    return found
-
-
-def _standardised(
-    task: Task,
     groups: ClassCounts,
     years: YearErrors,
-    weights: Values,
+    of_groups: Values | None,
+    of_years: YearErrors | None,
     options: Options,
-) -> Mapping[str, Estimate]:
-    """Figures as they would be if the subgroup had the common ages (direct standardisation)."""
-    used = weights > 0
-    found = {}
-    for name, metric in GROUP_FIGURES.items():
-        faces = groups.counts.sum(axis=(-2, -1))
-        missing = [task.classes[k] for k in np.flatnonzero(used & (faces == 0))]
-        if missing:
-            found[name] = _absent(missing, faces[used])
-            continue
-        value = float((weights * metric.function(groups.counts))[used].sum())
-        drawn = (weights * metric.function(groups.draws))[:, used].sum(axis=-1)
-        low, high = spread_around(value, drawn, options.confidence, metric.limits)
-        found[name] = Estimate(value, float(low), float(high), int(faces[used].sum()))
+) -> dict[str, list[Estimate]]:
+    """Every figure of one subgroup, by the leading axes of its counts (blocks come first)."""
+    groups = ClassCounts(groups.counts[None], groups.draws[:, None])
+    blocks = None if of_groups is None else [of_groups]
+    found = {
+        name: estimate(metric, groups, options, blocks=blocks)
+        for name, metric in GROUP_FIGURES.items()
+    }
     if years.faces.any():
-        for name, metric in YEAR_FIGURES.items():
-            found[name] = _standardised_years(task, metric, years, weights, options)
+        year_blocks = None if of_years is None else [of_years]
+        alone = years.map(lambda part: part[None])
+        found |= {
+            name: estimate(metric, alone, options, blocks=year_blocks)
+            for name, metric in YEAR_FIGURES.items()
+        }
     return found
 
 
-def _absent(missing: Sequence[str], faces: Numbers) -> Estimate:
-    reason = f"no face of this subgroup is annotated {', '.join(missing)}"
-    return Estimate(None, None, None, int(faces.sum()), reason)
+def _at_equal_ages(
+    figures: Mapping[str, _Grouped], index: int, weights: Values, options: Options
+) -> ConditionedAge:
+    found = {name: _standardised(one, index, weights, options) for name, one in figures.items()}
+    exact = figures["exact"]
+    small = bool(exact.faces[index] < options.min_n)
+    return ConditionedAge(exact.subgroups[index], None, found, standardised=True, small=small)
 
 
-def _standardised_years(
-    task: Task, metric: Metric, years: YearErrors, weights: Values, options: Options
-) -> Estimate:
-    used = weights > 0
-    faces = years.faces
-    missing = [task.classes[k] for k in np.flatnonzero(used & (faces == 0))]
-    if missing or metric.second_moment is None:
-        return _absent(missing, faces[used])
-    means, squares = metric.function(years)[used], metric.second_moment(years)[used]
-    value = float((weights[used] * means).sum())
-    n = faces[used]
-    # One spread for all ages: a group of one or two faces has none of its own to rely on.
-    inner = n.sum() - len(n)
-    spread = ((squares - means**2) * n).sum() / inner if inner > 0 else 0.0
-    if spread <= 0:
-        return Estimate(value, None, None, int(n.sum()), "no interval: too few faces per age group")
-    half = normal_quantile(options.confidence) * np.sqrt(spread * (weights[used] ** 2 / n).sum())
-    return Estimate(value, value - float(half), value + float(half), int(n.sum()))
+# --- any control feature ----------------------------------------------------------------------
+
+
+def condition_within(
+    counted: Tally, groupings: Sequence[tuple[str, ...]], within: str, options: Options
+) -> Conditioned:
+    """Figures of every subgroup at the same mix of a control feature, and gaps at that mix.
+
+    Only means over faces (``decomposition.MEANS``) can be re-weighted. Age errors within annotated
+    age groups are those of ``condition_age``.
+
+    Args:
+        counted: The tally, which has the control feature among its features.
+        groupings: What to cut by; none of them names the control feature.
+        within: The control feature.
+        options: Confidence, and how many faces a ranked subgroup has.
+    """
+    by_age = _is_by_age(counted, (within,))
+    figures = [
+        (task, metric)
+        for task, metric in _means_of(counted)
+        if not (by_age and task in (AGE, AGE_GROUP))
+    ]
+    alike: list[Standardised] = []
+    gaps: list[Decomposition] = []
+    left_out: list[str] = []
+    for by in groupings:
+        for task, metric in figures:
+            one = _by_feature(counted, by, within, task, metric)
+            weights = common_mix(one.strata.sums[..., 0], options.min_n)
+            gaps += _gaps(one, options)
+            if weights is None:
+                continue
+            left_out += _left_out(one, weights)
+            for index, subgroup in enumerate(one.subgroups):
+                found = _standardised(one, index, weights, options)
+                small = bool(one.faces[index] < options.min_n)
+                alike.append(Standardised(task, metric.name, within, subgroup, found, small))
+    notes = _notes(within, f"mix of {within}", list(dict.fromkeys(left_out)))
+    return Conditioned((), tuple(alike), tuple(gaps), notes)
+
+
+def _means_of(counted: Tally) -> list[tuple[str, Metric]]:
+    """Every mean over faces that the tally holds, by task."""
+    found = []
+    for task in counted.tasks:
+        kinds = {"classes"} if task.name in counted.confusion else set()
+        kinds |= {"groups"} if kinds and task.ordinal else set()
+        kinds |= {"losses"} if task.name in counted.losses else set()
+        found += [(task.name, _NAMED[name]) for name in MEANS if _NAMED[name].needs in kinds]
+    if counted.errors.any():
+        found += [(AGE, _NAMED[name]) for name in MEANS if _NAMED[name].needs == "years"]
+    return found
+
+
+def _by_feature(
+    counted: Tally, by: tuple[str, ...], within: str, task: str, metric: Metric
+) -> _Grouped:
+    """Sums of one figure by subgroup and value of the control feature."""
+    fine = cut(counted, (*by, within))
+    values = tuple(cut(counted, (within,)).subgroups[k][within] for k in _places(counted, within))
+    subgroups = list(dict.fromkeys(tuple(one[name] for name in by) for one in fine.subgroups))
+    own = np.zeros((len(subgroups), len(values), 3))
+    blocks = None if counted.unit is None else np.zeros((counted.blocks, *own.shape))
+    for index, one in enumerate(fine.subgroups):
+        place = subgroups.index(tuple(one[name] for name in by)), values.index(one[within])
+        own[place] = face_sums(metric, _counts(counted, fine, task, metric, index))
+        if blocks is not None:
+            counts = _counts(counted, fine, task, metric, index, by_block=True)
+            blocks[:, place[0], place[1]] = face_sums(metric, counts)
+    named = [dict(zip(by, key, strict=True)) for key in subgroups]
+    return _Grouped(task, metric, within, values, by, named, Strata(own, blocks), own.sum(axis=0))
+
+
+def _places(counted: Tally, within: str) -> range:
+    return range(len(cut(counted, (within,)).subgroups))
+
+
+def _counts(
+    counted: Tally, cells: Cut, task: str, metric: Metric, index: int, *, by_block: bool = False
+) -> Any:
+    """What a metric needs of one subgroup, all together or by block of units."""
+    read = cells.blocks if by_block else cells.one
+    if metric.needs == "losses":
+        return read(counted.losses[task], index)
+    if metric.needs == "years":
+        axis = 1 if by_block else 0
+        return YearErrors(read(counted.errors, index), read(counted.error_sums, index)).map(
+            lambda part: part.sum(axis=axis)
+        )
+    return read(counted.confusion[task], index)
+
+
+# --- both -------------------------------------------------------------------------------------
+
+
+def _standardised(one: _Grouped, index: int, weights: Values, options: Options) -> Estimate:
+    return standardised(
+        one.metric, one.strata.of(index), one.everybody, weights, one.values, options.confidence
+    )
+
+
+def _gaps(one: _Grouped, options: Options) -> Iterator[Decomposition]:
+    """The gap of every ranked subgroup to all other faces, and of the worst to the best."""
+    ranked = [int(index) for index in np.flatnonzero(one.faces >= options.min_n)]
+    if len(ranked) < 2:
+        return
+    pairs = [(index, None) for index in ranked if one.faces.sum() > one.faces[index]]
+    for index, other in [*pairs, _worst_and_best(one, ranked)]:
+        pair = Pair(
+            one.subgroups[index],
+            None if other is None else one.subgroups[other],
+            one.strata.of(index),
+            one.strata.rest(index) if other is None else one.strata.of(other),
+        )
+        gap, mix, rate, share, each = decompose(
+            one.metric, pair, one.everybody, one.values, options.confidence
+        )
+        yield Decomposition(
+            one.task,
+            one.metric.name,
+            one.within,
+            one.by,
+            pair.first,
+            pair.second,
+            gap,
+            mix,
+            rate,
+            share,
+            each,
+        )
+
+
+def _worst_and_best(one: _Grouped, ranked: Sequence[int]) -> tuple[int, int]:
+    """Places of the ranked subgroups that are farthest apart, the worse first."""
+    sums = one.strata.sums.sum(axis=-2)
+    values = ratio(sums[:, 1], sums[:, 0])
+    if one.metric.better == "zero":
+        values = np.abs(values)
+    lowest, *_, highest = sorted(ranked, key=lambda index: float(values[index]))
+    return (lowest, highest) if one.metric.better == "higher" else (highest, lowest)
+
+
+def _left_out(one: _Grouped, weights: Values) -> list[str]:
+    """Values of the control feature that some ranked subgroup lacks, in words."""
+    faces = one.everybody[:, 0]
+    pairs = zip(one.values, weights, faces, strict=True)
+    absent = [name for name, weight, n in pairs if n and not weight]
+    if not absent:
+        return []
+    share = faces[weights == 0].sum() / faces.sum()
+    return [f"by {' and '.join(one.by)} {', '.join(absent)} ({share:.1%} of the faces)"]
+
+
+def _notes(subject: str, same: str, left_out: Sequence[str]) -> tuple[str, ...]:
+    """One sentence for all groupings."""
+    if not left_out:
+        return ()
+    what = "age groups" if same == "ages" else f"values of {subject}"
+    return (
+        f"{subject}: figures at the same {same} are standardized over the {what} that every "
+        f"subgroup large enough to be ranked has. Left out: {'; '.join(left_out)}.",
+    )

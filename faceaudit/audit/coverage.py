@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -198,17 +199,18 @@ def _twice(
     options: Options,
 ) -> Iterator[WithFailures]:
     """One metric in every subgroup of a grouping."""
-    for index, subgroup in enumerate(cells.subgroups):
-        tried = _joined(*(cells.one(part, index)[None] for part in parts))
-        blocks = None
-        if counted.unit is not None:
-            blocks = [_joined(*(cells.blocks(part, index) for part in parts))]
-        every = estimate(metric, tried, options, blocks=blocks)
-        kept = None if blocks is None else [_without_failures(blocks[0])]
-        scored = estimate(metric, _without_failures(tried), options, blocks=kept)
-        for label, first, second in zip(labels, scored, every, strict=True):
-            if second.n:
-                yield _pair(task, metric, subgroup, label, first, second, options)
+    tried = _joined(*(cells.of(part) for part in parts))
+    blocks, kept = None, None
+    if counted.unit is not None:
+        every = range(len(cells.subgroups))
+        blocks = [_joined(*(cells.blocks(part, index) for part in parts)) for index in every]
+        kept = [_without_failures(one) for one in blocks]
+    scored = estimate(metric, _without_failures(tried), options, blocks=kept)
+    all_tried = estimate(metric, tried, options, blocks=blocks)
+    places = product(cells.subgroups, labels)
+    for (subgroup, label), first, second in zip(places, scored, all_tried, strict=True):
+        if second.n:
+            yield _pair(task, metric, subgroup, label, first, second, options)
 
 
 def _joined(scored: Numbers, missed: Numbers) -> Numbers:

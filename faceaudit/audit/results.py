@@ -75,6 +75,8 @@ class Disparity:
     """The class, of a per-class metric."""
     over_geometric_mean: float | None = None
     """The highest error of the ranked subgroups by the geometric mean of their errors."""
+    within: Subgroup = field(default_factory=dict)
+    """The value of the control feature that was held fixed, if any."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,52 @@ class ConditionedAge:
 
 
 @dataclass(frozen=True)
+class Standardised:
+    """A figure of one subgroup, re-weighted to the mix of a control feature that is common to all.
+
+    ``within`` is the control feature; ``subgroup`` does not name it.
+    """
+
+    task: str
+    metric: str
+    within: str
+    subgroup: Subgroup
+    estimate: Estimate
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What faces with one value of the control feature add to the part of a gap that is no mix."""
+
+    value: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The gap of a figure between two groups of faces, in a part that is mix and one that is not.
+
+    ``gap`` is the first minus the second; ``mix`` (they differ in the control feature ``within``)
+    and ``rate`` (what is left at the same mix) sum to it. ``contributions`` sum to ``rate``, the
+    largest first. ``mix_share`` is mix by gap.
+    """
+
+    task: str
+    metric: str
+    within: str
+    by: tuple[str, ...]
+    first: Subgroup
+    second: Subgroup | None
+    """None for all other faces of the grouping."""
+    gap: Estimate
+    mix: Estimate
+    rate: Estimate
+    mix_share: Estimate
+    contributions: tuple[Contribution, ...]
+
+
+@dataclass(frozen=True)
 class Coverage:
     """Who was scored and who is missing: images by status in one annotated subgroup.
 
@@ -308,3 +356,7 @@ class Audit:
     options: Mapping[str, Any] = field(default_factory=dict)
     verification: Verification | None = None
     with_failures: tuple[WithFailures, ...] = ()
+    within: str | None = None
+    """The control feature that figures were also found within."""
+    standardised: tuple[Standardised, ...] = ()
+    decompositions: tuple[Decomposition, ...] = ()

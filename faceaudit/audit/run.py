@@ -10,7 +10,7 @@ import numpy as np
 
 from faceaudit.audit.age import age_metric
 from faceaudit.audit.clusters import FEW_BLOCKS
-from faceaudit.audit.conditioned import condition_age
+from faceaudit.audit.conditioned import condition_age, condition_within
 from faceaudit.audit.coverage import (
     count_failures_as_errors,
     find_composition,
@@ -36,6 +36,7 @@ def audit(
     table: PredictionTable | Tally,
     *,
     by: Sequence[str] | None = None,
+    within: str | None = None,
     unit: str | None = None,
     min_n: int = 30,
     confidence: float = 0.95,
@@ -50,6 +51,8 @@ def audit(
         table: The table, as ``tables.read_table`` opens it, or its tally.
         by: Sensitive features; None takes every annotated one of gender and race, and of a tally
             all that it has. Each is cut alone, and all of them together.
+        within: A control feature: everything is also found within each of its values, and figures
+            are compared at the same mix of them.
         unit: A column whose values (a person, a prompt) name rows that are not independent.
         min_n: Subgroups with fewer faces are shown and marked, and not ranked.
         confidence: Of all intervals.
@@ -67,18 +70,40 @@ def audit(
     options = Options(min_n, confidence, replicates, seed, tuple(map(age_metric, also)))
     if isinstance(table, Tally):
         _check_tally(table, unit, verify)
-        return _audited(table, chosen_features(table.features, by), {}, options, verify)
-    features = find_features(table, by)
-    counted = tally(table, features, unit=unit)
-    found = _audited(counted, features, _score_rows(table, features), options, verify)
+        features = chosen_features(table.features, by)
+        control = chosen_features(table.features, [within]) if within else ()
+        return _audited(table, _apart(features, control, by), control, {}, options, verify)
+    control = find_features(table, [within]) if within else ()
+    features = _apart(find_features(table, by), control, by)
+    every = (*features, *control)
+    counted = tally(table, every, unit=unit)
+    found = _audited(counted, features, control, _score_rows(table, every), options, verify)
     if verify == "always" or (verify == "auto" and table.rows <= VERIFY_ROWS):
-        return replace(found, verification=verify_audit(table, features, found))
+        return replace(found, verification=verify_audit(table, every, found))
     return found
+
+
+def _apart(
+    features: Sequence[Feature], control: Sequence[Feature], by: Sequence[str] | None
+) -> tuple[Feature, ...]:
+    """Sensitive features without the control feature.
+
+    Raises:
+        UsageError: If a feature was named as both.
+    """
+    columns = {feature.column for feature in control}
+    both = [feature.name for feature in features if feature.column in columns]
+    if both and by is not None:
+        raise UsageError(
+            f"--within {both[0]}: also in --by; a feature is either compared across or held fixed"
+        )
+    return tuple(feature for feature in features if feature.column not in columns)
 
 
 def _audited(
     counted: Tally,
     features: Sequence[Feature],
+    control: Sequence[Feature],
     rows: Mapping[str, ScoreRows],
     options: Options,
     verify: Verify,
@@ -92,7 +117,15 @@ def _audited(
         measured.extend(found)
         if grouping:
             disparities += _disparities(grouping, found.values, options)
-    conditioned, age_notes = condition_age(counted, groupings, options)
+    within = control[0].name if control else None
+    inside = [(within, *grouping) for grouping in [(), *groupings]] if within else []
+    for grouping in inside:
+        found = measure(counted, cut(counted, grouping), rows, options)
+        measured.extend(replace(found, curves=[]))
+        disparities += _disparities_within(grouping, found.values, options)
+    conditions = [condition_age(counted, groupings, options)]
+    if within:
+        conditions.append(condition_within(counted, groupings, within, options))
     table_notes = [note for table in counted.tables for note in table.notes]
     return Audit(
         tasks=counted.tasks,
@@ -100,19 +133,29 @@ def _audited(
         rows=counted.rows,
         images=int(cut(counted, ()).one(counted.images, 0).sum()),
         labelled=_labelled(counted),
-        coverage=tuple(find_coverage(counted, groupings, options.confidence)),
+        coverage=tuple(find_coverage(counted, [*groupings, *inside], options.confidence)),
         metrics=tuple(measured.values),
         disparities=tuple(disparities),
-        conditioned_age=tuple(conditioned),
+        conditioned_age=conditions[0].ages,
         confusions=tuple(_confusions(counted, groupings)),
         roc_curves=tuple(measured.curves),
         composition=tuple(find_composition(counted, groupings, options.confidence)),
         notes=tuple(
-            dict.fromkeys([*table_notes, *_notes(counted, features, measured.bounds), *age_notes])
+            dict.fromkeys(
+                [
+                    *table_notes,
+                    *_notes(counted, (*features, *control), measured.bounds),
+                    *(note for one in conditions for note in one.notes),
+                ]
+            )
         ),
-        with_failures=tuple(count_failures_as_errors(counted, groupings, options)),
+        with_failures=tuple(count_failures_as_errors(counted, [*groupings, *inside], options)),
+        within=within,
+        standardised=tuple(one for found in conditions for one in found.standardised),
+        decompositions=tuple(one for found in conditions for one in found.decompositions),
         options={
             "by": [feature.name for feature in features],
+            "within": within,
             "unit": counted.unit,
             "min_n": options.min_n,
             "confidence": options.confidence,
@@ -190,6 +233,24 @@ def _disparities(
     return [*plain, *named_disparities(plain)]
 
 
+def _disparities_within(
+    grouping: tuple[str, ...], values: Sequence[MetricValue], options: Options
+) -> list[Disparity]:
+    """Disparities between subgroups at each value of the control feature, which comes first."""
+    within, *by = grouping
+    if not by:
+        return []
+    apart: dict[str, list[MetricValue]] = {}
+    for value in values:
+        subgroup = {name: value.subgroup[name] for name in by}
+        apart.setdefault(value.subgroup[within], []).append(replace(value, subgroup=subgroup))
+    return [
+        replace(one, within={within: held})
+        for held, found in apart.items()
+        for one in _disparities(tuple(by), found, options)
+    ]
+
+
 def _notes(
     counted: Tally, features: Sequence[Feature], bounds: Mapping[str, float]
 ) -> Iterator[str]:
@@ -216,8 +277,8 @@ def _notes(
 def _notes_of_units(counted: Tally) -> Iterator[str]:
     yield (
         f"Faces of one {counted.unit} are not taken as independent: intervals of metrics rest on "
-        f"how the figures vary when blocks of {counted.unit} are left out. Those of age errors by "
-        "age group do not."
+        f"how the figures vary when blocks of {counted.unit} are left out. Those of shares of "
+        "images (coverage) and of predicted classes (composition) do not."
     )
     everybody = cut(counted, ())
     faces = [everybody.blocks(counts, 0).sum(axis=-1) for counts in counted.predicted.values()]

@@ -12,9 +12,11 @@ from faceaudit.audit.results import (
     Composition,
     ConditionedAge,
     Coverage,
+    Decomposition,
     Disparity,
     Estimate,
     MetricValue,
+    Standardised,
     Subgroup,
     Verification,
     WithFailures,
@@ -63,6 +65,8 @@ def report_facts(subject: Subject) -> dict[str, Any]:
             for found in audit.conditioned_age
             for name, estimate in found.estimates.items()
         ],
+        "standardised": [_standardised(found) for found in audit.standardised],
+        "decompositions": [_decomposition(found) for found in audit.decompositions],
         "calibration": [],
         "composition": [_composition(found) for found in audit.composition],
         "verdicts": [],
@@ -122,7 +126,7 @@ def _disparity(found: Disparity) -> dict[str, Any]:
         "metric": found.metric,
         **label,
         "by": list(found.by),
-        "within": {},
+        "within": dict(found.within),
         "worst": _subgroup(found.worst),
         "best": _subgroup(found.best),
         "difference": found.difference,
@@ -145,6 +149,36 @@ def _conditioned(found: ConditionedAge, metric: str, estimate: Estimate) -> dict
         "standardised": found.standardised,
         **_estimate(estimate),
         "small": found.small,
+    }
+
+
+def _standardised(found: Standardised) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "metric": found.metric,
+        "within": found.within,
+        "subgroup": dict(found.subgroup),
+        **_estimate(found.estimate),
+        "small": found.small,
+    }
+
+
+def _decomposition(found: Decomposition) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "metric": found.metric,
+        "within": found.within,
+        "by": list(found.by),
+        "first": dict(found.first),
+        "second": _subgroup(found.second),
+        "gap": _estimate(found.gap),
+        "mix": _estimate(found.mix),
+        "rate": _estimate(found.rate),
+        "mix_share": _estimate(found.mix_share),
+        "contributions": [
+            {"value_of_feature": one.value, **_estimate(one.estimate)}
+            for one in found.contributions
+        ],
     }
 
 

@@ -42,6 +42,7 @@ def report(
     age_bins: Sequence[int] | None = None,
     scheme_map: Mapping[str, str] | None = None,
     by: Sequence[str] | None = None,
+    within: str | None = None,
     unit: str | None = None,
     min_n: int = 30,
     confidence: float = 0.95,
@@ -66,6 +67,8 @@ def report(
         scheme_map: Task -> the scheme to coarsen it to.
         by: Sensitive features; None takes every annotated one of gender and race, or all that a
             tally has.
+        within: A control feature: figures are also given within each of its values, and compared at
+            the same mix of them.
         unit: A column whose values (a person, a prompt) name rows that are not independent.
         min_n: Subgroups with fewer faces are shown and marked, and not ranked.
         confidence: Of all intervals.
@@ -86,6 +89,7 @@ def report(
     found = audit(
         source.table,
         by=by,
+        within=within,
         unit=unit,
         min_n=min_n,
         confidence=confidence,
