@@ -261,7 +261,7 @@ def with_image(draft: Draft) -> Draft:
             )
         return draft.having(draft.frame.with_columns(pl.col(IMAGE).cast(pl.String)))
     frame = draft.frame.with_row_index(IMAGE).with_columns(pl.col(IMAGE).cast(pl.String))
-    return draft.having(frame)
+    return replace(draft, named=False).having(frame)
 
 
 def sha256_of_parts(parts: Sequence[Path]) -> str:

@@ -177,6 +177,7 @@ def _finished(draft: Draft, parts: Sequence[Path]) -> PredictionTable:
         ),
         metadata=draft.metadata,
         notes=draft.notes,
+        named=draft.named,
     )
 
 

@@ -36,6 +36,8 @@ class PredictionTable:
     """Columns that subgroups can be formed by."""
     metadata: TableMetadata | None = None
     notes: tuple[str, ...] = ()
+    named: bool = True
+    """Whether the table names its images; otherwise every row is an image of its own."""
 
     def task(self, name: str) -> Task:
         """The task of this name."""
@@ -67,6 +69,7 @@ class Draft:
     scored: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
+    named: bool = True
 
     def having(self, frame: pl.LazyFrame, *notes: str) -> Draft:
         """The same draft with other rows or columns, and more notes."""

@@ -10,6 +10,7 @@ from faceaudit.audit.tally.bins import (
     BLOCKS,
     CALIBRATION_BINS,
     COARSE_BINS,
+    CONFIDENCE_BINS,
     ERROR_BINS,
     ERROR_LIMIT,
     SCORE_BINS,
@@ -21,7 +22,13 @@ from faceaudit.audit.tally.bins import (
 )
 from faceaudit.audit.tally.cells import CellCounts, Codes, Numbers
 from faceaudit.audit.tally.count import CellCoder, facts_of, tally
-from faceaudit.audit.tally.file import TALLY_SUFFIX, load_tally, save_tally
+from faceaudit.audit.tally.file import (
+    TALLY_SUFFIX,
+    load_archive,
+    load_tally,
+    save_archive,
+    save_tally,
+)
 from faceaudit.audit.tally.tally import (
     Cut,
     TableFacts,
@@ -38,6 +45,7 @@ __all__ = [
     "BLOCKS",
     "CALIBRATION_BINS",
     "COARSE_BINS",
+    "CONFIDENCE_BINS",
     "ERROR_BINS",
     "ERROR_LIMIT",
     "SCORE_BINS",
@@ -55,7 +63,9 @@ __all__ = [
     "cut",
     "error_bin",
     "facts_of",
+    "load_archive",
     "load_tally",
+    "save_archive",
     "save_tally",
     "score_bin",
     "score_edges",

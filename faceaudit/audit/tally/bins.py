@@ -19,6 +19,8 @@ COARSE = 16
 COARSE_BINS = SCORE_BINS // COARSE
 CALIBRATION_BINS = 20
 """Bins of confidence, equally wide."""
+CONFIDENCE_BINS = 100
+"""Bins of the confidence of all faces, labelled or not."""
 ERROR_LIMIT = 100
 """Signed age errors are counted in bins of a year up to this; the outer bins hold the rest."""
 ERROR_BINS = 2 * ERROR_LIMIT + 1
@@ -54,6 +56,11 @@ def score_edges() -> Values:
 def calibration_bin(confidence: Values) -> Places:
     """Bin of each confidence in [0, 1]; an edge belongs to the bin below it."""
     return np.asarray(np.searchsorted(_CALIBRATION_EDGES, confidence), np.int64)
+
+
+def confidence_bin(confidence: Values) -> Places:
+    """Hundredth of each confidence in [0, 1]; 1 belongs to the last."""
+    return np.minimum(confidence * CONFIDENCE_BINS, CONFIDENCE_BINS - 1).astype(np.int64)
 
 
 def error_bin(error: Values) -> Places:

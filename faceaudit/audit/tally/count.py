@@ -17,10 +17,12 @@ from faceaudit.audit.tally.bins import (
     CALIBRATION_BINS,
     COARSE,
     COARSE_BINS,
+    CONFIDENCE_BINS,
     ERROR_BINS,
     SCORE_BINS,
     block_of,
     calibration_bin,
+    confidence_bin,
     error_bin,
     score_bin,
     year_bin,
@@ -180,12 +182,18 @@ def _coded(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> p
         columns.append(_class_number(task, task.pred_column))
         if task.true_column in names:
             columns.append(_class_number(task, task.true_column))
+        if task.name in table.scored:
+            columns.append(pl.max_horizontal(score_columns(task)).alias(_confidence_of(task)))
         if task.name in table.scored and task.name in table.annotated:
             columns += [pl.col(name) for name in score_columns(task)]
     columns += [pl.col(name) for name in (AGE_TRUE, AGE_PRED) if name in names]
     if owner:
         columns.append(owner.values(table.frame).alias("_unit"))
     return table.frame.select(columns)
+
+
+def _confidence_of(task: Task) -> str:
+    return f"_confidence_{task.name}"
 
 
 def _class_number(task: Task, column: str) -> pl.Expr:
@@ -225,6 +233,7 @@ class _Classes:
         self.task = task
         self.predicted = Counter((*shape, size))
         annotated, scored = task.name in table.annotated, task.name in table.scored
+        self.confidence = Counter((*shape, CONFIDENCE_BINS)) if scored else None
         self.confusion = Counter((*shape, size, size)) if annotated else None
         self.missed = Counter((*shape, size)) if annotated else None
         self.scores = _Scores(task, shape) if annotated and scored else None
@@ -233,6 +242,11 @@ class _Classes:
         pred, size = batch.column(self.task.pred_column), len(self.task.classes)
         known = pred >= 0
         self.predicted.add(batch.places(known) * size + pred[known])
+        if self.confidence is not None:
+            confidence = batch.rows[_confidence_of(self.task)]
+            given = confidence.is_not_null().to_numpy()
+            bins = confidence_bin(confidence.to_numpy()[given])
+            self.confidence.add(batch.places(given) * CONFIDENCE_BINS + bins)
         if self.confusion is None or self.missed is None:
             return
         true = batch.column(self.task.true_column)
@@ -245,6 +259,8 @@ class _Classes:
 
     def numbers(self) -> Mapping[str, CellCounts]:
         found = {"predicted": self.predicted.counts()}
+        if self.confidence is not None:
+            found["confidence"] = self.confidence.counts()
         if self.confusion is not None and self.missed is not None:
             found |= {"confusion": self.confusion.counts(), "missed": self.missed.counts()}
         return found if self.scores is None else {**found, **self.scores.numbers()}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -29,6 +30,23 @@ def save_tally(counted: Tally, path: Path) -> None:
     Raises:
         InputError: If the folder does not exist or cannot be written to.
     """
+    with atomic_write(path) as file:
+        file.write(_packed(counted))
+
+
+def save_archive(parts: Mapping[str, Tally], facts: Mapping[str, Any], path: Path) -> None:
+    """Write several tallies that belong together, and facts, as one file; see ``load_archive``."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        # Without the time of day, so that equal archives give equal bytes.
+        archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(facts, sort_keys=True))
+        for name, counted in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), _packed(counted))
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue())
+
+
+def _packed(counted: Tally) -> bytes:
     arrays: dict[str, Any] = {}
     placed = []
     for kind, found in counted.numbers.items():
@@ -42,8 +60,7 @@ def save_tally(counted: Tally, path: Path) -> None:
     arrays[HEADER] = np.frombuffer(header.encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    with atomic_write(path) as file:
-        file.write(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load_tally(path: Path) -> Tally:
@@ -54,18 +71,41 @@ def load_tally(path: Path) -> Tally:
         SchemaError: If it was written by a later faceaudit.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            header = json.loads(arrays[HEADER].tobytes())
-            if header["version"] > TALLY_VERSION:
-                raise SchemaError(
-                    f"{path}: a tally of version {header['version']}, this faceaudit reads up to "
-                    f"{TALLY_VERSION}; upgrade faceaudit"
-                )
-            return _tally(header, arrays, path)
+        with path.open("rb") as file:
+            return _unpacked(file, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a tally; write it again with `faceaudit tally`") from error
+
+
+def load_archive(path: Path, names: Sequence[str]) -> tuple[dict[str, Tally], dict[str, Any]]:
+    """Read tallies and facts that ``save_archive`` wrote.
+
+    Raises:
+        InputError: If the file cannot be read or lacks any of the tallies.
+        SchemaError: If it was written by a later faceaudit.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            facts = json.loads(archive.read(HEADER))
+            parts = {name: _unpacked(io.BytesIO(archive.read(name)), path) for name in names}
+            return parts, facts
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a paired tally; write it again") from error
+
+
+def _unpacked(file: IO[bytes], path: Path) -> Tally:
+    with np.load(file, allow_pickle=False) as arrays:
+        header = json.loads(arrays[HEADER].tobytes())
+        if header["version"] > TALLY_VERSION:
+            raise SchemaError(
+                f"{path}: a tally of version {header['version']}, this faceaudit reads up to "
+                f"{TALLY_VERSION}; upgrade faceaudit"
+            )
+        return _tally(header, arrays, path)
 
 
 def _header(counted: Tally) -> dict[str, Any]:
@@ -99,9 +139,8 @@ def _tally(header: dict[str, Any], arrays: Any, path: Path) -> Tally:
         shape = tuple(placed["shape"])
         if len(codes) and not 0 <= codes[0] <= codes[-1] < np.prod(shape):
             raise ValueError("places lie outside the shape")
-        numbers[placed["kind"]][placed["task"]] = CellCounts(
-            codes, arrays[f"values_{number}"], shape
-        )
+        found = CellCounts(codes, arrays[f"values_{number}"], shape)
+        numbers.setdefault(placed["kind"], {})[placed["task"]] = found
     return Tally(
         tasks=tuple(
             Task(one["name"], one["scheme"], tuple(one["classes"])) for one in header["tasks"]

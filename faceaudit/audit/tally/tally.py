@@ -26,6 +26,7 @@ KINDS = (
     "confusion",
     "predicted",
     "missed",
+    "confidence",
     "scores",
     "coarse_scores",
     "losses",
@@ -115,6 +116,11 @@ class Tally:
     def missed(self) -> Mapping[str, CellCounts]:
         """Task -> annotated rows without a prediction by annotated class, (K,); of years (1,)."""
         return self.numbers["missed"]
+
+    @property
+    def confidence(self) -> Mapping[str, CellCounts]:
+        """Task -> scored faces by their highest score, annotated or not, (CONFIDENCE_BINS,)."""
+        return self.numbers["confidence"]
 
     @property
     def scores(self) -> Mapping[str, CellCounts]:

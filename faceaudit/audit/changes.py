@@ -1,0 +1,232 @@
+"""Changes: how far figures differ between two models or two dates, and which may be claimed.
+
+A family is one metric of one task over all subgroups of one grouping (and all classes, of a metric
+per class). Within it p values are adjusted by Holm's method and intervals are simultaneous, so that
+with nothing changed at all a family claims a change in at most 1 - confidence of the cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceaudit.audit.intervals import Bounds
+from faceaudit.audit.matching import Matching
+from faceaudit.audit.metrics import Values
+from faceaudit.audit.results import Estimate, Subgroup
+from faceaudit.schema import Task
+
+Verdict = Literal["improved", "regressed", "changed", "no difference shown", "few faces"]
+Mode = Literal["paired", "drift"]
+Better = Literal["higher", "lower", "zero", "neither"]
+What = Literal["subgroups", "status", "annotated", "predicted", "confidence", "measure"]
+NO_SPREAD = "no interval: it needs two faces, of two units, on which the difference varies"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One figure in both tables and the difference, second minus first.
+
+    ``low`` and ``high`` bound the difference, simultaneously over its family; ``p_adjusted`` is
+    adjusted over the same family. A change is claimed where both agree.
+    """
+
+    task: str
+    """A task, ``age`` for years, or empty for images."""
+    metric: str
+    by: tuple[str, ...]
+    subgroup: Subgroup
+    n: int
+    """Faces behind the figure; of different images, those of the smaller side."""
+    first: float | None
+    second: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    p_adjusted: float | None
+    verdict: Verdict
+    label: str | None = None
+    """The class, of a figure per class."""
+    reason: str | None = None
+    failures: Literal["left out", "errors"] = "left out"
+    """Whether faces that a table did not score are left out or count as its errors."""
+    only_first: int | None = None
+    only_second: int | None = None
+    """Faces that only one table has right (or selected, or scored), of figures that are shares."""
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the figures may be said to differ."""
+        return self.verdict in {"improved", "regressed", "changed"}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Share of faces that both tables scored and predicted as the same class."""
+
+    task: str
+    subgroup: Subgroup
+    share: Estimate
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two distributions lie apart.
+
+    ``total_variation`` is the least share of faces that would have to move to another class or bin
+    for both to be alike, debiased: 0 where chance alone explains what is seen. ``psi`` is the
+    population stability index, and ``ks`` the largest distance of the cumulated shares, of what has
+    an order.
+    """
+
+    what: What
+    name: str
+    """The task, the measure, or the features."""
+    subgroup: Subgroup
+    first: int
+    second: int
+    """Faces or images counted on either side."""
+    total_variation: float | None
+    low: float | None
+    high: float | None
+    psi: float | None
+    ks: float | None
+    medians: tuple[float, float] | None
+    """Of either side, of what has an order."""
+    p_value: float | None
+    p_adjusted: float | None
+    shifted: bool
+    small: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Everything that a comparison found."""
+
+    mode: Mode
+    tasks: tuple[Task, ...]
+    by: tuple[tuple[str, ...], ...]
+    images: tuple[int, int]
+    labelled: Mapping[str, int]
+    """Task -> labelled faces compared; of different images, of the smaller side."""
+    changes: tuple[Change, ...]
+    matching: Matching | None = None
+    agreement: tuple[Agreement, ...] = ()
+    distances: tuple[Distance, ...] = ()
+    notes: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One metric over the subgroups of a grouping, before it is judged; arrays are (F,)."""
+
+    task: str
+    metric: str
+    by: tuple[str, ...]
+    better: Better
+    where: Sequence[tuple[Subgroup, str | None]]
+    """Subgroup and class of each figure."""
+    n: Values
+    first: Values
+    second: Values
+    p_values: Values
+    bounds: Callable[[float], Bounds]
+    """Confidence to bounds of the differences."""
+    undefined: str
+    failures: Literal["left out", "errors"] = "left out"
+    only: tuple[Values, Values] | None = None
+
+
+def judge(family: Family, min_n: int, confidence: float) -> list[Change]:
+    """Changes with verdicts, by the multiplicity of the family.
+
+    Figures of fewer than ``min_n`` faces are shown and neither tested nor counted as tests.
+
+    Source:
+        Holm: A simple sequentially rejective multiple test procedure, Scandinavian Journal of
+        Statistics 6, 1979; Sidak: Rectangular confidence regions for the means of multivariate
+        normal distributions, JASA 62, 1967 (holds whatever the correlation).
+    """
+    tested = (family.n >= min_n) & ~np.isnan(family.p_values)
+    adjusted = np.full(len(family.n), np.nan)
+    adjusted[tested] = holm(family.p_values[tested])
+    low, high = family.bounds(confidence ** (1 / max(int(tested.sum()), 1)))
+    return [
+        _change(family, index, adjusted[index], (low[index], high[index]), min_n, confidence)
+        for index in range(len(family.n))
+    ]
+
+
+def holm(p_values: NDArray[np.float64]) -> Values:
+    """Adjusted p values: any below ``alpha`` by chance alone in at most ``alpha`` of the cases."""
+    order = np.argsort(p_values)
+    scaled = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    return adjusted
+
+
+def _change(
+    family: Family,
+    index: int,
+    adjusted: float,
+    bounds: tuple[float, float],
+    min_n: int,
+    confidence: float,
+) -> Change:
+    first, second = _known(family.first[index]), _known(family.second[index])
+    subgroup, label = family.where[index]
+    n = int(family.n[index])
+    difference = None if first is None or second is None else second - first
+    low, high = (None, None) if difference is None else (_known(bounds[0]), _known(bounds[1]))
+    reason = family.undefined if difference is None else NO_SPREAD if low is None else None
+    p_value = None if difference is None else _known(family.p_values[index])
+    p_adjusted = None if difference is None else _known(adjusted)
+    verdict: Verdict = "few faces" if n < min_n else "no difference shown"
+    if (
+        difference is not None
+        and low is not None
+        and high is not None
+        and p_adjusted is not None
+        and p_adjusted < 1 - confidence
+        and not low <= 0 <= high
+    ):
+        verdict = _direction(family.better, difference)
+    only = family.only
+    return Change(
+        family.task,
+        family.metric,
+        family.by,
+        subgroup,
+        n,
+        first,
+        second,
+        difference,
+        low,
+        high,
+        p_value,
+        p_adjusted,
+        verdict,
+        label,
+        reason,
+        family.failures,
+        None if only is None else int(only[0][index]),
+        None if only is None else int(only[1][index]),
+    )
+
+
+def _direction(better: Better, difference: float) -> Verdict:
+    if better in {"zero", "neither"}:
+        return "changed"
+    return "improved" if (difference > 0) == (better == "higher") else "regressed"
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

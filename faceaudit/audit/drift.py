@@ -1,0 +1,433 @@
+"""Drift: two tables of different images, and in what their figures and distributions differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from faceaudit.audit.changes import (
+    Better,
+    Change,
+    Changes,
+    Distance,
+    Family,
+    What,
+    holm,
+    judge,
+)
+from faceaudit.audit.compare import FAILURE_RATE, PREDICTED_SHARE
+from faceaudit.audit.coverage import NOT_ANNOTATED
+from faceaudit.audit.distances import TwoSamples
+from faceaudit.audit.intervals import Bounds, generator_for, normal_quantile
+from faceaudit.audit.metrics import Values
+from faceaudit.audit.paired import common_tasks
+from faceaudit.audit.results import Audit, Estimate, Subgroup
+from faceaudit.audit.run import EVERY_METRIC, audit
+from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
+from faceaudit.audit.tally import CONFIDENCE_BINS, CellCounts, Tally, cut, tally
+from faceaudit.errors import SchemaError
+from faceaudit.schema import OK, Task
+from faceaudit.tables import STATUS, PredictionTable
+
+Source = PredictionTable | Tally
+DETECTION_SCORE, SHORTER_SIDE = "detection_score", "shorter_side"
+SIZES_PER_OCTAVE, LARGEST_SIZE = 8, 20
+OF_TASKS: tuple[What, ...] = ("annotated", "predicted", "confidence")
+NO_VALUE = "no value in one of the tables, or no interval"
+NO_FACES = "no faces to compare in one of the tables"
+Key = tuple[str, str, str | None, tuple[str, ...], frozenset[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What is known of one table: its tally, its audit, and measures of its images."""
+
+    counted: Tally
+    audit: Audit
+    measures: Mapping[str, NDArray[np.int64]]
+
+
+def compare_drift(
+    first: Source,
+    second: Source,
+    *,
+    by: Sequence[str] | None = None,
+    unit: str | None = None,
+    min_n: int = 30,
+    confidence: float = 0.95,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> Changes:
+    """Everything in which two tables of different images differ.
+
+    Costs an audit of either table; distances cost ``replicates`` draws of counts each, whatever the
+    number of rows.
+
+    Args:
+        first: The table, or its tally, to compare with.
+        second: The one that is compared.
+        by: Sensitive features; None takes those that both have.
+        unit: A column whose values name rows that are not independent.
+        min_n: Subgroups with fewer faces are shown, and no change is claimed of them.
+        confidence: Of the intervals, and of the families of tests.
+        replicates: Draws behind distances, and replicates of the audits.
+        seed: Of both.
+
+    Raises:
+        SchemaError: If tasks or units do not fit together.
+    """
+    names = _shared_features(first, second, by)
+    tasks = common_tasks(first, second)
+    sides = [
+        _side(one, names, unit, min_n, confidence, replicates, seed) for one in (first, second)
+    ]
+    if sides[0].counted.unit != sides[1].counted.unit:
+        raise SchemaError(
+            f"the first tally has the unit {sides[0].counted.unit or 'none'}, the second "
+            f"{sides[1].counted.unit or 'none'}; make both with the same --unit"
+        )
+    groupings = find_groupings(chosen_features(sides[0].counted.features, names))
+    drawing = _Drawing(sides[0], sides[1], replicates, seed, min_n, confidence)
+    return Changes(
+        mode="drift",
+        tasks=tuple(tasks),
+        by=groupings,
+        images=(sides[0].audit.images, sides[1].audit.images),
+        labelled={
+            task: min(n, sides[1].audit.labelled.get(task, 0))
+            for task, n in sides[0].audit.labelled.items()
+        },
+        changes=tuple(_changes(sides[0].audit, sides[1].audit, tasks, min_n, confidence)),
+        distances=tuple(_distances(drawing, tasks, groupings)),
+        notes=tuple(dict.fromkeys([*sides[0].audit.notes, *sides[1].audit.notes])),
+        options={
+            "by": names,
+            "unit": sides[0].counted.unit,
+            "min_n": min_n,
+            "confidence": confidence,
+            "replicates": replicates,
+            "seed": seed,
+        },
+    )
+
+
+def _shared_features(first: Source, second: Source, by: Sequence[str] | None) -> list[str]:
+    found = [_features(one, by) for one in (first, second)]
+    theirs = {feature.name for feature in found[1]}
+    return [feature.name for feature in found[0] if feature.name in theirs]
+
+
+def _features(one: Source, by: Sequence[str] | None) -> tuple[Feature, ...]:
+    return chosen_features(one.features, by) if isinstance(one, Tally) else find_features(one, by)
+
+
+def _side(
+    one: Source,
+    names: Sequence[str],
+    unit: str | None,
+    min_n: int,
+    confidence: float,
+    replicates: int,
+    seed: int,
+) -> Sides:
+    found = audit(
+        one,
+        by=names,
+        unit=unit,
+        min_n=min_n,
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+        verify="never",
+    )
+    if isinstance(one, Tally):
+        return Sides(one, found, {})
+    return Sides(tally(one, find_features(one, names), unit=unit), found, measures(one))
+
+
+def measures(table: PredictionTable) -> dict[str, NDArray[np.int64]]:
+    """Histograms of what is known of the images: score of the detector, shorter side in pixels."""
+    names = table.frame.collect_schema()
+    ok = table.frame.filter(pl.col(STATUS) == OK)
+    bins: dict[str, tuple[pl.Expr, int]] = {}
+    if DETECTION_SCORE in names and names[DETECTION_SCORE].is_numeric():
+        place = (pl.col(DETECTION_SCORE) * CONFIDENCE_BINS).clip(0, CONFIDENCE_BINS - 1)
+        bins[DETECTION_SCORE] = place, CONFIDENCE_BINS
+    if all(name in names and names[name].is_numeric() for name in ("width", "height")):
+        side = pl.min_horizontal("width", "height").cast(pl.Float64)
+        place = (side.log(2) * SIZES_PER_OCTAVE).clip(0, LARGEST_SIZE * SIZES_PER_OCTAVE - 1)
+        bins[SHORTER_SIDE] = place, LARGEST_SIZE * SIZES_PER_OCTAVE
+    found = {}
+    for name, (place, count) in bins.items():
+        whole = place.cast(pl.Int64, strict=False).alias("bin")
+        counted = ok.select(whole).drop_nulls().group_by("bin").len().collect(engine="streaming")
+        if counted.height:
+            found[name] = np.bincount(counted["bin"], counted["len"], count).astype(np.int64)
+    return found
+
+
+# --- figures of both --------------------------------------------------------------------------
+
+
+def _changes(
+    first: Audit, second: Audit, tasks: Sequence[Task], min_n: int, confidence: float
+) -> Iterator[Change]:
+    """Differences of the figures that both audits have, family by family."""
+    known = {task.name for task in tasks}
+    better: dict[str, Better] = {metric.name: metric.better for metric in EVERY_METRIC}
+    better |= {FAILURE_RATE: "lower", PREDICTED_SHARE: "neither"}
+    theirs = dict(_figures(second))
+    families: dict[tuple[str, str, tuple[str, ...]], list[tuple[Key, Estimate, Estimate]]] = {}
+    subgroups: dict[Key, Subgroup] = {}
+    for key, estimate, subgroup in _figures_with_subgroups(first):
+        task, metric, _, by, _ = key
+        if key in theirs and (task in known or task in {"", "age"}):
+            families.setdefault((task, metric, by), []).append((key, estimate, theirs[key]))
+            subgroups[key] = subgroup
+    for (task, metric, by), found in families.items():
+        where = [(subgroups[key], key[2]) for key, _, _ in found]
+        pairs = [(one, other) for _, one, other in found]
+        family = _unpaired(task, metric, by, better[metric], where, pairs, confidence)
+        yield from judge(family, min_n, confidence)
+
+
+def _figures(found: Audit) -> Iterator[tuple[Key, Estimate]]:
+    for key, estimate, _ in _figures_with_subgroups(found):
+        yield key, estimate
+
+
+def _figures_with_subgroups(found: Audit) -> Iterator[tuple[Key, Estimate, Subgroup]]:
+    """Everything with an estimate: failures, predicted shares, metrics."""
+    groupings = {frozenset(by): by for by in ((), *found.by)}
+
+    def key(task: str, metric: str, label: str | None, subgroup: Subgroup) -> Key:
+        by = groupings[frozenset(subgroup)]
+        return task, metric, label, by, frozenset(subgroup.items())
+
+    for coverage in found.coverage:
+        where = key("", FAILURE_RATE, None, coverage.subgroup)
+        yield where, coverage.failure_rate, coverage.subgroup
+    for share in found.composition:
+        where = key(share.task, PREDICTED_SHARE, share.label, share.subgroup)
+        yield where, share.share, share.subgroup
+    for value in found.metrics:
+        where = key(value.task, value.metric, value.label, value.subgroup)
+        yield where, value.estimate, value.subgroup
+
+
+def _unpaired(
+    task: str,
+    metric: str,
+    by: tuple[str, ...],
+    better: Better,
+    where: Sequence[tuple[Subgroup, str | None]],
+    pairs: Sequence[tuple[Estimate, Estimate]],
+    confidence: float,
+) -> Family:
+    """A family of differences between independent figures, from their own intervals.
+
+    Source:
+        Newcombe: Interval estimation for the difference between independent proportions, Statistics
+        in Medicine 17, 1998 (method 10); Zou and Donner: Construction of confidence limits about
+        effect measures, Statistics in Medicine 27, 2008, for other measures. Bounds at another
+        confidence are taken in proportion to the normal quantile.
+    """
+    from scipy.special import ndtr
+
+    figures = np.array([[_numbers(one), _numbers(other)] for one, other in pairs])
+    values, lows, highs = (figures[:, :, part] for part in range(3))  # each (F, 2)
+    difference = values[:, 1] - values[:, 0]
+    below = np.hypot(values[:, 1] - lows[:, 1], highs[:, 0] - values[:, 0])
+    above = np.hypot(highs[:, 1] - values[:, 1], values[:, 0] - lows[:, 0])
+    toward_zero = np.where(difference > 0, below, above) / normal_quantile(confidence)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_values = 2 * ndtr(-np.abs(difference) / toward_zero)
+
+    def bounds(wanted: float) -> Bounds:
+        scale = normal_quantile(wanted) / normal_quantile(confidence)
+        return difference - scale * below, difference + scale * above
+
+    n: Values = np.array([min(one.n, other.n) for one, other in pairs], np.float64)
+    return Family(
+        task,
+        metric,
+        by,
+        better,
+        where,
+        n,
+        values[:, 0],
+        values[:, 1],
+        p_values,
+        bounds,
+        NO_VALUE,
+    )
+
+
+def _numbers(one: Estimate) -> tuple[float, float, float]:
+    value, low, high = (
+        np.nan if part is None else float(part) for part in (one.value, one.low, one.high)
+    )
+    return value, low, high
+
+
+# --- distributions ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """Both sides, and how distances are drawn and judged."""
+
+    first: Sides
+    second: Sides
+    replicates: int
+    seed: int
+    min_n: int
+    confidence: float
+
+    def distance(
+        self,
+        what: What,
+        name: str,
+        subgroup: Subgroup,
+        counts: tuple[NDArray[np.int64], NDArray[np.int64]],
+        centers: Values | None = None,
+    ) -> Distance:
+        """One distance, not yet judged; counts are (B, K)."""
+        n = int(counts[0].sum()), int(counts[1].sum())
+        small = min(n) < self.min_n
+        empty = Distance(
+            what, name, subgroup, *n, *(None,) * 8, shifted=False, small=small, reason=NO_FACES
+        )
+        if not min(n):
+            return empty
+        generator = generator_for(self.seed, f"{what} {name}", subgroup)
+        samples = TwoSamples(*counts, self.replicates, generator, centers is not None)
+        value, low, high = samples.debiased(self.confidence)
+        medians = None
+        if centers is not None:
+            medians = (
+                _median(counts[0].sum(axis=0), centers),
+                _median(counts[1].sum(axis=0), centers),
+            )
+        return replace(
+            empty,
+            total_variation=value,
+            low=low,
+            high=high,
+            psi=samples.psi,
+            ks=samples.ks,
+            medians=medians,
+            p_value=samples.p_value,
+            reason=None,
+        )
+
+
+def _distances(
+    drawing: _Drawing, tasks: Sequence[Task], groupings: Sequence[tuple[str, ...]]
+) -> Iterator[Distance]:
+    """All distances, judged within one kind, one name and one grouping."""
+    for by in groupings:
+        yield from _judged([_of_subgroups(drawing, by)], drawing)
+    for by in [(), *groupings]:
+        yield from _judged(_of_statuses(drawing, by), drawing)
+        for task in tasks:
+            if task.name in by or f"{task.name}_true" in by:
+                continue
+            for what in OF_TASKS:
+                yield from _judged(_of_task(drawing, what, task, by), drawing)
+    for name in drawing.first.measures:
+        if name in drawing.second.measures:
+            yield from _judged([_of_measure(drawing, name)], drawing)
+
+
+def _judged(found: Iterable[Distance], drawing: _Drawing) -> list[Distance]:
+    distances = list(found)
+    tested = [k for k, one in enumerate(distances) if one.p_value is not None and not one.small]
+    adjusted = holm(np.array([distances[k].p_value for k in tested], np.float64))
+    for k, p_value in zip(tested, adjusted, strict=True):
+        distances[k] = replace(
+            distances[k],
+            p_adjusted=float(p_value),
+            shifted=bool(p_value < 1 - drawing.confidence),
+        )
+    return distances
+
+
+def _of_subgroups(drawing: _Drawing, by: tuple[str, ...]) -> Distance:
+    """Shares of the subgroups of a grouping among the images."""
+    sides = []
+    for side in (drawing.first, drawing.second):
+        cells = cut(side.counted, by, missing=NOT_ANNOTATED)
+        images = cells.of(side.counted.images).sum(axis=-1)
+        sides.append(
+            {tuple(one.values()): int(n) for one, n in zip(cells.subgroups, images, strict=True)}
+        )
+    keys = sorted({**sides[0], **sides[1]})
+    counts = [np.array([[side.get(one, 0) for one in keys]]) for side in sides]
+    return drawing.distance("subgroups", ", ".join(by), {}, (counts[0], counts[1]))
+
+
+def _of_statuses(drawing: _Drawing, by: tuple[str, ...]) -> Iterator[Distance]:
+    statuses = sorted({*drawing.first.counted.statuses, *drawing.second.counted.statuses})
+    for subgroup, *images in _aligned(drawing, by, lambda side: side.images):
+        counts = [
+            np.array(
+                [
+                    [
+                        dict(zip(side.counted.statuses, one[0], strict=True)).get(s, 0)
+                        for s in statuses
+                    ]
+                ]
+            )
+            for side, one in zip((drawing.first, drawing.second), images, strict=True)
+        ]
+        yield drawing.distance("status", STATUS, subgroup, (counts[0], counts[1]))
+
+
+def _of_task(drawing: _Drawing, what: What, task: Task, by: tuple[str, ...]) -> Iterator[Distance]:
+    def counts_of(side: Tally) -> CellCounts | None:
+        kind = "confusion" if what == "annotated" else what
+        return side.numbers[kind].get(task.name)
+
+    centers = (np.arange(CONFIDENCE_BINS) + 0.5) / CONFIDENCE_BINS if what == "confidence" else None
+    for subgroup, first, second in _aligned(drawing, by, counts_of):
+        both = (first, second)
+        if what == "annotated":
+            both = first.sum(axis=-1), second.sum(axis=-1)
+        yield drawing.distance(what, task.name, subgroup, both, centers)
+
+
+def _of_measure(drawing: _Drawing, name: str) -> Distance:
+    first, second = drawing.first.measures[name], drawing.second.measures[name]
+    steps = np.arange(len(first)) + 0.5
+    sizes = np.exp2(steps / SIZES_PER_OCTAVE) if name == SHORTER_SIDE else steps / CONFIDENCE_BINS
+    return drawing.distance("measure", name, {}, (first[None], second[None]), sizes)
+
+
+def _aligned(
+    drawing: _Drawing, by: tuple[str, ...], counts_of: Callable[[Tally], CellCounts | None]
+) -> Iterator[tuple[Subgroup, NDArray[np.int64], NDArray[np.int64]]]:
+    """Counts by block, (B, ...), of the subgroups that both tables have."""
+    found: list[dict[tuple[str, ...], tuple[Subgroup, NDArray[np.int64]]]] = []
+    for side in (drawing.first.counted, drawing.second.counted):
+        counts = counts_of(side)
+        if counts is None:
+            return
+        cells = cut(side, by)
+        found.append(
+            {
+                tuple(one.values()): (one, cells.blocks(counts, index))
+                for index, one in enumerate(cells.subgroups)
+            }
+        )
+    for key, (subgroup, mine) in found[0].items():
+        if key in found[1]:
+            yield subgroup, mine, found[1][key][1]
+
+
+def _median(counts: NDArray[np.int64], centers: Values) -> float:
+    return float(centers[np.searchsorted(counts.cumsum(), counts.sum() / 2)])

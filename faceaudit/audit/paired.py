@@ -1,0 +1,413 @@
+"""The paired tally: what two models made of the same faces, as counts per cell of joint outcomes.
+
+It holds the ordinary tally of either table over the faces that both scored, so that every metric is
+computed in the same way as in an audit, and joint counts, which say on which faces the two differ.
+Everything is kept in ``BLOCKS`` shares of the faces (or of the units), so that the spread of any
+difference follows from leaving a share out of both. Paired tallies add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from faceaudit.audit.age import CHALLENGE_YEARS, CS_YEARS, LEGAL_YEARS
+from faceaudit.audit.matching import FIRST, SECOND, Matching, match_rows
+from faceaudit.audit.subgroups import DEFAULT_FEATURES, Feature, find_features
+from faceaudit.audit.tally import (
+    BLOCKS,
+    CellCoder,
+    CellCounts,
+    Codes,
+    Tally,
+    block_of,
+    load_archive,
+    save_archive,
+    tally,
+)
+from faceaudit.audit.tally.cells import Counter
+from faceaudit.errors import SchemaError, UnknownNameError, UsageError
+from faceaudit.schema import AGE, AGE_PRED, AGE_TRUE, OK, Task
+from faceaudit.tables import FACE, IMAGE, STATUS, PredictionTable, score_columns
+
+CLASSES, PREDICTIONS, YEARS, CHECKS, IMAGES = KINDS = (
+    "classes",
+    "predictions",
+    "years",
+    "checks",
+    "images",
+)
+WITHIN, BEYOND, NOT_SCORED = range(3)
+PASSED, CHALLENGED = range(2)
+MINORS, ADULTS = range(2)
+_UNIT = "_unit"
+PARTS = ("first", "second", "joint")
+
+
+@dataclass(frozen=True)
+class PairedTally:
+    """Counts of the same faces as two tables scored them; K classes.
+
+    ``first`` and ``second`` are the tallies of the faces that both tables scored, with the same
+    cells and blocks. ``joint`` holds, per cell and block, by kind and task:
+
+    * ``classes``: labelled faces by annotated class and both predictions, (K, K + 1, K + 1); the
+      last prediction is "not scored",
+    * ``predictions``: all matched faces by both predictions, (K + 1, K + 1),
+    * ``years``: faces with an annotated age by whether each prediction is within ``CS_YEARS``,
+      beyond, or missing, (3, 3),
+    * ``checks``: minors and adults by whether an age check at ``CHALLENGE_YEARS`` lets them pass,
+      challenges them, or has no prediction, (2, 3, 3),
+    * ``images``: matched images by whether each table scored them, (2, 2), failures first.
+    """
+
+    first: Tally
+    second: Tally
+    joint: Tally
+    matching: Matching
+    unit: str | None
+    """The column of units; None where every image is its own."""
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: PairedTally) -> PairedTally:
+        """The paired tally of both pairs of tables, which hold different images."""
+        if self.unit != other.unit:
+            raise ValueError("paired tallies of different units cannot be added")
+        return PairedTally(
+            self.first + other.first,
+            self.second + other.second,
+            self.joint + other.joint,
+            self.matching + other.matching,
+            self.unit,
+            tuple(dict.fromkeys([*self.notes, *other.notes])),
+        )
+
+    def counts(self, kind: str, task: str) -> CellCounts | None:
+        """Joint counts; None where there are none."""
+        return self.joint.numbers.get(kind, {}).get(task)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The rows of two tables side by side, each as a table of its own, and how they were found."""
+
+    first: PredictionTable
+    second: PredictionTable
+    matching: Matching
+    features: tuple[Feature, ...]
+    notes: tuple[str, ...] = ()
+
+
+def pair_tables(
+    first: PredictionTable,
+    second: PredictionTable,
+    by: Sequence[str] | None = None,
+    *,
+    unit: str | None = None,
+) -> Pairs:
+    """Match two tables face by face.
+
+    Predictions stand only where both tables have them, so that both are measured on the same faces.
+    Annotations are taken from either table; where the two contradict each other the annotation is
+    left out and counted. Holds both tables' predictions and scores of matched rows in memory.
+
+    Args:
+        first: The table to compare with.
+        second: The table that is compared.
+        by: Sensitive features; None takes every annotated one of gender and race.
+        unit: A column whose values name rows that are not independent.
+
+    Raises:
+        UsageError: If a feature is a prediction, of which there are two.
+        SchemaError: If the rows have no names, none match, or the tasks have other classes.
+    """
+    _check(first, second, by)
+    tasks = common_tasks(first, second)
+    found, matching = match_rows(first, second)
+    if not matching.matched:
+        raise SchemaError(
+            f"{first.path} and {second.path} have no image in common; compare tables of the same "
+            "images, or of different ones with --mode drift"
+        )
+    asked = _asked(first, second, by, unit)
+    rows = _rows(first, tasks, asked)[found[FIRST]], _rows(second, tasks, asked)[found[SECOND]]
+    labels, notes = _agreed(rows, [task.true_column for task in tasks] + [AGE_TRUE, *asked])
+    scored = first.scored & second.scored
+    sides = [
+        _side(table, own, other, labels, tasks, scored)
+        for table, own, other in ((first, *rows), (second, *rows[::-1]))
+    ]
+    return Pairs(sides[0], sides[1], matching, find_features(sides[0], by), tuple(notes))
+
+
+def common_tasks(first: PredictionTable | Tally, second: PredictionTable | Tally) -> list[Task]:
+    """Tasks of both, which must have the same classes.
+
+    Raises:
+        SchemaError: If their classes differ, or there is no common task.
+    """
+    theirs = {task.name: task for task in second.tasks}
+    common = [task for task in first.tasks if task.name in theirs]
+    for task in common:
+        other = theirs[task.name]
+        if task.classes != other.classes:
+            raise SchemaError(
+                f"{task.name} has the classes {', '.join(task.classes)} in the first and "
+                f"{', '.join(other.classes)} in the second; bring both to one scheme with --map "
+                "or --age-bins"
+            )
+    return common
+
+
+def paired_tally(pairs: Pairs, *, unit: str | None = None) -> PairedTally:
+    """Count matched rows; costs two tallies and one pass over the pairs."""
+    first, second = (
+        tally(table, pairs.features, unit=unit or _UNIT) for table in (pairs.first, pairs.second)
+    )
+    return PairedTally(
+        first, second, _joint(pairs, first, unit or _UNIT), pairs.matching, unit, pairs.notes
+    )
+
+
+def save_paired(counted: PairedTally, path: Path) -> None:
+    """Write a paired tally; equal ones give equal bytes."""
+    facts = {"matching": counted.matching.counts, "unit": counted.unit, "notes": counted.notes}
+    save_archive({name: getattr(counted, name) for name in PARTS}, facts, path)
+
+
+def load_paired(path: Path) -> PairedTally:
+    """Read a paired tally that ``save_paired`` wrote.
+
+    Raises:
+        InputError: If the file cannot be read or is no paired tally.
+    """
+    parts, facts = load_archive(path, PARTS)
+    matching = Matching(*facts["matching"])
+    return PairedTally(**parts, matching=matching, unit=facts["unit"], notes=tuple(facts["notes"]))
+
+
+# --- rows side by side ------------------------------------------------------------------------
+
+
+def _check(first: PredictionTable, second: PredictionTable, by: Sequence[str] | None) -> None:
+    for table in (first, second):
+        if not table.named:
+            raise SchemaError(
+                f"{table.path}: there is no column image to match rows by; name it with "
+                "--columns image=NAME, or compare with --mode drift"
+            )
+    for name in by or ():
+        if name.endswith("_pred"):
+            raise UsageError(
+                f"--by {name}: the two tables predict different subgroups; cut by annotated ones"
+            )
+
+
+def _asked(
+    first: PredictionTable,
+    second: PredictionTable,
+    by: Sequence[str] | None,
+    unit: str | None,
+) -> list[str]:
+    """Columns beside the tasks' that features and units are read from, in either table."""
+    known = {*first.features, *second.features}
+    found = [
+        column
+        for name in (DEFAULT_FEATURES if by is None else by)
+        for column in (name, f"{name}_true")
+        if column in known
+    ]
+    if unit is not None:
+        if unit not in known:
+            raise UnknownNameError("column to take units from", unit, sorted(known))
+        found.append(unit)
+    return list(dict.fromkeys(found))
+
+
+def _rows(table: PredictionTable, tasks: Sequence[Task], asked: Sequence[str]) -> pl.DataFrame:
+    """What is compared of a table, in memory."""
+    names = table.frame.collect_schema().names()
+    scores = [
+        column for task in tasks if task.name in table.scored for column in score_columns(task)
+    ]
+    preds = [task.pred_column for task in tasks]
+    trues = [task.true_column for task in tasks]
+    plain = [STATUS, FACE, *preds, AGE_TRUE, AGE_PRED]
+    columns = [pl.col(name) for name in plain if name in names]
+    columns += [
+        Feature(name, name).values(table.frame).alias(name)
+        for name in dict.fromkeys([*trues, *asked])
+        if name in names and name not in plain
+    ]
+    # Single precision, as predict writes them, halves the memory.
+    columns += [pl.col(name).cast(pl.Float32) for name in scores]
+    block = (pl.col(IMAGE).hash() % BLOCKS).cast(pl.Int64)
+    named = block.replace_strict(list(range(BLOCKS)), list(_block_names()), return_dtype=pl.String)
+    return table.frame.select(*columns, named.alias(_UNIT)).collect(engine="streaming")
+
+
+@cache
+def _block_names() -> tuple[str, ...]:
+    """A name for every block that ``block_of`` finds it by."""
+    names: dict[int, str] = {}
+    for number in count():
+        block = int(block_of(pl.Series([str(number)]))[0])
+        names.setdefault(block, str(number))
+        if len(names) == BLOCKS:
+            return tuple(names[block] for block in range(BLOCKS))
+    raise AssertionError("numbers do not end")
+
+
+def _agreed(
+    rows: tuple[pl.DataFrame, pl.DataFrame], columns: Sequence[str]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Annotations of either table, without those in which the two differ, and notes on these."""
+    found, notes = [rows[0][_UNIT]], []
+    for name in dict.fromkeys(columns):
+        mine, theirs = (one[name] if name in one.columns else None for one in rows)
+        one = mine if mine is not None else theirs
+        if one is None:
+            continue
+        if mine is not None and theirs is not None:
+            differ = (mine != theirs).fill_null(value=False)
+            one = mine.fill_null(theirs)
+            one = pl.select(pl.when(~differ).then(one)).to_series().alias(name)
+            if differ.any():
+                notes.append(
+                    f"{name}: the two tables contradict each other on {differ.sum():,} of "
+                    f"{differ.len():,} matched faces, which count as not annotated."
+                )
+        found.append(one)
+    return pl.DataFrame(found), notes
+
+
+def _side(
+    table: PredictionTable,
+    own: pl.DataFrame,
+    other: pl.DataFrame,
+    labels: pl.DataFrame,
+    tasks: Sequence[Task],
+    scored: frozenset[str],
+) -> PredictionTable:
+    """One table's predictions of the faces that both have, with the agreed annotations."""
+    columns = [own[STATUS], *labels]
+    for task in tasks:
+        both = own[task.pred_column].is_not_null() & other[task.pred_column].is_not_null()
+        columns.append(_where(both, own[task.pred_column]))
+        if task.name in scored:
+            names = score_columns(task)
+            both = own[names[0]].is_not_null() & other[names[0]].is_not_null()
+            columns += [_where(both, own[name]) for name in names]
+    if AGE_PRED in own.columns and AGE_PRED in other.columns:
+        both = own[AGE_PRED].is_not_null() & other[AGE_PRED].is_not_null()
+        columns.append(_where(both, own[AGE_PRED]))
+    # Whatever one table scored and the other did not is counted from these.
+    for task in tasks:
+        columns.append(own[task.pred_column].alias(f"_alone_{task.name}"))
+    if AGE_PRED in own.columns:
+        columns.append(own[AGE_PRED].alias(f"_alone_{AGE}"))
+    frame = pl.DataFrame(columns)
+    face = own[FACE] if FACE in own.columns else pl.Series([0]).extend_constant(0, own.height - 1)
+    frame = frame.with_columns(face.fill_null(0).alias(FACE))
+    frame = frame.with_row_index(IMAGE).with_columns(pl.col(IMAGE).cast(pl.String))
+    trues = [*(task.name for task in tasks), AGE]
+    return replace(
+        table,
+        frame=frame.lazy(),
+        rows=frame.height,
+        images=frame.height,
+        tasks=tuple(tasks),
+        annotated=frozenset(
+            name
+            for name in trues
+            if f"{name}_true" in frame.columns
+            and frame[f"{name}_true"].is_not_null().any()
+            and (name != AGE or AGE_PRED in frame.columns)
+        ),
+        scored=frozenset(task.name for task in tasks if task.name in scored),
+        features=tuple(labels.columns),
+        notes=(),
+    )
+
+
+def _where(kept: pl.Series, values: pl.Series) -> pl.Series:
+    return pl.select(pl.when(kept).then(values)).to_series().alias(values.name)
+
+
+# --- joint counts -----------------------------------------------------------------------------
+
+
+def _joint(pairs: Pairs, counted: Tally, unit: str) -> Tally:
+    """Joint counts of both tables' outcomes, in the cells and blocks of their tallies."""
+    coder = CellCoder.of(pairs.first, pairs.features)
+    codes = pairs.first.frame.select(
+        *coder.feature_codes(pairs.first.frame),
+        Feature(unit, unit).values(pairs.first.frame).alias("_block"),
+    ).collect()
+    places = coder.cell_numbers(codes) * BLOCKS + block_of(codes["_block"])
+    size = (len(coder.cells), BLOCKS)
+    sides = pairs.first.frame.collect(), pairs.second.frame.collect()
+    numbers: dict[str, dict[str, CellCounts]] = {kind: {} for kind in KINDS}
+    for task in counted.tasks:
+        k = len(task.classes)
+        mine, theirs = (_class_numbers(side[f"_alone_{task.name}"], task, k) for side in sides)
+        outcome = mine * (k + 1) + theirs
+        both = (k + 1) ** 2
+        numbers[PREDICTIONS][task.name] = _counts((*size, k + 1, k + 1), places * both + outcome)
+        if task.name in pairs.first.annotated:
+            true = _class_numbers(sides[0][task.true_column], task, -1)
+            kept = true >= 0
+            codes_of = (places[kept] * k + true[kept]) * both + outcome[kept]
+            numbers[CLASSES][task.name] = _counts((*size, k, k + 1, k + 1), codes_of)
+    if AGE in pairs.first.annotated:
+        for kind, outcomes in _year_outcomes(sides, places, size):
+            numbers[kind][AGE] = outcomes
+    numbers[IMAGES][""] = _image_outcomes(sides, places, size)
+    return replace(counted, statuses=(), numbers=numbers)
+
+
+def _counts(shape: tuple[int, ...], codes: Codes) -> CellCounts:
+    counter = Counter(shape)
+    counter.add(codes)
+    return counter.counts()
+
+
+def _class_numbers(values: pl.Series, task: Task, missing: int) -> Codes:
+    number = values.cast(pl.Enum(task.classes), strict=False).to_physical().cast(pl.Int64)
+    return number.fill_null(missing).to_numpy()
+
+
+def _year_outcomes(
+    sides: tuple[pl.DataFrame, pl.DataFrame], places: Codes, size: tuple[int, int]
+) -> Iterator[tuple[str, CellCounts]]:
+    true = sides[0][AGE_TRUE]
+    kept = true.is_not_null().to_numpy()
+    preds = [side[f"_alone_{AGE}"] for side in sides]
+    near = [_outcome((pred - true).abs() <= CS_YEARS, WITHIN, BEYOND)[kept] for pred in preds]
+    yield YEARS, _counts((*size, 3, 3), places[kept] * 9 + near[0] * 3 + near[1])
+    adult = _outcome(true >= LEGAL_YEARS, ADULTS, MINORS)[kept]
+    passed = [_outcome(pred >= CHALLENGE_YEARS, PASSED, CHALLENGED)[kept] for pred in preds]
+    codes = (places[kept] * 2 + adult) * 9 + passed[0] * 3 + passed[1]
+    yield CHECKS, _counts((*size, 2, 3, 3), codes)
+
+
+def _outcome(true: pl.Series, yes: int, no: int) -> Codes:
+    """A number for yes, no and not known."""
+    number = pl.when(true).then(yes).when(~true).then(no).otherwise(NOT_SCORED)
+    return np.asarray(pl.select(number.cast(pl.Int64)).to_series().to_numpy())
+
+
+def _image_outcomes(
+    sides: tuple[pl.DataFrame, pl.DataFrame], places: Codes, size: tuple[int, int]
+) -> CellCounts:
+    """Images once each: faces after the first are no images of their own."""
+    kept: NDArray[np.bool_] = (sides[0][FACE] == 0).to_numpy()
+    scored = [(side[STATUS] == OK).to_numpy().astype(np.int64)[kept] for side in sides]
+    return _counts((*size, 2, 2), places[kept] * 4 + scored[0] * 2 + scored[1])
