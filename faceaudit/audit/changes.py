@@ -23,6 +23,7 @@ from faceaudit.schema import Task
 Verdict = Literal["improved", "regressed", "changed", "no difference shown", "few faces"]
 Mode = Literal["paired", "drift"]
 Better = Literal["higher", "lower", "zero", "neither"]
+Failures = Literal["left out", "errors"]
 What = Literal["subgroups", "status", "annotated", "predicted", "confidence", "measure"]
 NO_SPREAD = "no interval: it needs two faces, of two units, on which the difference varies"
 
@@ -53,7 +54,7 @@ class Change:
     label: str | None = None
     """The class, of a figure per class."""
     reason: str | None = None
-    failures: Literal["left out", "errors"] = "left out"
+    failures: Failures = "left out"
     """Whether faces that a table did not score are left out or count as its errors."""
     only_first: int | None = None
     only_second: int | None = None
@@ -140,7 +141,7 @@ class Family:
     bounds: Callable[[float], Bounds]
     """Confidence to bounds of the differences."""
     undefined: str
-    failures: Literal["left out", "errors"] = "left out"
+    failures: Failures = "left out"
     only: tuple[Values, Values] | None = None
 
 
@@ -154,7 +155,8 @@ def judge(family: Family, min_n: int, confidence: float) -> list[Change]:
         Statistics 6, 1979; Sidak: Rectangular confidence regions for the means of multivariate
         normal distributions, JASA 62, 1967 (holds whatever the correlation).
     """
-    tested = (family.n >= min_n) & ~np.isnan(family.p_values)
+    defined = ~np.isnan(family.second - family.first)
+    tested = (family.n >= min_n) & defined & ~np.isnan(family.p_values)
     adjusted = np.full(len(family.n), np.nan)
     adjusted[tested] = holm(family.p_values[tested])
     low, high = family.bounds(confidence ** (1 / max(int(tested.sum()), 1)))

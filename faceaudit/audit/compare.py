@@ -181,7 +181,7 @@ def _families(
     yield _failures(counted, by)
     for task in counted.first.tasks:
         yield _predicted_shares(counted, cells, task)
-        yield from _shares_of_classes(counted, cells, task)
+        yield from _shares_of_classes(counted, cells, task, own_class=task.name in own)
         for need in NEEDS:
             yield from _spreads(counted, cells, task, need, rows, own_class=task.name in own)
     yield from _shares_of_years(counted, cells)
@@ -281,7 +281,9 @@ def _read(counted: PairedTally, cells: Cut, kind: str, task: str) -> Values | No
     return np.stack(each, axis=1).astype(np.float64)
 
 
-def _shares_of_classes(counted: PairedTally, cells: Cut, task: Task) -> Iterator[Family]:
+def _shares_of_classes(
+    counted: PairedTally, cells: Cut, task: Task, *, own_class: bool
+) -> Iterator[Family]:
     joint = _read(counted, cells, CLASSES, task.name)
     if joint is None:
         return
@@ -295,8 +297,13 @@ def _shares_of_classes(counted: PairedTally, cells: Cut, task: Task) -> Iterator
         labels: Sequence[str | None] = task.classes if metric.per_class else (None,)
         where = list(product(cells.subgroups, labels))
         family = _Named(task.name, name, cells.by, metric.better, where, metric.undefined)
-        yield _share_family(family, _outcomes(joint[..., :k, :k], hits, faces), counted.unit)
+        found = _share_family(family, _outcomes(joint[..., :k, :k], hits, faces), counted.unit)
+        if own_class and not metric.within_own_class:
+            nothing = np.full(len(where), np.nan)
+            found = replace(found, first=nothing, second=nothing, undefined=OWN_CLASS, only=None)
+        yield found
         if name in WITH_FAILURES:
+            # An image that was not scored has no prediction that could be right.
             failed = np.concatenate([hits, np.zeros((*hits.shape[:2], 1), bool)], axis=-1)
             outcomes = _outcomes(joint, failed, faces)
             yield _share_family(family, outcomes, counted.unit, failures=True)

@@ -14,6 +14,7 @@ from faceaudit.audit.changes import (
     Change,
     Changes,
     Distance,
+    Failures,
     Family,
     What,
     holm,
@@ -39,7 +40,7 @@ SIZES_PER_OCTAVE, LARGEST_SIZE = 8, 20
 OF_TASKS: tuple[What, ...] = ("annotated", "predicted", "confidence")
 NO_VALUE = "no value in one of the tables, or no interval"
 NO_FACES = "no faces to compare in one of the tables"
-Key = tuple[str, str, str | None, tuple[str, ...], frozenset[tuple[str, str]]]
+Key = tuple[str, str, str | None, tuple[str, ...], frozenset[tuple[str, str]], Failures]
 
 
 @dataclass(frozen=True)
@@ -181,18 +182,22 @@ def _changes(
     better: dict[str, Better] = {metric.name: metric.better for metric in EVERY_METRIC}
     better |= {FAILURE_RATE: "lower", PREDICTED_SHARE: "neither"}
     theirs = dict(_figures(second))
-    families: dict[tuple[str, str, tuple[str, ...]], list[tuple[Key, Estimate, Estimate]]] = {}
+    families: dict[
+        tuple[str, str, tuple[str, ...], Failures], list[tuple[Key, Estimate, Estimate]]
+    ] = {}
     subgroups: dict[Key, Subgroup] = {}
     for key, estimate, subgroup in _figures_with_subgroups(first):
-        task, metric, _, by, _ = key
+        task, metric, _, by, _, failures = key
         if key in theirs and (task in known or task in {"", "age"}):
-            families.setdefault((task, metric, by), []).append((key, estimate, theirs[key]))
+            families.setdefault((task, metric, by, failures), []).append(
+                (key, estimate, theirs[key])
+            )
             subgroups[key] = subgroup
-    for (task, metric, by), found in families.items():
+    for (task, metric, by, failures), found in families.items():
         where = [(subgroups[key], key[2]) for key, _, _ in found]
         pairs = [(one, other) for _, one, other in found]
         family = _unpaired(task, metric, by, better[metric], where, pairs, confidence)
-        yield from judge(family, min_n, confidence)
+        yield from judge(replace(family, failures=failures), min_n, confidence)
 
 
 def _figures(found: Audit) -> Iterator[tuple[Key, Estimate]]:
@@ -204,9 +209,15 @@ def _figures_with_subgroups(found: Audit) -> Iterator[tuple[Key, Estimate, Subgr
     """Everything with an estimate: failures, predicted shares, metrics."""
     groupings = {frozenset(by): by for by in ((), *found.by)}
 
-    def key(task: str, metric: str, label: str | None, subgroup: Subgroup) -> Key:
+    def key(
+        task: str,
+        metric: str,
+        label: str | None,
+        subgroup: Subgroup,
+        failures: Failures = "left out",
+    ) -> Key:
         by = groupings[frozenset(subgroup)]
-        return task, metric, label, by, frozenset(subgroup.items())
+        return task, metric, label, by, frozenset(subgroup.items()), failures
 
     for coverage in found.coverage:
         where = key("", FAILURE_RATE, None, coverage.subgroup)
@@ -217,6 +228,9 @@ def _figures_with_subgroups(found: Audit) -> Iterator[tuple[Key, Estimate, Subgr
     for value in found.metrics:
         where = key(value.task, value.metric, value.label, value.subgroup)
         yield where, value.estimate, value.subgroup
+    for both in found.with_failures:
+        where = key(both.task, both.metric, both.label, both.subgroup, "errors")
+        yield where, both.with_failures, both.subgroup
 
 
 def _unpaired(

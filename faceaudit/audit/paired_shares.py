@@ -28,9 +28,10 @@ def mcnemar(only_first: Any, only_second: Any, *, exact: bool = False) -> Values
     """
     from scipy.special import bdtr
 
-    b, c = np.asarray(only_first, np.float64), np.asarray(only_second, np.float64)
+    b, c = np.asarray(only_first, np.int64), np.asarray(only_second, np.int64)
     fewer, total = np.minimum(b, c), b + c
-    below, up_to = np.where(fewer > 0, bdtr(fewer - 1, total, 0.5), 0), bdtr(fewer, total, 0.5)
+    below = np.where(fewer > 0, bdtr(np.maximum(fewer - 1, 0.0), total, 0.5), 0)
+    up_to = bdtr(fewer.astype(np.float64), total, 0.5)
     twice = 2 * up_to if exact else up_to + below
     return np.asarray(np.minimum(np.where(total > 0, twice, 1.0), 1.0))
 
