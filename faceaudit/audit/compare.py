@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceaudit.audit.age import AGE_METRICS, CHALLENGE_YEARS, CS_YEARS
+from faceaudit.audit.age import CHALLENGE_YEARS, CS_YEARS
 from faceaudit.audit.changes import Agreement, Better, Change, Changes, Family, judge
 from faceaudit.audit.clusters import FEW_BLOCKS
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.estimates import OWN_CLASS
 from faceaudit.audit.intervals import Bounds, wilson
+from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import (
-    METRICS,
     Metric,
     Need,
     Values,
@@ -57,7 +57,7 @@ FAILURE_RATE, PREDICTED_SHARE = "failure_rate", "predicted_share"
 NO_IMAGES = "no image"
 NO_PAIR = "no face was scored by both tables"
 NO_AGREEMENT_INTERVAL = "no interval: faces of one unit are not independent"
-EVERY = (*METRICS, *AGE_METRICS)
+
 NEEDS: tuple[Need, ...] = ("classes", "groups", "scores", "losses", "calibration")
 """Kinds of counts of a task with classes."""
 YEARS_TASK = Task(AGE, "years", ())
@@ -288,7 +288,7 @@ def _shares_of_classes(
     if joint is None:
         return
     k = len(task.classes)
-    known = {metric.name: metric for metric in EVERY}
+    known = {metric.name: metric for metric in EVERY_METRIC}
     for name, chosen in SHARES.items():
         metric = known[name]
         if chosen is None or (metric.needs == "groups" and not task.ordinal):
@@ -330,7 +330,7 @@ def _age_checks(counted: PairedTally, cells: Cut) -> Iterator[Family]:
     if joint is None:
         return
     where: list[tuple[Subgroup, str | None]] = [(one, None) for one in cells.subgroups]
-    known = {metric.name: metric for metric in EVERY}
+    known = {metric.name: metric for metric in EVERY_METRIC}
     for kind, wrong, faces in (("fpr", PASSED, MINORS), ("fnr", CHALLENGED, ADULTS)):
         metric = known[f"challenge_{CHALLENGE_YEARS}_{kind}"]
         hits = np.zeros((1, 1, 2), bool)
@@ -488,7 +488,9 @@ def _spreads(
     own_class: bool,
 ) -> Iterator[Family]:
     """Families of the metrics that need one kind of counts, of which each is read once."""
-    metrics = [metric for metric in EVERY if metric.needs == need and metric.name not in SHARES]
+    metrics = [
+        metric for metric in EVERY_METRIC if metric.needs == need and metric.name not in SHARES
+    ]
     sides = [
         _Side(side, task, need, exact.get(task.name))
         for side, exact in zip((counted.first, counted.second), rows, strict=True)

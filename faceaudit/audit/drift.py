@@ -24,10 +24,11 @@ from faceaudit.audit.compare import FAILURE_RATE, PREDICTED_SHARE
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.distances import TwoSamples
 from faceaudit.audit.intervals import Bounds, generator_for, normal_quantile
+from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import Values
 from faceaudit.audit.paired import common_tasks
 from faceaudit.audit.results import Audit, Estimate, Subgroup
-from faceaudit.audit.run import EVERY_METRIC, audit
+from faceaudit.audit.run import audit
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
 from faceaudit.audit.tally import CONFIDENCE_BINS, CellCounts, Tally, cut, tally
 from faceaudit.errors import SchemaError
