@@ -10,6 +10,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _FUNCTIONS = {
+    "check": "faceaudit.reporting",
     "demo": "faceaudit.showcase.run",
     "predict": "faceaudit.pipeline.predict",
     "prepare": "faceaudit.pipeline.prepare",
@@ -18,7 +19,7 @@ _FUNCTIONS = {
     "train": "faceaudit.training.train",
 }
 
-__all__ = ["__version__", "demo", "predict", "prepare", "report", "tally", "train"]
+__all__ = ["__version__", "check", "demo", "predict", "prepare", "report", "tally", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,7 @@ from faceaudit.errors import (
 )
 
 if TYPE_CHECKING:
+    from faceaudit.audit.results import Verdict
     from faceaudit.pipeline.predict import Prediction
 
 app = typer.Typer(
@@ -56,6 +57,19 @@ Labels = Annotated[
 ]
 Provenance = Annotated[
     str, typer.Option(help="Where labels come from: annotated, self-reported or predicted.")
+]
+Tables = Annotated[
+    list[Path],
+    typer.Argument(help="A Parquet or CSV table of predictions; or tallies, which are summed."),
+]
+MinN = Annotated[
+    int, typer.Option(min=1, help="Smaller subgroups are shown and marked, never ranked.")
+]
+Confidence = Annotated[float, typer.Option(help="Of intervals, between 0 and 1.")]
+Replicates = Annotated[int, typer.Option(min=100, help="Replicates behind intervals.")]
+Seed = Annotated[int, typer.Option(help="Of the replicates.")]
+PolicyFile = Annotated[
+    Path | None, typer.Option(help="Rules to hold against the table: NAME.toml.", metavar="FILE")
 ]
 LabelsNow = Annotated[
     str, typer.Option(help="Join labels now: FORMAT:PATH, such as table:labels.csv.")
@@ -162,10 +176,7 @@ def predict(
 
 @app.command()
 def report(
-    table: Annotated[
-        list[Path],
-        typer.Argument(help="A Parquet or CSV table of predictions; or tallies, which are summed."),
-    ],
+    table: Tables,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Where the page goes: NAME.html.")
     ] = None,
@@ -178,15 +189,14 @@ def report(
     by: By = None,
     within: Within = None,
     unit: Unit = None,
-    min_n: Annotated[
-        int, typer.Option(min=1, help="Smaller subgroups are shown and marked, never ranked.")
-    ] = 30,
-    confidence: Annotated[float, typer.Option(help="Of intervals, between 0 and 1.")] = 0.95,
-    replicates: Annotated[int, typer.Option(min=100, help="Replicates behind intervals.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the replicates.")] = 0,
+    min_n: MinN = 30,
+    confidence: Confidence = 0.95,
+    replicates: Replicates = 2000,
+    seed: Seed = 0,
     verify: Annotated[
         str, typer.Option(help="Recompute with scikit-learn and fairlearn: auto, always, never.")
     ] = "auto",
+    policy: PolicyFile = None,
     format_: Annotated[
         str, typer.Option("--format", help="What to write: html, json or both.")
     ] = "html,json",
@@ -216,12 +226,82 @@ def report(
         replicates=replicates,
         seed=seed,
         verify=one_of("--verify", verify, ("auto", "always", "never")),
+        policy=policy,
         formats=split_names(format_),
         title=title,
     )
     if not quiet:
         for path in files.paths:
             typer.echo(path)
+    if files.exit_code:
+        typer.echo(f"{policy}: {policy_message(files.audit.verdicts)}", err=True)
+        raise typer.Exit(files.exit_code)
+
+
+@app.command()
+def check(
+    table: Annotated[
+        list[Path] | None,
+        typer.Argument(help="A Parquet or CSV table of predictions; or tallies, which are summed."),
+    ] = None,
+    policy: PolicyFile = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Write a policy to begin with, and do nothing else.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also write the verdicts: NAME.json.")
+    ] = None,
+    labels: LabelsNow = "none",
+    provenance: Provenance = "annotated",
+    columns: Columns = None,
+    classes: Classes = None,
+    age_bins: AgeBins = None,
+    map_: Map = None,
+    unit: Unit = None,
+    min_n: MinN = 30,
+    confidence: Confidence = 0.95,
+    replicates: Replicates = 2000,
+    seed: Seed = 0,
+    format_: Annotated[
+        str, typer.Option("--format", help="Print a table or json.", metavar="table|json")
+    ] = "table",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Hold a policy against a table: pass, fail or insufficient evidence per rule, by exit code."""
+    start_logging(quiet, verbose, log_format)
+    if init is not None:
+        from faceaudit.reporting.check import write_starter
+
+        write_starter(init)
+        typer.echo(init)
+        return
+    if not table or policy is None:
+        raise UsageError("check: give a table and --policy FILE, or --init FILE to begin a policy")
+    shown = one_of("--format", format_, ("table", "json"))
+    from faceaudit.reporting import check as run
+
+    found = run(
+        table,
+        policy,
+        output=output,
+        labels=labels,
+        provenance=provenance,
+        columns=parse_pairs("--columns", split_names(columns)),
+        classes=parse_classes(classes),
+        age_bins=parse_bins(age_bins),
+        scheme_map=parse_map(map_),
+        unit=unit,
+        min_n=min_n,
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+    )
+    if not quiet:
+        typer.echo(found.to_json() if shown == "json" else found.to_text(), nl=shown != "json")
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
 
 
 @app.command()
@@ -349,6 +429,13 @@ def demo(
 
     found = run(folder, say=(lambda line: None) if quiet else typer.echo)
     typer.echo(found.page)
+
+
+def policy_message(verdicts: Sequence[Verdict]) -> str:
+    """One line on what became of a policy's rules."""
+    from faceaudit.reporting.check import summary
+
+    return summary(verdicts)
 
 
 def prediction_message(found: Prediction) -> str:

@@ -23,6 +23,26 @@ EXIT_INSUFFICIENT = 3
 EXIT_TOO_MANY_FAILURES = 4
 EXIT_RULE_FAILED = 10
 EXIT_TEMPORARY = 75
+EXIT_ORDER = (
+    EXIT_USAGE,
+    EXIT_TEMPORARY,
+    EXIT_BUG,
+    EXIT_RULE_FAILED,
+    EXIT_INSUFFICIENT,
+    EXIT_TOO_MANY_FAILURES,
+    EXIT_DONE,
+)
+"""Which code a command ends with, where several apply."""
+
+
+def first_exit(codes: Iterable[int]) -> int:
+    """The code that a command ends with where several apply; ``EXIT_DONE`` for none.
+
+    Example:
+        >>> first_exit([EXIT_INSUFFICIENT, EXIT_RULE_FAILED])
+        10
+    """
+    return min(codes, key=EXIT_ORDER.index, default=EXIT_DONE)
 
 
 class FaceauditError(Exception):

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-Need = Literal["classes", "groups", "scores", "losses", "calibration", "years", "ages"]
+Need = Literal[
+    "classes", "groups", "scores", "losses", "calibration", "years", "ages", "images", "predicted"
+]
 
 
 @dataclass(frozen=True)

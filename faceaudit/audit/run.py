@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -20,10 +21,12 @@ from faceaudit.audit.disparity import find_disparity
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.fairness import named_disparities, over_geometric_mean
 from faceaudit.audit.measure import EVERY_METRIC, Measured, measure
-from faceaudit.audit.results import Audit, Confusion, Disparity, MetricValue
+from faceaudit.audit.policy import Policy
+from faceaudit.audit.results import Audit, Confusion, Disparity, MetricValue, PolicyFacts, Verdict
 from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
 from faceaudit.audit.tally import Tally, cut, tally
+from faceaudit.audit.verdict import Evidence, judge, policy_features, scores_for
 from faceaudit.audit.verify import VERIFY_ROWS, verify_audit
 from faceaudit.errors import UsageError
 from faceaudit.schema import AGE
@@ -44,6 +47,8 @@ def audit(
     seed: int = 0,
     verify: Verify = "auto",
     also: Sequence[str] = (),
+    policy: Policy | None = None,
+    day: dt.date | None = None,
 ) -> Audit:
     """Everything that is found in a table of predictions.
 
@@ -61,9 +66,11 @@ def audit(
         verify: Whether to recompute the figures with scikit-learn and fairlearn; ``auto`` does up
             to ``VERIFY_ROWS`` rows. A tally has no rows to recompute from.
         also: Further metrics by name, such as ``cs_at_3`` or ``challenge_30_fpr``.
+        policy: Rules to hold against the table; None holds none.
+        day: On which exceptions of the policy are current; None is today.
 
     Raises:
-        UsageError: If an option cannot work.
+        UsageError: If an option cannot work, or a rule names what there is not.
         SchemaError: If the table cannot be cut as asked.
     """
     _check_options(min_n, confidence, replicates, seed)
@@ -72,15 +79,82 @@ def audit(
         _check_tally(table, unit, verify)
         features = chosen_features(table.features, by)
         control = chosen_features(table.features, [within]) if within else ()
-        return _audited(table, _apart(features, control, by), control, {}, options, verify)
+        found = _audited(table, _apart(features, control, by), control, {}, options, verify)
+        return found if policy is None else _with_verdicts(found, table, policy, options, day)
     control = find_features(table, [within]) if within else ()
     features = _apart(find_features(table, by), control, by)
-    every = (*features, *control)
+    cut_by = (*features, *control)
+    ruled = () if policy is None else policy_features(table, policy)[0]
+    every = tuple(dict.fromkeys([*cut_by, *ruled]))
     counted = tally(table, every, unit=unit)
-    found = _audited(counted, features, control, _score_rows(table, every), options, verify)
+    rows = _score_rows(table, every)
+    found = _audited(counted, features, control, rows, options, verify)
+    if policy is not None:
+        found = _with_verdicts(found, counted, policy, options, day, rows)
     if verify == "always" or (verify == "auto" and table.rows <= VERIFY_ROWS):
-        return replace(found, verification=verify_audit(table, every, found))
+        return replace(found, verification=verify_audit(table, cut_by, found))
     return found
+
+
+def find_verdicts(
+    table: PredictionTable | Tally,
+    policy: Policy,
+    *,
+    unit: str | None = None,
+    min_n: int = 30,
+    confidence: float = 0.95,
+    replicates: int = 2000,
+    seed: int = 0,
+    day: dt.date | None = None,
+) -> tuple[tuple[Verdict, ...], tuple[str, ...]]:
+    """The verdict on every rule of a policy, and notes, without the rest of an audit.
+
+    Args:
+        table: The table, as ``tables.read_table`` opens it, or its tally.
+        policy: The rules.
+        unit: A column whose values (a person, a prompt) name rows that are not independent.
+        min_n: Fewest faces of a subgroup that is judged, where a rule does not say it.
+        confidence: With which all verdicts hold together, where a rule does not say it.
+        replicates: Number of replicates, where an interval needs them.
+        seed: Of the replicates.
+        day: On which exceptions are current; None is today.
+
+    Raises:
+        UsageError: If an option cannot work, or a rule names what there is not.
+        SchemaError: If the table cannot be cut as a rule asks.
+    """
+    _check_options(min_n, confidence, replicates, seed)
+    options = Options(min_n, confidence, replicates, seed)
+    features, bare = policy_features(table, policy)
+    rows: Mapping[str, ScoreRows] = {}
+    if isinstance(table, Tally):
+        _check_tally(table, unit, "auto")
+        counted = table
+    else:
+        counted = tally(table, features, unit=unit)
+        rows = scores_for(table, features, policy)
+    verdicts = judge(policy, Evidence(counted, options, day or dt.date.today(), rows, bare))
+    notes = [note for table in counted.tables for note in table.notes]
+    return verdicts, tuple(dict.fromkeys([*notes, *_notes(counted, features, {})]))
+
+
+def _with_verdicts(
+    found: Audit,
+    counted: Tally,
+    policy: Policy,
+    options: Options,
+    day: dt.date | None,
+    rows: Mapping[str, ScoreRows] | None = None,
+) -> Audit:
+    features, bare = policy_features(counted, policy)
+    day = day or dt.date.today()
+    notes = [*found.notes, *_notes(counted, features, {})]
+    return replace(
+        found,
+        policy=PolicyFacts(policy.name, policy.sha256, day),
+        verdicts=judge(policy, Evidence(counted, options, day, rows or {}, bare)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
 
 
 def _apart(

@@ -4,7 +4,8 @@
 (``figures``), sentences are found (``findings``), and templates put them on the page (``html``).
 """
 
+from faceaudit.reporting.check import Check, check
 from faceaudit.reporting.run import ReportFiles, report
 from faceaudit.reporting.source import tally
 
-__all__ = ["ReportFiles", "report", "tally"]
+__all__ = ["Check", "ReportFiles", "check", "report", "tally"]

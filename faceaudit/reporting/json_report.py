@@ -15,13 +15,16 @@ from faceaudit.audit.results import (
     Decomposition,
     Disparity,
     Estimate,
+    Exemption,
     MetricValue,
+    PolicyFacts,
     Standardised,
     Subgroup,
+    Verdict,
     Verification,
     WithFailures,
 )
-from faceaudit.errors import EXIT_DONE
+from faceaudit.audit.verdict import exit_codes
 from faceaudit.reporting.subject import Provenance, Subject
 from faceaudit.schema import SCHEMA_VERSION
 
@@ -34,7 +37,16 @@ def to_json(subject: Subject) -> str:
     Raises:
         ValueError: If a figure is NaN or infinite; an undefined figure must be None.
     """
-    parts = [f"{_dumps(name)}: {_lines(value)}" for name, value in report_facts(subject).items()]
+    return written(report_facts(subject))
+
+
+def written(facts: Mapping[str, Any]) -> str:
+    """Facts as JSON text, one key a line and one entry of a list a line.
+
+    Raises:
+        ValueError: If a figure is NaN or infinite.
+    """
+    parts = [f"{_dumps(name)}: {_lines(value)}" for name, value in facts.items()]
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
@@ -43,18 +55,14 @@ def report_facts(subject: Subject) -> dict[str, Any]:
     audit, provenance = subject.audit, subject.provenance
     return {
         "schema_version": SCHEMA_VERSION,
-        "table": {
-            "path": provenance.path,
-            "sha256": provenance.sha256,
-            "rows": provenance.rows,
-        },
+        "table": table_facts(provenance),
         "model": _model(provenance),
         "labels": {
             "format": provenance.labels_format,
             "provenance": provenance.labels_provenance,
         },
         "options": _options(audit),
-        "policy": None,
+        "policy": None if audit.policy is None else policy_facts(audit.policy),
         "coverage": [_coverage(found) for found in audit.coverage],
         "with_failures": [_with_failures(found) for found in audit.with_failures],
         "metrics": [_metric(found) for found in audit.metrics],
@@ -69,10 +77,65 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "decompositions": [_decomposition(found) for found in audit.decompositions],
         "calibration": [],
         "composition": [_composition(found) for found in audit.composition],
-        "verdicts": [],
+        "verdicts": [verdict_facts(found) for found in audit.verdicts],
         "verification": _verification(audit.verification),
-        "exit_codes": [EXIT_DONE],
+        "exit_codes": exit_codes(audit.verdicts),
         "notes": list(audit.notes),
+    }
+
+
+def table_facts(provenance: Provenance) -> dict[str, Any]:
+    """The table, as a report and a check name it."""
+    return {
+        "path": provenance.path,
+        "sha256": provenance.sha256,
+        "rows": provenance.rows,
+    }
+
+
+def policy_facts(policy: PolicyFacts) -> dict[str, Any]:
+    """The policy, as a report and a check name it."""
+    return {"name": policy.name, "sha256": policy.sha256, "day": policy.day.isoformat()}
+
+
+def verdict_facts(found: Verdict) -> dict[str, Any]:
+    """One verdict, as a report and a check write it."""
+    label = {} if found.label is None else {"class": found.label}
+    return {
+        "rule": found.rule,
+        "owner": found.owner,
+        "reason": found.reason,
+        "outcome": found.outcome,
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "n": found.n,
+        "n_needed": found.n_needed,
+        "explanation": found.explanation,
+        "subgroups": [dict(subgroup) for subgroup in found.subgroups],
+        "small": [dict(subgroup) for subgroup in found.small],
+        "task": found.task,
+        "metric": found.metric,
+        **label,
+        "by": list(found.by),
+        "within": dict(found.only) or list(found.within),
+        "measure": found.measure,
+        "at_least": found.at_least,
+        "at_most": found.at_most,
+        "confidence": found.confidence,
+        "min_n": found.min_n,
+        "exceptions": [_exemption(one) for one in found.exemptions],
+    }
+
+
+def _exemption(found: Exemption) -> dict[str, Any]:
+    return {
+        "subgroup": dict(found.subgroup),
+        "approved_by": found.approved_by,
+        "reason": found.reason,
+        "expires": found.expires.isoformat(),
+        "current": found.current,
+        "covers": found.covers,
     }
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from faceaudit.audit.results import Audit
 from faceaudit.audit.run import Verify, audit
 from faceaudit.audit.tally import TALLY_SUFFIX
-from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.audit.verdict import exit_codes
+from faceaudit.errors import UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
+from faceaudit.reporting.check import PolicySource, load_policy
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
-from faceaudit.reporting.source import Reading, is_tally, read_labelled, read_tallies
+from faceaudit.reporting.source import Reading, read_source
 from faceaudit.reporting.subject import Provenance, Subject, has_labels
 from faceaudit.storage import write_text
 from faceaudit.tables import SUFFIXES
@@ -29,6 +31,11 @@ class ReportFiles:
 
     paths: tuple[Path, ...]
     audit: Audit
+
+    @property
+    def exit_code(self) -> int:
+        """What a scheduler sees: 10 if a rule failed, 3 if one could not be decided, else 0."""
+        return first_exit(exit_codes(self.audit.verdicts))
 
 
 def report(
@@ -49,6 +56,7 @@ def report(
     replicates: int = 2000,
     seed: int = 0,
     verify: Verify = "auto",
+    policy: PolicySource | None = None,
     title: str | None = None,
     formats: Sequence[str] = tuple(FORMATS),
 ) -> ReportFiles:
@@ -75,6 +83,7 @@ def report(
         replicates: Number of replicates, where an interval needs them.
         seed: Of the replicates.
         verify: Whether to recompute the figures with scikit-learn and fairlearn.
+        policy: Rules to hold against the table: a TOML file, or its contents; None holds none.
         title: Of the page; None names the model or the table.
         formats: Any of ``FORMATS``.
 
@@ -84,8 +93,9 @@ def report(
     paths = [Path(one) for one in ([table] if isinstance(table, str | Path) else table)]
     _check(formats, provenance, output)
     targets = [target(paths[0], output, name) for name in formats]
+    rules = None if policy is None else load_policy(policy)
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
-    source = read_tallies(paths, reading) if is_tally(paths) else read_labelled(paths, reading)
+    source = read_source(paths, reading)
     found = audit(
         source.table,
         by=by,
@@ -96,6 +106,7 @@ def report(
         replicates=replicates,
         seed=seed,
         verify=verify,
+        policy=rules,
     )
     found = replace(found, notes=(*source.notes, *found.notes))
     origin = source.origin(has_labels(found))

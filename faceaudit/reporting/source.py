@@ -109,6 +109,15 @@ def tally(
     return counted
 
 
+def read_source(paths: Sequence[Path], reading: Reading) -> Source:
+    """A table, or the sum of tallies.
+
+    Raises:
+        FaceauditError: If an option cannot work, or the table or the labels cannot be read.
+    """
+    return read_tallies(paths, reading) if is_tally(paths) else read_labelled(paths, reading)
+
+
 def is_tally(paths: Sequence[Path]) -> bool:
     """Whether tallies are given, or one table.
 

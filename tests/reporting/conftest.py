@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +16,11 @@ from faceaudit.audit.results import (
     Coverage,
     Disparity,
     Estimate,
+    Exemption,
     MetricValue,
+    PolicyFacts,
     RocCurve,
+    Verdict,
     Verification,
 )
 from faceaudit.reporting.subject import Provenance, Subject
@@ -183,6 +187,68 @@ class Sampler:
                     yield Composition(task.name, label, subgroup, share)
 
 
+def make_verdicts():
+    passed = Verdict(
+        rule="failure_rate: overall, at most 0.05",
+        task=None,
+        metric="failure_rate",
+        label=None,
+        by=(),
+        within=(),
+        only={},
+        measure="overall",
+        at_least=None,
+        at_most=0.05,
+        owner="review board",
+        reason="a missing face is an error that no other rule sees",
+        confidence=0.95,
+        min_n=MIN_N,
+        outcome="pass",
+        value=0.01,
+        low=0.005,
+        high=0.02,
+        n=2410,
+        n_needed=None,
+        subgroups=({},),
+        explanation="the whole interval keeps the limit",
+    )
+    worst = replace(
+        passed,
+        rule="gender accuracy: worst by race, at least 0.9",
+        task="gender",
+        metric="accuracy",
+        by=("race",),
+        measure="worst",
+        at_least=0.9,
+        at_most=None,
+        outcome="fail",
+        value=0.81,
+        low=0.75,
+        high=0.86,
+        n=403,
+        subgroups=({"race": "Black"},),
+        explanation="the whole interval breaks the limit; shown by Black",
+        exemptions=(
+            Exemption(
+                {"race": "Indian"}, "review board", "few faces", dt.date(2020, 1, 1), False, 1
+            ),
+        ),
+    )
+    undecided = replace(
+        worst,
+        rule="gender accuracy: difference by race, at most 0.1",
+        measure="difference",
+        at_least=None,
+        at_most=0.1,
+        outcome="insufficient",
+        n_needed=900,
+        subgroups=({"race": "White"}, {"race": "Black"}),
+        small=({"race": "Middle Eastern"},),
+        explanation="the interval reaches across the limit, farthest for White and Black",
+    )
+    return passed, worst, undecided
+
+
 def make_audit():
     sampler = Sampler()
     metrics = sampler.metrics()
@@ -204,6 +270,8 @@ def make_audit():
         verification=Verification(
             2372, 214, 3.3e-16, "macro_auc, Female", "scikit-learn 1.7.2, fairlearn 0.12.0"
         ),
+        policy=PolicyFacts("policy.toml", "ef" * 32, dt.date(2026, 11, 25)),
+        verdicts=make_verdicts(),
     )
 
 
@@ -265,6 +333,8 @@ def without_labels(audit):
         coverage=tuple(everybody),
         composition=tuple(shares),
         verification=None,
+        policy=None,
+        verdicts=(),
         notes=(),
     )
 

@@ -21,6 +21,7 @@ from faceaudit.reporting.sections import (
     origin,
     performance,
     summary,
+    verdicts,
 )
 from faceaudit.reporting.subject import Subject
 
@@ -41,6 +42,7 @@ class Section:
 
 SECTIONS: list[Section] = [
     Section("summary", "Summary", summary.gather),
+    Section("verdicts", "Verdicts", verdicts.gather),
     Section("performance", "Performance by subgroup", performance.gather),
     Section("classes", "Performance by class", classes.gather),
     Section("curves", "ROC curves", curves.gather),

@@ -10,6 +10,7 @@ from faceaudit.reporting.figures import Chart, DotPanel, draw_dots
 from faceaudit.reporting.findings import Finding, find
 from faceaudit.reporting.format import quantity, subgroup_name
 from faceaudit.reporting.glossary import MetricFacts, metric_facts, task_title
+from faceaudit.reporting.sections import verdicts
 from faceaudit.reporting.subject import (
     Grouping,
     Headline,
@@ -64,6 +65,7 @@ class Summary:
     chart_grouping: str
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    policy: verdicts.Verdicts | None
 
 
 def gather(subject: Subject) -> Summary:
@@ -88,6 +90,7 @@ def gather(subject: Subject) -> Summary:
         chart_grouping=grouped[-1].title if grouped else "",
         findings=find(subject),
         notes=audit.notes,
+        policy=verdicts.gather(subject),
     )
 
 
