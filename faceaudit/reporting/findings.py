@@ -113,7 +113,8 @@ def missing_faces(subject: Subject) -> Iterator[Finding]:
 
 def small_subgroups(subject: Subject) -> Iterator[Finding]:
     """Subgroups with too few faces to be ranked."""
-    values = [v for v in subject.audit.metrics if v.subgroup]
+    held = subject.audit.within
+    values = [v for v in subject.audit.metrics if v.subgroup and held not in v.subgroup]
     small = {
         text.subgroup_name(v.subgroup): v.estimate.n for v in values if v.small and not v.label
     }
@@ -258,7 +259,7 @@ def _no_ranking(audit: Audit, headline: Headline) -> str:
     reasons = [
         d.reason
         for d in audit.disparities
-        if (d.task, d.metric) == (headline.task, headline.metric) and d.reason
+        if (d.task, d.metric) == (headline.task, headline.metric) and d.reason and not d.within
     ]
     return f"Insufficient evidence: {reasons[0]}." if reasons else "Insufficient evidence."
 

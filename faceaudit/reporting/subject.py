@@ -114,6 +114,7 @@ def parts(subject: Subject, subgroups: Iterable[Subgroup]) -> list[Grouping]:
 def finest_disparity(audit: Audit, task: str, metric: str) -> Disparity | None:
     """The disparity over the most features that names a worst subgroup, if there is one."""
     found = [d for d in audit.disparities if (d.task, d.metric, d.label) == (task, metric, None)]
+    found = [d for d in found if not d.within]
     ranked = [d for d in found if d.worst is not None and d.best is not None]
     return max(ranked, key=lambda d: len(d.by), default=None)
 

@@ -13,15 +13,19 @@ from faceaudit.audit.results import (
     Composition,
     ConditionedAge,
     Confusion,
+    Contribution,
     Coverage,
+    Decomposition,
     Disparity,
     Estimate,
     Exemption,
     MetricValue,
     PolicyFacts,
     RocCurve,
+    Standardised,
     Verdict,
     Verification,
+    WithFailures,
 )
 from faceaudit.reporting.subject import Provenance, Subject
 from faceaudit.schema import SCHEMES, TableMetadata, age_group_task, task_of_scheme
@@ -177,7 +181,40 @@ class Sampler:
             images = faces_of(subgroup) + 6
             statuses = {"ok": images - 6, "no_face": 5, "unreadable": 1}
             failed = bounded(6 / images, np.sqrt(6 / images), images)
-            yield Coverage(subgroup, images, statuses, failed)
+            several = bounded(None, 0, images - 6, reason="one face per image is kept")
+            rates = {"no_face": failed, "decoding": failed, "detection": failed}
+            yield Coverage(subgroup, images, statuses, failed, {**rates, "multi_face": several})
+
+    def with_failures(self):
+        for subgroup in make_subgroups():
+            n = faces_of(subgroup)
+            for task, metric in (("gender", "accuracy"), ("race", "accuracy"), ("age", "cs_at_5")):
+                scored, every, lost = (self.share(center, n) for center in (0.8, 0.78, 0.02))
+                small = n < MIN_N
+                yield WithFailures(task, metric, subgroup, scored, every, lost, 5, None, small)
+
+    def within_sites(self):
+        for subgroup in make_subgroups():
+            for site in ("north", "south"):
+                found = self.share(0.8, faces_of(subgroup) // 2)
+                where = {"site": site, **subgroup}
+                yield MetricValue("gender", "accuracy", where, found, None, found.n < MIN_N)
+
+    def standardised(self):
+        for subgroup in make_subgroups()[1:]:
+            found = self.share(0.8, faces_of(subgroup))
+            yield Standardised("gender", "accuracy", "site", subgroup, found)
+
+    def decompositions(self):
+        for subgroup in make_subgroups()[1:]:
+            n = faces_of(subgroup)
+            gap, mix, rate = (bounded(v, 0.5, n, low=-1.0) for v in (0.2, 0.15, 0.05))
+            share = Estimate(0.75, None, None, n, "no interval of a share")
+            ages = (Contribution("20-29", rate), Contribution("70+", rate))
+            by = tuple(subgroup)
+            for within, task in (("age_group", "age_group"), ("site", "gender")):
+                figure = (task, "accuracy", within, by, subgroup, None)
+                yield Decomposition(*figure, gap, mix, rate, share, ages)
 
     def composition(self):
         for subgroup in make_subgroups():
@@ -259,7 +296,7 @@ def make_audit():
         images=2410,
         labelled={"gender": 2372, "race": 2372, "age_group": 2372, "age": 2372},
         coverage=tuple(sampler.coverage()),
-        metrics=metrics,
+        metrics=(*metrics, *sampler.within_sites()),
         disparities=tuple(sampler.disparities(metrics)),
         conditioned_age=tuple(sampler.conditioned()),
         confusions=tuple(sampler.confusions()),
@@ -272,6 +309,10 @@ def make_audit():
         ),
         policy=PolicyFacts("policy.toml", "ef" * 32, dt.date(2026, 11, 25)),
         verdicts=make_verdicts(),
+        with_failures=tuple(sampler.with_failures()),
+        within="site",
+        standardised=tuple(sampler.standardised()),
+        decompositions=tuple(sampler.decompositions()),
     )
 
 
@@ -315,6 +356,10 @@ def brief(audit):
         confusions=kept(c for c in audit.confusions if c.task == GENDER),
         roc_curves=kept(of_gender(audit.roc_curves)),
         composition=kept(of_gender(audit.composition)),
+        with_failures=kept(of_gender(audit.with_failures)),
+        within=None,
+        standardised=(),
+        decompositions=(),
     )
 
 
@@ -336,6 +381,10 @@ def without_labels(audit):
         policy=None,
         verdicts=(),
         notes=(),
+        with_failures=(),
+        within=None,
+        standardised=(),
+        decompositions=(),
     )
 
 

@@ -22,6 +22,7 @@ from faceaudit.reporting.sections import (
     performance,
     summary,
     verdicts,
+    within,
 )
 from faceaudit.reporting.subject import Subject
 
@@ -48,6 +49,7 @@ SECTIONS: list[Section] = [
     Section("curves", "ROC curves", curves.gather),
     Section("confusion", "Confusion matrices", confusion.gather),
     Section("age_error", "Age", age_error.gather),
+    Section("within", "Within a control feature", within.gather),
     Section("coverage", "Coverage", coverage.gather),
     Section("composition", "Composition", composition.gather),
     Section("origin", "Data and model", origin.gather),

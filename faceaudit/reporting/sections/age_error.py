@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from faceaudit.audit.results import ConditionedAge, Estimate, Subgroup
 from faceaudit.reporting.format import subgroup_name
+from faceaudit.reporting.gaps import Gaps, gather_gaps
 from faceaudit.reporting.glossary import metric_facts
 from faceaudit.reporting.sections.performance import Spread, metric_table, spreads_of
 from faceaudit.reporting.subject import Subject, label_word, min_n, parts
@@ -28,6 +29,8 @@ from faceaudit.schema import AGE, AGE_GROUP
 YEARS = ("mae", "mean_signed_error", "cs_at_5", "rmse")
 STEPS = ("step_mae", "mean_signed_step", "one_off")
 CELL_METRICS = ("step_mae", "mean_signed_step", "exact", "one_off", "mae", "mean_signed_error")
+GAPS = ((AGE_GROUP, "accuracy"), (AGE, "mae"))
+"""Tasks and metrics whose gaps are taken apart on the page; the JSON has all."""
 COLOR = "step_mae"
 """The metric that colors the heat map."""
 REFERENCE = Estimate(None, None, None, 0, "all faces are what the subgroups are re-weighted to")
@@ -46,6 +49,7 @@ class AgeError:
     heat: Table | None
     cells: Table | None
     standardised: Table | None
+    gaps: tuple[Gaps, ...]
 
 
 def gather(subject: Subject) -> AgeError | None:
@@ -57,6 +61,7 @@ def gather(subject: Subject) -> AgeError | None:
     if not (has_years or has_steps or audit.conditioned_age):
         return None
     cells = [c for c in audit.conditioned_age if c.age_group is not None]
+    gaps = [gather_gaps(subject, AGE_GROUP, task, metric) for task, metric in GAPS]
     return AgeError(
         word,
         min_n(audit),
@@ -70,6 +75,7 @@ def gather(subject: Subject) -> AgeError | None:
         _heat(subject, cells) if cells else None,
         _cell_table(subject, cells) if cells else None,
         _standardised(subject),
+        tuple(gap for gap in gaps if gap is not None),
     )
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from faceaudit.audit.results import Coverage as Counts
 from faceaudit.audit.results import Estimate, Subgroup, WithFailures
 from faceaudit.reporting.format import subgroup_name
-from faceaudit.reporting.glossary import MetricFacts, metric_facts, task_title
-from faceaudit.reporting.subject import Subject, groupings, label_word, min_n, parts
+from faceaudit.reporting.glossary import MetricFacts, grouping_title, metric_facts, task_title
+from faceaudit.reporting.subject import Subject, label_word, min_n, parts
 from faceaudit.reporting.tables import (
     Column,
     Footnotes,
@@ -21,7 +21,7 @@ from faceaudit.reporting.tables import (
     estimate_cell,
     scale_over,
 )
-from faceaudit.schema import STATUSES
+from faceaudit.schema import AGE, AGE_GROUP, STATUSES
 
 FAILURE_RATE = MetricFacts(
     "failure_rate", "Not scored", "share", "lower", "Share of images without a scored face."
@@ -35,8 +35,8 @@ RATES = {
         "multi_face", "Several faces", "share", "neither", "Share of scored images with several."
     ),
 }
-MAIN, MORE = ("accuracy",), ("one_off", "cs_at_5")
-"""Metrics that are shown twice: those in sight, and those that can be unfolded."""
+SHOWN_TWICE = ("accuracy", "one_off", "cs_at_5")
+"""Metrics that are shown with failures counted as errors; the JSON has recall as well."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def gather(subject: Subject) -> Coverage | None:
         _table(subject, counts, statuses),
         _rates(subject, counts) if any(c.rates for c in counts) else None,
         max((one.missed for one in subject.audit.with_failures), default=0),
-        _twice(subject, MAIN, "Figures on scored faces, and with failures counted as errors"),
-        _twice(subject, MORE, "The same for one-off accuracy and ages within five years"),
+        _twice(subject, False, "Figures on scored faces, and with failures counted as errors"),
+        _twice(subject, True, "Ages: on scored faces, and with failures counted as errors"),
         tuple((status, _meaning(status)) for status in statuses),
         any(c.subgroup for c in counts),
     )
@@ -80,12 +80,16 @@ def _statuses(counts: Sequence[Counts]) -> list[str]:
 
 
 def _parts(subject: Subject, counts: Sequence[Counts]) -> list[tuple[str, tuple[Counts, ...]]]:
-    """Everybody, then the subgroups of every grouping, under its title."""
-    by_subgroup = {_frozen(c.subgroup): c for c in counts}
-    cuts = groupings(subject, [c.subgroup for c in counts])
-    return [("", tuple(c for c in counts if not c.subgroup))] + [
-        (g.title, tuple(by_subgroup[_frozen(s)] for s in g.subgroups)) for g in cuts
-    ]
+    """Everybody, then the subgroups of every grouping, and those within the control feature."""
+    audit, word = subject.audit, label_word(subject)
+    inside = [(audit.within, *by) for by in [(), *audit.by]] if audit.within else []
+    found = [("", tuple(c for c in counts if not c.subgroup))]
+    for by in [*audit.by, *inside]:
+        members = tuple(c for c in counts if set(c.subgroup) == set(by))
+        if members:
+            title = grouping_title(by, word)
+            found.append((title[:1].upper() + title[1:], members))
+    return found
 
 
 def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) -> Table:
@@ -145,9 +149,13 @@ def _rate_scale(name: str, counts: Sequence[Counts]) -> Scale | None:
     return _scale(rates, everybody, RATES[name])
 
 
-def _twice(subject: Subject, metrics: Sequence[str], caption: str) -> Table | None:
+def _twice(subject: Subject, of_ages: bool, caption: str) -> Table | None:
     """Shares of scored faces beside those that count failures as errors; None without labels."""
-    found = [v for v in subject.audit.with_failures if v.metric in metrics and v.label is None]
+    found = [
+        v
+        for v in subject.audit.with_failures
+        if v.metric in SHOWN_TWICE and (v.task in (AGE, AGE_GROUP)) == of_ages
+    ]
     if not found:
         return None
     places = list(dict.fromkeys((v.task, v.metric) for v in found))

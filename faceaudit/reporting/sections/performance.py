@@ -122,7 +122,7 @@ def spreads_of(subject: Subject, task: str, metrics: Sequence[str]) -> tuple[Spr
     found = [
         d
         for d in subject.audit.disparities
-        if d.task == task and d.metric in metrics and not d.label
+        if d.task == task and d.metric in metrics and not d.label and not d.within
     ]
     found.sort(key=lambda d: metrics.index(d.metric))
     word = label_word(subject)
