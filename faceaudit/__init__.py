@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _FUNCTIONS = {
     "check": "faceaudit.reporting",
     "demo": "faceaudit.showcase.run",
+    "leaks": "faceaudit.reporting.leaks",
     "predict": "faceaudit.pipeline.predict",
     "prepare": "faceaudit.pipeline.prepare",
     "report": "faceaudit.reporting",
@@ -19,7 +20,17 @@ _FUNCTIONS = {
     "train": "faceaudit.training.train",
 }
 
-__all__ = ["__version__", "check", "demo", "predict", "prepare", "report", "tally", "train"]
+__all__ = [
+    "__version__",
+    "check",
+    "demo",
+    "leaks",
+    "predict",
+    "prepare",
+    "report",
+    "tally",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -341,6 +341,64 @@ def tally(
 
 
 @app.command()
+def leaks(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Each a set: a folder, a list, a tar, prepared crops, or a table of predictions."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The table of pairs: NAME.parquet or NAME.csv.")
+    ] = Path("leaks.parquet"),
+    images: Annotated[
+        list[str] | None,
+        typer.Option(help="The folder that a table's images are in; repeatable, one per table."),
+    ] = None,
+    labels: Labels = "auto",
+    fail_on: Annotated[
+        str, typer.Option(help="Exit with 10 if found: across, exact, near, conflict; or none.")
+    ] = "across",
+    max_pixels: MaxPixels = "100M",
+    workers: Workers = "auto",
+    show_images: Annotated[
+        bool, typer.Option("--show-images", help="Show images of some pairs on the page.")
+    ] = False,
+    format_: Annotated[
+        str, typer.Option("--format", help="What to write beside the table: html, json or both.")
+    ] = "html,json",
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Find images that show one picture, within and across sets, and labels that contradict."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.reporting.leaks import leaks as run
+    from faceaudit.reporting.leaks import sentences
+
+    found = run(
+        sources,
+        output=output,
+        images=images or [],
+        labels=labels,
+        fail_on=split_names(fail_on),
+        max_pixels=parse_count("--max-pixels", max_pixels),
+        workers=parse_auto("--workers", workers),
+        show_images=show_images,
+        title=title,
+        formats=split_names(format_),
+        quiet=quiet,
+    )
+    if not quiet:
+        for line in (*sentences(found.leaks), *found.paths):
+            typer.echo(line)
+    if found.failures:
+        typer.echo(f"found: {'; '.join(found.failures)} (--fail-on {fail_on})", err=True)
+        raise typer.Exit(found.exit_code)
+
+
+@app.command()
 def prepare(
     images: Images,
     folder: Annotated[Path, typer.Argument(help="Where the crops and their labels go.")],

@@ -6,8 +6,9 @@ import io
 import re
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -42,6 +43,9 @@ READER_ERRORS = (
 )
 """What Pillow's readers raise on damaged files; found by damaging files at random."""
 
+_INKS = ("CMYK", "YCCK")
+"""Color spaces of JPEGs that were made for print."""
+
 _HARMLESS = re.compile(r"extraneous bytes before marker 0xd9|unknown JFIF revision")
 """Complaints about a JPEG whose pixels are all there."""
 
@@ -53,7 +57,7 @@ class Decoded:
     status: Status
     error: str | None
     image: NDArray[np.uint8] | None
-    """(H, W, 3), contiguous; None where ``status`` is not ``ok``."""
+    """(H, W, 3), contiguous, or gray (H, W); None where ``status`` is not ``ok``."""
     width: int | None
     """Of the upright image, pixels; known for ``ok`` and ``too_large``."""
     height: int | None
@@ -78,6 +82,32 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     if found.name == "JPEG" and (header := _jpeg_header(data)):
         return _decode_jpeg(data, header, max_pixels)
     return _decode_with_pillow(found, data, max_pixels)
+
+
+def decode_gray(data: bytes, side: int, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """An image file as upright gray, (H, W); never raises for what a file holds.
+
+    A JPEG is decoded at the smallest size whose sides reach ``side``, which is several times as
+    fast as decoding it whole; every other format at its full size.
+
+    Args:
+        data: The whole file.
+        side: Height and width that are enough, pixels.
+        max_pixels: An image with more is ``too_large``.
+    """
+    found = find_format(data) if data else None
+    header = _jpeg_header(data) if found is not None and found.name == "JPEG" else None
+    if header is None or header.colors in _INKS or header.width * header.height > max_pixels:
+        whole = decode(data, max_pixels=max_pixels)
+        gray = None if whole.image is None else cv2.cvtColor(whole.image, cv2.COLOR_RGB2GRAY)
+        return replace(whole, image=None if gray is None else np.asarray(gray, np.uint8))
+    orientation = orientation_of_jpeg(data)
+    try:
+        pixels = _jpeg_pixels(data, "GRAY", min_height=side, min_width=side)
+    except (ValueError, MemoryError) as error:
+        return _unreadable("JPEG", error)
+    size = _sides(header.width, header.height, orientation)
+    return Decoded(OK, None, upright(pixels, orientation)[:, :, 0], *size)
 
 
 def _failed(status: Status, error: str) -> Decoded:
@@ -128,7 +158,7 @@ def _decode_jpeg(data: bytes, header: _JpegHeader, max_pixels: int) -> Decoded:
     orientation = orientation_of_jpeg(data)
     if header.width * header.height > max_pixels:
         return _too_large(*_sides(header.width, header.height, orientation), max_pixels)
-    colors = "CMYK" if header.colors in ("CMYK", "YCCK") else "RGB"
+    colors = "CMYK" if header.colors in _INKS else "RGB"
     try:
         image = _jpeg_pixels(data, colors)
     except (ValueError, MemoryError) as error:
@@ -140,18 +170,18 @@ def _decode_jpeg(data: bytes, header: _JpegHeader, max_pixels: int) -> Decoded:
     return _ok(image, orientation)
 
 
-def _jpeg_pixels(data: bytes, colors: str) -> Pixels:
-    """Pixels of a JPEG that is whole.
+def _jpeg_pixels(data: bytes, colors: str, **reduced: int) -> Pixels:
+    """Pixels of a JPEG that is whole; smaller where ``reduced`` says what is enough.
 
     Raises:
         ValueError: If it is damaged.
     """
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, colors)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colors, **reduced)
     except ValueError as error:
         if not _HARMLESS.search(str(error)):
             raise
-        pixels = simplejpeg.decode_jpeg(data, colors, strict=False)
+        pixels = simplejpeg.decode_jpeg(data, colors, strict=False, **reduced)
     return pixels
 
 

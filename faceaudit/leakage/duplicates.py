@@ -1,13 +1,13 @@
 """Which images are the same picture: equal bytes, or nearly equal pixels, also mirrored.
 
-Everything works on arrays of hashes; reading images is up to the caller. Nothing compares every
-image with every other: near pairs are found among images that nearly agree in a band of bits.
+Everything works on arrays of hashes; reading images is up to the caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +17,11 @@ from scipy.sparse.csgraph import connected_components
 
 PAIRS_AT_ONCE = 4_000_000
 """Candidates that are compared, and held, together."""
+BANDED = 24
+"""Largest distance, in bits, that is searched by bands: beyond, bands are so short that nearly all
+images agree in one."""
+TILE = (2048, 8192)
+"""Hashes that are compared with hashes at once."""
 
 Hashes = NDArray[np.uint8]
 """Difference hashes, (N, 32) bytes."""
@@ -45,6 +50,10 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def take(self, rows: NDArray[Any]) -> Pairs:
+        """The pairs at these positions, or where a mask is true."""
+        return Pairs(self.first[rows], self.second[rows], self.distance[rows], self.mirrored[rows])
 
     def at(self, rows: NDArray[np.int64]) -> Pairs:
         """The same pairs, where image k of the pairs is image ``rows[k]`` of a larger set."""
@@ -76,33 +85,82 @@ def picture_hashes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def find_pairs(hashes: Hashes, mirrored: Hashes, near: int = NEAR) -> Pairs:
     """All pairs of pictures whose hashes differ in at most ``near`` bits, directly or mirrored.
 
-    The bits are dealt to at least ``near // 2 + 1`` bands. Two hashes that differ in ``near`` bits
-    differ in at most one bit of some band; looking up every band as it is and with each bit flipped
-    therefore misses no such pair.
+    Of a pair that is found both ways, the closer one is kept. What it costs is told at
+    ``find_candidates``.
 
     Args:
         hashes: Of the pictures, (N, 32).
         mirrored: Of their mirror images, (N, 32).
         near: Largest distance, in bits.
     """
-    direct = _cross_pairs(hashes, hashes, near)
-    turned = _cross_pairs(hashes, mirrored, near)
-    first = np.concatenate([direct[0], turned[0]])
-    second = np.concatenate([direct[1], turned[1]])
-    distance = np.concatenate([direct[2], turned[2]])
-    flag = np.repeat([False, True], [len(direct[0]), len(turned[0])])
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    order = np.lexsort((flag, distance, high, low))  # the closest of a pair's entries first
-    order = order[low[order] < high[order]]
-    _, kept = np.unique(low[order] * np.int64(len(hashes)) + high[order], return_index=True)
-    chosen = order[kept]
-    return Pairs(low[chosen], high[chosen], distance[chosen], flag[chosen])
+    found = find_candidates(hashes, mirrored, near)
+    order = np.lexsort((found.mirrored, found.distance, found.second, found.first))
+    places = found.first[order] * np.int64(len(hashes)) + found.second[order]
+    _, kept = np.unique(places, return_index=True)  # the closest of a pair's entries stands first
+    return found.take(order[kept])
 
 
-def _cross_pairs(
+def find_candidates(hashes: Hashes, mirrored: Hashes, near: int) -> Pairs:
+    """The same, where a pair that is near directly and mirrored is there twice.
+
+    Up to ``BANDED`` bits the search is by bands and its cost grows with the images and their
+    lookalikes; beyond, every picture is compared with every other, at a cost that grows with the
+    square of their number.
+
+    Args:
+        hashes: Of the pictures, (N, 32).
+        mirrored: Of their mirror images, (N, 32).
+        near: Largest distance, in bits.
+    """
+    search = _banded_pairs if near <= BANDED else _tiled_pairs
+    both = []
+    for others, flag in ((hashes, False), (mirrored, True)):
+        start, end, distance = search(hashes, others, near)
+        first, second = np.minimum(start, end), np.maximum(start, end)
+        order = np.lexsort((distance, second, first))
+        order = order[first[order] < second[order]]  # each pair from both sides, none with itself
+        places = first[order] * np.int64(len(hashes)) + second[order]
+        kept = order[np.unique(places, return_index=True)[1]]
+        both.append((first[kept], second[kept], distance[kept], np.full(len(kept), flag)))
+    return Pairs(*(np.concatenate(parts) for parts in zip(*both, strict=True)))
+
+
+def _tiled_pairs(
     left: Hashes, right: Hashes, near: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Positions (left, right) of hashes that differ in at most ``near`` bits, and by how many."""
+    """Positions (left, right) of hashes that differ in at most ``near`` bits, and by how many.
+
+    With bits as -1 and 1, the product of two hashes is ``BITS`` less twice their distance, exactly
+    in float32; products of tiles are what processors do fastest.
+    """
+    none = np.empty(0, np.int64)
+    found = [(none, none, none)]
+    same = right is left
+    for top in range(0, len(left), TILE[0]):
+        rows = _signs(left[top : top + TILE[0]])
+        for start in range(top if same else 0, len(right), TILE[1]):
+            product = rows @ _signs(right[start : start + TILE[1]]).T
+            row, column = np.nonzero(product >= BITS - 2 * near)
+            distance = (BITS - product[row, column]) / 2
+            found.append((row + top, column + start, distance.astype(np.int64)))
+    first, second, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return first, second, np.asarray(distance, np.int64)
+
+
+def _signs(hashes: Hashes) -> NDArray[np.float32]:
+    """Bits as -1 and 1, (N, 256)."""
+    return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
+
+
+def _banded_pairs(
+    left: Hashes, right: Hashes, near: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The same, found band by band.
+
+    The bits are dealt to at least ``near // 2 + 1`` bands. Two hashes that differ in ``near`` bits
+    differ in at most one bit of some band; looking up every band as it is and with each bit flipped
+    therefore misses no such pair.
+    """
     found: list[NDArray[np.int64]] = []
     count = np.int64(max(len(right), 1))
     words_left, words_right = left.view(np.uint64), right.view(np.uint64)

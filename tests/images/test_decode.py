@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from faceaudit.images.decode import MAX_PIXELS, Decoded, decode
+from faceaudit.images.decode import MAX_PIXELS, Decoded, decode, decode_gray
 
 DATA = Path(os.environ.get("FACEAUDIT_DATA", "~/faceaudit-data")).expanduser()
 
@@ -423,3 +424,27 @@ def test_data_sets_decode(folder: str, number: int | None) -> None:
     files = sorted((DATA / folder).iterdir())[:number]
     assert files
     assert {decode(file.read_bytes()).status for file in files} == {"ok"}
+
+
+def test_gray_is_reduced_where_the_format_allows_it(specimens: Path) -> None:
+    data = (specimens / "hopper.jpg").read_bytes()
+    whole, gray = decode(data), decode_gray(data, 96)
+    assert whole.image is not None
+    assert gray.image is not None
+    assert (gray.width, gray.height) == (whole.width, whole.height)
+    assert 96 <= min(gray.image.shape) < min(whole.image.shape[:2])
+    full = cv2.cvtColor(whole.image, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(full, gray.image.shape[::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(int) - gray.image).mean() < 3
+
+
+def test_gray_of_every_file_is_what_its_colors_give(specimens: Path) -> None:
+    for path in sorted(specimens.rglob("*")):
+        if path.is_file():
+            whole, gray = decode(path.read_bytes()), decode_gray(path.read_bytes(), 10_000)
+            assert (gray.status, gray.error) == (whole.status, whole.error), path
+            assert (gray.width, gray.height) == (whole.width, whole.height), path
+            if whole.image is not None and gray.image is not None:
+                full = cv2.cvtColor(whole.image, cv2.COLOR_RGB2GRAY)
+                assert gray.image.shape == full.shape
+                assert np.abs(full.astype(int) - gray.image).mean() < 2, path

@@ -71,7 +71,7 @@ def test_a_mirrored_picture_is_found_as_such(picture: NDArray[np.uint8]) -> None
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 24))
+@given(st.integers(0, 10**6), st.integers(0, 60))
 def test_pairs_are_those_of_comparing_each_with_each(seed: int, near: int) -> None:
     base = random_hashes(40, seed)
     copies = flipped(base[:20], seed % 26, seed + 1)

@@ -1,0 +1,183 @@
+"""The sets of images that are searched: folders, lists, tars, prepared crops, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from faceaudit.errors import InputError, LabelError, UsageError
+from faceaudit.images.find import find_images
+from faceaudit.images.refs import ImageRef
+from faceaudit.labels import ANNOTATED, AUTO, NONE, read_labels
+from faceaudit.schema import AGE_GROUP, AGE_TRUE, GENDER, RACE, Task
+from faceaudit.schemes import task_of_values
+from faceaudit.tables.files import SUFFIXES, find_parts, open_parts
+from faceaudit.tables.table import IMAGE, Draft
+
+SHA256, FILE_NAME = "sha256", "file_name"
+PREPARED = "metadata.parquet"
+TASKS = (GENDER, RACE, AGE_GROUP)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """One set, usually a split of a data set."""
+
+    name: str
+    """As the user gave it."""
+    images: tuple[str, ...]
+    """Names of the images in it, each once."""
+    refs: tuple[ImageRef, ...] | None
+    """Where they lie; None where only hashes of their bytes are known."""
+    sha256: tuple[str | None, ...] | None = None
+    """Hashes that are known already, such as those of the images that crops were cut from."""
+    view: float = 1.0
+    """Share of the images' sides that counts, around the center."""
+    annotations: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Annotated columns, one row per image; without columns where there are none."""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    labels: str | None = None
+    """The label format, if there are labels."""
+    notes: tuple[str, ...] = ()
+
+
+def read_sets(
+    sources: Sequence[str], *, images: Sequence[str] = (), labels: str = AUTO
+) -> list[ImageSet]:
+    """The sets, in the order given.
+
+    Args:
+        sources: Folders, lists, tars, prepared folders, or tables with ``image`` and ``sha256``.
+        images: Folders that the names in tables are relative to, one for all or one per table.
+        labels: As ``read_labels`` takes them; tables bring their own.
+
+    Raises:
+        FaceauditError: If a set or its labels cannot be read, or one is given twice.
+    """
+    if not sources:
+        raise UsageError("no images: give a folder, a list, a tar or a table")
+    for number, source in enumerate(sources):
+        if source in sources[:number]:
+            raise UsageError(f"{source}: is given twice; give each set once")
+    drafts = [_as_table(source) for source in sources]
+    tables = sum(draft is not None for draft in drafts)
+    if len(images) not in (0, 1, tables):
+        raise UsageError(
+            f"--images: {len(images)} folders for {tables} tables; give one, or one for each"
+        )
+    folders = iter(images if len(images) == tables else list(images) * tables)
+    return [
+        _of_images(source, labels)
+        if draft is None
+        else _of_table(source, draft, next(folders, None))
+        for source, draft in zip(sources, drafts, strict=True)
+    ]
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def _as_table(source: str) -> Draft | None:
+    """A table that names images with the hashes of their bytes; None where it is none."""
+    path = Path(source)
+    is_file = path.suffix.lower() in SUFFIXES and path.is_file()
+    if not is_file and not any(path.glob("part-*.parquet")):
+        return None
+    draft = open_parts(path, find_parts(path))
+    return draft if {IMAGE, SHA256} <= set(draft.dtypes) else None
+
+
+def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
+    columns = [f"{name}_true" for name in TASKS] + [AGE_TRUE]
+    present = [name for name in columns if name in draft.dtypes]
+    rows = draft.frame.select(pl.col(IMAGE).cast(pl.String), SHA256, *present)
+    frame = rows.unique(IMAGE, keep="first", maintain_order=True).collect()
+    if frame.is_empty():
+        raise InputError(f"{source}: the table has no rows; predict some images first")
+    names = tuple(frame[IMAGE].fill_null("").to_list())
+    place = None if folder is None else _folder(folder)
+    declared = draft.metadata.labels.get("tasks", []) if draft.metadata else []
+    schemes = {
+        task["name"]: Task(**{**task, "classes": tuple(task["classes"])}) for task in declared
+    }
+    annotated = [name for name in present if frame[name].null_count() < len(frame)]
+    return ImageSet(
+        name=source,
+        images=names,
+        refs=None if place is None else tuple(ImageRef(name, place / name) for name in names),
+        sha256=tuple(frame[SHA256].cast(pl.String).to_list()) if place is None else None,
+        annotations=frame.select(annotated),
+        tasks=_tasks(frame.select(annotated), schemes),
+        labels="table" if annotated else None,
+    )
+
+
+def _folder(given: str) -> Path:
+    path = Path(given)
+    if not path.is_dir():
+        raise InputError(f"--images {given}: is no folder; give the one that predict read")
+    return path
+
+
+def _tasks(annotations: pl.DataFrame, declared: Mapping[str, Task]) -> dict[str, Task]:
+    """The scheme of every annotated column: as declared, else the smallest that fits."""
+    found = {}
+    for name in TASKS:
+        column = f"{name}_true"
+        if column in annotations.columns:
+            values = annotations[column].drop_nulls().cast(pl.String).unique().to_list()
+            found[name] = declared.get(name) or task_of_values(name, values, values)
+    return found
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+def _of_images(source: str, labels: str) -> ImageSet:
+    found = find_images(source)
+    names = tuple(ref.name for ref in found.images)
+    notes = list(found.notes)
+    try:
+        given = read_labels(labels, names, found.folder, provenance=ANNOTATED)
+    except LabelError as error:
+        if labels != AUTO:
+            raise
+        given = None
+        notes.append(f"{source}: its labels were left out: {error}")
+    digests, view = _prepared(found.folder, names)
+    return ImageSet(
+        name=source,
+        images=names,
+        refs=found.images,
+        sha256=digests,
+        view=view,
+        annotations=given.frame.drop(IMAGE) if given else pl.DataFrame(),
+        tasks={task.name: task for task in given.tasks} if given else {},
+        labels=given.format if given else None,
+        notes=(*notes, *(given.notes if given and labels != NONE else ())),
+    )
+
+
+def _prepared(
+    folder: Path | None, names: Sequence[str]
+) -> tuple[tuple[str | None, ...] | None, float]:
+    """Hashes of the images that prepared crops were cut from, and the share that is no border."""
+    path = None if folder is None else folder / PREPARED
+    if path is None or not path.is_file():
+        return None, 1.0
+    try:
+        columns = pl.read_parquet_schema(path)
+        if not {FILE_NAME, SHA256, "align", "margin"} <= set(columns):
+            return None, 1.0
+        table = pl.read_parquet(path, columns=[FILE_NAME, SHA256, "align", "margin"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read; run `faceaudit prepare` again") from error
+    if table.is_empty():
+        return None, 1.0
+    of_crop = dict(table.select(FILE_NAME, SHA256).iter_rows())
+    align, margin = table.row(0)[2:]
+    side = 1 + margin if align == "similarity" else 1 + 2 * margin
+    return tuple(of_crop.get(name) for name in names), 1 / max(side, 1.0)
