@@ -28,7 +28,7 @@ DECODED_SIDE = 96
 CHUNK = 256
 """Images that one thread reads at a time."""
 
-EVEN = 12
+EVEN = 4
 """Gray values that a line of border spans at most, and is away from the outermost line's."""
 MOST_BORDER = 4
 """At most one in so many lines is taken for border at each end."""
