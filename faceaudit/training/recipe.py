@@ -1,6 +1,7 @@
 """Recipes: everything that decides what a training makes, in one TOML file.
 
-The tables of the file are the dataclasses below, key for key.
+The tables of the file are the dataclasses below, key for key. A file with the key ``base`` holds
+only what it does otherwise than the recipe of that name.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ RECIPES = Path(__file__).parent / "recipes"
 
 YEARS_SCHEME, VALUE_SCHEME = "years", "value"
 """Age as a distribution over years, and as one number (a regression)."""
+
+WHOLE = ("reported", "where")
+"""Tables that a recipe replaces whole where its base has them."""
 
 Frozen = Literal["none", "trunk", "all_but_last_block"]
 
@@ -301,13 +305,46 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         UsageError: If it is not valid TOML, or a key or value in it cannot be used.
     """
     path = find_recipe(name)
+    facts = _read(path, ())
+    for key, value in (changes or {}).items():
+        _put(facts, key.split("."), value)
+    return recipe_from_facts(facts, str(path))
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The facts of a file, laid over those of the recipe that its key ``base`` names."""
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is not valid TOML: {error}") from error
-    for key, value in (changes or {}).items():
-        _put(facts, key.split("."), value)
-    return recipe_from_facts(facts, str(path))
+    base = facts.pop("base", None)
+    if base is None:
+        return facts
+    if not isinstance(base, str):
+        raise UsageError(f"{path}: base is {base!r}; it must name a recipe or a TOML file")
+    beside = path.parent / base
+    found = beside if beside.suffix == ".toml" and beside.is_file() else find_recipe(base)
+    if found in (path, *above):
+        raise UsageError(f"{path}: base: {base} rests on this recipe itself")
+    return _laid_over(_read(found, (path, *above)), facts)
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two sets of facts as one: tables are joined key by key, anything else is replaced.
+
+    An empty table takes a table away.
+    """
+    found = dict(below)
+    for key, value in above.items():
+        inner = found.get(key)
+        joined = isinstance(inner, Mapping) and isinstance(value, Mapping) and key not in WHOLE
+        if joined and value:
+            found[key] = _laid_over(inner, value)
+        elif value == {}:
+            found.pop(key, None)
+        else:
+            found[key] = value
+    return found
 
 
 def _put(facts: dict[str, Any], keys: list[str], value: Any) -> None:
