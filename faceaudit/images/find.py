@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from faceaudit.errors import InputError
 from faceaudit.images.lists import LIST_SUFFIXES, read_list
+from faceaudit.images.pixels import PREFIX, read_pixels
 from faceaudit.images.refs import ImageRef, ImageSource
 from faceaudit.images.shards import read_shard
 
@@ -38,14 +39,15 @@ _IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__", "@eaDir", "lost+found"}
 
 
 def find_images(source: str) -> ImageSource:
-    """The images of a folder, file, glob, list of paths or tar shard.
+    """The images of a folder, file, glob, list of paths, tar shard or pixel file.
 
     A folder is read with all its subfolders: the files of a folder by name, then its subfolders by
     name. Hidden files and ``SIDE_SUFFIXES`` are left out. A linked folder is followed once, and
     only where it leads out of the source. A list and a tar keep their own order.
 
     Args:
-        source: Folder, image, glob, ``.txt``/``.csv``/``.parquet`` list of paths or ``.tar``.
+        source: Folder, image, glob, ``.txt``/``.csv``/``.parquet`` list of paths, ``.tar``, or
+            ``pixels:FILE.csv``.
 
     Raises:
         InputError: If there is no such source, it cannot be read, or it holds no image.
@@ -63,6 +65,8 @@ def find_images(source: str) -> ImageSource:
 
 
 def _find(source: str, path: Path) -> ImageSource:
+    if source.startswith(PREFIX) and not path.exists():
+        return read_pixels(Path(source.removeprefix(PREFIX)))
     if path.is_dir():
         return ImageSource(source, path, tuple(walk_images(path)))
     if path.is_file():

@@ -23,8 +23,10 @@ class ImageRef:
     name: str
     path: Path
     offset: int | None = None
-    """Where the bytes begin in a tar file; None where the file is the image."""
+    """Where the bytes begin in a tar or pixel file; None where the file is the image."""
     size: int | None = None
+    grey_values: bool = False
+    """Whether the bytes are grey values written out, as in a pixel file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,7 @@ class ImageSource:
 
     source: str
     folder: Path | None
-    """What the names are relative to; None for a tar file."""
+    """What the names are relative to; None for a tar file, and a pixel file itself."""
     images: tuple[ImageRef, ...]
     carried: pl.DataFrame | None = None
     """Further columns of a list or of a tar's JSON members, one row per image."""
@@ -62,4 +64,8 @@ def read_bytes(ref: ImageRef) -> bytes:
         data = file.read(-1 if ref.size is None else size)
     if len(data) < size:
         raise OSError(errno.EIO, "the file ends before the image does")
+    if ref.grey_values:
+        from faceaudit.images.pixels import as_image
+
+        return as_image(data)
     return data

@@ -37,6 +37,9 @@ LABEL_FORMATS: dict[str, LabelFormat] = {
     ),
     "fairface": LabelFormat("a CSV with the columns file, age, gender, race", found=True),
     "utkface": LabelFormat("file names [age]_[gender]_[race]_[date].jpg", found=True),
+    "pixels": LabelFormat(
+        "a CSV of grey values with age, gender, ethnicity, as pixels:FILE", found=True
+    ),
     "table": LabelFormat("any CSV, JSON-lines or Parquet file, as table:FILE", found=False),
 }
 """Formats by the name of their module, which is imported when it is used; ``auto`` tries them in
@@ -56,7 +59,8 @@ def read_labels(
         spec: ``auto``, ``none``, a name of ``LABEL_FORMATS``, or ``NAME:FILE``; a file is relative
             to the current folder or, where it is not found there, to the folder of the images.
         images: Names of the images, as in the table.
-        folder: What the names are relative to; None where they lie in a tar file.
+        folder: What the names are relative to; None where they lie in a tar file, and a pixel file
+            itself where they are its rows.
         provenance: A name of ``PROVENANCES``.
 
     Raises:

@@ -337,9 +337,9 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     found = dict(below)
     for key, value in above.items():
         inner = found.get(key)
-        joined = isinstance(inner, Mapping) and isinstance(value, Mapping) and key not in WHOLE
-        if joined and value:
-            found[key] = _laid_over(inner, value)
+        tables = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        if tables and value and key not in WHOLE:
+            found[key] = _laid_over(found[key], value)
         elif value == {}:
             found.pop(key, None)
         else:

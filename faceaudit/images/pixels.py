@@ -1,0 +1,42 @@
+"""Images of a pixel file: a CSV whose rows are images as grey values."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from faceaudit.images.refs import ImageRef, ImageSource
+from faceaudit.pixel_file import pixel_rows
+
+PREFIX = "pixels:"
+
+
+def read_pixels(path: Path) -> ImageSource:
+    """The images of a pixel file, in its order; nothing but the places of their values is held.
+
+    Raises:
+        InputError: If the file cannot be read or has no column ``pixels``.
+    """
+    refs = tuple(
+        ImageRef(name, path, offset, size, grey_values=True)
+        for name, offset, size in pixel_rows(path)
+    )
+    return ImageSource(f"{PREFIX}{path}", path, refs)
+
+
+def as_image(values: bytes) -> bytes:
+    r"""Grey values as the bytes of a PGM file; what is no square of values stays as it is.
+
+    Args:
+        values: Numbers from 0 to 255 with spaces between, row by row of a square image.
+
+    Example:
+        >>> as_image(b"0 255 10 20")
+        b'P5 2 2 255\n\x00\xff\n\x14'
+    """
+    try:
+        grey = bytes(map(int, values.split()))
+    except ValueError:  # no number, or none from 0 to 255
+        return values
+    side = math.isqrt(len(grey))
+    return b"P5 %d %d 255\n" % (side, side) + grey if side and side * side == len(grey) else values

@@ -1,0 +1,74 @@
+"""Pixel files: a CSV whose rows are images as grey values with spaces between."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from faceaudit.errors import InputError
+
+PIXELS, NAMES = "pixels", ("img_name", "image", "file_name", "file")
+_VALUES = re.compile(rb"[0-9]+(?: +[0-9]+)*")
+
+
+def pixel_rows(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name of each row, and where in the file its values begin and how many bytes they take.
+
+    A row is named by the column ``img_name`` (or ``image``, ``file_name``, ``file``), else by its
+    number, ``row-000001``; a name that stands twice gets the number too.
+
+    Raises:
+        InputError: If the file cannot be read or has no column ``pixels``.
+    """
+    taken: set[str] = set()
+    for number, (name, offset, size) in enumerate(_rows(path), 1):
+        own = name or f"row-{number:06}"
+        own = f"{own}#{number}" if own in taken else own
+        taken.add(own)
+        yield own, offset, size
+
+
+def _rows(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name of each row, and where its values lie."""
+    try:
+        with path.open("rb") as file:
+            header = file.readline()
+            columns = _columns(path, header)
+            name = next((columns.index(known) for known in NAMES if known in columns), None)
+            pixels = columns.index(PIXELS)
+            place = len(header)
+            for line in file:
+                if line.strip():
+                    yield _row(line, place, pixels, name)
+                place += len(line)
+    except OSError as error:
+        raise InputError(f"pixels:{path}: cannot be read ({error.strerror})") from error
+
+
+def _row(line: bytes, place: int, pixels: int, name: int | None) -> tuple[str, int, int]:
+    fields = _fields(line)
+    values = fields[pixels].encode() if pixels < len(fields) else b""
+    start = line.find(values) if values else len(line)
+    found = _VALUES.search(values)
+    if found:
+        start, values = start + found.start(), found.group()
+    named = fields[name].strip() if name is not None and name < len(fields) else ""
+    return named, place + start, len(values)
+
+
+def _columns(path: Path, header: bytes) -> list[str]:
+    columns = [name.strip() for name in _fields(header.removeprefix(b"\xef\xbb\xbf"))]
+    if PIXELS not in columns:
+        raise InputError(
+            f"pixels:{path}: has no column {PIXELS!r} of grey values; it has: "
+            f"{', '.join(columns[:8])}"
+        )
+    return columns
+
+
+def _fields(line: bytes) -> list[str]:
+    text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    return next(csv.reader(io.StringIO(text)), [])
