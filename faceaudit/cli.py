@@ -47,7 +47,7 @@ LogFormat = Annotated[str, typer.Option(help="Log lines as text or json.", metav
 Images = Annotated[
     str,
     typer.Argument(
-        help="A folder, an image, a glob, a list of paths (.txt .csv .parquet), a .tar or pixels:FILE.csv."
+        help="A folder, image, glob, list of paths (.txt .csv .parquet), .tar or pixels:FILE.csv."
     ),
 ]
 Detector = Annotated[str, typer.Option(help="retinaface, retina-face, or whole: images are crops.")]
