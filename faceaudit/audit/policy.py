@@ -39,6 +39,9 @@ MEASURES: dict[str, str] = {
 BETWEEN = ("difference", "ratio", "equivalent")
 """Measures that compare subgroups with each other."""
 
+LEAST_CONFIDENT = 0.5
+"""A verdict that holds with less confidence is none."""
+
 RULE_KEYS = (
     "task",
     "metric",
@@ -400,7 +403,7 @@ def _check_limits(rule: Rule) -> None:
         raise UsageError(
             f"{rule.where}: at_least {rule.at_least:g} is above at_most {rule.at_most:g}"
         )
-    if rule.confidence is not None and not 0.5 <= rule.confidence < 1:
+    if rule.confidence is not None and not LEAST_CONFIDENT <= rule.confidence < 1:
         raise UsageError(
             f"{rule.where}: confidence is {rule.confidence:g}; give a share from 0.5 to below 1, "
             "such as 0.95"

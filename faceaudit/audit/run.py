@@ -19,6 +19,7 @@ from faceaudit.audit.coverage import (
 )
 from faceaudit.audit.disparity import find_disparity
 from faceaudit.audit.estimates import Options
+from faceaudit.audit.evidence import Evidence, policy_features, scores_for
 from faceaudit.audit.fairness import named_disparities, over_geometric_mean
 from faceaudit.audit.measure import EVERY_METRIC, Measured, measure
 from faceaudit.audit.policy import Policy
@@ -26,7 +27,7 @@ from faceaudit.audit.results import Audit, Confusion, Disparity, MetricValue, Po
 from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
 from faceaudit.audit.tally import Tally, cut, tally
-from faceaudit.audit.verdict import Evidence, judge, policy_features, scores_for
+from faceaudit.audit.verdict import judge
 from faceaudit.audit.verify import VERIFY_ROWS, verify_audit
 from faceaudit.errors import UsageError
 from faceaudit.schema import AGE

@@ -11,38 +11,33 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
-from faceaudit.audit.estimates import Options, estimate
+from faceaudit.audit.evidence import Evidence, Figures, check_names, find_figures, missing_evidence
 from faceaudit.audit.extremes import Bounded, Extreme, farthest_apart, highest, least_ratio, lowest
-from faceaudit.audit.intervals import normal_quantile, wilson
-from faceaudit.audit.measure import measure
-from faceaudit.audit.metrics import Metric, Values
-from faceaudit.audit.policy import BETWEEN, Exempt, Policy, Rule
-from faceaudit.audit.rates import images_by_outcome
-from faceaudit.audit.results import Estimate, Exemption, Outcome, Subgroup, Verdict
-from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores
-from faceaudit.audit.subgroups import Feature, chosen_features, find_features
-from faceaudit.audit.tally import Cut, Numbers, Tally, cut
+from faceaudit.audit.intervals import normal_quantile
+from faceaudit.audit.metrics import Values
+from faceaudit.audit.policy import BETWEEN, LEAST_CONFIDENT, Exempt, Policy, Rule
+from faceaudit.audit.results import Exemption, Outcome, Subgroup, Verdict
+from faceaudit.audit.tally import Numbers, cut
 from faceaudit.errors import (
     EXIT_DONE,
     EXIT_INSUFFICIENT,
     EXIT_ORDER,
     EXIT_RULE_FAILED,
-    UnknownNameError,
     UsageError,
 )
-from faceaudit.schema import AGE, Task
-from faceaudit.tables import PredictionTable
 
 POWER = 0.8
 """Chance with which ``n_needed`` faces decide a rule if the figures seen are the true ones."""
 MOST_FACES = 10**7
 """Where more faces a subgroup were needed, no number is named."""
+MOST_CONFIDENT = 1 - 1e-15
+"""Beyond this a confidence is 1 to the computer."""
 NAMED = 3
 """So many subgroups are named in an explanation; of the others their number is told."""
 NO_RATIO = "the ratio is not defined: every value is 0"
@@ -52,20 +47,6 @@ EXIT_CODES: dict[Outcome, int] = {
     "insufficient": EXIT_INSUFFICIENT,
     "pass": EXIT_DONE,
 }
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What rules are held against."""
-
-    counted: Tally
-    options: Options
-    day: dt.date
-    """On which exceptions are current."""
-    rows: Mapping[str, ScoreRows] = field(default_factory=dict)
-    """Task -> scores row by row, where the table fits."""
-    unlabelled: frozenset[str] = frozenset()
-    """Features that a rule names and that nobody annotated."""
 
 
 def judge(policy: Policy, evidence: Evidence) -> tuple[Verdict, ...]:
@@ -91,180 +72,17 @@ def exit_codes(verdicts: Sequence[Verdict]) -> list[int]:
     return sorted(found - {EXIT_DONE}, key=EXIT_ORDER.index) or [EXIT_DONE]
 
 
-def policy_features(
-    source: PredictionTable | Tally, policy: Policy
-) -> tuple[tuple[Feature, ...], frozenset[str]]:
-    """The features that the rules cut by, and those of them that nobody annotated.
-
-    Raises:
-        UnknownNameError: If a rule names a column that there is not.
-        SchemaError: If a column has too many values for subgroups.
-    """
-    missing = frozenset(name for name in policy.features if _is_unlabelled(source, name))
-    for rule in policy.rules:
-        names = [name for name in rule.features if name not in missing]
-        try:
-            _find(source, names)
-        except UnknownNameError as error:
-            raise UsageError(f"{rule.where}: {error}") from error
-    return _find(source, [name for name in policy.features if name not in missing]), missing
-
-
-def scores_for(
-    table: PredictionTable, features: Sequence[Feature], policy: Policy
-) -> Mapping[str, ScoreRows]:
-    """Scores row by row of the tasks whose rules need them, where the table fits."""
-    if table.rows > EXACT_ROWS:
-        return {}
-    wanted = {rule.task for rule in policy.rules if rule.metrics[0].needs == "scores"}
-    usable = wanted & table.scored & table.annotated
-    tasks = [task for task in table.tasks if task.name in usable]
-    return read_scores(table, features, tasks) if tasks else {}
-
-
-def _find(source: PredictionTable | Tally, names: Sequence[str]) -> tuple[Feature, ...]:
-    if isinstance(source, Tally):
-        return chosen_features(source.features, names)
-    return find_features(source, names)
-
-
-def _is_unlabelled(source: PredictionTable | Tally, name: str) -> bool:
-    """Whether a feature is a task that is predicted, and that no face is annotated for."""
-    task = name.removesuffix("_true")
-    if task not in {one.name for one in source.tasks}:
-        return False
-    if isinstance(source, Tally):
-        known = {feature.name for feature in source.features}
-        return name not in known and not _labelled(source, task)
-    return task not in source.annotated and task not in source.features
-
-
-def _labelled(counted: Tally, task: str | None) -> bool:
-    if task == AGE:
-        return counted.errors.any()
-    return task in counted.confusion and counted.confusion[str(task)].any()
-
-
-# --- one rule -----------------------------------------------------------------------------------
-
-
 def _judge(rule: Rule, rules: int, evidence: Evidence) -> Verdict:
     options = evidence.options
     confidence = rule.confidence or options.confidence
+    if confidence < LEAST_CONFIDENT:
+        raise UsageError(f"--confidence {confidence:g}: rules need at least {LEAST_CONFIDENT:g}")
     asked = replace(rule, confidence=confidence, min_n=rule.min_n or options.min_n)
-    _check_names(asked, evidence)
-    missing = _missing(asked, evidence)
+    check_names(asked, evidence)
+    missing = missing_evidence(asked, evidence)
     if missing is not None:
         return _undecided(asked, missing, _exemptions(asked, (), evidence.day))
     return _decided(_Case.of(asked, (1 - confidence) / rules, evidence))
-
-
-def _check_names(rule: Rule, evidence: Evidence) -> None:
-    """Whether the task, the class and the values that a rule names exist.
-
-    Raises:
-        UsageError: If one does not.
-    """
-    counted = evidence.counted
-    tasks = {task.name: task for task in counted.tasks}
-    if rule.task is not None and rule.task != AGE:
-        if rule.task not in tasks:
-            raise UnknownNameError(f"task of the table ({rule.where})", rule.task, tasks)
-        task = tasks[rule.task]
-        if rule.label is not None and rule.label not in task.classes:
-            raise UnknownNameError(f"class of {rule.task} ({rule.where})", rule.label, task.classes)
-        if rule.metrics[0].needs == "groups" and not task.ordinal:
-            raise UsageError(f"{rule.where}: {rule.name} is of age groups, not of {rule.task!r}")
-    for feature in (one for one in counted.features if one.name in rule.features):
-        stem = feature.column.removesuffix("_true")
-        own = feature.column.endswith("_true") and stem == rule.task
-        if own and not all(metric.within_own_class for metric in rule.metrics):
-            raise UsageError(
-                f"{rule.where}: {rule.name} of {rule.task} has no meaning by {feature.name}: among "
-                "faces of one annotated class only accuracy and recall do"
-            )
-    _check_values(counted, rule.only, rule.where)
-    for exempt in rule.exceptions:
-        _check_values(counted, exempt.subgroup, f"{rule.where}, exception")
-
-
-def _check_values(counted: Tally, subgroup: Mapping[str, str], where: str) -> None:
-    for index, feature in enumerate(counted.features):
-        if feature.name in subgroup:
-            seen = (str(cell[index]) for cell in counted.cells if cell[index] is not None)
-            known = list(dict.fromkeys([*feature.order, *seen]))
-            if subgroup[feature.name] not in known:
-                kind = f"class of {feature.name} ({where})"
-                raise UnknownNameError(kind, subgroup[feature.name], known)
-
-
-def _missing(rule: Rule, evidence: Evidence) -> str | None:
-    """Why there is nothing to judge by, None where there is."""
-    bare = [name for name in rule.features if name in evidence.unlabelled]
-    if bare:
-        return f"no face has an annotated {bare[0].removesuffix('_true').replace('_', ' ')}"
-    metric, counted = rule.metrics[0], evidence.counted
-    if metric.needs in {"images", "predicted"}:
-        return None
-    if not _labelled(counted, rule.task):
-        return f"no face has both an annotated and a predicted {str(rule.task).replace('_', ' ')}"
-    if metric.needs in {"scores", "losses", "calibration"} and rule.task not in counted.scores:
-        return f"the table has no scores of {rule.task}"
-    return None
-
-
-@dataclass(frozen=True)
-class _Figures:
-    """One metric in the subgroups of a rule, at whatever confidence is asked for."""
-
-    metric: Metric
-    values: Values
-    faces: Values
-    reasons: tuple[str | None, ...]
-    measured: Callable[[float], tuple[Values, Values]]
-    """Confidence to low and high; NaN where there is none."""
-    is_share: bool
-    """Whether Wilson's interval holds, whatever the confidence and number of faces."""
-
-    def bounded(self, confidence: float, kept: Numbers) -> Bounded:
-        """Values of some subgroups with their intervals."""
-        values, faces = self.values[kept], self.faces[kept]
-        if self.is_share:
-            return Bounded(values, *wilson(values, faces, confidence))
-        low, high = self.measured(confidence)
-        return Bounded(values, *_without_nan(low[kept], high[kept], self.metric))
-
-    def with_faces(
-        self, confidence: float, kept: Numbers, others: Numbers
-    ) -> Callable[[int], Bounded]:
-        """The intervals if every subgroup had so many faces at least, as a function of the number.
-
-        Args:
-            confidence: Of each interval.
-            kept: Subgroups whose figures are taken as they are.
-            others: Subgroups too small for that, which are taken to have the mean figure.
-        """
-        values = self.values[kept]
-        every = np.concatenate([values, np.full(len(others), values.mean())])
-        faces = np.concatenate([self.faces[kept], np.zeros(len(others))])
-        if self.is_share:
-            return lambda n: Bounded(every, *wilson(every, np.maximum(faces, n), confidence))
-        found = self.bounded(confidence, kept)
-        roots = np.sqrt(self.faces[kept])
-        spreads = [(values - found.low) * roots, (found.high - values) * roots]
-        below, above = (np.concatenate([s, np.full(len(others), s.mean())]) for s in spreads)
-
-        def bounded(n: int) -> Bounded:
-            by = np.sqrt(np.maximum(faces, n))
-            return Bounded(every, every - below / by, every + above / by)
-
-        return bounded
-
-
-def _without_nan(low: Values, high: Values, metric: Metric) -> tuple[Values, Values]:
-    """Bounds, the widest possible where there are none."""
-    least, most = metric.limits
-    return np.where(np.isnan(low), least, low), np.where(np.isnan(high), most, high)
 
 
 @dataclass(frozen=True)
@@ -275,27 +93,34 @@ class _Case:
     error: float
     """What may go wrong in this rule."""
     subgroups: tuple[Subgroup, ...]
-    figures: tuple[_Figures, ...]
+    figures: tuple[Figures, ...]
     exemptions: tuple[Exemption, ...]
+    absent: tuple[Subgroup, ...] = ()
+    """Classes of the schemes that no subgroup has."""
 
     @classmethod
     def of(cls, rule: Rule, error: float, evidence: Evidence) -> _Case:
         cells = cut(evidence.counted, rule.features)
         day = evidence.day
         current = [exempt for exempt in rule.exceptions if exempt.holds(day)]
-        kept = [
+        asked = [
             index
             for index, subgroup in enumerate(cells.subgroups)
             if all(subgroup[name] == label for name, label in rule.only.items())
-            and not any(exempt.covers(subgroup) for exempt in current)
+        ]
+        kept = [
+            index
+            for index in asked
+            if not any(exempt.covers(cells.subgroups[index]) for exempt in current)
         ]
         at = np.array(kept, np.int64)
         return cls(
             rule,
             error,
             tuple(cells.subgroups[index] for index in kept),
-            tuple(_figures(rule, metric, evidence, cells, at) for metric in rule.metrics),
+            tuple(find_figures(rule, metric, evidence, cells, at) for metric in rule.metrics),
             _exemptions(rule, cells.subgroups, day),
+            _absent(rule, [cells.subgroups[index] for index in asked], current, evidence),
         )
 
     @property
@@ -314,6 +139,11 @@ class _Case:
         """Numbers of the other subgroups."""
         return np.setdiff1d(np.arange(len(self.subgroups)), self.usable)
 
+    @property
+    def not_judged(self) -> tuple[Subgroup, ...]:
+        """Subgroups that are too small, or absent."""
+        return (*(self.subgroups[index] for index in self.small), *self.absent)
+
     def strata(self, kept: Numbers) -> Numbers:
         """A number for each value of the control features, per subgroup."""
         keys = [tuple(self.subgroups[i].get(name) for name in self.rule.within) for i in kept]
@@ -326,84 +156,11 @@ class _Case:
         if self.rule.measure in BETWEEN:
             sizes = np.bincount(self.strata(kept)) if len(kept) else np.zeros(1)
             statements = int((sizes * (sizes - 1) // 2).sum())
-        each = 1 - self.error / max(statements * len(self.figures), 1)
+        each = min(1 - self.error / max(statements * len(self.figures), 1), MOST_CONFIDENT)
         if self.rule.measure == "equivalent":
             # All pairs must pass, so that none needs a share (intersection-union test).
             return each, 1 - 2 * self.error
         return each, each
-
-
-def _figures(rule: Rule, metric: Metric, evidence: Evidence, cells: Cut, kept: Numbers) -> _Figures:
-    counted, options = evidence.counted, evidence.options
-
-    def estimates(confidence: float) -> list[Estimate]:
-        asked = replace(options, confidence=confidence)
-        found = _estimates(rule, metric, evidence, cells, asked)
-        return [found[index] for index in kept]
-
-    def measured(confidence: float) -> tuple[Values, Values]:
-        low, high = _arrays(estimates(confidence), "low", "high")
-        if metric.interval == "replicates" and confidence > options.confidence:
-            # So far out there may be no replicate: the usual interval, widened like a normal one.
-            by = normal_quantile(confidence) / normal_quantile(options.confidence)
-            near_low, near_high = _arrays(usual, "low", "high")
-            low = np.fmin(low, np.maximum(values - by * (values - near_low), metric.limits[0]))
-            high = np.fmax(high, np.minimum(values + by * (near_high - values), metric.limits[1]))
-        return low, high
-
-    usual = estimates(options.confidence)
-    (values,) = _arrays(usual, "value")
-    faces = np.array([one.n for one in usual], np.float64)
-    reasons = tuple(one.reason for one in usual)
-    is_share = metric.interval == "share" and counted.unit is None
-    return _Figures(metric, values, faces, reasons, measured, is_share)
-
-
-def _arrays(estimates: Sequence[Estimate], *names: str) -> tuple[Values, ...]:
-    """Fields of estimates, NaN for None."""
-    return tuple(
-        np.array([getattr(one, name) for one in estimates], dtype=np.float64) for name in names
-    )
-
-
-def _estimates(
-    rule: Rule, metric: Metric, evidence: Evidence, cells: Cut, options: Options
-) -> list[Estimate]:
-    """The metric in every subgroup of the cut."""
-    counted = evidence.counted
-    if metric.needs == "images":
-        return estimate(
-            metric,
-            images_by_outcome(cells.of(counted.images), counted.statuses),
-            options,
-            blocks=None
-            if counted.unit is None
-            else [
-                images_by_outcome(cells.blocks(counted.images, index), counted.statuses)
-                for index in range(len(cells.subgroups))
-            ],
-        )
-    if metric.needs == "predicted":
-        task = _task(counted, rule)
-        numbers = counted.predicted[task.name]
-        found = estimate(
-            metric,
-            cells.of(numbers),
-            options,
-            blocks=None
-            if counted.unit is None
-            else [cells.blocks(numbers, index) for index in range(len(cells.subgroups))],
-        )
-        return found[task.classes.index(str(rule.label)) :: len(task.classes)]
-    measured = measure(counted, cells, evidence.rows, options, [metric], rule.task)
-    return [one.estimate for one in measured.values if one.label == rule.label]
-
-
-def _task(counted: Tally, rule: Rule) -> Task:
-    return next(task for task in counted.tasks if task.name == rule.task)
-
-
-# --- from figures to a verdict --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -448,8 +205,23 @@ def _farthest_from_zero(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
     return highest([one.without_sign() for one in figures], strata)
 
 
+def _absent(
+    rule: Rule, subgroups: Sequence[Subgroup], current: Sequence[Exempt], evidence: Evidence
+) -> tuple[Subgroup, ...]:
+    """Classes that a feature's scheme has and no subgroup, unless they are excepted."""
+    excepted = [dict(exempt.subgroup) for exempt in current]
+    return tuple(
+        {feature.name: label}
+        for feature in evidence.counted.features
+        if feature.name in rule.by
+        for label in feature.order
+        if label not in {subgroup[feature.name] for subgroup in subgroups}
+        and {feature.name: label} not in excepted
+    )
+
+
 def _decided(case: _Case) -> Verdict:
-    rule, usable, small = case.rule, case.usable, case.small
+    rule, usable = case.rule, case.usable
     strata = case.strata(usable)
     fewest = 2 if rule.measure in BETWEEN else 1
     if np.bincount(strata, minlength=1).max() < fewest:
@@ -457,7 +229,7 @@ def _decided(case: _Case) -> Verdict:
             _undecided(rule, _too_few(case, fewest), case.exemptions),
             n=int(case.faces.min()) if len(case.faces) else 0,
             n_needed=rule.min_n if case.subgroups else None,
-            small=tuple(case.subgroups[index] for index in small),
+            small=case.not_judged,
         )
     to_fail, to_pass = case.confidences(usable)
     failing = [one.bounded(to_fail, usable) for one in case.figures]
@@ -471,9 +243,9 @@ def _decided(case: _Case) -> Verdict:
     limit, extreme, outcome = min(found, key=lambda one: WORST_FIRST.index(one[2]))
     if math.isinf(extreme.value):
         return replace(_undecided(rule, NO_RATIO, case.exemptions), n=int(case.faces.min()))
-    if outcome == "pass" and len(small):
+    if outcome == "pass" and case.not_judged:
         outcome = "insufficient"
-    explanation = _explanation(case, usable, small, limit, extreme, outcome)
+    explanation = _explanation(case, limit, extreme, outcome)
     at = [case.subgroups[usable[index]] for index in extreme.at]
     return replace(
         _undecided(rule, explanation, case.exemptions),
@@ -484,7 +256,7 @@ def _decided(case: _Case) -> Verdict:
         n=int(min(case.faces[usable[index]] for index in extreme.at)),
         n_needed=_n_needed(case) if outcome == "insufficient" else None,
         subgroups=tuple(at),
-        small=tuple(case.subgroups[index] for index in small),
+        small=case.not_judged,
     )
 
 
@@ -501,13 +273,13 @@ def _n_needed(case: _Case) -> int | None:
     Bounds are taken at the normal quantile of the confidence plus that of the power, and shrink
     with the square root of the faces (Wilson's: as they do).
     """
-    usable, small = case.usable, case.small
-    every = np.concatenate([usable, small])
+    usable, others = case.usable, len(case.not_judged)
+    # What is absent belongs to no stratum yet, and is taken to belong to the first.
+    every = np.concatenate([usable, case.small, np.zeros(len(case.absent), np.int64)])
     strata = case.strata(every)
-    confidences = [_with_power(one) for one in case.confidences(every)]
     failing, passing = (
-        [one.with_faces(confidence, usable, small) for one in case.figures]
-        for confidence in confidences
+        [one.with_faces(_with_power(confidence), usable, others) for one in case.figures]
+        for confidence in case.confidences(every)
     )
 
     def decided(n: int) -> bool:
@@ -536,31 +308,27 @@ def _three_digits(number: int) -> int:
 
 def _with_power(confidence: float) -> float:
     normal = NormalDist()
-    return 2 * normal.cdf(normal_quantile(confidence) + normal.inv_cdf(POWER)) - 1
+    raised = 2 * normal.cdf(normal_quantile(confidence) + normal.inv_cdf(POWER)) - 1
+    return min(raised, MOST_CONFIDENT)
 
 
-# --- words ----------------------------------------------------------------------------------------
-
-
-def _explanation(
-    case: _Case,
-    usable: Numbers,
-    small: Numbers,
-    limit: _Limit,
-    extreme: Extreme,
-    outcome: Outcome,
-) -> str:
+def _explanation(case: _Case, limit: _Limit, extreme: Extreme, outcome: Outcome) -> str:
     """Why the outcome is what it is."""
     if outcome == "pass":
         return "the whole interval keeps the limit"
-    crossing = limit.outcome(extreme) == "insufficient"
-    names = " and ".join(
-        _name(case.subgroups[usable[index]]) for index in limit.shown_by(extreme, outcome)
-    )
-    if outcome == "fail":
-        return f"the whole interval breaks the limit; shown by {names}"
-    told = [f"the interval reaches across the limit, farthest for {names}"] * crossing
-    return "; ".join([*told, *([_too_small(case, small)] if len(small) else [])])
+    shown = limit.shown_by(extreme, outcome)
+    told = []
+    if limit.outcome(extreme) != "pass":
+        fails = outcome == "fail"
+        told.append(
+            f"the {'whole interval breaks' if fails else 'interval reaches across'} the limit"
+        )
+    if told and set(shown) != set(extreme.at):
+        names = " against ".join(_name(case.subgroups[case.usable[index]]) for index in shown)
+        told[0] += f", {'shown by' if outcome == 'fail' else 'farthest for'} {names}"
+    if outcome == "insufficient" and case.not_judged:
+        told.append(_not_judged(case))
+    return "; ".join(told)
 
 
 def _too_few(case: _Case, fewest: int) -> str:
@@ -568,19 +336,24 @@ def _too_few(case: _Case, fewest: int) -> str:
         every = case.exemptions and any(one.current for one in case.exemptions)
         return "every subgroup is excepted" if every else "there is no such subgroup"
     what = "no subgroup" if fewest == 1 else "fewer than two subgroups to compare"
-    small = f"; {_too_small(case, case.small)}" if len(case.small) else ""
-    return f"{what} with at least {case.rule.min_n} faces{small}"
+    small = f"; {_not_judged(case)}" if case.not_judged else ""
+    return f"{what} with at least {case.rule.min_n} {_counted(case)}{small}"
 
 
-def _too_small(case: _Case, small: Numbers) -> str:
+def _not_judged(case: _Case) -> str:
+    """The first few subgroups that are too small, or absent, and why each is not judged."""
     told = []
-    for index in small[:NAMED]:
+    for index in case.small[:NAMED]:
         reasons = [one.reasons[index] for one in case.figures if np.isnan(one.values[index])]
-        faces = int(case.faces[index])
-        what = reasons[0] if reasons else f"{faces:,} faces, fewer than {case.rule.min_n}"
-        told.append(f"{_name(case.subgroups[index])}: {what}")
-    more = f"; and {len(small) - NAMED} more subgroups" if len(small) > NAMED else ""
-    return "; ".join(told) + more
+        few = f"{int(case.faces[index]):,} {_counted(case)}, fewer than {case.rule.min_n}"
+        told.append(f"{_name(case.subgroups[index])}: {reasons[0] if reasons else few}")
+    told += [f"{_name(absent)}: none in the table" for absent in case.absent[: NAMED - len(told)]]
+    more = len(case.not_judged) - len(told)
+    return "; ".join([*told, *([f"and {more} more"] if more else [])])
+
+
+def _counted(case: _Case) -> str:
+    return "images" if case.figures[0].metric.needs == "images" else "faces"
 
 
 def _name(subgroup: Subgroup) -> str:

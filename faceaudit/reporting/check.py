@@ -218,7 +218,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _told(verdict: Verdict) -> Iterator[str]:
-    names = " and ".join(map(subgroup_name, verdict.subgroups)) if verdict.by else ""
+    names = " against ".join(map(subgroup_name, verdict.subgroups)) if verdict.by else ""
     yield f"{names}: {verdict.explanation}" if names else verdict.explanation
     for one in verdict.exemptions:
         state = f"excepted until {one.expires}" if one.current else f"expired on {one.expires}"

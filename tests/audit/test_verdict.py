@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from faceaudit.audit.estimates import Options
+from faceaudit.audit.evidence import Evidence
 from faceaudit.audit.intervals import difference_interval, wilson
 from faceaudit.audit.policy import Policy, parse_rules
 from faceaudit.audit.results import Verdict
@@ -22,7 +23,7 @@ from faceaudit.audit.run import audit, find_verdicts
 from faceaudit.audit.subgroups import Feature
 from faceaudit.audit.tally import CellCounts, Tally, tally
 from faceaudit.audit.tally.tally import KINDS
-from faceaudit.audit.verdict import Evidence, exit_codes, judge, outcome_of
+from faceaudit.audit.verdict import exit_codes, judge, outcome_of
 from faceaudit.errors import SchemaError, UsageError
 from faceaudit.schema import task_of_scheme
 from faceaudit.tables import PredictionTable
@@ -229,6 +230,40 @@ def test_a_small_subgroup_cannot_fail_by_itself() -> None:
 
 def test_a_failure_shown_elsewhere_stands_beside_a_small_subgroup() -> None:
     assert verdict(sites([(400, 200), (12, 12)]), **WORST, at_least=0.8).outcome == "fail"
+
+
+def test_a_class_that_is_absent_from_the_table_is_not_passed_over(
+    open_table: OpenTable, rows_of: RowsOf
+) -> None:
+    table = open_table(rows_of(900).filter(pl.col("race_true") != "Others"))
+    rule = {**WORST, "by": ["race"], "at_least": 0.1}
+    (found,), _ = find_verdicts(table, policy(rule), replicates=100)
+    assert found.outcome == "insufficient"
+    assert found.small == ({"race": "Others"},)
+    assert "Others: none in the table" in found.explanation
+    assert found.n_needed is not None
+    exempt = {
+        "subgroup": {"race": "Others"}, "approved_by": "the board", "reason": "not in use",
+        "expires": DAY,
+    }  # fmt: skip
+    (excepted,), _ = find_verdicts(
+        table, policy({**rule, "exception": [exempt]}), replicates=100, day=DAY
+    )
+    assert excepted.outcome == "pass"
+
+
+def test_images_are_called_images(open_table: OpenTable, rows_of: RowsOf) -> None:
+    rule = {"metric": "failure_rate", "by": ["race"], "measure": "worst", "at_most": 1}
+    (found,), _ = find_verdicts(open_table(rows_of(60)), policy(rule), replicates=100)
+    assert "images, fewer than 30" in found.explanation
+
+
+def test_confidence_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--confidence 0\.1: rules need at least 0\.5"):
+        judge(
+            policy({**WORST, "at_least": 0.5}),
+            Evidence(sites([(40, 30)]), Options(confidence=0.1), DAY),
+        )
 
 
 def test_one_large_subgroup_has_nothing_to_be_compared_with() -> None:

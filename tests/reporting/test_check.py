@@ -238,7 +238,7 @@ def test_page_tells_every_verdict_in_words_and_escapes_them(table: Path, tmp_pat
     assert HOSTILE not in page
     for name in "ABCD":
         assert f"{name} &lt;script&gt;" in page
-    for words in ("> pass</span>", "> fail</span>", "> insufficient evidence</span>"):
+    for words in ("<span>pass</span>", "<span>fail</span>", "<span>insufficient evidence</span>"):
         assert words in page
     assert "Of 3 rules, 1 fails, 1 cannot be decided and 1 passes." in page
     assert "Exception expired" in page

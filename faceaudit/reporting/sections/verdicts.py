@@ -19,6 +19,7 @@ from faceaudit.reporting.format import (
 from faceaudit.reporting.glossary import MetricFacts, facts_of, grouping_title, task_title
 from faceaudit.reporting.subject import Subject, label_word
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 MARKS: dict[Outcome, str] = {
     "pass": "\N{CHECK MARK}",
     "fail": "\N{MULTIPLICATION X}",
@@ -39,7 +40,7 @@ class Judged:
     limit: str
     value: str
     interval: str
-    names: str
+    explained: str
     found: Verdict
 
 
@@ -111,8 +112,8 @@ def _judged(verdict: Verdict, word: str) -> Judged:
         _scope(verdict, word),
         _limit(verdict, facts),
         _written(verdict, facts, verdict.value),
-        "" if bounds == (None, None) else f"{low.split(' ')[0]} to {high}",
-        " and ".join(map(subgroup_name, verdict.subgroups)) if verdict.by else "",
+        "" if bounds == (None, None) else f"{low.split(NO_BREAK)[0]} to {high}",
+        _explained(verdict),
         verdict,
     )
 
@@ -122,6 +123,13 @@ def _facts(name: str) -> MetricFacts:
     facts = facts_of(policy_metrics(name)[0])
     named = next((fairness for fairness in FAIRNESS if fairness.name == name), None)
     return facts if named is None else replace(facts, name=name, title=named.title)
+
+
+def _explained(verdict: Verdict) -> str:
+    """The subgroups that the value is of, and why the outcome is what it is."""
+    names = " against ".join(map(subgroup_name, verdict.subgroups)) if verdict.by else ""
+    told = f"{names}: {verdict.explanation}" if names else verdict.explanation
+    return f"{told[0].upper()}{told[1:]}"
 
 
 def _what(verdict: Verdict, facts: MetricFacts) -> str:
@@ -160,6 +168,5 @@ def _limit(verdict: Verdict, facts: MetricFacts) -> str:
 def _written(verdict: Verdict, facts: MetricFacts, value: float | None) -> str:
     if verdict.measure == "ratio":
         return ratio(value)
-    if verdict.measure in BETWEEN:
-        return difference(value, facts.unit)
-    return quantity(value, facts.unit)
+    text = (difference if verdict.measure in BETWEEN else quantity)(value, facts.unit)
+    return text.replace(" ", NO_BREAK)

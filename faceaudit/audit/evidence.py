@@ -1,0 +1,286 @@
+"""Evidence: what a policy's rules are held against, and the figures of one rule.
+
+Names in a rule that the table does not have are errors; labels that it does not have are no
+evidence, which is told and never a pass.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from faceaudit.audit.estimates import Options, estimate
+from faceaudit.audit.extremes import Bounded
+from faceaudit.audit.intervals import normal_quantile, wilson
+from faceaudit.audit.measure import measure
+from faceaudit.audit.metrics import Metric, Values
+from faceaudit.audit.policy import Policy, Rule
+from faceaudit.audit.rates import images_by_outcome
+from faceaudit.audit.results import Estimate
+from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores
+from faceaudit.audit.subgroups import Feature, chosen_features, find_features
+from faceaudit.audit.tally import Cut, Numbers, Tally
+from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.schema import AGE, Task
+from faceaudit.tables import PredictionTable
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What rules are held against."""
+
+    counted: Tally
+    options: Options
+    day: dt.date
+    """On which exceptions are current."""
+    rows: Mapping[str, ScoreRows] = field(default_factory=dict)
+    """Task -> scores row by row, where the table fits."""
+    unlabelled: frozenset[str] = frozenset()
+    """Features that a rule names and that nobody annotated."""
+
+
+def policy_features(
+    source: PredictionTable | Tally, policy: Policy
+) -> tuple[tuple[Feature, ...], frozenset[str]]:
+    """The features that the rules cut by, and those of them that nobody annotated.
+
+    Raises:
+        UnknownNameError: If a rule names a column that there is not.
+        SchemaError: If a column has too many values for subgroups.
+    """
+    missing = frozenset(name for name in policy.features if _is_unlabelled(source, name))
+    try:
+        return _find(source, [name for name in policy.features if name not in missing]), missing
+    except UnknownNameError:
+        for rule in policy.rules:
+            try:
+                _find(source, [name for name in rule.features if name not in missing])
+            except UnknownNameError as error:
+                raise UsageError(f"{rule.where}: {error}") from error
+        raise
+
+
+def scores_for(
+    table: PredictionTable, features: Sequence[Feature], policy: Policy
+) -> Mapping[str, ScoreRows]:
+    """Scores row by row of the tasks whose rules need them, where the table fits."""
+    if table.rows > EXACT_ROWS:
+        return {}
+    wanted = {rule.task for rule in policy.rules if rule.metrics[0].needs == "scores"}
+    usable = wanted & table.scored & table.annotated
+    tasks = [task for task in table.tasks if task.name in usable]
+    return read_scores(table, features, tasks) if tasks else {}
+
+
+def _find(source: PredictionTable | Tally, names: Sequence[str]) -> tuple[Feature, ...]:
+    if isinstance(source, Tally):
+        return chosen_features(source.features, names)
+    return find_features(source, names)
+
+
+def _is_unlabelled(source: PredictionTable | Tally, name: str) -> bool:
+    """Whether a feature is a task that is predicted, and that no face is annotated for."""
+    task = name.removesuffix("_true")
+    if task not in {one.name for one in source.tasks}:
+        return False
+    if isinstance(source, Tally):
+        known = {feature.name for feature in source.features}
+        return name not in known and not _labelled(source, task)
+    return task not in source.annotated and task not in source.features
+
+
+def _labelled(counted: Tally, task: str | None) -> bool:
+    if task == AGE:
+        return counted.errors.any()
+    return task in counted.confusion and counted.confusion[str(task)].any()
+
+
+def check_names(rule: Rule, evidence: Evidence) -> None:
+    """Whether the task, the class and the values that a rule names exist.
+
+    Raises:
+        UsageError: If one does not.
+    """
+    counted = evidence.counted
+    tasks = {task.name: task for task in counted.tasks}
+    if rule.task is not None and rule.task != AGE:
+        if rule.task not in tasks:
+            raise UnknownNameError(f"task of the table ({rule.where})", rule.task, tasks)
+        task = tasks[rule.task]
+        if rule.label is not None and rule.label not in task.classes:
+            raise UnknownNameError(f"class of {rule.task} ({rule.where})", rule.label, task.classes)
+        if rule.metrics[0].needs == "groups" and not task.ordinal:
+            raise UsageError(f"{rule.where}: {rule.name} is of age groups, not of {rule.task!r}")
+    for feature in (one for one in counted.features if one.name in rule.features):
+        stem = feature.column.removesuffix("_true")
+        own = feature.column.endswith("_true") and stem == rule.task
+        if own and not all(metric.within_own_class for metric in rule.metrics):
+            raise UsageError(
+                f"{rule.where}: {rule.name} of {rule.task} has no meaning by {feature.name}: among "
+                "faces of one annotated class only accuracy and recall do"
+            )
+    _check_values(counted, rule.only, rule.where)
+    for exempt in rule.exceptions:
+        _check_values(counted, exempt.subgroup, f"{rule.where}, exception")
+
+
+def _check_values(counted: Tally, subgroup: Mapping[str, str], where: str) -> None:
+    for index, feature in enumerate(counted.features):
+        if feature.name in subgroup:
+            seen = (str(cell[index]) for cell in counted.cells if cell[index] is not None)
+            known = list(dict.fromkeys([*feature.order, *seen]))
+            if subgroup[feature.name] not in known:
+                kind = f"class of {feature.name} ({where})"
+                raise UnknownNameError(kind, subgroup[feature.name], known)
+
+
+def missing_evidence(rule: Rule, evidence: Evidence) -> str | None:
+    """Why there is nothing to judge by, None where there is."""
+    bare = [name for name in rule.features if name in evidence.unlabelled]
+    if bare:
+        return f"no face has an annotated {bare[0].removesuffix('_true').replace('_', ' ')}"
+    metric, counted = rule.metrics[0], evidence.counted
+    if metric.needs in {"images", "predicted"}:
+        return None
+    if not _labelled(counted, rule.task):
+        return f"no face has both an annotated and a predicted {str(rule.task).replace('_', ' ')}"
+    if metric.needs in {"scores", "losses", "calibration"} and rule.task not in counted.scores:
+        return f"the table has no scores of {rule.task}"
+    return None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One metric in the subgroups of a rule, at whatever confidence is asked for."""
+
+    metric: Metric
+    values: Values
+    faces: Values
+    reasons: tuple[str | None, ...]
+    measured: Callable[[float], tuple[Values, Values]]
+    """Confidence to low and high; NaN where there is none."""
+    is_share: bool
+    """Whether Wilson's interval holds, whatever the confidence and number of faces."""
+
+    def bounded(self, confidence: float, kept: Numbers) -> Bounded:
+        """Values of some subgroups with their intervals."""
+        values, faces = self.values[kept], self.faces[kept]
+        if self.is_share:
+            return Bounded(values, *wilson(values, faces, confidence))
+        low, high = self.measured(confidence)
+        return Bounded(values, *_without_nan(low[kept], high[kept], self.metric))
+
+    def with_faces(self, confidence: float, kept: Numbers, others: int) -> Callable[[int], Bounded]:
+        """The intervals if every subgroup had so many faces at least, as a function of the number.
+
+        Args:
+            confidence: Of each interval.
+            kept: Subgroups whose figures are taken as they are.
+            others: How many subgroups are too small for that, or absent; they are taken to have the
+                mean figure.
+        """
+        values = self.values[kept]
+        every = np.concatenate([values, np.full(others, values.mean())])
+        faces = np.concatenate([self.faces[kept], np.zeros(others)])
+        if self.is_share:
+            return lambda n: Bounded(every, *wilson(every, np.maximum(faces, n), confidence))
+        found = self.bounded(confidence, kept)
+        roots = np.sqrt(self.faces[kept])
+        spreads = [(values - found.low) * roots, (found.high - values) * roots]
+        below, above = (np.concatenate([s, np.full(others, s.mean())]) for s in spreads)
+
+        def bounded(n: int) -> Bounded:
+            by = np.sqrt(np.maximum(faces, n))
+            return Bounded(every, every - below / by, every + above / by)
+
+        return bounded
+
+
+def _without_nan(low: Values, high: Values, metric: Metric) -> tuple[Values, Values]:
+    """Bounds, the widest possible where there are none."""
+    least, most = metric.limits
+    return np.where(np.isnan(low), least, low), np.where(np.isnan(high), most, high)
+
+
+def find_figures(
+    rule: Rule, metric: Metric, evidence: Evidence, cells: Cut, kept: Numbers
+) -> Figures:
+    """One metric of a rule in some of the subgroups of its cut.
+
+    Args:
+        rule: The rule.
+        metric: One of its metrics.
+        evidence: What it is held against.
+        cells: The cut by all features of the rule.
+        kept: Numbers of the subgroups that count.
+    """
+    counted, options = evidence.counted, evidence.options
+
+    def estimates(confidence: float) -> list[Estimate]:
+        asked = replace(options, confidence=confidence)
+        found = _estimates(rule, metric, evidence, cells, asked)
+        return [found[index] for index in kept]
+
+    def measured(confidence: float) -> tuple[Values, Values]:
+        low, high = _arrays(estimates(confidence), "low", "high")
+        if metric.interval == "replicates" and confidence > options.confidence:
+            # So far out there may be no replicate: the usual interval, widened like a normal one.
+            by = normal_quantile(confidence) / normal_quantile(options.confidence)
+            near_low, near_high = _arrays(usual, "low", "high")
+            low = np.fmin(low, np.maximum(values - by * (values - near_low), metric.limits[0]))
+            high = np.fmax(high, np.minimum(values + by * (near_high - values), metric.limits[1]))
+        return low, high
+
+    usual = estimates(options.confidence)
+    (values,) = _arrays(usual, "value")
+    faces = np.array([one.n for one in usual], np.float64)
+    reasons = tuple(one.reason for one in usual)
+    is_share = metric.interval == "share" and counted.unit is None
+    return Figures(metric, values, faces, reasons, measured, is_share)
+
+
+def _arrays(estimates: Sequence[Estimate], *names: str) -> tuple[Values, ...]:
+    """Fields of estimates, NaN for None."""
+    return tuple(
+        np.array([getattr(one, name) for one in estimates], dtype=np.float64) for name in names
+    )
+
+
+def _estimates(
+    rule: Rule, metric: Metric, evidence: Evidence, cells: Cut, options: Options
+) -> list[Estimate]:
+    """The metric in every subgroup of the cut."""
+    counted = evidence.counted
+    if metric.needs == "images":
+        return estimate(
+            metric,
+            images_by_outcome(cells.of(counted.images), counted.statuses),
+            options,
+            blocks=None
+            if counted.unit is None
+            else [
+                images_by_outcome(cells.blocks(counted.images, index), counted.statuses)
+                for index in range(len(cells.subgroups))
+            ],
+        )
+    if metric.needs == "predicted":
+        task = _task(counted, rule)
+        numbers = counted.predicted[task.name]
+        found = estimate(
+            metric,
+            cells.of(numbers),
+            options,
+            blocks=None
+            if counted.unit is None
+            else [cells.blocks(numbers, index) for index in range(len(cells.subgroups))],
+        )
+        return found[task.classes.index(str(rule.label)) :: len(task.classes)]
+    measured = measure(counted, cells, evidence.rows, options, [metric], rule.task)
+    return [one.estimate for one in measured.values if one.label == rule.label]
+
+
+def _task(counted: Tally, rule: Rule) -> Task:
+    return next(task for task in counted.tasks if task.name == rule.task)
