@@ -81,6 +81,9 @@ By = Annotated[str | None, typer.Option(help="Sensitive features, such as gender
 Within = Annotated[
     str | None, typer.Option(help="A control feature: compare within its values, at the same mix.")
 ]
+SuppressBelow = Annotated[
+    int, typer.Option(help="Cells of fewer faces or images are left out, for privacy.")
+]
 Unit = Annotated[
     str | None, typer.Option(help="A column: rows with one value of it are not independent.")
 ]
@@ -190,6 +193,7 @@ def report(
     within: Within = None,
     unit: Unit = None,
     min_n: MinN = 30,
+    suppress_below: SuppressBelow = 0,
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
@@ -222,6 +226,7 @@ def report(
         within=within,
         unit=unit,
         min_n=min_n,
+        suppress_below=suppress_below,
         confidence=confidence,
         replicates=replicates,
         seed=seed,
@@ -316,6 +321,7 @@ def tally(
     map_: Map = None,
     by: By = None,
     unit: Unit = None,
+    suppress_below: SuppressBelow = 0,
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_format: LogFormat = "text",
@@ -335,6 +341,7 @@ def tally(
         scheme_map=parse_map(map_),
         by=split_names(by) or None,
         unit=unit,
+        suppress_below=suppress_below,
     )
     if not quiet:
         typer.echo(f"{file}: {found.rows:,} rows in {len(found.cells):,} subgroups")

@@ -36,6 +36,8 @@ class Estimate:
     high: float | None
     n: int
     reason: str | None = None
+    suppressed: bool = False
+    """Whether the figure and its ``n`` are kept back, for privacy."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,8 @@ class Coverage:
 
     subgroup: Subgroup
     images: int
-    statuses: Mapping[str, int]
+    statuses: Mapping[str, int | None]
+    """Images by status; None where the number is kept back, for privacy."""
     failure_rate: Estimate
     """Share of images without a scored face."""
     rates: Mapping[str, Estimate] = field(default_factory=dict)
@@ -284,8 +287,8 @@ class WithFailures:
     scored: Estimate
     with_failures: Estimate
     difference: Estimate
-    missed: int
-    """Annotated faces without a prediction."""
+    missed: int | None
+    """Annotated faces without a prediction; None where the number is kept back, for privacy."""
     label: str | None = None
     small: bool = False
 
@@ -297,6 +300,8 @@ class Confusion:
     task: Task
     subgroup: Subgroup
     counts: NDArray[np.int64]  # (K, K)
+    hidden: NDArray[np.bool_] | None = None
+    """Places whose counts are kept back, for privacy; None hides none."""
 
 
 @dataclass(frozen=True)

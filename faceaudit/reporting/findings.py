@@ -96,7 +96,10 @@ def missing_faces(subject: Subject) -> Iterator[Finding]:
     overall = next((c for c in subject.audit.coverage if not c.subgroup), None)
     if overall is None:
         return
-    missing = overall.images - overall.statuses.get(OK, 0)
+    scored = overall.statuses.get(OK, 0)
+    if scored is None:
+        return
+    missing = overall.images - scored
     if missing == 0:
         yield Finding(
             "Coverage: every image was scored",
@@ -273,6 +276,8 @@ def _confused(subject: Subject, confusion: Confusion) -> Iterator[Finding]:
     worst = min(enough, key=lambda k: float(counts[k, k] / totals[k]))
     wrong = [k for k in range(len(totals)) if k != worst]
     taken = max(wrong, key=lambda k: int(counts[worst, k]))
+    if confusion.hidden is not None and confusion.hidden[worst, [worst, taken]].any():
+        return
     names = [text.class_name(name) for name in confusion.task.classes]
     yield Finding(
         f"{task_title(confusion.task.name)}: {names[worst]} is recognized least often",

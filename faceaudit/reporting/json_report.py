@@ -162,7 +162,7 @@ def _options(audit: Audit) -> dict[str, Any]:
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {
-        "n": estimate.n,
+        "n": None if estimate.suppressed else estimate.n,
         "value": estimate.value,
         "low": estimate.low,
         "high": estimate.high,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from faceaudit.audit.results import Audit
 from faceaudit.audit.run import Verify, audit
+from faceaudit.audit.suppress import check_suppression, suppress
 from faceaudit.audit.tally import TALLY_SUFFIX
 from faceaudit.audit.verdict import exit_codes
 from faceaudit.errors import UnknownNameError, UsageError, first_exit
@@ -52,6 +53,7 @@ def report(
     within: str | None = None,
     unit: str | None = None,
     min_n: int = 30,
+    suppress_below: int = 0,
     confidence: float = 0.95,
     replicates: int = 2000,
     seed: int = 0,
@@ -79,6 +81,7 @@ def report(
             the same mix of them.
         unit: A column whose values (a person, a prompt) name rows that are not independent.
         min_n: Subgroups with fewer faces are shown and marked, and not ranked.
+        suppress_below: Cells of fewer faces or images are not shown, for privacy; 0 shows all.
         confidence: Of all intervals.
         replicates: Number of replicates, where an interval needs them.
         seed: Of the replicates.
@@ -92,6 +95,7 @@ def report(
     """
     paths = [Path(one) for one in ([table] if isinstance(table, str | Path) else table)]
     _check(formats, provenance, output)
+    check_suppression(suppress_below)
     targets = [target(paths[0], output, name) for name in formats]
     rules = None if policy is None else load_policy(policy)
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
@@ -108,7 +112,7 @@ def report(
         verify=verify,
         policy=rules,
     )
-    found = replace(found, notes=(*source.notes, *found.notes))
+    found = suppress(replace(found, notes=(*source.notes, *found.notes)), suppress_below)
     origin = source.origin(has_labels(found))
     subject = Subject(found, origin, title or _title(origin, found))
     for name, file in zip(formats, targets, strict=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from faceaudit.audit.subgroups import find_features
+from faceaudit.audit.suppress import check_suppression, merge_small_cells
 from faceaudit.audit.tally import (
     TALLY_SUFFIX,
     TableFacts,
@@ -70,6 +71,7 @@ def tally(
     scheme_map: Mapping[str, str] | None = None,
     by: Sequence[str] | None = None,
     unit: str | None = None,
+    suppress_below: int = 0,
 ) -> Tally:
     """Count a table of predictions per subgroup and keep the counts in a small file.
 
@@ -87,11 +89,13 @@ def tally(
         scheme_map: Task -> the scheme to coarsen it to.
         by: Sensitive features; None takes every annotated one of gender and race.
         unit: A column whose values (a person, a prompt) name rows that are not independent.
+        suppress_below: Subgroups with fewer images are put together, for privacy; 0 keeps all.
 
     Raises:
         FaceauditError: If an option cannot work, or the table or the labels cannot be read.
     """
     file = Path(file)
+    check_suppression(suppress_below)
     if file.suffix.lower() != TALLY_SUFFIX:
         raise UsageError(f"{file}: a tally is kept in a file that ends in {TALLY_SUFFIX}")
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
@@ -104,7 +108,7 @@ def tally(
         notes=(*source.notes, *source.facts.notes),
         labels_provenance=source.facts.labels_provenance or provenance,
     )
-    counted = replace(counted, tables=(facts,))
+    counted = merge_small_cells(replace(counted, tables=(facts,)), suppress_below)
     save_tally(counted, file)
     return counted
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from faceaudit.audit.results import Confusion as Counts
 from faceaudit.audit.results import Subgroup
 from faceaudit.reporting.format import class_name, count, subgroup_name
 from faceaudit.reporting.glossary import task_title
 from faceaudit.reporting.subject import Subject, groupings, label_word, min_n
-from faceaudit.reporting.tables import Cell, Column, Row, RowGroup, Table, shade
+from faceaudit.reporting.tables import Cell, Column, Footnotes, Row, RowGroup, Table, shade
+
+KEPT_BACK = "not shown: too few faces, or the number would tell of too few"
 
 
 @dataclass(frozen=True)
@@ -65,22 +70,35 @@ def _table(subject: Subject, confusion: Counts, subgroup: Subgroup) -> Table:
     faces = int(confusion.counts.sum())
     classes = [class_name(c) for c in confusion.task.classes]
     small = bool(confusion.subgroup) and faces < min_n(subject.audit)
-    rows = [_row(classes[k], confusion.counts[k].tolist()) for k in range(len(classes))]
+    footnotes, hidden = Footnotes(), confusion.hidden
+    rows = [
+        _row(classes[k], confusion.counts[k], None if hidden is None else hidden[k], footnotes)
+        for k in range(len(classes))
+    ]
     return Table(
         f"{subgroup_name(subgroup)} (n = {count(faces)})",
         f"{label_word(subject).capitalize()} as",
         tuple(Column(c) for c in classes),
         (RowGroup("", tuple(Row(r.header, r.cells, small) for r in rows)),),
+        footnotes.texts,
         kind="heat",
         min_n=min_n(subject.audit),
     )
 
 
-def _row(header: str, counts: list[int]) -> Row:
+def _row(
+    header: str,
+    counts: NDArray[np.int64],
+    hidden: NDArray[np.bool_] | None,
+    footnotes: Footnotes,
+) -> Row:
     """A row of counts, shaded by their share of the row."""
-    total = sum(counts)
+    total = int(counts.sum())
     cells = [
         Cell(n / total if total else None, "share", n=n, shade=shade(n / total if total else 0, 1))
-        for n in counts
+        for n in counts.tolist()
     ]
+    if hidden is not None:
+        blank = Cell(reason=KEPT_BACK, note=footnotes.number(KEPT_BACK) if hidden.any() else None)
+        cells = [blank if out else cell for cell, out in zip(cells, hidden.tolist(), strict=True)]
     return Row(header, tuple(cells))

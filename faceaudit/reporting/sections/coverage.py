@@ -11,6 +11,7 @@ from faceaudit.reporting.format import subgroup_name
 from faceaudit.reporting.glossary import MetricFacts, grouping_title, metric_facts, task_title
 from faceaudit.reporting.subject import Subject, label_word, min_n, parts
 from faceaudit.reporting.tables import (
+    Cell,
     Column,
     Footnotes,
     Row,
@@ -35,6 +36,7 @@ RATES = {
         "multi_face", "Several faces", "share", "neither", "Share of scored images with several."
     ),
 }
+KEPT_BACK = "not shown: too few images, or the number would tell of too few"
 SHOWN_TWICE = ("accuracy", "one_off", "cs_at_5")
 """Metrics that are shown with failures counted as errors; the JSON has recall as well."""
 
@@ -64,7 +66,7 @@ def gather(subject: Subject) -> Coverage | None:
         label_word(subject),
         _table(subject, counts, statuses),
         _rates(subject, counts) if any(c.rates for c in counts) else None,
-        max((one.missed for one in subject.audit.with_failures), default=0),
+        max((one.missed or 0 for one in subject.audit.with_failures), default=0),
         _twice(subject, False, "Figures on scored faces, and with failures counted as errors"),
         _twice(subject, True, "Ages: on scored faces, and with failures counted as errors"),
         tuple((status, _meaning(status)) for status in statuses),
@@ -74,7 +76,7 @@ def gather(subject: Subject) -> Coverage | None:
 
 def _statuses(counts: Sequence[Counts]) -> list[str]:
     """Statuses that occur, in the order in which the contract lists them."""
-    occurring = {str(s) for c in counts for s, n in c.statuses.items() if n}
+    occurring = {str(s) for c in counts for s, n in c.statuses.items() if n or n is None}
     known = [str(status) for status in STATUSES if status in occurring]
     return known + sorted(occurring - set(known))
 
@@ -114,9 +116,15 @@ def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) 
 
 def _row(counts: Counts, statuses: Sequence[str], fewest: int, footnotes: Footnotes) -> Row:
     cells = [count_cell(counts.images)]
-    cells += [count_cell(counts.statuses.get(status, 0)) for status in statuses]
+    cells += [_status_cell(counts.statuses.get(status, 0), footnotes) for status in statuses]
     rate = estimate_cell(counts.failure_rate, "share", footnotes)
     return Row(_name(counts), (*cells, rate), _is_small(counts, fewest))
+
+
+def _status_cell(n: int | None, footnotes: Footnotes) -> Cell:
+    if n is None:
+        return Cell(unit="count", reason=KEPT_BACK, note=footnotes.number(KEPT_BACK))
+    return count_cell(n)
 
 
 def _rates(subject: Subject, counts: Sequence[Counts]) -> Table:

@@ -1,0 +1,168 @@
+"""Small cells: what is left out of an audit and of a tally."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faceaudit.audit.run import audit
+from faceaudit.audit.subgroups import find_features
+from faceaudit.audit.suppress import hidden_cells, merge_small_cells, suppress
+from faceaudit.audit.tally import cut, load_tally, tally
+from faceaudit.errors import UsageError
+from faceaudit.reporting import report
+from faceaudit.reporting import tally as keep_tally
+from faceaudit.reporting.json_report import SCHEMA_FILE
+from faceaudit.tables import PredictionTable
+
+RowsOf = Callable[..., pl.DataFrame]
+OpenTable = Callable[..., PredictionTable]
+QUICK = {"replicates": 100, "verify": "never"}
+BELOW = 12
+
+
+def cell(**values: str) -> frozenset[tuple[str, str]]:
+    return frozenset(values.items())
+
+
+def rare(frame: pl.DataFrame) -> pl.DataFrame:
+    """Few people annotated Others, and one camera that is rare among them."""
+    few = (pl.col("race_true") == "Others").cum_sum() > 20
+    return frame.filter(~((pl.col("race_true") == "Others") & few))
+
+
+def test_a_cell_that_a_total_would_tell_takes_another_with_it() -> None:
+    sizes = {cell(race="a"): 50, cell(race="b"): 20, cell(race="c"): 3}
+    assert hidden_cells(sizes, 10) == {cell(race="c"), cell(race="b")}
+    assert hidden_cells(sizes, 3) == frozenset()
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from("fm"), st.sampled_from("abcd")), st.integers(1, 60), min_size=1
+    ),
+    st.integers(1, 25),
+)
+def test_no_line_of_a_table_hides_one_cell_alone(
+    table: dict[tuple[str, str], int], below: int
+) -> None:
+    sizes = {cell(gender=g, race=r): n for (g, r), n in table.items()}
+    for (gender, race), n in table.items():
+        for key in (cell(gender=gender), cell(race=race)):
+            sizes[key] = sizes.get(key, 0) + n
+    hidden = hidden_cells(sizes, below)
+    assert {key for key, n in sizes.items() if n < below} <= hidden
+    for fixed, free in (("gender", "race"), ("race", "gender")):
+        for value in {dict(key)[fixed] for key in sizes if fixed in dict(key)}:
+            line = [key for key in sizes if len(key) == 2 and (fixed, value) in key]
+            gone = [key for key in line if key in hidden]
+            assert len(gone) != 1 or len(line) == 1 or not free
+
+
+def numbers_of(facts: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every entry of a JSON by its place."""
+    if isinstance(facts, Mapping):
+        for name, value in facts.items():
+            yield from numbers_of(value, f"{path}.{name}")
+    elif isinstance(facts, list):
+        for value in facts:
+            yield from numbers_of(value, path)
+    else:
+        yield path, facts
+
+
+def test_report_holds_no_small_cell_on_page_or_in_json(rows_of: RowsOf, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    rare(rows_of(900)).write_parquet(path)
+    files = report(path, by=["gender", "race"], suppress_below=BELOW, **QUICK)
+    facts = json.loads(files.paths[1].read_text())
+    jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text())).validate(facts)
+    counts = [
+        n
+        for place, n in numbers_of({k: v for k, v in facts.items() if k != "options"})
+        if n is not None and (place.endswith((".n", ".images", ".missed")) or ".statuses." in place)
+    ]
+    assert len(counts) > 1000
+    assert not [n for n in counts if 0 < n < BELOW]
+    subgroups = [tuple(one["subgroup"].items()) for one in facts["metrics"]]
+    for gender in ("Female", "Male"):
+        assert (("gender", gender), ("race", "Others")) not in subgroups
+    assert (("race", "Others"),) in subgroups
+    page = files.paths[0].read_text()
+    assert "Female, Others" not in page
+    assert any("--suppress-below" in note or "not shown" in note for note in facts["notes"])
+    assert facts["options"]["suppress_below"] == BELOW
+
+
+def test_large_cells_keep_their_figures(rows_of: RowsOf, open_table: OpenTable) -> None:
+    found = audit(open_table(rare(rows_of(900))), by=["gender", "race"], **QUICK)
+    kept = suppress(found, BELOW)
+    before = {(m.task, m.metric, m.label, str(m.subgroup)): m for m in found.metrics}
+    shown = [m for m in kept.metrics if not m.estimate.suppressed]
+    assert 500 < len(shown) < len(before)
+    for one in shown:
+        assert one == before[one.task, one.metric, one.label, str(one.subgroup)]
+    for one in kept.metrics:
+        assert one.estimate.suppressed == (0 < before_n(before, one) < BELOW)
+
+
+def before_n(before: Mapping[Any, Any], one: Any) -> int:
+    return int(before[one.task, one.metric, one.label, str(one.subgroup)].estimate.n)
+
+
+def test_places_of_a_confusion_matrix_are_hidden_with_another_of_their_row(
+    rows_of: RowsOf, open_table: OpenTable
+) -> None:
+    kept = suppress(audit(open_table(rows_of(600)), by=["gender"], **QUICK), BELOW)
+    for one in kept.confusions:
+        assert one.hidden is not None
+        assert one.hidden[(one.counts > 0) & (one.counts < BELOW)].all()
+        alone = (one.hidden.sum(axis=1) == 1) & ((one.counts > 0).sum(axis=1) > 1)
+        assert not alone.any()
+
+
+def test_nothing_is_suppressed_by_default(rows_of: RowsOf, open_table: OpenTable) -> None:
+    found = audit(open_table(rare(rows_of(400))), by=["gender", "race"], **QUICK)
+    assert suppress(found, 0).metrics == found.metrics
+    with pytest.raises(UsageError, match="--suppress-below -1"):
+        suppress(found, -1)
+
+
+def test_a_tally_keeps_no_small_subgroup_and_every_face(
+    rows_of: RowsOf, open_table: OpenTable
+) -> None:
+    table = open_table(rare(rows_of(500)))
+    whole = tally(table, find_features(table, ["gender", "race"]))
+    merged = merge_small_cells(whole, BELOW)
+    images = merged.images.sums(np.arange(len(merged.cells)), len(merged.cells)).sum(axis=-1)
+    assert images.min() >= BELOW
+    for task in ("gender", "race"):
+        one = cut(whole, ()).one(whole.confusion[task], 0)
+        assert (cut(merged, ()).one(merged.confusion[task], 0) == one).all()
+    fine = cut(merged, ("gender", "race"))
+    known = cut(whole, ("gender", "race"))
+    for index, subgroup in enumerate(fine.subgroups):
+        place = known.subgroups.index(subgroup)
+        assert (
+            fine.one(merged.confusion["race"], index) == known.one(whole.confusion["race"], place)
+        ).all()
+    assert len(fine.subgroups) < len(known.subgroups)
+
+
+def test_a_tally_file_without_small_subgroups_reports(rows_of: RowsOf, tmp_path: Path) -> None:
+    path, file = tmp_path / "t.parquet", tmp_path / "t.tally"
+    rare(rows_of(500)).write_parquet(path)
+    keep_tally(path, file, by=["gender", "race"], suppress_below=BELOW)
+    kept = load_tally(file)
+    images = kept.images.sums(np.arange(len(kept.cells)), len(kept.cells)).sum(axis=-1)
+    assert images.min() >= BELOW
+    assert report(file, **QUICK).audit.images == 500 - (500 - pl.read_parquet(path).height)
