@@ -9,7 +9,7 @@ from faceaudit import cli
 from scripts import readme
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(ROOT.glob("*.md"))
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
 def test_the_generated_parts_of_the_readme_are_current() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from faceaudit.audit.coverage import count_failures_as_errors
 from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.extremes import Bounded
 from faceaudit.audit.intervals import normal_quantile, wilson
@@ -122,6 +123,13 @@ def check_names(rule: Rule, evidence: Evidence) -> None:
                 f"{rule.where}: {rule.name} of {rule.task} has no meaning by {feature.name}: among "
                 "faces of one annotated class only accuracy and recall do"
             )
+    predicted = [
+        one.name for one in counted.features if one.predicted and one.name in rule.features
+    ]
+    if predicted and rule.failures == "errors":
+        raise UsageError(
+            f"{rule.where}: failures have no {predicted[0]}; form subgroups by annotations"
+        )
     _check_values(counted, rule.only, rule.where)
     for exempt in rule.exceptions:
         _check_values(counted, exempt.subgroup, f"{rule.where}, exception")
@@ -147,6 +155,8 @@ def missing_evidence(rule: Rule, evidence: Evidence) -> str | None:
         return None
     if not _labelled(counted, rule.task):
         return f"no face has both an annotated and a predicted {str(rule.task).replace('_', ' ')}"
+    if rule.failures == "errors" and rule.task not in counted.missed:
+        return "the tally does not hold the annotated faces that failed"
     if metric.needs in {"scores", "losses", "calibration"} and rule.task not in counted.scores:
         return f"the table has no scores of {rule.task}"
     return None
@@ -278,8 +288,21 @@ def _estimates(
             else [cells.blocks(numbers, index) for index in range(len(cells.subgroups))],
         )
         return found[task.classes.index(str(rule.label)) :: len(task.classes)]
+    if rule.failures == "errors":
+        return _with_failures(rule, counted, cells, options)
     measured = measure(counted, cells, evidence.rows, options, [metric], rule.task)
     return [one.estimate for one in measured.values if one.label == rule.label]
+
+
+def _with_failures(rule: Rule, counted: Tally, cells: Cut, options: Options) -> list[Estimate]:
+    """The metric in every subgroup of the cut, failures counted as errors."""
+    found = {
+        frozenset(one.subgroup.items()): one.with_failures
+        for one in count_failures_as_errors(counted, [cells.by] if cells.by else [], options)
+        if (one.task, one.metric, one.label) == (rule.task, rule.name, rule.label)
+    }
+    nobody = Estimate(None, None, None, 0, "no face is annotated")
+    return [found.get(frozenset(subgroup.items()), nobody) for subgroup in cells.subgroups]
 
 
 def _task(counted: Tally, rule: Rule) -> Task:

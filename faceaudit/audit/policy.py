@@ -42,12 +42,18 @@ BETWEEN = ("difference", "ratio", "equivalent")
 LEAST_CONFIDENT = 0.5
 """A verdict that holds with less confidence is none."""
 
+FAILURES = ("left_out", "errors")
+"""What annotated faces without a prediction are to a rule."""
+WITH_FAILURES = ("accuracy", "recall", "one_off", "cs_at_5")
+"""Metrics for which a failure can be an error."""
+
 RULE_KEYS = (
     "task",
     "metric",
     "class",
     "by",
     "within",
+    "failures",
     "measure",
     "at_least",
     "at_most",
@@ -94,6 +100,7 @@ class Rule:
     """Control features: the rule must hold within each of their values."""
     only: Mapping[str, str]
     """Feature -> class: only these faces count."""
+    failures: str
     measure: str
     at_least: float | None
     at_most: float | None
@@ -118,6 +125,7 @@ class Rule:
         """
         what = " ".join(filter(None, [self.task, self.name]))
         of_class = f" of {self.label}" if self.label else ""
+        of_class += " with failures as errors" if self.failures == "errors" else ""
         by = f" by {' x '.join(self.by)}" if self.by else ""
         within = f" within each {' x '.join(self.within)}" if self.within else ""
         only = f" within {', '.join(self.only.values())}" if self.only else ""
@@ -218,6 +226,7 @@ def _rule(given: _Table) -> Rule:
         by=given.names("by"),
         within=within,
         only=only,
+        failures=given.one_of("failures", FAILURES) if "failures" in given.facts else FAILURES[0],
         measure=given.one_of("measure", MEASURES),
         at_least=given.number("at_least"),
         at_most=given.number("at_most"),
@@ -228,6 +237,7 @@ def _rule(given: _Table) -> Rule:
         exceptions=tuple(_exempt(one, given.where) for one in given.tables("exception")),
     )
     _check_task(rule)
+    _check_failures(rule)
     _check_subgroups(rule)
     _check_limits(rule)
     return rule
@@ -354,6 +364,14 @@ def _check_task(rule: Rule) -> None:
         raise UsageError(f"{rule.where}: class is missing; {rule.name} is of one class of the task")
     if not metric.per_class and rule.label is not None:
         raise UsageError(f"{rule.where}: {rule.name} is of all classes; leave class out")
+
+
+def _check_failures(rule: Rule) -> None:
+    if rule.failures == "errors" and rule.name not in WITH_FAILURES:
+        raise UsageError(
+            f"{rule.where}: failures can be errors of {', '.join(WITH_FAILURES)}, not of "
+            f"{rule.name}"
+        )
 
 
 def _check_subgroups(rule: Rule) -> None:

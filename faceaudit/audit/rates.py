@@ -12,37 +12,49 @@ import numpy as np
 
 from faceaudit.audit.metrics import Metric, Values, ratio
 from faceaudit.audit.tally import Numbers
-from faceaudit.schema import NO_FACE, OK
+from faceaudit.schema import NO_FACE, OK, STATUSES
 
-SCORED, WITHOUT_FACE, OTHER = range(3)
+SCORED, WITHOUT_FACE, NOT_DECODED, NO_CAUSE = range(4)
 """Places of the numbers of images that the rates are made from."""
 
 
 def images_by_outcome(images: Numbers, statuses: Sequence[str]) -> Numbers:
-    """Images with a scored face, without a face, and others, from images by status (..., S)."""
-    kinds = [SCORED if s == OK else WITHOUT_FACE if s == NO_FACE else OTHER for s in statuses]
-    return np.asarray(images @ np.eye(3, dtype=np.int64)[kinds])
+    """Images by what became of them, (..., 4), from images by status (..., S)."""
+    plain = {OK: SCORED, NO_FACE: WITHOUT_FACE}
+    known = {status: plain.get(status, NOT_DECODED) for status in STATUSES}
+    kinds = [known.get(status, NO_CAUSE) for status in statuses]  # type: ignore[call-overload]
+    return np.asarray(images @ np.eye(4, dtype=np.int64)[kinds])
 
 
 def failure_rate(images: Any) -> Values:
-    """Share of images without a scored face, from (..., 3)."""
+    """Share of images without a scored face, from (..., 4)."""
     images = np.asarray(images)
     return ratio(all_images(images) - images[..., SCORED], all_images(images))
 
 
-def detection_rate(images: Any) -> Values:
-    """Share of the images that could be read in which a face was found, from (..., 3)."""
-    return ratio(np.asarray(images)[..., SCORED], images_read(images))
+def decoding(images: Any) -> Values:
+    """Share of images that could be decoded, from (..., 4)."""
+    return ratio(images_decoded(images), _with_causes(images, all_images(images)))
+
+
+def detection(images: Any) -> Values:
+    """Share of the decoded images in which a face was found, from (..., 4)."""
+    return ratio(np.asarray(images)[..., SCORED], _with_causes(images, images_decoded(images)))
 
 
 def all_images(images: Any) -> Values:
-    """All images, from (..., 3)."""
+    """All images, from (..., 4)."""
     return np.asarray(np.asarray(images).sum(axis=-1))
 
 
-def images_read(images: Any) -> Values:
-    """Images with a scored face or without a face, from (..., 3)."""
+def images_decoded(images: Any) -> Values:
+    """Images with a scored face or without a face, from (..., 4)."""
     return np.asarray(np.asarray(images)[..., [SCORED, WITHOUT_FACE]].sum(axis=-1))
+
+
+def _with_causes(images: Any, count: Values) -> Values:
+    """A number of images, 0 where it is not told why some were not scored."""
+    return np.where(np.asarray(images)[..., NO_CAUSE] > 0, 0, count)
 
 
 def predicted_share(faces: Any) -> Values:
@@ -69,13 +81,23 @@ RATES: list[Metric] = [
         better="lower",
     ),
     Metric(
-        name="detection_rate",
-        title="Faces found",
-        definition="Share of the images that could be read in which a face was found.",
+        name="decoding",
+        title="Images decoded",
+        definition="Share of images that could be decoded.",
         source="images by status",
-        function=detection_rate,
-        faces=images_read,
-        undefined="no image could be read",
+        function=decoding,
+        faces=all_images,
+        undefined="there is no image, or the table does not say why images were not scored",
+        needs="images",
+    ),
+    Metric(
+        name="detection",
+        title="Faces found",
+        definition="Share of the decoded images in which a face was found.",
+        source="images by status",
+        function=detection,
+        faces=images_decoded,
+        undefined="no image was decoded, or the table does not say why images were not scored",
         needs="images",
     ),
     Metric(

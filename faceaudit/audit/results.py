@@ -395,6 +395,8 @@ class Verdict:
     exemptions: tuple[Exemption, ...] = ()
     small: tuple[Subgroup, ...] = ()
     """Subgroups that are too small, or without a value, to be judged."""
+    failures: str = "left_out"
+    """Whether annotated faces without a prediction are ``errors``, or left out."""
 
 
 @dataclass(frozen=True)

@@ -400,4 +400,5 @@ def _undecided(rule: Rule, explanation: str, exemptions: tuple[Exemption, ...]) 
         subgroups=(),
         explanation=explanation,
         exemptions=exemptions,
+        failures=rule.failures,
     )

@@ -119,6 +119,7 @@ def verdict_facts(found: Verdict) -> dict[str, Any]:
         **label,
         "by": list(found.by),
         "within": dict(found.only) or list(found.within),
+        "failures": found.failures,
         "measure": found.measure,
         "at_least": found.at_least,
         "at_most": found.at_most,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +91,18 @@ def test_every_key_is_explained_in_the_starter_policy() -> None:
     assert all(key in text for key in (*RULE_KEYS, *EXCEPTION_KEYS, *MEASURES))
 
 
+def test_every_key_and_measure_is_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+    assert all(f"`{key}`" in text for key in (*RULE_KEYS, *MEASURES) if key != "exception")
+    assert all(f"{key} = " in text for key in EXCEPTION_KEYS)
+
+
+def test_policy_in_the_documentation_is_valid() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert len(read_policy(block.encode(), "docs").rules[0].exceptions) == 1
+
+
 def test_hash_is_that_of_the_file_s_bytes() -> None:
     one = read_policy(STARTER.read_bytes(), "a")
     other = read_policy(STARTER.read_bytes() + b"\n# more", "a")
@@ -132,6 +146,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "task of images": ({"metric": "failure_rate", "at_least": None, "at_most": 0.1}, "of images"),
     "years of classes": ({"metric": "mae", "at_least": None, "at_most": 3}, "the task 'age'"),
     "classes of years": ({"task": "age"}, "a task with classes"),
+    "failures of a score": ({"metric": "macro_f1", "failures": "errors"}, "failures can be errors"),
+    "unknown failures": (
+        {"failures": "wrong"},
+        "failures is 'wrong'; give one of: left_out, errors",
+    ),
     "no class": ({"metric": "recall"}, "class is missing"),
     "class of all": ({"class": "Male"}, "leave class out"),
     "no subgroups": ({"by": None}, "by is missing"),

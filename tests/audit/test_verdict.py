@@ -312,11 +312,44 @@ def test_ratio_of_nothing_but_zeros_is_insufficient() -> None:
     assert found.explanation == "the ratio is not defined: every value is 0"
 
 
+def test_failures_can_count_as_errors(open_table: OpenTable, rows_of: RowsOf) -> None:
+    frame = rows_of(2000, seed=7)
+    rule = {**WORST, "by": ["race"], "at_least": 0.5}
+    right = pl.col("gender_pred").eq_missing(pl.col("gender_true"))
+    (plain, strict), _ = find_verdicts(
+        open_table(frame), policy(rule, {**rule, "failures": "errors"}), replicates=100
+    )
+    of_all = frame.group_by("race_true").agg(right.mean(), pl.len()).sort("gender_pred")
+    of_scored = frame.filter(status="ok").group_by("race_true").agg(right.mean())
+    assert strict.value == pytest.approx(of_all["gender_pred"].min())
+    assert plain.value == pytest.approx(of_scored["gender_pred"].min())
+    assert strict.n == of_all["len"][0]
+    assert "with failures as errors" in strict.rule
+    with pytest.raises(UsageError, match="failures have no race_pred"):
+        find_verdicts(
+            open_table(frame),
+            policy({**rule, "by": ["race_pred"], "failures": "errors"}),
+            replicates=100,
+        )
+
+
+def test_causes_that_the_table_does_not_tell_are_not_made_up(open_table: OpenTable) -> None:
+    frame = pl.DataFrame({"gender_true": ["Male"] * 90, "gender_pred": ["Male"] * 80 + [None] * 10})
+    rules = [
+        {"metric": "detection", "measure": "overall", "at_least": 0.1},
+        {"metric": "failure_rate", "measure": "overall", "at_most": 0.5},
+    ]
+    (found, known), _ = find_verdicts(open_table(frame), policy(*rules), replicates=100)
+    assert found.outcome == "insufficient"
+    assert "does not say why" in found.explanation
+    assert (known.outcome, known.value) == ("pass", pytest.approx(10 / 90))
+
+
 def test_shares_need_no_labels(open_table: OpenTable, rows_of: RowsOf) -> None:
     frame = rows_of(3000, seed=5)
     rules = [
         {"metric": "failure_rate", "by": ["race"], "measure": "worst", "at_most": 0.15},
-        {"metric": "detection_rate", "measure": "overall", "at_least": 0.9},
+        {"metric": "detection", "measure": "overall", "at_least": 0.9},
         {"task": "gender", "metric": "predicted_share", "class": "Female", "measure": "overall",
          "at_least": 0.4, "at_most": 0.6},
     ]  # fmt: skip

@@ -155,6 +155,8 @@ def _scope(verdict: Verdict, word: str) -> str:
         scope += f", within each {grouping_title(verdict.within, word)}"
     if verdict.only:
         scope += f", {subgroup_name(verdict.only)} only"
+    if verdict.failures == "errors":
+        scope += ", faces without a prediction counted as errors"
     return scope
 
 
