@@ -201,6 +201,10 @@ def report(
         str, typer.Option(help="Recompute with scikit-learn and fairlearn: auto, always, never.")
     ] = "auto",
     policy: PolicyFile = None,
+    without_leaks: Annotated[
+        Path | None,
+        typer.Option(help="Leave out images that are in several sets: a table `leaks` wrote."),
+    ] = None,
     format_: Annotated[
         str, typer.Option("--format", help="What to write: html, json or both.")
     ] = "html,json",
@@ -232,6 +236,7 @@ def report(
         seed=seed,
         verify=one_of("--verify", verify, ("auto", "always", "never")),
         policy=policy,
+        without_leaks=without_leaks,
         formats=split_names(format_),
         title=title,
     )

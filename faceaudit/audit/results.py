@@ -409,6 +409,34 @@ class PolicyFacts:
 
 
 @dataclass(frozen=True)
+class LeakEffect:
+    """One figure of one task over all rows, over the leaked ones, and over those that are left."""
+
+    task: str
+    metric: str
+    every: Estimate
+    leaked: Estimate
+    without: Estimate
+    difference: Estimate
+    """``every`` minus ``without``; ``n`` is the leaked faces."""
+
+
+@dataclass(frozen=True)
+class LeaksLeftOut:
+    """Rows that were left out because their picture is in several sets, and what they changed."""
+
+    path: str
+    sha256: str
+    """Of the table of leaks."""
+    matched_by: str
+    """The column that rows were matched by: ``sha256`` or ``image``."""
+    rows: int
+    images: int
+    of_rows: int
+    effects: tuple[LeakEffect, ...]
+
+
+@dataclass(frozen=True)
 class Audit:
     """Everything that one audit found."""
 
@@ -438,3 +466,4 @@ class Audit:
     policy: PolicyFacts | None = None
     verdicts: tuple[Verdict, ...] = ()
     """One per rule of the policy, in its order."""
+    leaks: LeaksLeftOut | None = None

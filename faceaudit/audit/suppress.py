@@ -22,6 +22,7 @@ from faceaudit.audit.results import (
     Coverage,
     Decomposition,
     Estimate,
+    LeakEffect,
     RocCurve,
     Subgroup,
     WithFailures,
@@ -173,6 +174,8 @@ class _Cleaner:
             part = (cleaned.share.value or 0.0) * cleaned.share.n
             few = self.few(round(part))
             return replace(cleaned, share=self.blank(cleaned.share)) if few else cleaned
+        if isinstance(cleaned, LeakEffect) and self.few(value.leaked.n):
+            return replace(cleaned, every=self.blank(value.every))  # less the rest, it would tell
         if isinstance(cleaned, WithFailures) and self.few(value.missed):
             blank = self.blank(value.difference)
             return replace(cleaned, missed=None, with_failures=blank, difference=blank)

@@ -16,6 +16,7 @@ from faceaudit.audit.results import (
     Disparity,
     Estimate,
     Exemption,
+    LeaksLeftOut,
     MetricValue,
     PolicyFacts,
     Standardised,
@@ -78,6 +79,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "calibration": [],
         "composition": [_composition(found) for found in audit.composition],
         "verdicts": [verdict_facts(found) for found in audit.verdicts],
+        "leaks": _leaks(audit.leaks),
         "verification": _verification(audit.verification),
         "exit_codes": exit_codes(audit.verdicts),
         "notes": list(audit.notes),
@@ -290,6 +292,23 @@ def _verification(found: Verification | None) -> dict[str, Any] | None:
         "where": found.where,
         "against": found.against,
     }
+
+
+def _leaks(found: LeaksLeftOut | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    effects = [
+        {
+            "task": effect.task,
+            "metric": effect.metric,
+            "all": _estimate(effect.every),
+            "leaked": _estimate(effect.leaked),
+            "without": _estimate(effect.without),
+            "difference": _estimate(effect.difference),
+        }
+        for effect in found.effects
+    ]
+    return {**vars(found), "effects": effects}
 
 
 def _subgroup(subgroup: Subgroup | None) -> dict[str, str] | None:

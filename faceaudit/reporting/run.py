@@ -18,6 +18,7 @@ from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
 from faceaudit.reporting.source import Reading, read_source
 from faceaudit.reporting.subject import Provenance, Subject, has_labels
+from faceaudit.reporting.without_leaks import leave_out, with_effects
 from faceaudit.storage import write_text
 from faceaudit.tables import SUFFIXES
 
@@ -59,6 +60,7 @@ def report(
     seed: int = 0,
     verify: Verify = "auto",
     policy: PolicySource | None = None,
+    without_leaks: Path | None = None,
     title: str | None = None,
     formats: Sequence[str] = tuple(FORMATS),
 ) -> ReportFiles:
@@ -87,6 +89,8 @@ def report(
         seed: Of the replicates.
         verify: Whether to recompute the figures with scikit-learn and fairlearn.
         policy: Rules to hold against the table: a TOML file, or its contents; None holds none.
+        without_leaks: A table that ``leaks`` wrote: rows whose picture is in several sets are left
+            out, and the page shows what they had changed.
         title: Of the page; None names the model or the table.
         formats: Any of ``FORMATS``.
 
@@ -100,6 +104,8 @@ def report(
     rules = None if policy is None else load_policy(policy)
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     source = read_source(paths, reading)
+    divided = None if without_leaks is None else leave_out(source, Path(without_leaks))
+    source = source if divided is None else divided.source
     found = audit(
         source.table,
         by=by,
@@ -112,6 +118,10 @@ def report(
         verify=verify,
         policy=rules,
     )
+    if divided is not None:
+        found = with_effects(
+            found, divided, unit=unit, confidence=confidence, replicates=replicates, seed=seed
+        )
     found = suppress(replace(found, notes=(*source.notes, *found.notes)), suppress_below)
     origin = source.origin(has_labels(found))
     subject = Subject(found, origin, title or _title(origin, found))

@@ -19,6 +19,8 @@ from faceaudit.audit.results import (
     Disparity,
     Estimate,
     Exemption,
+    LeakEffect,
+    LeaksLeftOut,
     MetricValue,
     PolicyFacts,
     RocCurve,
@@ -309,6 +311,7 @@ def make_audit():
         ),
         policy=PolicyFacts("policy.toml", "ef" * 32, dt.date(2026, 11, 25)),
         verdicts=make_verdicts(),
+        leaks=make_leaks(),
         with_failures=tuple(sampler.with_failures()),
         within="site",
         standardised=tuple(sampler.standardised()),
@@ -380,12 +383,28 @@ def without_labels(audit):
         verification=None,
         policy=None,
         verdicts=(),
+        leaks=None,
         notes=(),
         with_failures=(),
         within=None,
         standardised=(),
         decompositions=(),
     )
+
+
+def make_leaks():
+    every, rest = Estimate(0.93, 0.92, 0.94, 2372), Estimate(0.92, 0.91, 0.93, 2172)
+    known = LeakEffect(
+        "gender",
+        "accuracy",
+        every,
+        Estimate(0.99, 0.96, 1.0, 200),
+        rest,
+        Estimate(0.01, 0.004, 0.015, 200),
+    )
+    none = Estimate(None, None, None, 0, "no leaked face has a label")
+    unknown = LeakEffect("age", "mae", Estimate(5.1, 4.9, 5.3, 900), none, none, none)
+    return LeaksLeftOut("leaks.parquet", "e" * 64, "sha256", 210, 205, 2582, (known, unknown))
 
 
 @pytest.fixture(scope="session")

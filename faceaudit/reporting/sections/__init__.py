@@ -17,6 +17,7 @@ from faceaudit.reporting.sections import (
     confusion,
     coverage,
     curves,
+    leaks,
     method,
     origin,
     performance,
@@ -52,6 +53,7 @@ SECTIONS: list[Section] = [
     Section("within", "Within a control feature", within.gather),
     Section("coverage", "Coverage", coverage.gather),
     Section("composition", "Composition", composition.gather),
+    Section("leaks", "Leaked rows", leaks.gather),
     Section("origin", "Data and model", origin.gather),
     Section("method", "Method and limits", method.gather),
 ]

@@ -1,0 +1,212 @@
+"""A table without the images that are in several sets, and what these had changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from faceaudit.audit.intervals import difference_interval
+from faceaudit.audit.results import Audit, Estimate, LeakEffect, LeaksLeftOut
+from faceaudit.audit.run import audit
+from faceaudit.audit.tally import Tally
+from faceaudit.errors import InputError, SchemaError, UsageError
+from faceaudit.reporting.source import Source
+from faceaudit.schema import AGE
+from faceaudit.storage import sha256_of_file
+from faceaudit.tables import IMAGE, PredictionTable
+from faceaudit.tables.part import rows_where
+
+SHA256 = "sha256"
+NEEDED = ("first", "second", "first_sha256", "second_sha256", "leak")
+NO_LEAKED = "no row is leaked"
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A source without leaked rows, and the tables that are compared with it."""
+
+    source: Source
+    every: PredictionTable
+    leaked: PredictionTable | None
+    """None where no row is leaked."""
+    path: Path
+    matched_by: str
+
+
+def leave_out(source: Source, path: Path) -> Divided:
+    """The source without the rows whose image is in several of the sets that were searched.
+
+    Rows are matched by the hash of their image's bytes; in a table without hashes, by its name.
+
+    Args:
+        source: A table of predictions.
+        path: The table that ``faceaudit leaks`` wrote.
+
+    Raises:
+        UsageError: If the source is a tally.
+        SchemaError: If the file is no such table.
+        InputError: If it cannot be read, or no row is left.
+    """
+    table = source.table
+    if isinstance(table, Tally):
+        raise UsageError("--without-leaks: a tally has no rows to leave out; give the table")
+    pairs = _read(path).filter(pl.col("leak"))
+    hashed = SHA256 in table.features and _any(table, SHA256)
+    if not hashed and not table.named:
+        raise SchemaError(
+            f"{table.path}: has neither sha256 nor image, by which leaked images are known; "
+            "write one of them"
+        )
+    column, ends = (
+        (SHA256, ("first_sha256", "second_sha256")) if hashed else (IMAGE, ("first", "second"))
+    )
+    values = pl.concat([pairs[end].rename(column) for end in ends]).drop_nulls().unique()
+    is_leaked = pl.col(column).is_in(values.implode()).fill_null(value=False)
+    kept, leaked = rows_where(table, ~is_leaked), rows_where(table, is_leaked)
+    if not kept.rows:
+        raise InputError(f"{table.path}: every row is leaked by {path}; nothing is left to audit")
+    return Divided(
+        source=replace(source, table=kept),
+        every=table,
+        leaked=leaked if leaked.rows else None,
+        path=path,
+        matched_by=column,
+    )
+
+
+def _read(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; write it with `faceaudit leaks`")
+    try:
+        if path.suffix.lower() == ".csv":
+            table = pl.read_csv(path, infer_schema_length=None)
+        else:
+            table = pl.read_parquet(path, glob=False)
+        missing = [name for name in NEEDED if name not in table.columns]
+        if missing:
+            raise SchemaError(
+                f"{path}: is not what `faceaudit leaks` wrote: no column {', '.join(missing)}"
+            )
+        texts = [name for name in NEEDED if name != "leak"]
+        return table.select(pl.col(texts).cast(pl.String), pl.col("leak").cast(pl.Boolean))
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).split("\n", 1)[0]
+        raise InputError(f"{path}: cannot be read ({reason}); run `faceaudit leaks`") from error
+
+
+def _any(table: PredictionTable, column: str) -> bool:
+    found = table.frame.select(pl.col(column).is_not_null().any()).collect(engine="streaming")
+    return bool(found.item())
+
+
+def with_effects(
+    found: Audit,
+    divided: Divided,
+    *,
+    unit: str | None,
+    confidence: float,
+    replicates: int,
+    seed: int,
+) -> Audit:
+    """The audit of the rows that are left, with what the leaked rows had changed."""
+    both = [
+        None
+        if table is None
+        else audit(
+            table,
+            by=(),
+            unit=unit,
+            confidence=confidence,
+            replicates=replicates,
+            seed=seed,
+            verify="never",
+        )
+        for table in (divided.every, divided.leaked)
+    ]
+    every, leaked = both
+    assert every is not None  # a table has rows
+    names = [(task.name, "accuracy") for task in found.tasks] + [(AGE, "mae")]
+    effects = [
+        effect
+        for task, metric in names
+        if (effect := _effect(task, metric, every, leaked, found)) is not None
+    ]
+    rows = divided.leaked.rows if divided.leaked else 0
+    facts = LeaksLeftOut(
+        path=str(divided.path),
+        sha256=sha256_of_file(divided.path),
+        matched_by=divided.matched_by,
+        rows=rows,
+        images=divided.leaked.images if divided.leaked else 0,
+        of_rows=divided.every.rows,
+        effects=tuple(effects),
+    )
+    return replace(found, leaks=facts, notes=(*found.notes, *_notes(facts)))
+
+
+def _notes(facts: LeaksLeftOut) -> Sequence[str]:
+    if not facts.rows:
+        return (
+            f"No row of the table is among the leaked images of {facts.path} (compared by "
+            f"{facts.matched_by}): nothing was left out. Check that it was made from these images.",
+        )
+    by_name = (
+        " They were matched by the names of images, because the table has no hashes: an image of "
+        "another set that has the same name would be left out, too."
+        if facts.matched_by == IMAGE
+        else ""
+    )
+    return (
+        f"{facts.rows:,} of {facts.of_rows:,} rows were left out: {facts.path} found their "
+        f"picture in several sets.{by_name}",
+    )
+
+
+def _effect(
+    task: str, metric: str, every: Audit, leaked: Audit | None, without: Audit
+) -> LeakEffect | None:
+    estimates = [_overall(one, task, metric) if one else None for one in (every, leaked, without)]
+    if estimates[0] is None:
+        return None
+    undefined = Estimate(None, None, None, 0, NO_LEAKED)
+    all_rows, of_leaked, rest = (one or undefined for one in estimates)
+    return LeakEffect(
+        task, metric, all_rows, of_leaked, rest, _difference(all_rows, of_leaked, rest)
+    )
+
+
+def _overall(found: Audit, task: str, metric: str) -> Estimate | None:
+    return next(
+        (
+            value.estimate
+            for value in found.metrics
+            if (value.task, value.metric, value.label) == (task, metric, None)
+            and not value.subgroup
+        ),
+        None,
+    )
+
+
+def _difference(every: Estimate, leaked: Estimate, rest: Estimate) -> Estimate:
+    """All rows minus those that are left.
+
+    A mean over all rows is the mean of the leaked and of the other rows by their numbers; so the
+    difference is the leaked rows' share of the distance between the two, which are independent.
+    """
+    if every.value is None or leaked.value is None or rest.value is None:
+        reason = every.reason or leaked.reason or rest.reason
+        return Estimate(None, None, None, leaked.n, reason or "a figure is not defined")
+    bounds = [
+        (one.value, one.low, one.high)
+        for one in (leaked, rest)
+        if one.value is not None and one.low is not None and one.high is not None
+    ]
+    value = every.value - rest.value
+    if len(bounds) < 2:
+        return Estimate(value, None, None, leaked.n, leaked.reason or rest.reason)
+    low, high = difference_interval(bounds[0], bounds[1])
+    share = leaked.n / every.n
+    return Estimate(value, share * low, share * high, leaked.n)
