@@ -16,6 +16,7 @@ _FUNCTIONS = {
     "predict": "faceaudit.pipeline.predict",
     "prepare": "faceaudit.pipeline.prepare",
     "report": "faceaudit.reporting",
+    "sample": "faceaudit.reporting",
     "tally": "faceaudit.reporting",
     "train": "faceaudit.training.train",
 }
@@ -28,6 +29,7 @@ __all__ = [
     "predict",
     "prepare",
     "report",
+    "sample",
     "tally",
     "train",
 ]

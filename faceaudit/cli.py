@@ -197,6 +197,12 @@ def report(
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Labelled faces that correct the shares of a composition.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Target shares to compare with: task, class, share.")
+    ] = None,
     verify: Annotated[
         str, typer.Option(help="Recompute with scikit-learn and fairlearn: auto, always, never.")
     ] = "auto",
@@ -234,6 +240,8 @@ def report(
         confidence=confidence,
         replicates=replicates,
         seed=seed,
+        calibration=calibration,
+        reference=reference,
         verify=one_of("--verify", verify, ("auto", "always", "never")),
         policy=policy,
         without_leaks=without_leaks,
@@ -408,6 +416,46 @@ def leaks(
     if found.failures:
         typer.echo(f"found: {'; '.join(found.failures)} (--fail-on {fail_on})", err=True)
         raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def sample(
+    table: Annotated[Path, typer.Argument(help="A Parquet or CSV table of predictions.")],
+    n: Annotated[int, typer.Option("--n", help="How many faces to draw.")] = 500,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The sample to write: NAME.csv.")
+    ] = None,
+    tasks: Annotated[str | None, typer.Option(help="What will be labelled; default: all.")] = None,
+    columns: Columns = None,
+    classes: Classes = None,
+    age_bins: AgeBins = None,
+    map_: Map = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Draw faces to label by hand, which then correct the shares of a composition report."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.reporting import sample as run
+
+    found = run(
+        table,
+        n=n,
+        output=output,
+        tasks=split_names(tasks) or None,
+        columns=parse_pairs("--columns", split_names(columns)),
+        classes=parse_classes(classes),
+        age_bins=parse_bins(age_bins),
+        scheme_map=parse_map(map_),
+        seed=seed,
+    )
+    if not quiet:
+        typer.echo(
+            f"{found.path}: {len(found.drawn.place):,} of {found.faces:,} faces, in "
+            f"{len(found.drawn.sizes)} strata by {' and '.join(found.drawn.split_by)}; fill in the "
+            f"columns <task>_true, then `faceaudit report {table} --calibration {found.path}`"
+        )
 
 
 @app.command()

@@ -171,15 +171,27 @@ class _Cleaner:
         if isinstance(cleaned, Confusion):
             return replace(cleaned, hidden=_hidden_places(cleaned.counts, self.below))
         if isinstance(cleaned, Composition):
-            part = (cleaned.share.value or 0.0) * cleaned.share.n
-            few = self.few(round(part))
-            return replace(cleaned, share=self.blank(cleaned.share)) if few else cleaned
+            return self.composition(cleaned)
         if isinstance(cleaned, LeakEffect) and self.few(value.leaked.n):
             return replace(cleaned, every=self.blank(value.every))  # less the rest, it would tell
         if isinstance(cleaned, WithFailures) and self.few(value.missed):
             blank = self.blank(value.difference)
             return replace(cleaned, missed=None, with_failures=blank, difference=blank)
         return cleaned
+
+    def composition(self, value: Composition) -> Composition:
+        """Shares that are of too few faces, and what would tell them, left blank."""
+
+        def few(one: Estimate | None) -> bool:
+            return one is not None and self.few(round((one.value or 0.0) * one.n))
+
+        share = self.blank(value.share) if few(value.share) else value.share
+        corrected, reference = value.corrected, value.reference
+        if corrected is not None and few(corrected):
+            corrected = self.blank(corrected)
+        if reference is not None and (few(value.share) or few(value.corrected)):
+            reference = replace(reference, difference=self.blank(reference.difference))
+        return replace(value, share=share, corrected=corrected, reference=reference)
 
     def few(self, n: int | None) -> bool:
         return n is not None and 0 < n < self.below

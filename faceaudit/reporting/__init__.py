@@ -6,6 +6,7 @@
 
 from faceaudit.reporting.check import Check, check
 from faceaudit.reporting.run import ReportFiles, report
+from faceaudit.reporting.sample import sample
 from faceaudit.reporting.source import tally
 
-__all__ = ["Check", "ReportFiles", "check", "report", "tally"]
+__all__ = ["Check", "ReportFiles", "check", "report", "sample", "tally"]

@@ -143,26 +143,36 @@ def no_labels(subject: Subject) -> Iterator[Finding]:
     yield Finding(
         "Accuracy cannot be audited: no labels",
         "The table has no annotated classes, so this page reports only which classes the model "
-        "predicted, and how often.",
+        "predicted, and how often"
+        + (
+            ", and what labeled faces tell of how often it confuses them."
+            if any(c.method for c in subject.audit.corrections)
+            else "."
+        ),
         "Predicted shares are not shares of people: every error of the model is in them.",
     )
 
 
 def largest_shares(subject: Subject) -> Iterator[Finding]:
-    """Without labels: the most and the least frequent predicted class of each task."""
+    """Without labels: the most and the least frequent class of each task, corrected if possible."""
     if any(subject.audit.labelled.values()):
         return
     for task in subject.audit.tasks:
         shares = [c for c in subject.audit.composition if c.task == task.name and not c.subgroup]
-        known = [c for c in shares if c.share.value is not None]
+        if all(c.corrected and c.corrected.value is not None for c in shares):
+            known = [(c.label, c.corrected) for c in shares if c.corrected]
+            verb, most_of = "are estimated to be", "most frequent is"
+        else:
+            known = [(c.label, c.share) for c in shares if c.share.value is not None]
+            verb, most_of = "were predicted", "most often predicted"
         if len(known) > 1:
-            most = max(known, key=lambda c: c.share.value or 0.0)
-            least = min(known, key=lambda c: c.share.value or 0.0)
+            most = max(known, key=lambda found: found[1].value or 0.0)
+            least = min(known, key=lambda found: found[1].value or 0.0)
             yield Finding(
-                f"{task_title(task.name)}: most often predicted {text.class_name(most.label)}",
-                f"{_percent(most.share)} of the scored faces were predicted "
-                f"{text.class_name(most.label)}{_bounds(most.share)}; least often "
-                f"{text.class_name(least.label)}, {_percent(least.share)}{_bounds(least.share)}.",
+                f"{task_title(task.name)}: {most_of} {text.class_name(most[0])}",
+                f"{_percent(most[1])} of the scored faces {verb} "
+                f"{text.class_name(most[0])}{_bounds(most[1])}; least often "
+                f"{text.class_name(least[0])}, {_percent(least[1])}{_bounds(least[1])}.",
             )
 
 

@@ -93,8 +93,8 @@ def interval(low: float | None, high: float | None, unit: Unit, between: str = D
     """
     if low is None or high is None:
         return ""
-    if low < 0:
-        between = " to "  # A dash before a minus sign cannot be read.
+    if low < 0 or unit.startswith("signed"):
+        between = " to "  # A dash before a sign cannot be read.
     return f"{number(low, unit).removesuffix('%')}{between}{number(high, unit)}"
 
 

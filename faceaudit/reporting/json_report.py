@@ -11,11 +11,13 @@ from faceaudit.audit.results import (
     Audit,
     Composition,
     ConditionedAge,
+    Correction,
     Coverage,
     Decomposition,
     Disparity,
     Estimate,
     Exemption,
+    FitTest,
     LeaksLeftOut,
     MetricValue,
     PolicyFacts,
@@ -78,6 +80,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "decompositions": [_decomposition(found) for found in audit.decompositions],
         "calibration": [],
         "composition": [_composition(found) for found in audit.composition],
+        "corrections": [_correction(found) for found in audit.corrections],
         "verdicts": [verdict_facts(found) for found in audit.verdicts],
         "leaks": _leaks(audit.leaks),
         "verification": _verification(audit.verification),
@@ -279,6 +282,36 @@ def _composition(found: Composition) -> dict[str, Any]:
         "class": found.label,
         "subgroup": dict(found.subgroup),
         **_estimate(found.share),
+        "corrected": None if found.corrected is None else _estimate(found.corrected),
+        "em": None if found.em is None else _estimate(found.em),
+        "reference": None
+        if found.reference is None
+        else {"share": found.reference.share, "difference": _estimate(found.reference.difference)},
+    }
+
+
+def _correction(found: Correction) -> dict[str, Any]:
+    return {
+        "task": found.task,
+        "method": found.method,
+        "source": found.source,
+        "where": found.where,
+        "labelled": found.labelled,
+        "reason": found.reason,
+        "fit": _fit_test(found.fit),
+        "reference": _fit_test(found.reference),
+        "reference_source": found.reference_source,
+    }
+
+
+def _fit_test(found: FitTest | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "statistic": found.statistic,
+        "degrees": found.degrees,
+        "p_value": found.p_value,
+        "reason": found.reason,
     }
 
 

@@ -13,6 +13,7 @@ from faceaudit.audit.tally import TALLY_SUFFIX
 from faceaudit.audit.verdict import exit_codes
 from faceaudit.errors import UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
+from faceaudit.reporting.calibration import with_composition
 from faceaudit.reporting.check import PolicySource, load_policy
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
@@ -58,6 +59,8 @@ def report(
     confidence: float = 0.95,
     replicates: int = 2000,
     seed: int = 0,
+    calibration: Path | None = None,
+    reference: Path | None = None,
     verify: Verify = "auto",
     policy: PolicySource | None = None,
     without_leaks: Path | None = None,
@@ -87,6 +90,9 @@ def report(
         confidence: Of all intervals.
         replicates: Number of replicates, where an interval needs them.
         seed: Of the replicates.
+        calibration: Labelled faces (CSV or Parquet) that correct the shares of the classes: what
+            ``faceaudit sample`` drew of this table, or a labelled table of predictions.
+        reference: Target shares (columns task, class, share) that the composition is compared with.
         verify: Whether to recompute the figures with scikit-learn and fairlearn.
         policy: Rules to hold against the table: a TOML file, or its contents; None holds none.
         without_leaks: A table that ``leaks`` wrote: rows whose picture is in several sets are left
@@ -122,6 +128,7 @@ def report(
         found = with_effects(
             found, divided, unit=unit, confidence=confidence, replicates=replicates, seed=seed
         )
+    found = with_composition(found, source, calibration, reference)
     found = suppress(replace(found, notes=(*source.notes, *found.notes)), suppress_below)
     origin = source.origin(has_labels(found))
     subject = Subject(found, origin, title or _title(origin, found))

@@ -1,16 +1,31 @@
-"""Shares of the predicted classes among scored faces, uncorrected."""
+"""Shares of the classes among scored faces: as predicted, corrected, and against target shares."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from faceaudit.audit.composition import DOUBTFUL
 from faceaudit.audit.results import Composition as Share
-from faceaudit.audit.results import Subgroup
-from faceaudit.reporting.format import class_name, count, subgroup_name
+from faceaudit.audit.results import Correction, Estimate, FitTest, Subgroup
+from faceaudit.reporting.format import (
+    class_name,
+    count,
+    difference,
+    difference_interval,
+    file_name,
+    subgroup_name,
+)
 from faceaudit.reporting.glossary import MetricFacts, task_title
-from faceaudit.reporting.subject import Subject, groupings, has_labels, min_n
+from faceaudit.reporting.subject import (
+    Subject,
+    confidence_percent,
+    groupings,
+    has_labels,
+    min_n,
+)
 from faceaudit.reporting.tables import (
+    Cell,
     Column,
     Footnotes,
     Row,
@@ -22,15 +37,26 @@ from faceaudit.reporting.tables import (
 from faceaudit.schema import Task
 
 SHARE = MetricFacts("share", "Share", "share", "neither", "Share of faces predicted as a class.")
+CORRECTED_TITLES = {
+    "annotated": "Annotated",
+    "post_stratified": "Estimated from the sample",
+    "adjusted_count": "Corrected",
+}
+"""What the column of the other share is called, by its method."""
 
 
 @dataclass(frozen=True)
 class TaskComposition:
-    """One task: the shares of its classes, overall and by subgroup."""
+    """One task: the shares of its classes, overall and by subgroup, and what they rest on."""
 
     task: str
     overall: Table
     by_subgroup: Table | None
+    basis: str
+    """How the shares were corrected and what that assumes, or why they were not."""
+    cautions: tuple[str, ...]
+    against: str
+    """The comparison with target shares in words; empty without them."""
 
 
 @dataclass(frozen=True)
@@ -38,39 +64,94 @@ class Composition:
     """Values of the section."""
 
     has_labels: bool
+    corrected: bool
+    confidence: str
+    has_unit: bool
+    basis: str
+    """What the shares of all tasks rest on, where that is the same; else empty."""
     tasks: tuple[TaskComposition, ...]
 
 
 def gather(subject: Subject) -> Composition | None:
     """Shares of every task, None where the audit has none."""
     found = []
+    corrections = {c.task: c for c in subject.audit.corrections}
     for task in subject.audit.tasks:
         shares = [c for c in subject.audit.composition if c.task == task.name]
         if shares:
+            overall = [c for c in shares if not c.subgroup]
+            correction = corrections.get(task.name)
             found.append(
                 TaskComposition(
                     task_title(task.name),
-                    _overall(task, [c for c in shares if not c.subgroup]),
+                    _overall(task, overall, correction),
                     _by_subgroup(subject, task, shares),
+                    _basis(correction),
+                    tuple(_cautions(correction)),
+                    _against(overall, correction, confidence_percent(subject.audit)),
                 )
             )
-    return Composition(has_labels(subject.audit), tuple(found)) if found else None
+    if not found:
+        return None
+    shared = {task.basis for task in found}
+    basis = shared.pop() if len(shared) == 1 else ""
+    if basis:
+        found = [replace(task, basis="") for task in found]
+    return Composition(
+        has_labels(subject.audit),
+        any(c.method not in (None, "annotated") for c in corrections.values()),
+        confidence_percent(subject.audit),
+        bool(subject.audit.options.get("unit")),
+        basis,
+        tuple(found),
+    )
 
 
-def _overall(task: Task, shares: Sequence[Share]) -> Table:
+# --- tables -----------------------------------------------------------------------------------
+
+
+def _overall(task: Task, shares: Sequence[Share], correction: Correction | None) -> Table:
     footnotes = Footnotes()
-    rows = [Row(class_name(c.label), (estimate_cell(c.share, "share", footnotes),)) for c in shares]
+    other = CORRECTED_TITLES.get(correction.method or "") if correction else None
+    by_scores = any(c.em is not None for c in shares)
+    target = any(c.reference is not None for c in shares)
+    shown = [e for c in shares for e in (c.share, c.corrected) if e is not None]
     # Bars are compared by their length, so the axis starts at zero.
-    scale = replace(scale_over([c.share for c in shares], SHARE, 0.0), bar=True)
+    scale = replace(scale_over(shown, SHARE, 0.0), bar=True)
+    columns = [
+        Column("Predicted", scale=scale),
+        *([Column(other, scale=replace(scale, bar=False))] if other else []),
+        *([Column("By scores", "EM")] * by_scores),
+        *([Column("Target"), Column("Difference", "points", unit="signed_points")] * target),
+    ]
+    rows = []
+    for c in shares:
+        cells = [estimate_cell(c.share, "share", footnotes)]
+        if other:
+            cells.append(estimate_cell(c.corrected, "share", footnotes))
+        if by_scores:
+            cells.append(estimate_cell(c.em, "share", footnotes))
+        if target:
+            cells += _target_cells(c, footnotes)
+        rows.append(Row(class_name(c.label), tuple(cells)))
     n = max((c.share.n for c in shares), default=0)
     return Table(
-        f"{task_title(task.name)}: predicted classes of {count(n)} scored faces",
-        "Predicted class",
-        (Column("Share", scale=scale),),
+        f"{task_title(task.name)}: classes of {count(n)} scored faces",
+        "Class",
+        tuple(columns),
         (RowGroup("", tuple(rows)),),
         footnotes.texts,
         kind="plain narrow",
     )
+
+
+def _target_cells(share: Share, footnotes: Footnotes) -> list[Cell]:
+    if share.reference is None:
+        return [estimate_cell(None, "share", footnotes)] * 2
+    return [
+        Cell(share.reference.share),
+        estimate_cell(share.reference.difference, "signed_points", footnotes),
+    ]
 
 
 def _by_subgroup(subject: Subject, task: Task, shares: Sequence[Share]) -> Table | None:
@@ -87,10 +168,113 @@ def _by_subgroup(subject: Subject, task: Task, shares: Sequence[Share]) -> Table
         return Row(subgroup_name(subgroup), tuple(cells), n < fewest)
 
     return Table(
-        f"{task_title(task.name)}: shares of the predicted classes by subgroup",
+        f"{task_title(task.name)}: shares of the predicted classes by subgroup, not corrected",
         "Subgroup",
         tuple(Column(class_name(name)) for name in task.classes),
         tuple(RowGroup(g.title, tuple(row(s) for s in g.subgroups)) for g in cuts),
         footnotes.texts,
         min_n=fewest,
     )
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def _basis(correction: Correction | None) -> str:
+    """What the second share rests on and assumes, or why there is none."""
+    if correction is None or correction.method == "annotated":
+        return ""
+    if correction.method is None:
+        return f"Not corrected: {correction.reason}."
+    faces, where = count(correction.labelled), file_name(correction.where or "")
+    if correction.method == "post_stratified":
+        return (
+            f"Estimated from {faces} faces labeled in {where}, a random sample of these very "
+            "images. It assumes nothing of the model: only that the sample was drawn as its "
+            "weights say, that its labels are right, and that faces left without a label are like "
+            "the others of their stratum."
+        )
+    if correction.source == "labels":
+        return (
+            f"Corrected with {faces} labeled faces of {where}, which are not a random sample of "
+            "exactly these images. It assumes label shift: that a face of a class is predicted "
+            "here as it was there, after the same preprocessing, and that only how frequent the "
+            "classes are differs."
+        )
+    return (
+        f"Not calibrated for these images: corrected by how {where} confused the classes of "
+        f"{faces} of its own validation images. It assumes label shift: that a face of a class is "
+        "predicted here as it was there, after the same preprocessing. No face of this set "
+        "was looked at; label a sample (faceaudit sample) to know."
+    )
+
+
+def _cautions(correction: Correction | None) -> list[str]:
+    """What speaks against the assumption of label shift, or that nothing could."""
+    if correction is None or correction.method != "adjusted_count" or correction.fit is None:
+        return []
+    fit = correction.fit
+    if fit.p_value is None:
+        return [f"Whether that assumption holds was not tested: {fit.reason}."]
+    if fit.p_value >= DOUBTFUL:
+        return []
+    return [
+        "That assumption does not hold here, and the corrected shares are not calibrated for these "
+        "images: no mixture of the labeled faces' classes has the confidences that the model has "
+        f"here ({_test(fit)}). Do not rely on them; label a sample of these images "
+        "(faceaudit sample)."
+    ]
+
+
+def _against(shares: Sequence[Share], correction: Correction | None, confidence: str) -> str:
+    """Which classes are above and below their target, and whether the whole fits."""
+    compared = [(c.label, c.reference) for c in shares if c.reference is not None]
+    if correction is None or not compared:
+        return ""
+    what = {
+        None: "the predicted, uncorrected shares",
+        "annotated": "the annotated shares",
+    }.get(correction.method, "the corrected shares")
+    sides: dict[str, list[str]] = {"above": [], "below": []}
+    for label, reference in compared:
+        found = reference.difference
+        if side := _side(found):
+            sides[side].append(f"{class_name(label)} {_apart(found)}")
+    parts = [f"{side} target: {', '.join(names)}" for side, names in sides.items() if names]
+    unsettled = len(compared) - sum(map(len, sides.values()))
+    if unsettled:
+        parts.append(
+            f"{count(unsettled)} of {count(len(compared))} classes cannot be told apart from it"
+        )
+    test = correction.reference
+    overall = ""
+    if test is not None:
+        overall = (
+            f" Over all classes: no test ({test.reason})."
+            if test.p_value is None
+            else f" Over all classes: {_test(test)}."
+        )
+    return (
+        f"Against {file_name(correction.reference_source or '')}, by {what}: {'; '.join(parts)}. "
+        f"The {confidence} intervals hold for all classes together.{overall}"
+    )
+
+
+def _side(found: Estimate) -> str | None:
+    """Whether a difference is surely above or below zero."""
+    if found.low is not None and found.low > 0:
+        return "above"
+    return "below" if found.high is not None and found.high < 0 else None
+
+
+def _apart(found: Estimate) -> str:
+    """A difference as a distance with its bounds."""
+    value, low, high = found.value or 0.0, found.low or 0.0, found.high or 0.0
+    near, far = sorted((abs(low), abs(high)))
+    return f"by {difference(abs(value), 'share')} ({difference_interval(near, far, 'share')})"
+
+
+def _test(test: FitTest) -> str:
+    p = "p < 0.001" if (test.p_value or 0.0) < 0.001 else f"p = {test.p_value:.3f}"
+    degrees = f"{test.degrees} degree{'' if test.degrees == 1 else 's'} of freedom"
+    return f"chi-square {test.statistic:.1f} with {degrees}, {p}"

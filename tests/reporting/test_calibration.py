@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import polars as pl
+import pytest
+
+import faceaudit
+from faceaudit.errors import InputError, LabelError, SchemaError, UnknownNameError, UsageError
+from faceaudit.reporting import calibration as module
+from faceaudit.reporting import report, sample
+from faceaudit.reporting.calibration import read_calibration, read_reference
+from faceaudit.reporting.json_report import SCHEMA_FILE
+from faceaudit.schema import METADATA_KEY, TableMetadata, task_of_scheme
+from faceaudit.tables import read_table
+
+CLASSES = ("Male", "Female")
+SHARE = 0.8
+"""Of faces annotated Male."""
+
+
+def rows_of(rows=2000, share=SHARE, seed=0):
+    generator = np.random.default_rng(seed)
+    true = (generator.random(rows) > share).astype(int)
+    logit = 2.2 * (2 * true - 1) + generator.normal(size=rows) * 2 + 0.8
+    female = 1 / (1 + np.exp(-logit))
+    return pl.DataFrame(
+        {
+            "image": [f"{index:05}.jpg" for index in range(rows)],
+            "face": np.zeros(rows, np.int32),
+            "gender_true": np.array(CLASSES)[true],
+            "gender_pred": np.array(CLASSES)[(female > 0.5).astype(int)],
+            "gender_prob_Male": 1 - female,
+            "gender_prob_Female": female,
+        }
+    )
+
+
+@pytest.fixture
+def unlabelled(tmp_path):
+    path = tmp_path / "faces.parquet"
+    rows_of().drop("gender_true").write_parquet(path)
+    return path
+
+
+def labelled_sample(unlabelled, n=300, seed=0):
+    """A sample as `faceaudit sample` draws it, with labels as somebody fills them in."""
+    drawn = sample(unlabelled, n=n, seed=seed)
+    given = pl.read_csv(drawn.path, schema_overrides={"gender_true": pl.String})
+    truth = rows_of().select("image", "gender_true")
+    given.drop("gender_true").join(truth, on="image", how="left", maintain_order="left").write_csv(
+        drawn.path
+    )
+    return drawn.path
+
+
+def composition_of(files):
+    facts = json.loads(files.paths[-1].read_text())
+    jsonschema.validate(facts, json.loads(SCHEMA_FILE.read_text()))
+    return facts
+
+
+# --- the sample -------------------------------------------------------------------------------
+
+
+def test_sample_names_faces_without_their_predictions(unlabelled):
+    found = sample(unlabelled, n=100)
+    frame = pl.read_csv(found.path)
+    assert found.path == unlabelled.with_name("faces.sample.csv")
+    assert frame.columns == ["image", "face", "stratum", "weight", "gender_true"]
+    assert frame.height == 100
+    assert frame["gender_true"].null_count() == 100
+    assert frame["weight"].sum() == pytest.approx(2000, abs=0.1)
+    assert not frame["image"].is_sorted()
+
+
+def test_sample_is_a_public_function_and_the_same_for_equal_seeds(unlabelled):
+    one, two, other = (
+        faceaudit.sample(unlabelled, n=50, seed=seed).path.read_text() for seed in (1, 1, 2)
+    )
+    assert one == two != other
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"n": 5}, UsageError, "--n 5: give at least 20"),
+        ({"seed": -1}, UsageError, "--seed -1"),
+        ({"tasks": ["race"]}, UnknownNameError, "no predicted task is called 'race'"),
+        ({"output": Path("sample.parquet")}, UsageError, "ending in .csv"),
+    ],
+)
+def test_sample_refuses_what_cannot_work(unlabelled, options, error, said):
+    with pytest.raises(error, match=said):
+        sample(unlabelled, **options)
+
+
+def test_sample_of_a_table_without_predicted_faces_is_refused(tmp_path):
+    path = tmp_path / "none.csv"
+    path.write_text("image,gender_pred\na.jpg,\nb.jpg,\n")
+    with pytest.raises(SchemaError, match="there is none to label"):
+        sample(path)
+
+
+# --- labels that come back --------------------------------------------------------------------
+
+
+def test_a_labelled_sample_corrects_the_shares_of_its_table(unlabelled):
+    labels = labelled_sample(unlabelled)
+    facts = composition_of(report(unlabelled, calibration=labels))
+    (how,) = facts["corrections"]
+    assert (how["method"], how["source"], how["labelled"]) == ("post_stratified", "sample", 300)
+    male = facts["composition"][0]
+    truth = (rows_of()["gender_true"] == "Male").mean()
+    assert male["corrected"]["low"] <= truth <= male["corrected"]["high"]
+    assert not male["low"] <= truth <= male["high"]
+    page = unlabelled.with_suffix(".html").read_text()
+    assert "Estimated from 300 faces labeled in faces.sample.csv" in page
+    assert "Not calibrated" not in page
+
+
+def test_a_sample_of_a_part_corrects_a_larger_table_by_label_shift(tmp_path, unlabelled):
+    labels = labelled_sample(unlabelled, n=800)
+    more = rows_of(3000, share=0.4, seed=9).drop("gender_true")
+    more = more.with_columns(image=pl.lit("later/") + pl.col("image"))
+    larger = tmp_path / "larger.parquet"
+    pl.concat(
+        [pl.read_parquet(unlabelled), more.select(pl.read_parquet(unlabelled).columns)]
+    ).write_parquet(larger)
+    facts = composition_of(report(larger, calibration=labels))
+    (how,) = facts["corrections"]
+    assert (how["method"], how["source"]) == ("adjusted_count", "labels")
+    male = facts["composition"][0]
+    truth = (0.8 * 2000 + 0.4 * 3000) / 5000
+    assert male["corrected"]["low"] <= truth <= male["corrected"]["high"]
+    assert male["em"]["value"] == pytest.approx(truth, abs=0.06)
+    assert "label shift" in larger.with_suffix(".html").read_text()
+
+
+def test_a_labelled_table_of_other_images_corrects_too(tmp_path, unlabelled):
+    other = tmp_path / "other.parquet"
+    rows_of(1500, share=0.5, seed=3).write_parquet(other)
+    facts = composition_of(report(unlabelled, calibration=other))
+    (how,) = facts["corrections"]
+    assert (how["method"], how["source"], how["labelled"]) == ("adjusted_count", "labels", 1500)
+    male = facts["composition"][0]["corrected"]
+    assert male["low"] <= SHARE <= male["high"]
+
+
+def test_labels_without_weights_are_not_taken_for_a_random_sample(unlabelled):
+    labels = labelled_sample(unlabelled)
+    pl.read_csv(labels).drop("weight", "stratum").write_csv(labels)
+    (found,) = read_calibration(labels, read_table(unlabelled)).values()
+    assert found.source == "labels"
+
+
+def test_labels_left_empty_are_left_out(unlabelled):
+    labels = labelled_sample(unlabelled)
+    frame = pl.read_csv(labels).with_row_index("row")
+    some = pl.when(pl.col("row") >= 40).then("gender_true").alias("gender_true")
+    frame.with_columns(some).drop("row").write_csv(labels)
+    (found,) = read_calibration(labels, read_table(unlabelled)).values()
+    assert found.labelled == 260
+    assert found.source == "sample"
+    assert found.joint.sum() == pytest.approx(2000, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("file,gender_true\na,Male\n", SchemaError, "missing the column image"),
+        ("image,race_true\na,White\n", SchemaError, "name one of gender_true"),
+        ("image,gender_true\n00001.jpg,man\n", SchemaError, "gender_true has 'man'; the classes"),
+        ("image,gender_true\nz.jpg,Male\n", LabelError, "none of its images"),
+        ("image,gender_true\n1,Male\n1,Male\n", LabelError, "'1' occurs more than once"),
+        ("image,weight,gender_true\n00001.jpg,0,Male\n", SchemaError, "every weight"),
+        ("image,face,gender_true\n00001.jpg,x,Male\n", SchemaError, "face must be a whole number"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_refused(tmp_path, unlabelled, text, error, said):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(error, match=said):
+        read_calibration(path, read_table(unlabelled))
+
+
+def test_labels_of_an_image_that_the_table_has_twice_are_refused(tmp_path, unlabelled):
+    labels, twice = labelled_sample(unlabelled, n=20), tmp_path / "twice.parquet"
+    frame = pl.read_parquet(unlabelled)
+    pl.concat([frame, frame]).write_parquet(twice)
+    with pytest.raises(LabelError, match="more than one row"):
+        read_calibration(labels, read_table(twice))
+
+
+def test_a_missing_file_of_labels_is_named(unlabelled, tmp_path):
+    with pytest.raises(InputError, match=r"--calibration .*nothing\.csv: there is no such file"):
+        report(unlabelled, calibration=tmp_path / "nothing.csv")
+
+
+def test_a_tally_needs_labels_with_predictions(tmp_path, unlabelled):
+    faceaudit.tally(unlabelled, tmp_path / "faces.tally")
+    with pytest.raises(LabelError, match="a tally has no images"):
+        report(tmp_path / "faces.tally", calibration=labelled_sample(unlabelled))
+    other = tmp_path / "other.parquet"
+    rows_of(1500, share=0.5, seed=3).write_parquet(other)
+    facts = composition_of(report(tmp_path / "faces.tally", calibration=other))
+    assert facts["corrections"][0]["method"] == "adjusted_count"
+
+
+# --- the model's own validation ---------------------------------------------------------------
+
+
+@pytest.fixture
+def with_card(tmp_path, monkeypatch, unlabelled):
+    """A table of a model whose card tells how it confuses classes."""
+    task = task_of_scheme("gender", "gender2")
+    metadata = TableMetadata(tasks=(task,), model={"name": "mine", "sha256": "ab"})
+    table = pl.read_parquet(unlabelled).to_arrow()
+    table = table.replace_schema_metadata({METADATA_KEY: metadata.to_json().encode()})
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, unlabelled)
+    folder = tmp_path / "bundles" / "mine"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(module, "BUNDLES", folder.parent)
+
+    def write(classes=CLASSES, sha256="ab"):
+        faces = module.calibrate(task, rows_of(2000, 0.5, seed=5), "card", "labels")
+        entry = {
+            "classes": classes,
+            "edges": faces.edges.tolist(),
+            "counts": faces.joint.astype(int).tolist(),
+        }
+        facts = {"sha256": sha256, "confusion": {"gender": entry}}
+        (folder / "bundle.json").write_text(json.dumps(facts))
+        return unlabelled
+
+    return write
+
+
+def test_the_validation_of_the_model_corrects_where_nobody_labelled(with_card):
+    facts = composition_of(report(with_card()))
+    (how,) = facts["corrections"]
+    assert (how["method"], how["source"], how["where"]) == ("adjusted_count", "bundle", "mine")
+    male = facts["composition"][0]
+    assert male["corrected"]["low"] <= SHARE <= male["corrected"]["high"]
+    assert male["em"]["low"] is None
+    assert male["em"]["reason"]
+
+
+def test_the_page_says_not_calibrated_for_these_images(with_card):
+    report(table := with_card())
+    assert "Not calibrated for these images" in table.with_suffix(".html").read_text()
+
+
+def test_a_card_of_another_model_is_not_used(with_card):
+    facts = composition_of(report(with_card(sha256="cd")))
+    assert facts["corrections"][0]["method"] is None
+    assert "label a sample" in facts["corrections"][0]["reason"]
+
+
+def test_a_card_of_other_classes_is_not_used(with_card):
+    facts = composition_of(report(with_card(classes=("Man", "Woman"))))
+    assert "known for other classes (Man, Woman)" in facts["corrections"][0]["reason"]
+
+
+# --- target shares ----------------------------------------------------------------------------
+
+
+def test_target_shares_are_read_as_shares_or_percent(tmp_path):
+    path = tmp_path / "shares.csv"
+    path.write_text("feature;class;share\ngender;Female;25%\ngender;Male;0.75\n")
+    found = read_reference(path, [task_of_scheme("gender", "gender2")])
+    assert found["gender"].shares.tolist() == [0.75, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("task,class\ngender,Male\n", "missing the column share"),
+        ("task,class,share\nsex,Male,1\n", "'sex' is no task of the table"),
+        ("task,class,share\ngender,Man,1\n", "'Man' is no class"),
+        ("task,class,share\ngender,Male,1\n", "a class is missing or named twice"),
+        ("task,class,share\ngender,Male,.5\ngender,Female,.2\n", "sum to 0.7"),
+        ("task,class,share\ngender,Male,half\ngender,Female,.5\n", "shares must be numbers"),
+        ("task,class,share\ngender,Male,1.5\ngender,Female,-.5\n", "shares must be numbers"),
+    ],
+)
+def test_target_shares_that_cannot_be_used_are_refused(tmp_path, text, said):
+    path = tmp_path / "shares.csv"
+    path.write_text(text)
+    with pytest.raises(SchemaError, match=said):
+        read_reference(path, [task_of_scheme("gender", "gender2")])
+
+
+def test_the_page_says_which_classes_are_off_target(tmp_path, unlabelled):
+    shares = tmp_path / "shares.csv"
+    shares.write_text("task,class,share\ngender,Male,0.5\ngender,Female,0.5\n")
+    labels = labelled_sample(unlabelled)
+    facts = composition_of(report(unlabelled, calibration=labels, reference=shares))
+    assert facts["composition"][0]["reference"]["share"] == 0.5
+    assert facts["corrections"][0]["reference"]["p_value"] < 0.001
+    page = unlabelled.with_suffix(".html").read_text()
+    assert "Against shares.csv, by the corrected shares: above target: Male by " in page
+    assert "below target: Female by " in page
+
+
+def test_labelled_tables_compare_their_annotated_shares(tmp_path):
+    path, shares = tmp_path / "labelled.parquet", tmp_path / "shares.csv"
+    rows_of().write_parquet(path)
+    shares.write_text("task,class,share\ngender,Male,0.8\ngender,Female,0.2\n")
+    facts = composition_of(report(path, reference=shares))
+    assert facts["corrections"][0]["method"] == "annotated"
+    assert facts["corrections"][0]["reference"]["p_value"] > 0.001
+    assert "by the annotated shares" in path.with_suffix(".html").read_text()
+    assert composition_of(report(path))["corrections"] == []
