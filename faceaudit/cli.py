@@ -212,7 +212,7 @@ def report(
         typer.Option(help="Leave out images that are in several sets: a table `leaks` wrote."),
     ] = None,
     format_: Annotated[
-        str, typer.Option("--format", help="What to write: html, json or both.")
+        str, typer.Option("--format", help="What to write: html, json, md (a summary).")
     ] = "html,json",
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
     quiet: Quiet = False,

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from faceaudit.schema import Task
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
     from faceaudit.audit.simultaneous import Figures
 
 Subgroup = Mapping[str, str]
@@ -523,3 +526,15 @@ class Audit:
     leaks: LeaksLeftOut | None = None
     corrections: tuple[Correction, ...] = ()
     """How the composition was corrected, one entry per task where that was tried or compared."""
+
+    def to_polars(self) -> pl.DataFrame:
+        """The metrics, one row per figure (see ``frame.metrics_to_polars``)."""
+        from faceaudit.audit.frame import metrics_to_polars
+
+        return metrics_to_polars(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The same in pandas."""
+        from faceaudit.audit.frame import metrics_to_pandas
+
+        return metrics_to_pandas(self)

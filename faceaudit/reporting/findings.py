@@ -116,8 +116,13 @@ def missing_faces(subject: Subject) -> Iterator[Finding]:
 
 def small_subgroups(subject: Subject) -> Iterator[Finding]:
     """Subgroups with too few faces to be ranked."""
-    held = subject.audit.within
-    values = [v for v in subject.audit.metrics if v.subgroup and held not in v.subgroup]
+    held, told = subject.audit.within, headlines(subject.audit)
+    figures = {(headline.task, headline.metric) for headline in told}
+    values = [
+        v
+        for v in subject.audit.metrics
+        if v.subgroup and held not in v.subgroup and (v.task, v.metric) in figures
+    ]
     small = {
         text.subgroup_name(v.subgroup): v.estimate.n for v in values if v.small and not v.label
     }

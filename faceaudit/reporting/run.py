@@ -17,14 +17,20 @@ from faceaudit.reporting.calibration import with_composition
 from faceaudit.reporting.check import PolicySource, load_policy
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
+from faceaudit.reporting.markdown import to_markdown
 from faceaudit.reporting.source import Reading, read_source
 from faceaudit.reporting.subject import Provenance, Subject, has_labels
 from faceaudit.reporting.without_leaks import leave_out, with_effects
 from faceaudit.storage import write_text
 from faceaudit.tables import SUFFIXES
 
-FORMATS: dict[str, Callable[[Subject], str]] = {"html": render, "json": to_json}
+FORMATS: dict[str, Callable[[Subject], str]] = {
+    "html": render,
+    "json": to_json,
+    "md": to_markdown,
+}
 """What a report is written as; the name is also the file's suffix."""
+USUAL_FORMATS = ("html", "json")
 REPORT_SUFFIXES = {f".{name}" for name in FORMATS}
 
 
@@ -65,7 +71,7 @@ def report(
     policy: PolicySource | None = None,
     without_leaks: Path | None = None,
     title: str | None = None,
-    formats: Sequence[str] = tuple(FORMATS),
+    formats: Sequence[str] = USUAL_FORMATS,
 ) -> ReportFiles:
     """Audit a table of predictions and write the report.
 

@@ -1,0 +1,134 @@
+"""A short summary of an audit as Markdown, for a pull request, a wiki or a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from faceaudit.audit.results import Estimate, Subgroup
+from faceaudit.reporting import findings
+from faceaudit.reporting import format as text
+from faceaudit.reporting.glossary import Unit, metric_facts, task_title
+from faceaudit.reporting.subject import (
+    Subject,
+    confidence_percent,
+    estimate_of,
+    headlines,
+    index_metrics,
+    min_n,
+    parts,
+)
+
+SPECIAL = r"\`*_{}[]<>#|~"
+"""Characters that Markdown would read as more than text."""
+
+
+def to_markdown(subject: Subject) -> str:
+    """The summary; the same subject gives the same text."""
+    audit, origin = subject.audit, subject.provenance
+    blocks = [
+        f"# {escape(subject.title)}",
+        f"{escape(text.file_name(origin.path))}: {text.count(audit.images)} images, "
+        f"{text.count(audit.rows)} rows; sha256 {text.short_hash(origin.sha256)}.",
+        *_verdicts(subject),
+        *_findings(subject),
+        *_figures(subject),
+        *_coverage(subject),
+        *_notes(subject),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(given: str) -> str:
+    r"""Text that Markdown shows as it is, in one line.
+
+    Example:
+        >>> print(escape("a|b <i>"))
+        a\|b \<i\>
+    """
+    line = " ".join(given.split())
+    return "".join(f"\\{one}" if one in SPECIAL else one for one in line)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _verdicts(subject: Subject) -> list[str]:
+    found = subject.audit.verdicts
+    if not found:
+        return []
+    rows = [[escape(one.rule), one.outcome, escape(one.explanation)] for one in found]
+    return ["## Verdicts", _table(["Rule", "Outcome", "Why"], rows)]
+
+
+def _findings(subject: Subject) -> list[str]:
+    found = [
+        f"- **{escape(one.heading)}.** {escape(f'{one.sentence} {one.hedge}'.strip())}"
+        for one in findings.find(subject)
+    ]
+    return ["## What was found", "\n".join(found)] if found else []
+
+
+def _figures(subject: Subject) -> list[str]:
+    """The metric that stands for each task, in every subgroup."""
+    told = headlines(subject.audit)
+    if not told:
+        return []
+    index = index_metrics(subject.audit)
+    measured = {(one.task, one.metric) for one in told}
+    subgroups = [
+        one.subgroup for one in subject.audit.metrics if (one.task, one.metric) in measured
+    ]
+    titles = [
+        task_title(one.task) if one.metric == "accuracy" else metric_facts(one.metric).title
+        for one in told
+    ]
+    rows = []
+    for part in parts(subject, subgroups):
+        for subgroup in part.subgroups:
+            found = [estimate_of(index, one.task, one.metric, subgroup) for one in told]
+            units = [metric_facts(one.metric).unit for one in told]
+            cells = [_cell(one, unit) for one, unit in zip(found, units, strict=True)]
+            rows.append([_name(subject, subgroup, found), *cells])
+    return [
+        "## Figures",
+        f"Accuracy of classes, and mean absolute error of ages in years; "
+        f"{confidence_percent(subject.audit)} intervals. Subgroups with fewer than "
+        f"{min_n(subject.audit)} faces are marked (small).",
+        _table(["Subgroup", *titles], rows),
+    ]
+
+
+def _name(subject: Subject, subgroup: Subgroup, found: Sequence[Estimate | None]) -> str:
+    most = max((one.n for one in found if one), default=0)
+    small = " (small)" if subgroup and most < min_n(subject.audit) else ""
+    return f"{escape(text.subgroup_name(subgroup))}{small}"
+
+
+def _cell(estimate: Estimate | None, unit: Unit) -> str:
+    if estimate is None or estimate.value is None:
+        return "n/a"
+    bounds = text.interval(estimate.low, estimate.high, unit, " to ")
+    return text.number(estimate.value, unit) + (f" ({bounds})" if bounds else "")
+
+
+def _coverage(subject: Subject) -> list[str]:
+    """Images without a scored face, where any has none."""
+    counts = subject.audit.coverage
+    everybody = [one for one in counts if not one.subgroup]
+    if not everybody or not everybody[0].failure_rate.value:
+        return []
+    by_subgroup = {frozenset(one.subgroup.items()): one for one in counts}
+    rows = []
+    for part in parts(subject, [one.subgroup for one in counts]):
+        for subgroup in part.subgroups:
+            one = by_subgroup[frozenset(subgroup.items())]
+            name = escape(text.subgroup_name(subgroup)) if subgroup else "All images"
+            rows.append([name, text.count(one.images), _cell(one.failure_rate, "share")])
+    return ["## Who is missing", _table(["Subgroup", "Images", "Not scored"], rows)]
+
+
+def _notes(subject: Subject) -> list[str]:
+    notes = [f"- {escape(note)}" for note in subject.audit.notes]
+    return ["## Notes", "\n".join(notes)] if notes else []
