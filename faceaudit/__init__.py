@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 _FUNCTIONS = {
     "check": "faceaudit.reporting",
     "demo": "faceaudit.showcase.run",
+    "export": "faceaudit.models.standalone",
     "leaks": "faceaudit.reporting.leaks",
     "predict": "faceaudit.pipeline.predict",
     "prepare": "faceaudit.pipeline.prepare",
@@ -19,12 +20,15 @@ _FUNCTIONS = {
     "sample": "faceaudit.reporting",
     "tally": "faceaudit.reporting",
     "train": "faceaudit.training.train",
+    "tune": "faceaudit.training.tune",
+    "zoo": "faceaudit.training.zoo",
 }
 
 __all__ = [
     "__version__",
     "check",
     "demo",
+    "export",
     "leaks",
     "predict",
     "prepare",
@@ -32,6 +36,8 @@ __all__ = [
     "sample",
     "tally",
     "train",
+    "tune",
+    "zoo",
 ]
 
 

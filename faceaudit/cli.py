@@ -87,6 +87,14 @@ SuppressBelow = Annotated[
 Unit = Annotated[
     str | None, typer.Option(help="A column: rows with one value of it are not independent.")
 ]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="A recipe's key: KEY=VALUE; repeatable.")
+]
+TrainingDevice = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Steps per epoch at most (a trial).")]
+TableFormat = Annotated[
+    str, typer.Option("--format", help="Print a table or json.", metavar="table|json")
+]
 AgeBins = Annotated[
     str | None, typer.Option(help="Lower bounds of age groups in years, such as 0,18,65.")
 ]
@@ -280,9 +288,7 @@ def check(
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
-    format_: Annotated[
-        str, typer.Option("--format", help="Print a table or json.", metavar="table|json")
-    ] = "table",
+    format_: TableFormat = "table",
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_format: LogFormat = "text",
@@ -512,9 +518,9 @@ def train(
     work: Annotated[
         Path | None, typer.Option(help="Checkpoints and history; default: OUTPUT.training.")
     ] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps per epoch at most (a trial).")
-    ] = None,
+    changes: Changes = None,
+    device: TrainingDevice = "auto",
+    max_steps: MaxSteps = None,
     limit: Limit = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -526,12 +532,114 @@ def train(
     require("onnx", "faceaudit train", "train")
     from faceaudit.training.train import train as run
 
-    bundle = run(recipe, data=data, output=output, work=work, max_steps=max_steps, limit=limit)
+    bundle = run(
+        recipe,
+        data=data,
+        output=output,
+        work=work,
+        changes=parse_changes(changes),
+        device=device,
+        max_steps=max_steps,
+        limit=limit,
+    )
     if not quiet:
         typer.echo(f"bundle {bundle.name} in {bundle.graph.parent}")
         for name, facts in bundle.card["metrics"].items():
             measure = "mae" if "mae" in facts else "accuracy"
             typer.echo(f"  {name}: {measure} {facts[measure]:.3f} on {facts['n']:,} {facts['on']}")
+
+
+@app.command()
+def tune(
+    recipe: Annotated[str, typer.Argument(help="A recipe with ranges: one that ships or a file.")],
+    data: Annotated[list[Path], typer.Option(help="A folder that `prepare` wrote; repeatable.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The search's folder.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Settings to try in all.")] = None,
+    changes: Changes = None,
+    device: TrainingDevice = "auto",
+    max_steps: MaxSteps = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Search a recipe's ranges for the settings that validate best; goes on where it stopped."""
+    start_logging(quiet, verbose, log_format)
+    require("torch", "faceaudit tune", "train")
+    require("optuna", "faceaudit tune", "train")
+    from faceaudit.training.tune import tune as run
+
+    found = run(
+        recipe,
+        data=data,
+        output=output,
+        trials=trials,
+        changes=parse_changes(changes),
+        device=device,
+        max_steps=max_steps,
+        limit=limit,
+    )
+    if not quiet:
+        typer.echo(f"{found.recipe}: {found.value:.4f}, best of {found.trials} trials")
+        for key, value in found.best.items():
+            typer.echo(f"  {key} = {json.dumps(value)}")
+
+
+@app.command()
+def zoo(
+    action: Annotated[
+        str | None, typer.Argument(help="Nothing, or show.", metavar="[show NAME]")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="A bundle.", hidden=True)] = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Also time each network on this machine's CPU.")
+    ] = False,
+    format_: TableFormat = "table",
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """List bundles, recipes and architectures with their cost; show a model card."""
+    start_logging(False, verbose, log_format)
+    shown = one_of("--format", format_, ("table", "json"))
+    if action is not None:
+        if action != "show" or name is None:
+            raise UsageError(f"zoo {action}: give nothing, or show NAME, such as show fairface")
+        from faceaudit.models.bundle import facts_of, load_bundle
+        from faceaudit.models.card import card_text
+
+        bundle = load_bundle(name)
+        text = json.dumps(facts_of(bundle), indent=2) if shown == "json" else card_text(bundle)
+        typer.echo(text, nl=shown == "json")
+        return
+    require("torch", "faceaudit zoo", "torch")
+    from faceaudit.training.zoo import zoo as run
+    from faceaudit.training.zoo import zoo_text
+
+    entries = run(speed=speed)
+    if shown == "json":
+        typer.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
+    else:
+        typer.echo(zoo_text(entries))
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A bundle: its name, folder or .onnx file.")],
+    file: Annotated[Path, typer.Argument(help="Where it goes: NAME.onnx, with NAME.json beside.")],
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Write a bundle as one ONNX file with its sidecar of facts."""
+    start_logging(quiet, verbose, log_format)
+    require("onnx", "faceaudit export", "train")
+    from faceaudit.models.standalone import export as run
+
+    written = run(model, file)
+    if not quiet:
+        typer.echo(f"{file}: {written.name}, sha256 {written.sha256}")
 
 
 @app.command()
@@ -601,6 +709,26 @@ def parse_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{option} {pair}: give NAME=VALUE")
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def parse_changes(given: Sequence[str] | None) -> dict[str, Any]:
+    """Dotted keys of a recipe with their values, written as in TOML; plain words are text."""
+    import tomllib
+
+    changes: dict[str, Any] = {}
+    for key, text in ((key, value) for one in given or [] for key, value in [_halves(one)]):
+        try:
+            changes[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[key] = text
+    return changes
+
+
+def _halves(given: str) -> tuple[str, str]:
+    key, separator, value = given.partition("=")
+    if not (key.strip() and separator):
+        raise UsageError(f"--set {given}: give KEY=VALUE, such as batch=32")
+    return key.strip(), value.strip()
 
 
 def parse_classes(given: Sequence[str] | None) -> dict[str, tuple[str, ...]]:

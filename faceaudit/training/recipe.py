@@ -26,7 +26,7 @@ RECIPES = Path(__file__).parent / "recipes"
 YEARS_SCHEME, VALUE_SCHEME = "years", "value"
 """Age as a distribution over years, and as one number (a regression)."""
 
-WHOLE = ("reported", "where")
+WHOLE = ("reported", "where", "ranges")
 """Tables that a recipe replaces whole where its base has them."""
 
 Frozen = Literal["none", "trunk", "all_but_last_block"]
@@ -188,6 +188,36 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Values of one key to search: ``choices``, or numbers from ``low`` to ``high``.
+
+    ``log`` spreads numbers evenly over their logarithm; ``whole`` takes integers alone.
+    """
+
+    choices: tuple[Any, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Tune:
+    """What ``faceaudit tune`` searches.
+
+    ``ranges`` is dotted key -> range. ``sampler``: ``tpe`` (tree-structured Parzen estimator),
+    ``random``, or ``grid`` (every combination of choices). ``share`` of the training crops is used.
+    The first ``startup`` trials are random and never given up.
+    """
+
+    ranges: Mapping[str, Range]
+    trials: int = 20
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    share: float = 1.0
+    startup: int = 5
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training, from data to bundle.
 
@@ -233,6 +263,7 @@ class Recipe:
     data: Data = field(default_factory=Data)
     augmentation: Augmentation = field(default_factory=Augmentation)
     reference: Reference | None = None
+    tune: Tune | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -460,5 +491,8 @@ def _check(recipe: Recipe, where: str) -> None:
         )
     if recipe.data.validation_share + recipe.data.test_share >= 1:
         raise UsageError(f"{where}: data: the held-out shares must leave something to train on")
+    for key in recipe.tune.ranges if recipe.tune else ():
+        if key.startswith("data."):
+            raise UsageError(f"{where}: tune.ranges.{key}: every trial has the same data")
     if recipe.selection.by.removesuffix("_loss") not in ("", *recipe.tasks):
         raise UnknownNameError("selection.by", recipe.selection.by, recipe.tasks)

@@ -1,0 +1,43 @@
+"""`faceaudit export`: a bundle as one ONNX file with its sidecar, for other programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from faceaudit.errors import UsageError
+from faceaudit.models.bundle import DEFAULT_BUNDLE, Bundle, facts_of, hash_of, load_bundle
+from faceaudit.storage import atomic_write, write_text
+
+
+def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") -> Bundle:
+    """Write a bundle as one ONNX file that holds its weights, and its facts beside it.
+
+    ``faceaudit predict --model FILE`` takes the result; any ONNX runtime runs it: uint8 RGB crops
+    (N, S, S, 3) in, one array of logits per task out.
+
+    Args:
+        model: The name of a bundle that ships, a bundle's folder, or an ``.onnx`` file.
+        file: Where it goes, ``NAME.onnx``; the sidecar is ``NAME.json``.
+
+    Raises:
+        BundleError: If the bundle is missing or damaged.
+        UsageError: If the file's name does not end in ``.onnx``.
+        InputError: If it cannot be written.
+    """
+    import onnx
+
+    target = Path(file)
+    if target.suffix.lower() != ".onnx":
+        raise UsageError(f"{file}: an exported model is written to a file that ends in .onnx")
+    bundle = load_bundle(str(model))
+    graph = onnx.load(bundle.graph)  # with the weights that it refers to
+    for initializer in graph.graph.initializer:
+        del initializer.external_data[:]
+        initializer.ClearField("data_location")
+    with atomic_write(target) as out:
+        out.write(graph.SerializeToString())
+    written = replace(bundle, graph=target, sha256=hash_of([target]))
+    write_text(target.with_suffix(".json"), json.dumps(facts_of(written), indent=2) + "\n")
+    return load_bundle(str(target))

@@ -1,0 +1,53 @@
+"""A bundle as one ONNX file, and its card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faceaudit.errors import UsageError
+from faceaudit.models.bundle import load_bundle
+from faceaudit.models.card import card_text
+from faceaudit.models.standalone import export
+from faceaudit.runtimes import open_runtime
+
+CROPS = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+
+
+def test_an_exported_bundle_is_one_file_that_answers_like_the_bundle(tmp_path: Path) -> None:
+    written = export("fairface", tmp_path / "alone.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.json", "alone.onnx"]
+    assert load_bundle(str(tmp_path / "alone.onnx")) == written
+    outputs = [task.output for task in written.tasks]
+    alone, own = (
+        open_runtime(bundle, outputs=outputs, device="cpu").infer(CROPS)
+        for bundle in (written, load_bundle("fairface"))
+    )
+    for name in outputs:
+        assert np.array_equal(alone[name], own[name])
+
+
+def test_the_sidecar_has_the_facts_of_the_bundle(tmp_path: Path) -> None:
+    export("fairface", tmp_path / "alone.onnx")
+    facts = json.loads((tmp_path / "alone.json").read_text())
+    own = json.loads(load_bundle("fairface").graph.with_name("bundle.json").read_text())
+    assert facts.pop("sha256") != own.pop("sha256")
+    assert facts == own
+
+
+def test_another_suffix_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.onnx"):
+        export("fairface", tmp_path / "alone.pb")
+
+
+def test_a_card_tells_what_a_model_is_and_how_well_it_does() -> None:
+    bundle = load_bundle("fairface")
+    text = card_text(bundle)
+    assert text.startswith("# fairface\n")
+    for fact in (bundle.licence, bundle.training_data, bundle.sha256, *bundle.card["limits"]):
+        assert fact in text
+    accuracy = bundle.card["metrics"]["race"]["accuracy"]
+    assert f"race: accuracy {accuracy:.3f}" in text

@@ -1,0 +1,80 @@
+"""The zoo: what networks cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from faceaudit.models import BACKBONES, find_backbone
+from faceaudit.models.bundle import load_bundle
+from faceaudit.training import zoo as module
+from faceaudit.training.loop import new_state
+from faceaudit.training.recipe import list_recipes, load_recipe
+from faceaudit.training.zoo import Entry, zoo, zoo_text
+
+
+@pytest.fixture(scope="module")
+def entries() -> dict[tuple[str, str], Entry]:
+    return {(entry.kind, entry.name): entry for entry in zoo()}
+
+
+def test_everything_that_ships_has_a_row(entries: dict[tuple[str, str], Entry]) -> None:
+    names = {kind: {name for k, name in entries if k == kind} for kind in module.TITLES}
+    assert names["recipe"] == set(list_recipes())
+    assert names["architecture"] == set(BACKBONES)
+    assert "fairface" in names["bundle"]
+
+
+def test_costs_are_those_of_the_published_networks(entries: dict[tuple[str, str], Entry]) -> None:
+    # Source: torchvision's documentation gives 15.47 billion multiply-adds for VGG16 at 224 pixels,
+    # 123.6 million of them in its classifier, which is no part of a trunk.
+    expected = 2 * (15.47 - 0.1236) * (112 / 224) ** 2
+    assert entries["architecture", "vgg16"].gflops == pytest.approx(expected, rel=0.01)
+    assert entries["recipe", "reference/dj_vgg16_full"].parameters == 14_913_228
+    assert entries["recipe", "reference/dj_vgg16_gm"].parameters == 14_979_278
+    assert entries["recipe", "reference/dj_vgg16_am"].parameters == 15_012_044
+
+
+def test_a_recipes_row_counts_what_is_built_and_trained(
+    entries: dict[tuple[str, str], Entry],
+) -> None:
+    recipe = load_recipe("reference/dj_resnet50_frozen", {"weights": "none"})
+    network = new_state(recipe).network
+    row = entries["recipe", "reference/dj_resnet50_frozen"]
+    assert row.parameters == sum(part.numel() for part in network.parameters())
+    assert row.trainable == sum(p.numel() for p in network.parameters() if p.requires_grad)
+    assert row.trainable < row.parameters - 23_000_000
+
+
+def test_sharing_a_trunk_saves_most_of_three_networks(
+    entries: dict[tuple[str, str], Entry],
+) -> None:
+    shared = entries["recipe", "reference/dj_vgg16_full"]
+    alone = [
+        entries["recipe", f"reference/dj_stl_{task}_full"] for task in ("age", "gender", "race")
+    ]
+    assert shared.separate_parameters == sum(one.parameters for one in alone)
+    assert shared.separate_gflops == pytest.approx(sum(one.gflops for one in alone))
+    assert shared.saved == pytest.approx(2 / 3, abs=0.01)
+    assert alone[0].saved is None
+
+
+def test_a_bundles_row_has_its_held_out_figures(entries: dict[tuple[str, str], Entry]) -> None:
+    row, bundle = entries["bundle", "fairface"], load_bundle("fairface")
+    assert row.parameters == bundle.card["parameters"]
+    assert set(row.held_out) == set(bundle.card["metrics"])
+
+
+def test_speed_is_measured_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS", 0.01)
+    monkeypatch.setattr(module, "BACKBONES", {"custom_cnn": find_backbone("custom_cnn")})
+    monkeypatch.setattr(module, "list_recipes", lambda: ["fairface"])
+    found = zoo(speed=True)
+    assert {entry.kind for entry in found} == set(module.TITLES)
+    assert all((entry.images_per_second or 0) > 1 for entry in found)
+    assert "images/s" in zoo_text(found)
+
+
+def test_the_text_has_a_line_for_every_row(entries: dict[tuple[str, str], Entry]) -> None:
+    lines = zoo_text(list(entries.values())).splitlines()
+    for _, name in entries:
+        assert any(line.startswith(f"{name} ") for line in lines)
