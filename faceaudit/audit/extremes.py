@@ -89,7 +89,8 @@ def least_ratio(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
     found = _highest(
         _ratios(one, rows, others) for one in figures for rows, others in _pairs(strata)
     )
-    return found.negated()
+    least = found.negated()
+    return replace(least, high=min(least.high, 1.0))
 
 
 _Parts = tuple[Values, Values, Values, tuple[Numbers, Numbers] | None]

@@ -606,6 +606,32 @@ def test_clustered_faces_decide_less(open_table: OpenTable) -> None:
     assert together.n_needed is not None
 
 
+@pytest.mark.parametrize("faces", [1, 2])
+def test_failed_images_of_one_person_count_as_one(open_table: OpenTable, faces: int) -> None:
+    persons = np.repeat(np.arange(60), 20 * faces)
+    failed = np.repeat(np.arange(60) % 10 == 0, 20 * faces)
+    frame = pl.DataFrame(
+        {
+            "image": [f"{image}.jpg" for image in np.repeat(np.arange(1200), faces)],
+            "gender_pred": [None if bad else "Male" for bad in failed],
+            "status": np.where(failed, "no_face", "ok"),
+            "person": [f"p{person}" for person in persons],
+        }
+    )
+    rule = {"metric": "failure_rate", "measure": "overall", "at_most": 0.15}
+    table = open_table(frame)
+    (alone,), _ = find_verdicts(table, policy(rule), replicates=100)
+    (together,), _ = find_verdicts(table, policy(rule), replicates=100, unit="person")
+    assert (alone.n, together.n) == (1200, 1200)
+    assert alone.value == together.value == pytest.approx(0.1)
+    assert (alone.outcome, together.outcome) == ("pass", "insufficient")
+
+
+def test_the_smallest_ratio_is_never_above_one() -> None:
+    found = verdict(sites([(40, 30), (40, 31)]), **{**WORST, "measure": "ratio"}, at_least=0.5)
+    assert found.high == 1
+
+
 def test_confidence_and_fewest_faces_of_a_rule_go_before_those_of_the_check() -> None:
     counted = sites([(40, 39), (400, 390)])
     own = {**WORST, "at_least": 0.8, "min_n": 50, "confidence": 0.8}

@@ -46,6 +46,7 @@ BATCH_ROWS = 131_072
 MISSING = -1
 SMALLEST = float(np.finfo(np.float64).eps)
 """Probabilities are raised to this before their logarithm, as scikit-learn's log_loss does."""
+BLOCK = "_block"
 NO_NAME = ""
 """Task of what is counted of images."""
 
@@ -81,8 +82,8 @@ def tally(
                 images.add(batch)
             for done in waiting:
                 done.result()
-    counted = _merged_images(table, coder) if images is None else images.counted()
-    statuses, by_status = _by_status(counted, coder)
+    counted = _merged_images(table, coder, owner) if images is None else images.counted()
+    statuses, by_status = _by_status(counted, coder, shape)
     numbers: dict[str, dict[str, CellCounts]] = {kind: {} for kind in KINDS}
     for counter in counters:
         for kind, counts in counter.numbers().items():
@@ -373,41 +374,50 @@ class _Images:
     """Counts images by cell and status, where every row is an image of its own."""
 
     def __init__(self, coder: CellCoder) -> None:
-        self.keys = [STATUS, *coder.codes]
+        self.keys = [STATUS, *coder.codes, BLOCK]
         self.found: list[pl.DataFrame] = []
 
     def add(self, batch: _Batch) -> None:
-        self.found.append(batch.rows.group_by(self.keys).len("_images"))
+        rows = batch.rows.select(self.keys[:-1])
+        blocks = 0 if batch.blocks is None else pl.Series(batch.blocks)
+        self.found.append(rows.with_columns(**{BLOCK: blocks}).group_by(self.keys).len("_images"))
 
     def counted(self) -> pl.DataFrame:
         every = pl.concat(self.found).group_by(self.keys).sum()
         return every.with_columns(pl.lit(0).alias("_several"))
 
 
-def _merged_images(table: PredictionTable, coder: CellCoder) -> pl.DataFrame:
-    """Images by cell and status, and how many of them have several faces.
+def _merged_images(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> pl.DataFrame:
+    """Images by cell, block and status, and how many of them have several faces.
 
-    An image with several rows counts once: as scored if any row is, in the first known subgroup.
+    An image with several rows counts once: as scored if any row is, in the first known subgroup and
+    with the first unit.
     """
     scored = pl.col(STATUS) == OK
     status = pl.when(scored.any()).then(pl.lit(OK)).otherwise(pl.col(STATUS).min())
     known = [pl.col(name).filter(pl.col(name) > 0).min().fill_null(0) for name in coder.codes]
     # Hashed, because the names of millions of images fill the memory.
-    named = table.frame.select(pl.col(IMAGE).hash(), STATUS, *coder.feature_codes(table.frame))
-    images = named.group_by(IMAGE).agg(status.alias(STATUS), *known, scored.sum().alias("_faces"))
+    unit = (owner.values(table.frame) if owner else pl.lit("")).alias("_unit")
+    codes = coder.feature_codes(table.frame)
+    named = table.frame.select(pl.col(IMAGE).hash(), STATUS, *codes, unit)
+    images = named.group_by(IMAGE).agg(
+        status.alias(STATUS), *known, scored.sum().alias("_faces"), pl.col("_unit").min()
+    )
     several = (pl.col("_faces") > 1).sum().alias("_several")
-    counted = images.group_by([STATUS, *coder.codes]).agg(pl.len().alias("_images"), several)
-    return counted.collect(engine="streaming")
+    keys = [STATUS, *coder.codes, "_unit"]
+    counted = images.group_by(keys).agg(pl.len().alias("_images"), several)
+    found = counted.collect(engine="streaming")
+    return found.with_columns(**{BLOCK: pl.Series(block_of(found["_unit"])) if owner else 0})
 
 
 def _by_status(
-    counted: pl.DataFrame, coder: CellCoder
+    counted: pl.DataFrame, coder: CellCoder, shape: tuple[int, int]
 ) -> tuple[tuple[str, ...], dict[str, CellCounts]]:
-    """Statuses, and images by cell and status and with several faces."""
+    """Statuses, and images by cell, block and status and with several faces."""
     statuses = sorted_statuses(set(counted[STATUS]))
     at = np.array([statuses.index(status) for status in counted[STATUS]])
-    cells, size = coder.cell_numbers(counted), len(statuses)
-    images, several = Counter((len(coder.cells), 1, size)), Counter((len(coder.cells), 1, 1))
-    images.add(cells * size + at, counted["_images"].to_numpy())
-    several.add(cells, counted["_several"].to_numpy())
+    places, size = coder.cell_numbers(counted) * shape[1] + counted[BLOCK].to_numpy(), len(statuses)
+    images, several = Counter((*shape, size)), Counter((*shape, 1))
+    images.add(places * size + at, counted["_images"].to_numpy())
+    several.add(places, counted["_several"].to_numpy())
     return statuses, {"images": images.counts(), "several": several.counts()}
