@@ -20,7 +20,7 @@ SIGNED, ABSOLUTE, SQUARED, FOURTH = range(4)
 """Places of the sums in ``YearErrors.sums``."""
 
 
-def _steps(size: int) -> NDArray[np.int64]:
+def signed_steps(size: int) -> NDArray[np.int64]:
     """Signed distance in groups of every cell of a confusion, predicted minus annotated, (K, K)."""
     return np.arange(size)[None, :] - np.arange(size)[:, None]
 
@@ -31,17 +31,17 @@ def _step_mean(confusion: Any, weights: Any) -> Values:
 
 def one_off(confusion: Any) -> Values:
     """Share of faces in the annotated age group or one beside it, from (..., K, K)."""
-    return _step_mean(confusion, np.abs(_steps(np.shape(confusion)[-1])) <= 1)
+    return _step_mean(confusion, np.abs(signed_steps(np.shape(confusion)[-1])) <= 1)
 
 
 def step_mae(confusion: Any) -> Values:
     """Mean distance between predicted and annotated age group, in groups, from (..., K, K)."""
-    return _step_mean(confusion, np.abs(_steps(np.shape(confusion)[-1])))
+    return _step_mean(confusion, np.abs(signed_steps(np.shape(confusion)[-1])))
 
 
 def mean_signed_step(confusion: Any) -> Values:
     """Mean of predicted minus annotated age group, in groups, from (..., K, K)."""
-    return _step_mean(confusion, _steps(np.shape(confusion)[-1]))
+    return _step_mean(confusion, signed_steps(np.shape(confusion)[-1]))
 
 
 def mae(years: YearErrors) -> Values:
@@ -211,7 +211,7 @@ AGE_METRICS: list[Metric] = [
         faces=labelled_faces,
         undefined=NO_GROUPS,
         needs="groups",
-        interval="replicates",
+        interval="steps",
         better="lower",
         unit="groups",
     ),
@@ -224,7 +224,7 @@ AGE_METRICS: list[Metric] = [
         faces=labelled_faces,
         undefined=NO_GROUPS,
         needs="groups",
-        interval="replicates",
+        interval="signed_steps",
         better="zero",
         unit="groups",
     ),
@@ -237,7 +237,7 @@ AGE_METRICS: list[Metric] = [
         faces=faces_with_years,
         undefined=NO_YEARS,
         needs="years",
-        interval="mean",
+        interval="positive",
         better="lower",
         unit="years",
         second_moment=mean_squared_error,

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from faceaudit.audit.intervals import Bounds, normal_quantile, wilson
+from faceaudit.audit.intervals import Bounds, normal_quantile, student_quantile
 from faceaudit.audit.metrics import Metric, Values, macro_f1, macro_precision, present_classes
 from faceaudit.audit.tally import YearErrors
 
 FEW_BLOCKS = 20
 """With fewer blocks of units an interval rests on too few to be relied on."""
+UNSEEN = 0.5
+"""Blocks full of errors that are added to those seen, for how far faces of a unit err together."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,15 @@ def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
     return Spread(np.asarray(scale * moves), np.asarray(occupied, np.float64))
 
 
-def clustered(
+def told_by_units(
     metric: Metric, values: Values, faces: Values, plain: Bounds, spread: Spread, confidence: float
-) -> Bounds:
-    """Bounds that hold for rows in units: never narrower than those of independent rows.
+) -> Values:
+    """How many independent faces would tell as much as one of these; at most 1.
 
-    Shares get Wilson's interval with as many faces as independent ones would tell the same; other
-    figures reach Student's quantile times the spread over blocks. NaN with fewer than two blocks.
+    That is the variance of independent faces by the variance over blocks, and less where Student's
+    quantile is larger than the normal one. Where few errors were seen they tell little of how far
+    the faces of a unit err together: until as many are seen as a block has faces, the faces of a
+    block increasingly count as one. NaN with fewer than two blocks.
 
     Args:
         metric: The metric.
@@ -76,22 +80,15 @@ def clustered(
         Korn, Graubard: Confidence intervals for proportions with small expected number of positive
         counts estimated from survey data, Survey Methodology 24, 1998 (effective faces).
     """
-    from scipy.special import stdtrit
-
-    degrees = np.where(spread.blocks > 1, spread.blocks - 1, np.nan)
-    quantile = stdtrit(degrees, (1 + confidence) / 2)
-    if metric.interval == "share":
-        alone = np.minimum(faces, spread.blocks)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            told = np.where(spread.variance > 0, values * (1 - values) / spread.variance, alone)
-        effective = np.minimum(told * (normal_quantile(confidence) / quantile) ** 2, faces)
-        return wilson(values, effective, confidence)
-    half = quantile * np.sqrt(spread.variance)
-    low, high = metric.limits
-    return (
-        np.minimum(plain[0], np.maximum(values - half, low)),
-        np.maximum(plain[1], np.minimum(values + half, high)),
-    )
+    z = normal_quantile(confidence)
+    alone = np.square((plain[1] - plain[0]) / (2 * z))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effect = np.maximum(spread.variance / alone, 1)
+        size = np.maximum(faces / spread.blocks, 1)
+    if metric.limits == (0.0, 1.0):
+        errors = faces * np.minimum(values, 1 - values)
+        effect = (errors * effect + UNSEEN * size * size) / (errors + UNSEEN * size)
+    return (z / student_quantile(spread.blocks - 1, confidence)) ** 2 / effect
 
 
 def _function_of(metric: Metric, blocks: Any) -> Callable[[Any], Values]:

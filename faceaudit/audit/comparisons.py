@@ -18,7 +18,7 @@ from faceaudit.audit.age import AGE_METRICS, age_metric
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import Values
 from faceaudit.audit.measure import measure
-from faceaudit.audit.metrics import METRICS, Metric
+from faceaudit.audit.metrics import METRICS, STUDENT, Metric
 from faceaudit.audit.results import (
     AnyGapTest,
     Comparison,
@@ -402,7 +402,7 @@ def _figures(metric: Metric, measured: Measurements, options: Options) -> Figure
 
 def _degrees(metric: Metric, estimate: Estimate, given: float) -> float:
     """Fewer than the faces of the metric itself, where its spread is estimated from faces."""
-    if math.isfinite(given) or metric.interval in {"mean", "root"}:
+    if math.isfinite(given) or metric.interval in STUDENT:
         return float(max(min(given, estimate.n - 1), 1))
     return given
 

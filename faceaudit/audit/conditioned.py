@@ -23,7 +23,7 @@ from faceaudit.audit.decomposition import (
     face_sums,
     standardised,
 )
-from faceaudit.audit.estimates import ClassCounts, Options, class_counts, estimate
+from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.metrics import METRICS, Metric, Values, ratio
 from faceaudit.audit.results import (
     ConditionedAge,
@@ -167,7 +167,7 @@ def _conditioned(
     """Rows of one subgroup: each annotated age group, and all together."""
     subgroup, size = cells.subgroups[index], len(task.classes)
     confusion, years = counted.confusion[AGE_GROUP], years_of(counted, cells, index)
-    counts = class_counts(cells.one(confusion, index), AGE_GROUP, subgroup, options)
+    counts = cells.one(confusion, index)
     apart = np.eye(size, dtype=np.int64)[:, :, None]
     of_groups, of_years, all_years = None, None, None
     if counted.unit is not None:
@@ -175,13 +175,13 @@ def _conditioned(
         of_years = years_by_block(counted, cells, index)
         all_years = of_years.map(lambda part: part.sum(axis=1))
     per_age = _estimates(
-        ClassCounts(counts.counts * apart, counts.draws[:, None] * apart),
+        counts * apart,
         years.map(lambda part: part[:size]),
         None if of_groups is None else of_groups[:, None] * apart,
         None if of_years is None else of_years.map(lambda part: part[:, :size]),
         options,
     )
-    faces = counts.counts.sum(axis=-1)
+    faces = counts.sum(axis=-1)
     for place, name in enumerate(task.classes):
         if faces[place]:
             figures = {figure: found[place] for figure, found in per_age.items()}
@@ -198,17 +198,16 @@ def _conditioned(
 
 
 def _estimates(
-    groups: ClassCounts,
+    groups: Values,
     years: YearErrors,
     of_groups: Values | None,
     of_years: YearErrors | None,
     options: Options,
 ) -> dict[str, list[Estimate]]:
     """Every figure of one subgroup, by the leading axes of its counts (blocks come first)."""
-    groups = ClassCounts(groups.counts[None], groups.draws[:, None])
     blocks = None if of_groups is None else [of_groups]
     found = {
-        name: estimate(metric, groups, options, blocks=blocks)
+        name: estimate(metric, groups[None], options, blocks=blocks)
         for name, metric in GROUP_FIGURES.items()
     }
     if years.faces.any():

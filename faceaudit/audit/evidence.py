@@ -15,7 +15,7 @@ import numpy as np
 from faceaudit.audit.coverage import count_failures_as_errors
 from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.extremes import Bounded
-from faceaudit.audit.intervals import normal_quantile, wilson
+from faceaudit.audit.intervals import wilson
 from faceaudit.audit.measure import measure
 from faceaudit.audit.metrics import Metric, Values
 from faceaudit.audit.policy import Policy, Rule
@@ -236,12 +236,6 @@ def find_figures(
 
     def measured(confidence: float) -> tuple[Values, Values]:
         low, high = _arrays(estimates(confidence), "low", "high")
-        if metric.interval == "replicates" and confidence > options.confidence:
-            # So far out there may be no replicate: the usual interval, widened like a normal one.
-            by = normal_quantile(confidence) / normal_quantile(options.confidence)
-            near_low, near_high = _arrays(usual, "low", "high")
-            low = np.fmin(low, np.maximum(values - by * (values - near_low), metric.limits[0]))
-            high = np.fmax(high, np.minimum(values + by * (near_high - values), metric.limits[1]))
         return low, high
 
     usual = estimates(options.confidence)

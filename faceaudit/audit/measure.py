@@ -9,23 +9,24 @@ from itertools import product
 import numpy as np
 
 from faceaudit.audit.age import AGE_METRICS
-from faceaudit.audit.estimates import (
-    ClassCounts,
-    Options,
-    ScoreCounts,
-    calibration_counts,
-    class_counts,
-    estimate,
+from faceaudit.audit.bounds import ScoreCounts
+from faceaudit.audit.estimates import Options, estimate
+from faceaudit.audit.metrics import (
+    METRICS,
+    Metric,
+    Need,
+    Values,
+    auc_bound,
+    average_precision_bound,
 )
-from faceaudit.audit.metrics import METRICS, Metric, Need, auc_bound, average_precision_bound
 from faceaudit.audit.results import MetricValue, RocCurve, Subgroup
-from faceaudit.audit.scores import ScoreRows, roc_points, score_counts
+from faceaudit.audit.scores import ScoreRows, rank_correlations, roc_points, score_counts
 from faceaudit.audit.tally import CellCounts, Cut, Numbers, Tally, YearErrors
 from faceaudit.schema import AGE, Task
 
 EVERY_METRIC: tuple[Metric, ...] = (*METRICS, *AGE_METRICS)
 CHUNK = 24
-"""Subgroups whose replicates are held in memory at a time."""
+"""Subgroups whose numbers are held in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def measure(
         counted: The tally.
         cells: The grouping.
         rows: Task -> scores row by row, where the table fits.
-        options: Confidence and replicates.
+        options: Confidence and what is asked for.
         metrics: Which; None takes every one.
         task: Of which task, or ``age``; None takes every one.
     """
@@ -167,12 +168,7 @@ def _measure_classes(
     part: _Part, task: Task, places: _Places, options: Options
 ) -> Iterator[MetricValue]:
     confusions = part.of(part.counted.confusion[task.name])
-    counts = ClassCounts.of(
-        [
-            class_counts(confusion, task.name, subgroup, options)
-            for confusion, subgroup in zip(confusions.each, places.subgroups, strict=True)
-        ]
-    )
+    counts = np.stack(confusions.each)
     yield from _values(places, counts, "classes", options, confusions.blocks)
     if task.ordinal:
         yield from _values(places, counts, "groups", options, confusions.blocks)
@@ -184,7 +180,10 @@ def _measure_scores(
     counted, cells = part.counted, part.cells
     scores = [score_counts(task, counted, rows, cells, index) for index in part.chunk]
     blocks = part.blocks_of(counted.coarse_scores[task.name]) if counted.unit else None
-    found = Measured(list(_values(places, ScoreCounts(scores), "scores", options, blocks)))
+    counts = ScoreCounts(
+        scores, _correlations(None if places.own_class else rows, cells, part.chunk)
+    )
+    found = Measured(list(_values(places, counts, "scores", options, blocks)))
     if places.own_class:
         return found
     if len(places.subgroups[0]) < 2 and "auc" in {metric.name for metric in places.metrics}:
@@ -195,15 +194,17 @@ def _measure_scores(
     return found
 
 
+def _correlations(rows: ScoreRows | None, cells: Cut, chunk: Sequence[int]) -> dict[str, Values]:
+    """How the classes' figures from scores vary together, (subgroups, K, K), where rows tell."""
+    if rows is None:
+        return {}
+    each = [rank_correlations(*rows.of(cells, index)) for index in chunk]
+    return {name: np.stack([one[name] for one in each]) for name in each[0]}
+
+
 def _measure_calibration(part: _Part, places: _Places, options: Options) -> Iterator[MetricValue]:
     bins = part.of(part.counted.calibration[places.task])
-    counts = ClassCounts.of(
-        [
-            calibration_counts(one, places.task, subgroup, options)
-            for one, subgroup in zip(bins.each, places.subgroups, strict=True)
-        ]
-    )
-    return _values(places, counts, "calibration", options, bins.blocks)
+    return _values(places, np.stack(bins.each), "calibration", options, bins.blocks)
 
 
 def _measure_years(part: _Part, places: _Places, options: Options) -> Iterator[MetricValue]:

@@ -18,6 +18,25 @@ Values = NDArray[np.float64]
 Need = Literal[
     "classes", "groups", "scores", "losses", "calibration", "years", "ages", "images", "predicted"
 ]
+Interval = Literal[
+    "share",
+    "overlap",
+    "classes",
+    "mean_of_classes",
+    "rank",
+    "curve",
+    "mean",
+    "positive",
+    "root",
+    "steps",
+    "signed_steps",
+    "calibration",
+]
+"""Kinds of intervals: see ``bounds.BOUNDS``."""
+STUDENT: frozenset[Interval] = frozenset({"mean", "positive", "root", "steps", "signed_steps"})
+"""Those that take Student's quantile, because their spread is estimated from the faces."""
+SYMMETRIC: frozenset[Interval] = frozenset({"mean", "signed_steps"})
+"""Those as long below the figure as above, but where cut at a limit."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +55,16 @@ class Metric:
     """Why the value is not defined, where it is not."""
     needs: Need = "classes"
     """What it is computed from, by the name of what the tally counts."""
-    interval: Literal["share", "replicates", "rank", "curve", "mean", "root"] = "share"
+    interval: Interval = "share"
     better: Literal["higher", "lower", "zero", "neither"] = "higher"
     unit: Literal["share", "score", "nats", "groups", "years"] = "share"
     per_class: bool = False
     within_own_class: bool = True
     """Whether it has a meaning among faces of a single annotated class of its own task."""
     second_moment: Callable[[Any], Values] | None = None
-    """Counts to the mean square of what a ``mean`` or ``root`` metric averages."""
+    """Counts to the mean square of what a ``mean``, ``positive`` or ``root`` metric averages."""
+    mean_of: str = ""
+    """The metric per class whose unweighted mean over the classes it is."""
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -176,6 +197,21 @@ def auc(scores: Any) -> Values:
     return ratio(wins, own.sum(axis=-1) * others.sum(axis=-1).astype(np.float64))
 
 
+def auc_influence(scores: Any) -> Values:
+    """How far one more face of each kind and bin moves the AUC, (..., 2, B), from (..., 2, B).
+
+    Source:
+        DeLong, DeLong, Clarke-Pearson: Comparing the areas under two or more correlated receiver
+        operating characteristic curves, Biometrics 44, 1988 (structural components).
+    """
+    others, own = np.moveaxis(np.asarray(scores, np.float64), -2, 0)
+    faces = others.sum(axis=-1, keepdims=True), own.sum(axis=-1, keepdims=True)
+    value = auc(scores)[..., None]
+    beaten = ratio(others.cumsum(axis=-1) - others / 2, faces[0])
+    beating = 1 - ratio(own.cumsum(axis=-1) - own / 2, faces[1])
+    return np.stack([ratio(beating - value, faces[0]), ratio(beaten - value, faces[1])], axis=-2)
+
+
 def macro_auc(scores: Any) -> Values:
     """Unweighted mean of the one-vs-rest AUC over the classes that have one, (..., K, 2, B)."""
     return mean_of_defined(auc(scores))
@@ -203,6 +239,26 @@ def average_precision(scores: Any) -> Values:
     own, found, wrong = _descending(scores)
     precise = np.nan_to_num(ratio(found, found + wrong))
     return ratio((own * precise).sum(axis=-1), own.sum(axis=-1))
+
+
+def curve_influence(scores: Any) -> Values:
+    """How far one more face of each kind and bin moves the average precision, (..., 2, B).
+
+    A face of the class adds its own precision and raises that of the faces of the class below it; a
+    face of another class lowers theirs.
+
+    Args:
+        scores: Faces by ascending bin, others' first, (..., 2, B).
+    """
+    others, own = np.moveaxis(np.asarray(scores, np.float64), -2, 0)
+    found, wrong = (part[..., ::-1].cumsum(axis=-1)[..., ::-1] for part in (own, others))
+    total = own.sum(axis=-1, keepdims=True)
+    precise = np.nan_to_num(ratio(found, found + wrong))
+    squared = np.square(found + wrong)
+    raised = np.nan_to_num(ratio(own * wrong, squared)).cumsum(axis=-1)
+    lowered = np.nan_to_num(ratio(own * found, squared)).cumsum(axis=-1)
+    value = average_precision(scores)[..., None]
+    return np.stack([ratio(-lowered, total), ratio(precise - value + raised, total)], axis=-2)
 
 
 def macro_average_precision(scores: Any) -> Values:
@@ -333,7 +389,8 @@ METRICS: list[Metric] = [
         function=balanced_accuracy,
         faces=labelled_faces,
         undefined=NO_FACES,
-        interval="replicates",
+        interval="classes",
+        mean_of="recall",
         within_own_class=False,
     ),
     Metric(
@@ -344,7 +401,8 @@ METRICS: list[Metric] = [
         function=macro_f1,
         faces=labelled_faces,
         undefined=NO_FACES,
-        interval="replicates",
+        interval="classes",
+        mean_of="f1",
         unit="score",
         within_own_class=False,
     ),
@@ -356,7 +414,8 @@ METRICS: list[Metric] = [
         function=macro_precision,
         faces=labelled_faces,
         undefined=NO_FACES,
-        interval="replicates",
+        interval="classes",
+        mean_of="precision",
         unit="score",
         within_own_class=False,
     ),
@@ -368,7 +427,8 @@ METRICS: list[Metric] = [
         function=balanced_accuracy,
         faces=labelled_faces,
         undefined=NO_FACES,
-        interval="replicates",
+        interval="classes",
+        mean_of="recall",
         within_own_class=False,
     ),
     Metric(
@@ -380,7 +440,8 @@ METRICS: list[Metric] = [
         faces=scored_faces_of_all,
         undefined="the scored faces are annotated as fewer than two classes",
         needs="scores",
-        interval="rank",
+        interval="mean_of_classes",
+        mean_of="auc",
         unit="score",
         within_own_class=False,
     ),
@@ -393,7 +454,8 @@ METRICS: list[Metric] = [
         faces=scored_faces_of_all,
         undefined=NO_SCORES,
         needs="scores",
-        interval="curve",
+        interval="mean_of_classes",
+        mean_of="average_precision",
         unit="score",
         within_own_class=False,
     ),
@@ -406,7 +468,7 @@ METRICS: list[Metric] = [
         faces=faces_with_losses,
         undefined=NO_SCORES,
         needs="losses",
-        interval="mean",
+        interval="positive",
         better="lower",
         unit="nats",
         within_own_class=False,
@@ -422,7 +484,7 @@ METRICS: list[Metric] = [
         faces=faces_with_losses,
         undefined=NO_SCORES,
         needs="losses",
-        interval="mean",
+        interval="positive",
         better="lower",
         unit="score",
         within_own_class=False,
@@ -439,7 +501,7 @@ METRICS: list[Metric] = [
         faces=faces_with_confidence,
         undefined="no bin of confidence holds two scored faces with annotations",
         needs="calibration",
-        interval="replicates",
+        interval="calibration",
         better="lower",
         within_own_class=False,
     ),
@@ -451,7 +513,7 @@ METRICS: list[Metric] = [
         function=f1,
         faces=annotated_faces,
         undefined="no face is annotated or predicted as this class",
-        interval="replicates",
+        interval="overlap",
         unit="score",
         per_class=True,
         within_own_class=False,

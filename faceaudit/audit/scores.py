@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from faceaudit.audit.metrics import auc_influence, curve_influence
 from faceaudit.audit.subgroups import Feature
 from faceaudit.audit.tally import CellCoder, Codes, Cut, Numbers, Tally
 from faceaudit.schema import Task
@@ -32,6 +33,13 @@ class ScoreRows:
     true: Codes  # (N,)
     scores: Values  # (N, K)
     cells: Codes  # (N,)
+
+    def of(self, cells: Cut, index: int) -> tuple[Codes, Values]:
+        """Annotated class and scores of one subgroup's faces."""
+        members = np.zeros(len(cells.index), np.bool_)
+        members[cells.cells(index)] = True
+        kept = members[self.cells]
+        return self.true[kept], self.scores[kept]
 
 
 def read_scores(
@@ -76,22 +84,61 @@ def score_counts(
     """
     if rows is None:
         return cells.one(counted.scores[task.name], index)
-    members = np.zeros(len(cells.index), np.bool_)
-    members[cells.cells(index)] = True
-    kept = members[rows.cells]
-    true, scores = rows.true[kept], rows.scores[kept]
-    per_class = [_ranked(scores[:, k], true == k) for k in range(len(task.classes))]
+    return rank_counts(*rows.of(cells, index))
+
+
+def rank_counts(true: Codes, scores: Values) -> Numbers:
+    """Faces by every different score of each class, others' first, (K, 2, B).
+
+    Args:
+        true: Annotated classes, (N,).
+        scores: Scores, (N, K).
+    """
+    per_class = [_ranked(scores[:, k], true == k)[0] for k in range(scores.shape[1])]
     width = max(counts.shape[-1] for counts in per_class)
     return np.stack(
         [np.pad(counts, ((0, 0), (0, width - counts.shape[-1]))) for counts in per_class]
     )
 
 
-def _ranked(scores: Values, own: NDArray[np.bool_]) -> Numbers:
-    """Faces by different score, others' first, (2, B)."""
+def _ranked(scores: Values, own: NDArray[np.bool_]) -> tuple[Numbers, Codes]:
+    """Faces by different score, others' first, (2, B), and the place of each face, (N,)."""
     values, place = np.unique(scores, return_inverse=True)
     width = max(len(values), 1)
-    return np.bincount(place + width * own, minlength=2 * width).reshape(2, width)
+    return np.bincount(place + width * own, minlength=2 * width).reshape(2, width), place
+
+
+def rank_correlations(true: Codes, scores: Values) -> dict[str, Values]:
+    """Correlation of the classes' AUC and average precision in repeated tables, each (K, K).
+
+    The classes rank the same faces, and each face moves all of them. Where a class does not vary,
+    its correlation with others is not known and taken as 1, which makes their mean least certain.
+
+    Args:
+        true: Annotated classes, (N,).
+        scores: Scores, (N, K).
+
+    Source:
+        DeLong, DeLong, Clarke-Pearson: Comparing the areas under two or more correlated receiver
+        operating characteristic curves, Biometrics 44, 1988; for average precision the same with
+        its own influence function.
+    """
+    moves: dict[str, list[Values]] = {"auc": [], "average_precision": []}
+    for k in range(scores.shape[1]):
+        own = true == k
+        counts, place = _ranked(scores[:, k], own)
+        for name, influence in (("auc", auc_influence), ("average_precision", curve_influence)):
+            moves[name].append(influence(counts)[own.astype(np.int64), place])
+    return {name: _correlation(np.stack(one)) for name, one in moves.items()}
+
+
+def _correlation(moves: Values) -> Values:
+    """Correlation over faces of (K, N) moves whose sum is 0."""
+    shared = moves @ moves.T
+    length = np.sqrt(np.diagonal(shared))
+    found = np.ones_like(shared)
+    np.divide(shared, np.outer(length, length), out=found, where=np.outer(length, length) > 0)
+    return np.asarray(np.clip(found, -1, 1))
 
 
 def roc_points(counts: Numbers, points: int = CURVE_POINTS) -> tuple[Values, Values]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceaudit.audit.intervals import Bounds, Values, normal_quantile
-from faceaudit.audit.metrics import Metric
+from faceaudit.audit.metrics import SYMMETRIC, Metric
 from faceaudit.audit.results import Estimate
 
 Places = NDArray[np.int64]
@@ -68,7 +68,7 @@ class Figures:
         z = normal_quantile(confidence)
         reach = student(np.full_like(values, z), freedom)
         below, above = values - low, high - values
-        if metric.interval in {"mean", "root"}:  # Symmetric but where cut at 0.
+        if metric.interval in SYMMETRIC:
             below = above = np.maximum(below, above)
         trials = np.full_like(values, np.nan)
         if metric.interval == "share":

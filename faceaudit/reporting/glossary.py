@@ -46,12 +46,18 @@ UNITS: dict[tuple[str, bool], Unit] = {
 }
 """(unit of a metric, whether its sign matters) -> how the page writes it."""
 INTERVALS: dict[str, str] = {
-    "share": "Wilson score",
+    "share": "Wilson score, mended for rare hits",
+    "overlap": "Wilson score of the share that is both annotated and predicted",
+    "classes": "Wilson score with as many faces as would vary as much",
+    "mean_of_classes": "combined from those of the classes (MOVER)",
     "rank": "Newcombe score for AUC",
-    "curve": "Wilson score over the faces of the class",
+    "curve": "Wilson score with as many faces as would vary as much",
     "mean": "Student's t",
-    "root": "Student's t, of the squared errors",
-    "replicates": "Bayesian bootstrap",
+    "positive": "score, with a variance in proportion to the mean",
+    "root": "score, of the squared errors",
+    "steps": "score, with a variance in proportion to the mean",
+    "signed_steps": "Student's t",
+    "calibration": "score, of the squared gaps",
 }
 """How the intervals are computed, by the audit's name for the way."""
 

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from faceaudit.audit.clusters import clustered, spread_over_blocks
+from faceaudit.audit.clusters import spread_over_blocks
+from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import METRICS, Metric
 from faceaudit.audit.run import audit
@@ -52,27 +53,34 @@ def test_intervals_are_never_narrower_with_units(open_table: OpenTable, rows_of:
     assert np.mean(ratios) < 1.1
 
 
-@pytest.mark.parametrize(("persons", "rate"), [(25, 0.7), (50, 0.9), (250, 0.95)])
+@pytest.mark.parametrize(("persons", "rate"), [(25, 0.7), (50, 0.9), (250, 0.95), (250, 0.99)])
 def test_intervals_of_units_hold_the_true_share(persons: int, rate: float) -> None:
     generator = np.random.default_rng(persons)
-    alike, held, plainly, trials = 0.3, 0, 0, 400
+    alike, tables = 0.3, 400
     a, b = rate * (1 / alike - 1), (1 - rate) * (1 / alike - 1)
-    for _ in range(trials):
-        right = generator.binomial(4, generator.beta(a, b, persons))
-        place = generator.integers(0, 256, persons)
-        blocks = np.zeros((256, 2, 2), np.int64)
-        np.add.at(blocks, (place, 0, 0), right)
-        np.add.at(blocks, (place, 0, 1), 4 - right)
-        total = blocks.sum(axis=0)
-        value, faces = np.asarray(ACCURACY.function(total)), np.asarray(ACCURACY.faces(total))
-        plain = (value, value)
-        spread = spread_over_blocks(ACCURACY, blocks)
-        low, high = clustered(ACCURACY, value, faces, plain, spread, 0.95)
-        held += bool(low <= rate <= high)
-        half = 1.96 * np.sqrt(value * (1 - value) / faces)
-        plainly += bool(abs(value - rate) <= half)
-    assert 0.91 <= held / trials <= 0.99
-    assert held > plainly
+    right = generator.binomial(4, generator.beta(a, b, (tables, persons)))
+    place = generator.integers(0, 256, (tables, persons))
+    blocks = np.zeros((tables, 256, 2, 2), np.int64)
+    table = np.arange(tables)[:, None]
+    np.add.at(blocks, (table, place, 0, 0), right)
+    np.add.at(blocks, (table, place, 0, 1), 4 - right)
+    total = blocks.sum(axis=1)
+
+    def held(**units: object) -> float:
+        found = estimate(ACCURACY, total, Options(), **units)  # type: ignore[arg-type]
+        return float(np.mean([one.low <= rate <= one.high for one in found]))
+
+    assert 0.91 <= held(blocks=list(blocks)) <= 0.99
+    assert held() < 0.91
+
+
+def test_units_without_an_error_tell_no_more_than_one_face_each() -> None:
+    blocks = np.zeros((256, 2, 2), np.int64)
+    blocks[:50, 0, 0] = 4
+    (found,) = estimate(ACCURACY, blocks.sum(axis=0)[None], Options(), blocks=[blocks])
+    (alone,) = estimate(ACCURACY, np.array([[50, 0], [0, 0]])[None], Options())
+    assert found.high == alone.high == 1.0
+    assert found.low <= alone.low
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

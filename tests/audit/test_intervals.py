@@ -1,4 +1,4 @@
-"""Intervals: known values, coverage in simulations, and no collapse where no error was seen."""
+"""Intervals: known values, what they solve, and no collapse where no error was seen."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 from faceaudit.audit.intervals import (
+    calibration_interval,
     difference_interval,
     generator_for,
     mean_interval,
+    overlap_interval,
+    positive_mean_interval,
     rank_interval,
-    replicates_of,
-    spread_around,
+    share_interval,
+    weighted_interval,
     wilson,
 )
-from faceaudit.audit.metrics import macro_f1, present_classes
 
 
 def test_wilson_agrees_with_scipy() -> None:
@@ -43,20 +45,74 @@ def test_newcombes_example_of_a_difference() -> None:
     assert difference_interval(parts[0], parts[1]) == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
+def test_after_one_hit_the_lower_bound_is_poissons() -> None:
+    from scipy.stats import poisson
+
+    for hits, trials in [(1, 400), (2, 400), (3, 400), (2, 40)]:
+        low, high = (float(bound) for bound in share_interval(hits / trials, trials, 0.95))
+        assert poisson.sf(hits - 1, low * trials) == pytest.approx(0.05)
+        assert high == wilson(hits / trials, trials, 0.95)[1]
+        mirrored = share_interval(1 - hits / trials, trials, 0.95)
+        assert [1 - float(bound) for bound in mirrored[::-1]] == pytest.approx([low, high])
+
+
+@pytest.mark.parametrize("hits", [0, 3, 4, 20])
+def test_with_no_hit_or_several_a_share_has_wilsons_interval(hits: int) -> None:
+    assert share_interval(hits / 40, 40, 0.95) == wilson(hits / 40, 40, 0.95)
+
+
+def test_the_interval_of_f1_is_that_of_the_share_that_is_both() -> None:
+    f1 = 2 * 30 / (2 * 30 + 6 + 9)
+    found = overlap_interval(f1, 45, 0.95)
+    share = share_interval(30 / 45, 45, 0.95)
+    expected = [2 * bound / (1 + bound) for bound in share]
+    assert [float(bound) for bound in found] == pytest.approx([float(one) for one in expected])
+
+
 def test_a_mean_has_students_interval() -> None:
     from scipy.stats import t
 
     values = np.array([1.0, 2.0, 4.0, 9.0])
-    low, high = mean_interval(4, values.sum(), (values**2).sum(), 0.95)
+    low, high = mean_interval(values.mean(), values.var(), 4, 0.95)
     expected = t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
     assert (float(low), float(high)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("values", [[3.0], [0.1, 0.1, 0.1]])
 def test_a_mean_without_spread_has_no_interval(values: list[float]) -> None:
-    low, high = mean_interval(len(values), sum(values), sum(v * v for v in values), 0.95)
+    mean = np.mean(values)
+    low, high = mean_interval(mean, np.mean(np.square(values)) - mean**2, len(values), 0.95)
     assert np.isnan(low)
     assert np.isnan(high)
+
+
+def test_bounds_of_a_positive_mean_are_where_the_score_test_turns() -> None:
+    from scipy.stats import t
+
+    mean, dispersion, faces = 0.4, 2.5, 30
+    for bound in positive_mean_interval(mean, dispersion, faces, 0.9):
+        error = np.sqrt(dispersion * bound / (faces - 1))
+        assert abs(mean - bound) / error == pytest.approx(t.ppf(0.95, faces - 1))
+
+
+def test_a_positive_mean_of_nothing_is_bounded_above() -> None:
+    low, high = positive_mean_interval(0.0, 1.0, 50, 0.95)
+    assert low == 0
+    assert 0 < high < 0.1
+
+
+def test_the_interval_of_a_difference_is_newcombes() -> None:
+    parts = [(56 / 70, *wilson(56 / 70, 70, 0.95)), (48 / 80, *wilson(48 / 80, 80, 0.95))]
+    values, low, high = (np.array(part, np.float64) for part in zip(*parts, strict=True))
+    found = weighted_interval(values, (low, high), np.array([1.0, -1.0]))
+    expected = difference_interval(*((float(v), float(a), float(b)) for v, a, b in parts))
+    assert [float(bound) for bound in found] == pytest.approx(expected)
+
+
+def test_the_mean_of_values_that_vary_as_one_is_bounded_by_the_mean_of_their_bounds() -> None:
+    values, low, high = np.array([0.5, 0.7]), np.array([0.4, 0.65]), np.array([0.55, 0.8])
+    found = weighted_interval(values, (low, high), np.array([0.5, 0.5]), np.ones((2, 2)))
+    assert [float(bound) for bound in found] == pytest.approx([low.mean(), high.mean()])
 
 
 def test_intervals_do_not_collapse_where_no_error_was_seen() -> None:
@@ -64,11 +120,18 @@ def test_intervals_do_not_collapse_where_no_error_was_seen() -> None:
     low, high = rank_interval(1.0, 20, 30, 0.95)
     assert low < 0.97
     assert high == 1.0
-    perfect = np.diag([20, 30])
-    drawn = replicates_of(perfect, 2000, np.random.default_rng(0))
-    low, high = spread_around(1.0, macro_f1(drawn, present_classes(perfect)), 0.95, (0.0, 1.0))
-    assert low < 0.99
-    assert high == 1.0
+
+
+def test_a_bin_without_an_error_bounds_the_calibration_error() -> None:
+    low, high = calibration_interval(np.array([[50.0, 49.9, 50.0]]), 1.0, 0.95)
+    assert low == 0
+    assert 0.06 < high < 0.15
+
+
+def test_bins_of_single_faces_have_no_calibration_error() -> None:
+    low, high = calibration_interval(np.array([[1.0, 0.9, 1.0], [0.0, 0.0, 0.0]]), 1.0, 0.95)
+    assert np.isnan(low)
+    assert np.isnan(high)
 
 
 def test_rank_interval_holds_the_auc_and_narrows() -> None:
@@ -92,19 +155,6 @@ def test_rank_interval_holds_the_true_auc_as_often_as_it_says() -> None:
     auc = (own[:, :, None] > others[:, None, :]).mean(axis=(1, 2))
     low, high = rank_interval(auc, 25, 40, 0.95)
     assert 0.92 <= ((low <= true) & (true <= high)).mean() <= 0.99
-
-
-def test_replicated_macro_f1_holds_the_true_value_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(2)
-    cells = np.array([[0.3, 0.05, 0.02], [0.04, 0.25, 0.04], [0.02, 0.03, 0.25]])
-    true = macro_f1(cells)
-    held = 0
-    for _ in range(200):
-        counts = generator.multinomial(120, cells.ravel()).reshape(3, 3)
-        drawn = macro_f1(replicates_of(counts, 400, generator), present_classes(counts))
-        low, high = spread_around(macro_f1(counts), drawn, 0.95, (0.0, 1.0))
-        held += bool(low <= true <= high)
-    assert 0.91 <= held / 200 <= 0.99
 
 
 def test_random_numbers_depend_on_seed_and_subgroup_alone() -> None:

@@ -1,0 +1,249 @@
+"""BOUNDS: the interval of each kind of metric, as a function of its value and its counts.
+
+``told`` is the share of the faces that count: 1 where rows are independent, less with units (see
+``clusters``). Leading axes of the counts are subgroups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from faceaudit.audit.age import signed_steps
+from faceaudit.audit.intervals import (
+    Bounds,
+    calibration_interval,
+    mean_interval,
+    overlap_interval,
+    positive_mean_interval,
+    rank_interval,
+    share_interval,
+    weighted_interval,
+)
+from faceaudit.audit.metrics import (
+    METRICS,
+    Metric,
+    Values,
+    annotated_faces,
+    correct_faces,
+    curve_influence,
+    labelled_faces,
+    predicted_faces,
+    present_classes,
+    ratio,
+)
+from faceaudit.audit.tally import Numbers
+
+PSEUDO_FACES = 0.5
+"""Half a face with a large error is added to spreads, so that unseen errors are possible: two age
+groups off, ``FAR_OFF`` times the root mean squared error, or a loss of ``UNSEEN``."""
+FAR_OFF = 3.5
+UNSEEN = {"log_loss": -math.log(0.05), "brier": 0.95**2}
+"""Losses of a face whose annotated class has a probability of .05, and another all the rest."""
+MORE_FACES = 2.5
+"""Faces added to every annotated class, for figures of several classes."""
+STEP = 1e-4
+"""Share of a face that is added to see how a figure moves."""
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """Faces of subgroups by ascending score of each class, others' first.
+
+    One array (K, 2, B) per subgroup; where every different score is counted, B differs.
+    """
+
+    each: Sequence[Numbers]
+    correlations: Mapping[str, Values] = field(default_factory=dict)
+    """Metric per class -> correlation of its values, (subgroups, K, K), where rows tell it."""
+
+    def apply(self, function: Callable[[Numbers], Values]) -> Values:
+        """A figure of every subgroup, along a first axis."""
+        return np.stack([function(scores) for scores in self.each])
+
+    @cached_property
+    def totals(self) -> Values:
+        """Faces of other classes and of each class, (subgroups, K, 2)."""
+        return self.apply(lambda scores: scores.sum(axis=-1))
+
+
+def figures(function: Callable[..., Values], counts: Any) -> Values:
+    """Values of a function of counts, one per subgroup."""
+    return (
+        counts.apply(function) if isinstance(counts, ScoreCounts) else np.asarray(function(counts))
+    )
+
+
+def bounds_of(metric: Metric, counts: Any, told: Any, confidence: float) -> Bounds:
+    """Lower and upper bounds of a metric; NaN where there are none.
+
+    Args:
+        metric: The metric.
+        counts: What it needs, with leading axes of subgroups.
+        told: The share of the faces that count, like the metric's values.
+        confidence: Such as 0.95.
+    """
+    values = figures(metric.function, counts)
+    return BOUNDS[metric.interval](metric, counts, values, told, confidence)
+
+
+def _share(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    return share_interval(values, figures(metric.faces, counts) * told, confidence)
+
+
+def _overlap(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    return overlap_interval(values, _union(counts) * told, confidence)
+
+
+def _rank(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    others, own = np.moveaxis(counts.totals, -1, 0) * told
+    return rank_interval(values, own, others, confidence)
+
+
+def _curve(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    own = counts.totals[..., 1]
+    variance = counts.apply(average_precision_variance)
+    # As a share of so many faces would vary; a perfect curve tells no more than its faces.
+    alone = ratio(PSEUDO_FACES, own)
+    faces = ratio(values * (1 - values) * own + PSEUDO_FACES, variance * own + alone)
+    return share_interval(values, faces * told, confidence)
+
+
+def _mean(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    faces = figures(metric.faces, counts) * told
+    return mean_interval(values, _squares(metric, counts) - values**2, faces, confidence)
+
+
+def _positive(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    faces = figures(metric.faces, counts)
+    squares = faces * (_squares(metric, counts) - values**2)
+    large = UNSEEN.get(metric.name, 0.0)
+    dispersion = ratio(squares + PSEUDO_FACES * large**2, faces * values + PSEUDO_FACES * large)
+    return positive_mean_interval(values, dispersion, faces * told, confidence)
+
+
+def _root(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    faces, squared = figures(metric.faces, counts), values**2
+    tails = faces * _squares(metric, counts) + PSEUDO_FACES * (FAR_OFF * values) ** 4
+    dispersion = ratio(ratio(tails, faces) - squared**2, squared)
+    low, high = positive_mean_interval(squared, dispersion, faces * told, confidence)
+    return np.sqrt(low), np.sqrt(high)
+
+
+def _squares(metric: Metric, counts: Any) -> Values:
+    if metric.second_moment is None:
+        raise ValueError(f"the metric {metric.name} names no second moment for its interval")
+    return figures(metric.second_moment, counts)
+
+
+def _steps(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    faces = figures(metric.faces, counts)
+    squares = _squared_steps(counts) - faces * values**2
+    dispersion = (squares + PSEUDO_FACES * 2**2) / (faces * values + PSEUDO_FACES * 2)
+    return positive_mean_interval(values, dispersion, faces * told, confidence)
+
+
+def _signed_steps(
+    metric: Metric, counts: Any, values: Values, told: Any, confidence: float
+) -> Bounds:
+    faces = figures(metric.faces, counts)
+    variance = ratio(_squared_steps(counts) + PSEUDO_FACES, faces) - values**2
+    return mean_interval(values, variance, faces * told, confidence)
+
+
+def _squared_steps(confusion: Any) -> Values:
+    squared = np.square(signed_steps(np.shape(confusion)[-1]))
+    return np.asarray((confusion * squared).sum(axis=(-2, -1)))
+
+
+def _classes(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
+    smooth = smoothed_confusion(counts)
+    moves = influence(metric.function, smooth)
+    variance = (smooth * np.square(moves)).sum(axis=(-2, -1))
+    centre = np.asarray(metric.function(smooth))
+    # A share of so many faces would vary as much.
+    alike = ratio(centre * (1 - centre), variance)
+    seen = ratio(labelled_faces(counts), labelled_faces(smooth))
+    low, high = share_interval(centre, alike * seen * told, confidence)
+    return np.minimum(low, values), np.maximum(high, values)
+
+
+def smoothed_confusion(confusion: Any) -> Values:
+    """The confusion with ``MORE_FACES`` faces of every annotated class, (..., K, K).
+
+    They are right as often as all faces are, and their errors are spread evenly over the other
+    classes that occur, so that a class of few faces is neither sure to be recognized nor lost.
+    """
+    confusion = np.asarray(confusion, np.float64)
+    size = confusion.shape[-1]
+    present = present_classes(confusion)
+    right = (correct_faces(confusion).sum(axis=-1) + 0.5) / (labelled_faces(confusion) + 1)
+    others = np.maximum(present.sum(axis=-1) - 1, 1)
+    wrong = (1 - right) / others
+    diagonal = np.eye(size, dtype=bool)
+    likely = np.where(diagonal, right[..., None, None], wrong[..., None, None])
+    annotated = annotated_faces(confusion) > 0
+    more = MORE_FACES * likely * annotated[..., :, None] * present[..., None, :]
+    return np.asarray(confusion + more)
+
+
+def influence(function: Callable[..., Values], confusion: Values) -> Values:
+    """How far one more face in each cell moves a figure, (..., K, K)."""
+    size = confusion.shape[-1]
+    added = STEP * np.eye(size * size).reshape(size, size, size, size)
+    moved = function(confusion[..., None, None, :, :] + added)
+    return np.asarray((moved - function(confusion)[..., None, None]) / STEP)
+
+
+def _mean_of_classes(
+    metric: Metric, counts: ScoreCounts, values: Values, told: Any, confidence: float
+) -> Bounds:
+    single = _PER_CLASS[metric.mean_of]
+    each = figures(single.function, counts)
+    bounds = BOUNDS[single.interval](single, counts, each, np.asarray(told)[..., None], confidence)
+    counted = ~np.isnan(each)
+    weights = np.nan_to_num(ratio(counted, counted.sum(axis=-1, keepdims=True)))
+    size = each.shape[-1]
+    # Without rows it is not known how the classes vary together: at worst, as one.
+    correlation = counts.correlations.get(single.name, np.ones((size, size)))
+    return weighted_interval(each, bounds, weights, correlation)
+
+
+def _union(confusion: Any) -> Values:
+    """Faces annotated or predicted as each class, (..., K)."""
+    both = annotated_faces(confusion) + predicted_faces(confusion)
+    return np.asarray(both - correct_faces(confusion))
+
+
+def average_precision_variance(scores: Any) -> Values:
+    """Variance of the average precision by the delta method, (...), from (..., 2, B)."""
+    moves = np.square(curve_influence(scores)) * scores
+    return np.asarray(moves.sum(axis=(-2, -1)))
+
+
+def _calibration(
+    metric: Metric, counts: Any, values: Values, told: Any, confidence: float
+) -> Bounds:
+    return calibration_interval(counts, told, confidence)
+
+
+BOUNDS: dict[str, Callable[..., Bounds]] = {
+    "share": _share,
+    "overlap": _overlap,
+    "classes": _classes,
+    "mean_of_classes": _mean_of_classes,
+    "rank": _rank,
+    "curve": _curve,
+    "mean": _mean,
+    "positive": _positive,
+    "root": _root,
+    "steps": _steps,
+    "signed_steps": _signed_steps,
+    "calibration": _calibration,
+}
+_PER_CLASS = {metric.name: metric for metric in METRICS if metric.per_class}
