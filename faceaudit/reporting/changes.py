@@ -1,0 +1,223 @@
+"""Two tables opened so that they can be compared, and compared: face by face, or as drift."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from faceaudit.audit.changes import Changes
+from faceaudit.audit.compare import compare_pairs
+from faceaudit.audit.drift import compare_drift
+from faceaudit.audit.matching import Matching, match_rows
+from faceaudit.audit.paired import pair_tables
+from faceaudit.audit.tally import Tally
+from faceaudit.errors import SchemaError, UnknownNameError, UsageError
+from faceaudit.reporting.source import Reading, Source, is_tally, read_labelled, read_tallies
+from faceaudit.schema import AGE_GROUP, Task, age_bins_of
+from faceaudit.schemes import CUSTOM, coarsening
+from faceaudit.tables import PredictionTable
+
+Wanted = Literal["auto", "paired", "drift"]
+MODES: tuple[Wanted, ...] = ("auto", "paired", "drift")
+SAME_IMAGES = 0.5
+"""Tables that share at least so much of the smaller one are of the same images."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How a comparison is computed."""
+
+    by: Sequence[str] | None = None
+    unit: str | None = None
+    min_n: int = 30
+    confidence: float = 0.95
+    replicates: int = 2000
+    seed: int = 0
+    mode: Wanted = "auto"
+
+
+def open_source(paths: Sequence[Path], reading: Reading) -> Source:
+    """A table with the labels that are joined to it, or the sum of tallies."""
+    return read_tallies(paths, reading) if is_tally(paths) else read_labelled(paths, reading)
+
+
+def in_common_schemes(
+    first: Source, second: Source, paths: tuple[Path, Path], reading: Reading
+) -> tuple[Source, Source]:
+    """Both tables with the same classes of every common task; the finer scheme is coarsened.
+
+    Raises:
+        SchemaError: If no printed table joins two schemes.
+    """
+    readings = [reading, reading]
+    sources = [first, second]
+    theirs = {task.name: task for task in second.table.tasks}
+    for task in first.table.tasks:
+        other = theirs.get(task.name)
+        if other is None or other.classes == task.classes:
+            continue
+        coarser, side = _coarser(task, other, paths)
+        readings[side] = _with_task(readings[side], coarser)
+    for side, wanted in enumerate(readings):
+        if wanted is reading:
+            continue
+        if isinstance(sources[side].table, Tally):
+            raise SchemaError(
+                f"{paths[side]}: a tally keeps its classes, which are not those of "
+                f"{paths[1 - side]}; make it again from the table with --map or --age-bins"
+            )
+        sources[side] = open_source([paths[side]], wanted)
+    return sources[0], sources[1]
+
+
+def _coarser(first: Task, second: Task, paths: tuple[Path, Path]) -> tuple[Task, int]:
+    """The task that both can be brought to, and which side has to move."""
+    for task, other, side in ((first, second, 0), (second, first, 1)):
+        same = other.scheme == CUSTOM and set(task.classes) == set(other.classes)
+        if coarsening(task, other) is not None and (side == 0 or not same):
+            return other, side
+    raise SchemaError(
+        f"{paths[0]} has {first.name} in {first.scheme} ({', '.join(first.classes)}) and {paths[1]} "
+        f"in {second.scheme} ({', '.join(second.classes)}), and no table joins them; bring both to "
+        "one scheme with --map or --age-bins"
+    )
+
+
+def _with_task(reading: Reading, task: Task) -> Reading:
+    """A reading that brings a task to these classes."""
+    if task.scheme == CUSTOM and task.name != AGE_GROUP:
+        return replace(reading, classes={**(reading.classes or {}), task.name: task.classes})
+    if task.name == AGE_GROUP:
+        return replace(reading, age_bins=age_bins_of(task.classes))
+    return replace(reading, scheme_map={**(reading.scheme_map or {}), task.name: task.scheme})
+
+
+def find_changes(first: Source, second: Source, choices: Choices) -> Changes:
+    """The comparison of two opened tables, in the mode that fits or is asked for.
+
+    Raises:
+        UsageError: If a paired comparison is asked of tallies.
+        UnknownNameError: If there is no such mode.
+    """
+    if choices.mode not in MODES:
+        raise UnknownNameError("mode of comparison", choices.mode, MODES)
+    mode, reason, matching = _mode(first.table, second.table, choices.mode)
+    if mode == "paired":
+        assert isinstance(first.table, PredictionTable)
+        assert isinstance(second.table, PredictionTable)
+        pairs = pair_tables(first.table, second.table, choices.by, unit=choices.unit)
+        found = compare_pairs(
+            pairs,
+            unit=choices.unit,
+            min_n=choices.min_n,
+            confidence=choices.confidence,
+        )
+    else:
+        found = compare_drift(
+            first.table,
+            second.table,
+            by=choices.by,
+            unit=choices.unit,
+            min_n=choices.min_n,
+            confidence=choices.confidence,
+            replicates=choices.replicates,
+            seed=choices.seed,
+        )
+    own = [*first.notes, *second.notes]
+    for source in (first, second):
+        if isinstance(source.table, PredictionTable):
+            own += source.table.notes
+    notes = tuple(dict.fromkeys([reason, *_left_out(first, second), *own, *found.notes]))
+    options = {**found.options, "mode": choices.mode}
+    return replace(found, matching=matching, notes=notes, options=options)
+
+
+def _mode(
+    first: PredictionTable | Tally, second: PredictionTable | Tally, wanted: Wanted
+) -> tuple[Literal["paired", "drift"], str, Matching | None]:
+    """The mode, why it was taken, and how far the images are the same."""
+    if isinstance(first, Tally) or isinstance(second, Tally):
+        if wanted == "paired":
+            raise UsageError(
+                "--mode paired: a tally holds no image, so faces cannot be matched; give both "
+                "tables"
+            )
+        return "drift", "A tally holds no image: the tables are compared as different images.", None
+    if not (first.named and second.named):
+        if wanted == "paired":
+            raise UsageError(
+                "--mode paired: a table has no column image to match rows by; name it with "
+                "--columns image=NAME"
+            )
+        words = "A table names no images: the two are compared as tables of different images."
+        return "drift", words, None
+    _, matching = match_rows(first, second)
+    share = f"{100 * matching.shared:.1f}% of the rows of the smaller table are in both"
+    if wanted != "auto":
+        return wanted, f"The mode was asked for; {share}.", matching
+    if matching.shared >= SAME_IMAGES:
+        return "paired", f"The tables are of the same images: {share}.", matching
+    overlap = (
+        " Images in both make the two figures alike, so that the intervals are too wide."
+        if matching.matched
+        else ""
+    )
+    return "drift", f"The tables are of different images: {share}.{overlap}", matching
+
+
+def _left_out(first: Source, second: Source) -> list[str]:
+    """Tasks that only one table has."""
+    names = [{task.name for task in source.table.tasks} for source in (first, second)]
+    alone = sorted(names[0] ^ names[1])
+    if not alone:
+        return []
+    return [f"Only one table predicts {', '.join(alone)}, which is not compared."]
+
+
+def changes_facts(found: Changes) -> Mapping[str, object]:
+    """A comparison as plain values, for JSON."""
+    return {
+        "mode": found.mode,
+        "images": {"first": found.images[0], "second": found.images[1]},
+        "labelled": dict(found.labelled),
+        "matching": None if found.matching is None else vars(found.matching),
+        "options": {name: _plain(value) for name, value in sorted(found.options.items())},
+        "changes": [
+            {
+                "task": one.task,
+                "metric": one.metric,
+                **({} if one.label is None else {"class": one.label}),
+                "failures": one.failures,
+                "by": list(one.by),
+                "subgroup": dict(one.subgroup),
+                "n": one.n,
+                "first": one.first,
+                "second": one.second,
+                "difference": one.difference,
+                "low": one.low,
+                "high": one.high,
+                "p_value": one.p_value,
+                "p_adjusted": one.p_adjusted,
+                "verdict": one.verdict,
+                "only_first": one.only_first,
+                "only_second": one.only_second,
+                "reason": one.reason,
+            }
+            for one in found.changes
+        ],
+        "agreement": [
+            {"task": one.task, "subgroup": dict(one.subgroup), **vars(one.share)}
+            for one in found.agreement
+        ],
+        "distances": [
+            {**vars(one), "subgroup": dict(one.subgroup), "medians": _plain(one.medians)}
+            for one in found.distances
+        ],
+        "notes": list(found.notes),
+    }
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

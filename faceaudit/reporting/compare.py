@@ -1,0 +1,206 @@
+"""``compare``: two tables to a page on what changed, and the same figures as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import faceaudit
+from faceaudit.audit.changes import Changes
+from faceaudit.audit.tally import TALLY_SUFFIX
+from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
+from faceaudit.reporting.changes import (
+    Choices,
+    Wanted,
+    changes_facts,
+    find_changes,
+    in_common_schemes,
+    open_source,
+)
+from faceaudit.reporting.changes_view import view
+from faceaudit.reporting.html import make_environment
+from faceaudit.reporting.source import Reading, Source
+from faceaudit.schema import SCHEMA_VERSION
+from faceaudit.storage import write_text
+from faceaudit.tables import SUFFIXES
+
+SCHEMA_FILE = Path(__file__).parent / "compare.schema.json"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison, where its tables come from, and the page's title."""
+
+    changes: Changes
+    first: Source
+    second: Source
+    title: str
+
+
+@dataclass(frozen=True)
+class CompareFiles:
+    """The files that were written, in the order of the formats, and the comparison."""
+
+    paths: tuple[Path, ...]
+    changes: Changes
+
+
+def compare(
+    first: Path | Sequence[Path],
+    second: Path | Sequence[Path],
+    *,
+    output: Path | None = None,
+    labels: str = NONE,
+    provenance: str = ANNOTATED,
+    columns: Mapping[str, str] | None = None,
+    classes: Mapping[str, Sequence[str]] | None = None,
+    age_bins: Sequence[int] | None = None,
+    scheme_map: Mapping[str, str] | None = None,
+    by: Sequence[str] | None = None,
+    unit: str | None = None,
+    min_n: int = 30,
+    confidence: float = 0.95,
+    replicates: int = 2000,
+    seed: int = 0,
+    mode: Wanted = "auto",
+    title: str | None = None,
+    formats: Sequence[str] = ("html", "json"),
+) -> CompareFiles:
+    """Compare a table of predictions with an earlier one, per subgroup.
+
+    Tables of the same images are compared face by face; of different images, their figures and
+    distributions are. Options that read a table hold for both.
+
+    Args:
+        first: The table to compare with, or a tally, or several, which are summed.
+        second: The table that is compared; differences are second minus first.
+        output: Where the page goes, ``NAME.html``; None is beside the second table, under its name
+            and ``.compare``. The JSON has the same name.
+        labels: Annotations to join: ``none``, ``auto``, a label format, or ``FORMAT:FILE``.
+        provenance: Where the labels come from, unless the tables say it themselves.
+        columns: Canonical name -> name in the tables, where they differ.
+        classes: Task -> its classes in the order of a bare list of scores.
+        age_bins: Lower bounds of the age groups, in years.
+        scheme_map: Task -> the scheme to coarsen it to.
+        by: Sensitive features; None takes every annotated one of gender and race.
+        unit: A column whose values (a person, a prompt) name rows that are not independent.
+        min_n: Of subgroups with fewer faces no change is claimed.
+        confidence: Of all intervals, and of every family of tests.
+        replicates: Draws behind distances and intervals of different images.
+        seed: Of the replicates.
+        mode: ``paired``, ``drift``, or ``auto``: paired where at least half of the smaller table's
+            rows are in both.
+        title: Of the page; None names the tables.
+        formats: Any of ``FORMATS``.
+
+    Raises:
+        FaceauditError: If an option cannot work, or tables or labels cannot be read or compared.
+    """
+    paths = _paths(first), _paths(second)
+    _check(formats, provenance, output, min_n, confidence)
+    targets = [_target(paths[1][0], output, name) for name in formats]
+    reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
+    sources = open_source(paths[0], reading), open_source(paths[1], reading)
+    sources = in_common_schemes(*sources, (paths[0][0], paths[1][0]), reading)
+    choices = Choices(by, unit, min_n, confidence, replicates, seed, mode)
+    found = find_changes(*sources, choices)
+    names = _names(*sources)
+    compared = Compared(found, *sources, title or f"{names[1]} compared with {names[0]}")
+    for name, file in zip(formats, targets, strict=True):
+        write_text(file, FORMATS[name](compared))
+    return CompareFiles(tuple(targets), found)
+
+
+def render(compared: Compared) -> str:
+    """The page of a comparison; the same comparison gives the same text."""
+    names = _names(compared.first, compared.second)
+    shown = view(compared.changes, *names, word=compared.second.provenance)
+    page = make_environment().get_template("compare.html")
+    return page.render(
+        v=shown,
+        title=compared.title,
+        sides=(compared.first.facts, compared.second.facts),
+        version=faceaudit.__version__,
+    )
+
+
+def to_json(compared: Compared) -> str:
+    """The JSON of a comparison; ``compare.schema.json`` describes it."""
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        **{name: _table(source) for name, source in _sides(compared)},
+        **changes_facts(compared.changes),
+    }
+    parts = [f"{json.dumps(name)}: {_lines(value)}" for name, value in facts.items()]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+FORMATS: dict[str, Callable[[Compared], str]] = {"html": render, "json": to_json}
+"""What a comparison is written as; the name is also the file's suffix."""
+
+
+def _sides(compared: Compared) -> tuple[tuple[str, Source], tuple[str, Source]]:
+    return ("first", compared.first), ("second", compared.second)
+
+
+def _table(source: Source) -> dict[str, object]:
+    return {
+        "path": source.facts.path,
+        "sha256": source.facts.sha256,
+        "rows": source.facts.rows,
+        "model": source.facts.metadata.model.get("name") if source.facts.metadata else None,
+    }
+
+
+def _lines(value: object) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    entries = [json.dumps(one, allow_nan=False, ensure_ascii=False) for one in value]
+    return "[\n" + ",\n".join(entries) + "\n]"
+
+
+def _paths(given: Path | Sequence[Path]) -> list[Path]:
+    return [Path(one) for one in ([given] if isinstance(given, str | Path) else given)]
+
+
+def _names(first: Source, second: Source) -> tuple[str, str]:
+    """File names, as a reader tells the tables apart; with their folders where they are equal."""
+    paths = [Path(source.facts.path) for source in (first, second)]
+    if paths[0].name != paths[1].name:
+        return paths[0].name, paths[1].name
+    return str(paths[0]), str(paths[1])
+
+
+def _target(table: Path, output: Path | None, suffix: str) -> Path:
+    if output is None:
+        known = table.suffix.lower() in {*SUFFIXES, TALLY_SUFFIX}
+        return table.parent / f"{table.stem if known else table.name}.compare.{suffix}"
+    known = output.suffix.lower() in {f".{name}" for name in FORMATS}
+    return output.parent / f"{output.stem if known else output.name}.{suffix}"
+
+
+def _check(
+    formats: Sequence[str],
+    provenance: str,
+    output: Path | None,
+    min_n: int,
+    confidence: float,
+) -> None:
+    for name in formats:
+        if name not in FORMATS:
+            raise UnknownNameError("format of a comparison", name, FORMATS)
+    if not formats:
+        raise UsageError(f"--format: give at least one of {', '.join(FORMATS)}")
+    if provenance not in PROVENANCES:
+        raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
+    if min_n < 1:
+        raise UsageError(f"--min-n {min_n}: give at least 1; 30 is the default")
+    if not 0 < confidence < 1:
+        raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
+    if output is not None and output.is_dir():
+        raise UsageError(f"--output {output}: a folder; give a file such as {output}/compare.html")
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {output.parent}; create it first")
