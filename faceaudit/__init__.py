@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _FUNCTIONS = {
     "check": "faceaudit.reporting",
+    "compare": "faceaudit.reporting",
     "demo": "faceaudit.showcase.run",
     "export": "faceaudit.models.standalone",
     "leaks": "faceaudit.reporting.leaks",
@@ -27,6 +28,7 @@ _FUNCTIONS = {
 __all__ = [
     "__version__",
     "check",
+    "compare",
     "demo",
     "export",
     "leaks",

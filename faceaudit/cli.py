@@ -84,6 +84,12 @@ Within = Annotated[
 SuppressBelow = Annotated[
     int, typer.Option(help="Cells of fewer faces or images are left out, for privacy.")
 ]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        help="An earlier table or tally: the page also tells what changed.", metavar="TABLE"
+    ),
+]
 Unit = Annotated[
     str | None, typer.Option(help="A column: rows with one value of it are not independent.")
 ]
@@ -219,6 +225,7 @@ def report(
         Path | None,
         typer.Option(help="Leave out images that are in several sets: a table `leaks` wrote."),
     ] = None,
+    baseline: Baseline = None,
     format_: Annotated[
         str, typer.Option("--format", help="What to write: html, json, md (a summary).")
     ] = "html,json",
@@ -253,6 +260,7 @@ def report(
         verify=one_of("--verify", verify, ("auto", "always", "never")),
         policy=policy,
         without_leaks=without_leaks,
+        baseline=baseline,
         formats=split_names(format_),
         title=title,
     )
@@ -326,6 +334,65 @@ def check(
         typer.echo(found.to_json() if shown == "json" else found.to_text(), nl=shown != "json")
     if found.exit_code:
         raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="The table or tally to compare with.")],
+    second: Annotated[Path, typer.Argument(help="The table or tally that is compared.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where the page goes: NAME.html.")
+    ] = None,
+    labels: LabelsNow = "none",
+    provenance: Provenance = "annotated",
+    columns: Columns = None,
+    classes: Classes = None,
+    age_bins: AgeBins = None,
+    map_: Map = None,
+    by: By = None,
+    unit: Unit = None,
+    min_n: MinN = 30,
+    confidence: Confidence = 0.95,
+    replicates: Replicates = 2000,
+    seed: Seed = 0,
+    mode: Annotated[
+        str, typer.Option(help="paired (the same images), drift (different ones), or auto.")
+    ] = "auto",
+    format_: Annotated[
+        str, typer.Option("--format", help="What to write: html, json or both.")
+    ] = "html,json",
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Compare two tables per subgroup: paired on the same images, drift between different ones."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.reporting import compare as run
+
+    files = run(
+        first,
+        second,
+        output=output,
+        labels=labels,
+        provenance=provenance,
+        columns=parse_pairs("--columns", split_names(columns)),
+        classes=parse_classes(classes),
+        age_bins=parse_bins(age_bins),
+        scheme_map=parse_map(map_),
+        by=split_names(by) or None,
+        unit=unit,
+        min_n=min_n,
+        confidence=confidence,
+        replicates=replicates,
+        seed=seed,
+        mode=one_of("--mode", mode, ("auto", "paired", "drift")),
+        formats=split_names(format_),
+        title=title,
+    )
+    if not quiet:
+        for path in files.paths:
+            typer.echo(path)
 
 
 @app.command()

@@ -80,9 +80,10 @@ class Distance:
     """How far two distributions lie apart.
 
     ``total_variation`` is the least share of faces that would have to move to another class or bin
-    for both to be alike, debiased: 0 where chance alone explains what is seen. ``psi`` is the
+    for both to be alike, without bias: 0 where chance alone explains what is seen. ``psi`` is the
     population stability index, and ``ks`` the largest distance of the cumulated shares, of what has
-    an order.
+    an order. The test says whether there is a shift (``shifted``); the distance says how large,
+    cautiously, so that its lower bound may be 0 where the test finds one.
     """
 
     what: What

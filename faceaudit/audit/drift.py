@@ -105,7 +105,7 @@ def compare_drift(
         },
         changes=tuple(_changes(sides[0].audit, sides[1].audit, tasks, min_n, confidence)),
         distances=tuple(_distances(drawing, tasks, groupings)),
-        notes=tuple(dict.fromkeys([*sides[0].audit.notes, *sides[1].audit.notes])),
+        notes=tuple(dict.fromkeys(_notes(sides))),
         options={
             "by": names,
             "unit": sides[0].counted.unit,
@@ -115,6 +115,24 @@ def compare_drift(
             "seed": seed,
         },
     )
+
+
+def _notes(sides: Sequence[Sides]) -> Iterator[str]:
+    """What a reader must know of the tables and how they were cut."""
+    for side in sides:
+        yield from (note for table in side.counted.tables for note in table.notes)
+    unit = sides[0].counted.unit
+    if unit is not None:
+        yield (
+            f"Faces of one {unit} are not taken as independent; images without a scored face, and "
+            "the shares of subgroups among images, are."
+        )
+    for feature in sides[0].counted.features:
+        if feature.predicted:
+            yield (
+                f"Subgroups by {feature.name} are formed by predictions: where the models differ, "
+                "so do the subgroups."
+            )
 
 
 def _shared_features(first: Source, second: Source, by: Sequence[str] | None) -> list[str]:
@@ -197,7 +215,7 @@ def _changes(
     for (task, metric, by, failures), found in families.items():
         where = [(subgroups[key], key[2]) for key, _, _ in found]
         pairs = [(one, other) for _, one, other in found]
-        family = _unpaired(task, metric, by, better[metric], where, pairs, confidence)
+        family = unpaired(task, metric, by, better[metric], where, pairs, confidence)
         yield from judge(replace(family, failures=failures), min_n, confidence)
 
 
@@ -234,7 +252,7 @@ def _figures_with_subgroups(found: Audit) -> Iterator[tuple[Key, Estimate, Subgr
         yield where, both.with_failures, both.subgroup
 
 
-def _unpaired(
+def unpaired(
     task: str,
     metric: str,
     by: tuple[str, ...],
@@ -321,7 +339,7 @@ class _Drawing:
             return empty
         generator = generator_for(self.seed, f"{what} {name}", subgroup)
         samples = TwoSamples(*counts, self.replicates, generator, centers is not None)
-        value, low, high = samples.debiased(self.confidence)
+        value, low, high = samples.cross_fitted(self.confidence)
         medians = None
         if centers is not None:
             medians = (

@@ -5,8 +5,9 @@
 """
 
 from faceaudit.reporting.check import Check, check
+from faceaudit.reporting.compare import CompareFiles, compare
 from faceaudit.reporting.run import ReportFiles, report
 from faceaudit.reporting.sample import sample
 from faceaudit.reporting.source import tally
 
-__all__ = ["Check", "ReportFiles", "check", "report", "sample", "tally"]
+__all__ = ["Check", "CompareFiles", "ReportFiles", "check", "compare", "report", "sample", "tally"]

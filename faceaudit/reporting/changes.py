@@ -14,7 +14,7 @@ from faceaudit.audit.matching import Matching, match_rows
 from faceaudit.audit.paired import pair_tables
 from faceaudit.audit.tally import Tally
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
-from faceaudit.reporting.source import Reading, Source, is_tally, read_labelled, read_tallies
+from faceaudit.reporting.source import Reading, Source, read_source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
 from faceaudit.schemes import CUSTOM, coarsening
 from faceaudit.tables import PredictionTable
@@ -36,11 +36,6 @@ class Choices:
     replicates: int = 2000
     seed: int = 0
     mode: Wanted = "auto"
-
-
-def open_source(paths: Sequence[Path], reading: Reading) -> Source:
-    """A table with the labels that are joined to it, or the sum of tallies."""
-    return read_tallies(paths, reading) if is_tally(paths) else read_labelled(paths, reading)
 
 
 def in_common_schemes(
@@ -68,20 +63,19 @@ def in_common_schemes(
                 f"{paths[side]}: a tally keeps its classes, which are not those of "
                 f"{paths[1 - side]}; make it again from the table with --map or --age-bins"
             )
-        sources[side] = open_source([paths[side]], wanted)
+        sources[side] = read_source([paths[side]], wanted)
     return sources[0], sources[1]
 
 
 def _coarser(first: Task, second: Task, paths: tuple[Path, Path]) -> tuple[Task, int]:
     """The task that both can be brought to, and which side has to move."""
     for task, other, side in ((first, second, 0), (second, first, 1)):
-        same = other.scheme == CUSTOM and set(task.classes) == set(other.classes)
-        if coarsening(task, other) is not None and (side == 0 or not same):
+        if coarsening(task, other) is not None:
             return other, side
     raise SchemaError(
-        f"{paths[0]} has {first.name} in {first.scheme} ({', '.join(first.classes)}) and {paths[1]} "
-        f"in {second.scheme} ({', '.join(second.classes)}), and no table joins them; bring both to "
-        "one scheme with --map or --age-bins"
+        f"{paths[0]} has {first.name} in {first.scheme} ({', '.join(first.classes)}) and "
+        f"{paths[1]} in {second.scheme} ({', '.join(second.classes)}), and no table joins "
+        "them; bring both to one scheme with --map or --age-bins"
     )
 
 

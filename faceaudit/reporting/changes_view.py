@@ -36,14 +36,15 @@ SHOWN = (
 MARKS = {"improved": "▲", "regressed": "▼", "changed": "◆"}
 MOST_ROWS, MOST_NAMED = 40, 6
 DISTANCE_TITLES = {
-    "subgroups": "Shares of subgroups",
+    "subgroups": "Subgroups by {}",
     "status": "Status of images",
-    "annotated": "Annotated classes",
-    "predicted": "Predicted classes",
-    "confidence": "Confidence",
-    "measure": "Images",
+    "annotated": "Annotated {}",
+    "predicted": "Predicted {}",
+    "confidence": "Confidence in {}",
+    "measure": "{}",
 }
-MEASURE_TITLES = {DETECTION_SCORE: "detection score", SHORTER_SIDE: "shorter side in pixels"}
+"""What a distance is of, with the name of the task, the features or the measure."""
+MEASURE_TITLES = {DETECTION_SCORE: "Detection score", SHORTER_SIDE: "Shorter side in pixels"}
 FAILURES = MetricFacts(
     FAILURE_RATE,
     "Images without a scored face",
@@ -196,12 +197,12 @@ def _findings(found: Changes, word: str) -> Iterator[Finding]:
     for task, metric in dict.fromkeys((one.task, one.metric) for one in headline):
         own = [one for one in headline if (one.task, one.metric) == (task, metric)]
         if any(one.difference is not None for one in own):
-            yield _finding(task, metric_facts(metric), own)
+            yield _finding(task, metric_facts(metric), own, word)
     yield from _missing(found, word)
     yield from _moved(found)
 
 
-def _finding(task: str, facts: MetricFacts, own: Sequence[Change]) -> Finding:
+def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) -> Finding:
     claims = {
         verdict: [one for one in own if one.verdict == verdict and one.subgroup]
         for verdict in ("regressed", "improved")
@@ -209,7 +210,9 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change]) -> Finding:
     overall = next((one for one in own if not one.subgroup), None)
     title = task_title(task).removesuffix(" in years")
     heading = f"{title}: " + (
-        "; ".join(f"{verdict} for {_named(ones)}" for verdict, ones in claims.items() if ones)
+        "; ".join(
+            f"{verdict} for {word} {_named(ones)}" for verdict, ones in claims.items() if ones
+        )
         or "no subgroup is shown to have changed"
     )
     sentences = [_overall(facts, overall)] if overall else []
@@ -310,16 +313,22 @@ def _moved(found: Changes) -> Iterator[Finding]:
     """Distributions that are not the same."""
     if not found.distances:
         return
-    moved = [one for one in found.distances if one.shifted and not one.subgroup]
+    # Annotated classes that subgroups are formed by are told as subgroups.
+    told = {by[0] for by in found.by if len(by) == 1}
+    moved = [
+        one
+        for one in found.distances
+        if one.shifted and not one.subgroup and not (one.what == "annotated" and one.name in told)
+    ]
     heading = "Distributions that differ: " + (
-        ", ".join(_distance_name(one).lower() for one in moved) or "none is shown to"
+        "; ".join(_distance_name(one).lower() for one in moved) or "none is shown to"
     )
     listed = "; ".join(
-        f"{_distance_name(one).lower()} by {text.difference(one.total_variation, 'share')} "
+        f"{_distance_name(one).lower()} {text.difference(one.total_variation, 'share')} "
         f"({text.difference_interval(one.low or 0, one.high or 0, 'share')})"
         for one in moved
     )
-    sentence = f"They differ {listed}." if listed else "What is seen is no more than chance gives."
+    sentence = f"Distances: {listed}." if listed else "What is seen is no more than chance gives."
     hedge = (
         "So many points of the faces would have to move to another class for both to be alike; "
         "what chance adds is taken off. Whether a shift matters for accuracy, the figures say."
@@ -410,7 +419,9 @@ def _table(
     columns: Sequence[tuple[str, str]],
     word: str,
 ) -> ChangeTable:
-    index = {(one.metric, one.failures, one.by, tuple(one.subgroup.values())): one for one in own}
+    index: dict[tuple[str, str, tuple[str, ...], tuple[str, ...]], Change] = {
+        (one.metric, one.failures, one.by, tuple(one.subgroup.values())): one for one in own
+    }
     footnotes = Footnotes()
     groups = []
     for by in [(), *found.by]:
@@ -491,12 +502,10 @@ def _more(found: Changes, word: str) -> Iterator[ChangeTable]:
 
 
 def _distance_name(one: Distance) -> str:
-    title = DISTANCE_TITLES[one.what]
-    if one.what == "status":
-        return title
     if one.what == "measure":
-        return f"{title}: {MEASURE_TITLES.get(one.name, one.name)}"
-    return f"{title}: {task_title(one.name).lower() if one.what != 'subgroups' else one.name}"
+        return MEASURE_TITLES.get(one.name, one.name)
+    name = one.name if one.what == "subgroups" else task_title(one.name).lower()
+    return DISTANCE_TITLES[one.what].format(name)
 
 
 def _distance(one: Distance, found: Changes, word: str) -> DistanceRow:

@@ -18,11 +18,10 @@ from faceaudit.reporting.changes import (
     changes_facts,
     find_changes,
     in_common_schemes,
-    open_source,
 )
 from faceaudit.reporting.changes_view import view
 from faceaudit.reporting.html import make_environment
-from faceaudit.reporting.source import Reading, Source
+from faceaudit.reporting.source import Reading, Source, read_source
 from faceaudit.schema import SCHEMA_VERSION
 from faceaudit.storage import write_text
 from faceaudit.tables import SUFFIXES
@@ -103,7 +102,7 @@ def compare(
     _check(formats, provenance, output, min_n, confidence)
     targets = [_target(paths[1][0], output, name) for name in formats]
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
-    sources = open_source(paths[0], reading), open_source(paths[1], reading)
+    sources = read_source(paths[0], reading), read_source(paths[1], reading)
     sources = in_common_schemes(*sources, (paths[0][0], paths[1][0]), reading)
     choices = Choices(by, unit, min_n, confidence, replicates, seed, mode)
     found = find_changes(*sources, choices)
@@ -117,7 +116,9 @@ def compare(
 def render(compared: Compared) -> str:
     """The page of a comparison; the same comparison gives the same text."""
     names = _names(compared.first, compared.second)
-    shown = view(compared.changes, *names, word=compared.second.provenance)
+    shown = view(
+        compared.changes, *names, word=compared.second.origin(True).labels_provenance or ANNOTATED
+    )
     page = make_environment().get_template("compare.html")
     return page.render(
         v=shown,

@@ -28,6 +28,7 @@ from faceaudit.audit.results import (
     WithFailures,
 )
 from faceaudit.audit.verdict import exit_codes
+from faceaudit.reporting.changes import changes_facts
 from faceaudit.reporting.subject import Provenance, Subject
 from faceaudit.schema import SCHEMA_VERSION
 
@@ -84,6 +85,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "verdicts": [verdict_facts(found) for found in audit.verdicts],
         "leaks": _leaks(audit.leaks),
         "verification": _verification(audit.verification),
+        "baseline": _baseline(subject),
         "exit_codes": exit_codes(audit.verdicts),
         "notes": list(audit.notes),
     }
@@ -143,6 +145,13 @@ def _exemption(found: Exemption) -> dict[str, Any]:
         "current": found.current,
         "covers": found.covers,
     }
+
+
+def _baseline(subject: Subject) -> Mapping[str, object] | None:
+    """What changed against the baseline, as in the JSON of a comparison."""
+    if subject.baseline is None:
+        return None
+    return {"table": subject.baseline.name, **changes_facts(subject.baseline.changes)}
 
 
 def _model(provenance: Provenance) -> dict[str, Any] | None:

@@ -14,12 +14,13 @@ from faceaudit.audit.verdict import exit_codes
 from faceaudit.errors import UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.calibration import with_composition
+from faceaudit.reporting.changes import Choices, find_changes, in_common_schemes
 from faceaudit.reporting.check import PolicySource, load_policy
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
 from faceaudit.reporting.markdown import to_markdown
-from faceaudit.reporting.source import Reading, read_source
-from faceaudit.reporting.subject import Provenance, Subject, has_labels
+from faceaudit.reporting.source import Reading, Source, read_source
+from faceaudit.reporting.subject import Baseline, Provenance, Subject, has_labels
 from faceaudit.reporting.without_leaks import leave_out, with_effects
 from faceaudit.storage import write_text
 from faceaudit.tables import SUFFIXES
@@ -70,6 +71,7 @@ def report(
     verify: Verify = "auto",
     policy: PolicySource | None = None,
     without_leaks: Path | None = None,
+    baseline: Path | None = None,
     title: str | None = None,
     formats: Sequence[str] = USUAL_FORMATS,
 ) -> ReportFiles:
@@ -103,6 +105,7 @@ def report(
         policy: Rules to hold against the table: a TOML file, or its contents; None holds none.
         without_leaks: A table that ``leaks`` wrote: rows whose picture is in several sets are left
             out, and the page shows what they had changed.
+        baseline: An earlier table or tally; the page and the JSON then also tell what changed.
         title: Of the page; None names the model or the table.
         formats: Any of ``FORMATS``.
 
@@ -137,10 +140,23 @@ def report(
     found = with_composition(found, source, calibration, reference)
     found = suppress(replace(found, notes=(*source.notes, *found.notes)), suppress_below)
     origin = source.origin(has_labels(found))
-    subject = Subject(found, origin, title or _title(origin, found))
+    changes = None
+    if baseline is not None:
+        choices = Choices(by, unit, min_n, confidence, replicates, seed)
+        changes = _changes(Path(baseline), paths[0], source, reading, choices)
+    subject = Subject(found, origin, title or _title(origin, found), changes)
     for name, file in zip(formats, targets, strict=True):
         write_text(file, FORMATS[name](subject))
     return ReportFiles(tuple(targets), found)
+
+
+def _changes(
+    baseline: Path, table: Path, source: Source, reading: Reading, choices: Choices
+) -> Baseline:
+    """What changed between an earlier table and the audited one."""
+    earlier = read_source([baseline], reading)
+    sides = in_common_schemes(earlier, source, (baseline, table), reading)
+    return Baseline(find_changes(*sides, choices), baseline.name)
 
 
 def target(table: Path, output: Path | None, suffix: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from faceaudit.audit.changes import Changes
 from faceaudit.audit.results import Audit, Disparity, Estimate, MetricValue, Subgroup
 from faceaudit.reporting.glossary import grouping_title
 from faceaudit.schema import AGE, TableMetadata
@@ -30,12 +31,21 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What changed against an earlier table, and the name of its file."""
+
+    changes: Changes
+    name: str
+
+
+@dataclass(frozen=True)
 class Subject:
     """An audit, the provenance of its table, and the page's title."""
 
     audit: Audit
     provenance: Provenance
     title: str
+    baseline: Baseline | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from faceaudit.reporting.sections import (
     age_error,
+    baseline,
     classes,
     composition,
     confusion,
@@ -45,6 +46,7 @@ class Section:
 SECTIONS: list[Section] = [
     Section("summary", "Summary", summary.gather),
     Section("verdicts", "Verdicts", verdicts.gather),
+    Section("baseline", "Change against the baseline", baseline.gather),
     Section("performance", "Performance by subgroup", performance.gather),
     Section("classes", "Performance by class", classes.gather),
     Section("curves", "ROC curves", curves.gather),

@@ -1,0 +1,242 @@
+"""Tables of different images: differences of figures, distances of distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import chi2_contingency, ks_2samp
+
+from faceaudit.audit.changes import Changes, Distance, judge
+from faceaudit.audit.distances import TwoSamples, kolmogorov_smirnov, total_variation
+from faceaudit.audit.drift import compare_drift, unpaired
+from faceaudit.audit.intervals import difference_interval, wilson
+from faceaudit.audit.results import Estimate
+from faceaudit.audit.run import audit
+from faceaudit.audit.subgroups import find_features
+from faceaudit.audit.tally import tally
+from faceaudit.errors import SchemaError
+from faceaudit.tables import PredictionTable
+
+OpenTable = Callable[..., PredictionTable]
+RowsOf = Callable[..., pl.DataFrame]
+
+
+def quick(first: PredictionTable, second: PredictionTable, **options: object) -> Changes:
+    return compare_drift(first, second, **{"replicates": 200, "by": ["gender"], **options})  # type: ignore[arg-type]
+
+
+def distance(found: Changes, what: str, name: str) -> Distance:
+    return next(
+        one for one in found.distances if (one.what, one.name) == (what, name) and not one.subgroup
+    )
+
+
+def samples(first: list[int], second: list[int], *, ordered: bool = False) -> TwoSamples:
+    return TwoSamples(np.array([first]), np.array([second]), 500, np.random.default_rng(0), ordered)
+
+
+# --- distances --------------------------------------------------------------------------------
+
+
+def test_chi_square_is_scipys() -> None:
+    first, second = [30, 50, 20], [45, 40, 31]
+    expected = chi2_contingency([first, second], correction=False).pvalue
+    assert samples(first, second).p_value == pytest.approx(expected, rel=1e-9)
+
+
+def test_rare_classes_are_permuted_and_agree_with_scipys_permutations() -> None:
+    first, second = [30, 3, 1], [20, 9, 4]
+    generator = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2, 0, 1, 2], [*first, *second])
+    observed = chi2_contingency([first, second], correction=False).statistic
+    above = 0
+    for _ in range(2000):
+        drawn = generator.permutation(labels)
+        parts = [np.bincount(part, minlength=3) for part in (drawn[:34], drawn[34:])]
+        above += chi2_contingency(parts, correction=False).statistic >= observed - 1e-9
+    assert samples(first, second).p_value == pytest.approx(above / 2000, abs=0.03)
+
+
+def test_what_has_an_order_is_tested_by_kolmogorov_and_smirnov() -> None:
+    first, second = [10, 30, 40, 20], [25, 30, 30, 15]
+    found = samples(first, second, ordered=True)
+    values = [np.repeat(np.arange(4), counts) for counts in (first, second)]
+    expected = ks_2samp(*values, method="asymp")
+    assert found.ks == pytest.approx(expected.statistic)
+    # scipy corrects for few faces; without that the test is a little more cautious.
+    assert expected.pvalue <= found.p_value <= 1.2 * expected.pvalue
+    assert float(kolmogorov_smirnov(found.sides)) == found.ks
+
+
+def test_a_distribution_lies_no_distance_from_itself() -> None:
+    value, low, high = samples([300, 400, 200], [300, 400, 200]).cross_fitted(0.95)
+    assert (value, low) == (pytest.approx(0, abs=0.01), 0)
+    assert high < 0.08
+    assert samples([300, 400], [300, 400]).p_value == 1
+    assert samples([300, 400], [300, 400]).psi == 0
+
+
+def test_distances_of_equal_distributions_are_not_raised_by_chance() -> None:
+    """The distance as observed is 3 to 4 points on average; what is reported is near 0."""
+    generator = np.random.default_rng(3)
+    share = np.full(9, 1 / 9)
+    raw, found, held = [], [], 0
+    for _ in range(60):
+        one = samples(*(generator.multinomial(1500, share).tolist() for _ in range(2)))
+        value, low, high = one.cross_fitted(0.95)
+        raw.append(one.total_variation)
+        found.append(value)
+        held += low <= 0 <= high
+    assert np.mean(raw) > 0.03
+    assert np.mean(found) < 0.01
+    assert held >= 55
+
+
+def test_the_interval_of_a_distance_holds_it() -> None:
+    generator = np.random.default_rng(4)
+    first, second = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.3, 0.3, 0.2, 0.2])
+    true, held = float(total_variation(first, second)), 0
+    for _ in range(60):
+        one = samples(*(generator.multinomial(700, share).tolist() for share in (first, second)))
+        low, high = one.cross_fitted(0.95)[1:]
+        held += low <= true <= high
+    assert held >= 54
+
+
+def test_faces_of_few_units_are_not_taken_as_many_faces() -> None:
+    """Units of 50 faces that are all of one class: chi-square of the faces cries wolf."""
+    generator = np.random.default_rng(5)
+    alarms = naive = 0
+    for _ in range(60):
+        sides = [np.eye(2, dtype=np.int64)[generator.integers(0, 2, 24)] * 50 for _ in range(2)]
+        one = TwoSamples(sides[0], sides[1], 200, generator)
+        alarms += one.p_value < 0.05
+        naive += samples(*(side.sum(axis=0).tolist() for side in sides)).p_value < 0.05
+    assert alarms <= 7
+    assert naive >= 30
+
+
+# --- whole tables -----------------------------------------------------------------------------
+
+
+def test_families_of_equal_shares_raise_few_false_alarms() -> None:
+    """Of 400 families of six subgroups of 40 to 2,000 faces, at most 6 % claim a change."""
+    generator = np.random.default_rng(6)
+    n, alarms = np.array([40, 80, 150, 300, 900, 2000]), 0
+    for _ in range(400):
+        share = generator.choice([0.5, 0.8, 0.95])
+        sides = []
+        for _ in range(2):
+            found = generator.binomial(n, share) / n
+            bounds = wilson(found, n, 0.95)
+            sides.append([Estimate(*part) for part in zip(found, *bounds, n.tolist(), strict=True)])
+        pairs = list(zip(*sides, strict=True))
+        where = [({"race": str(k)}, None) for k in range(len(n))]
+        family = unpaired("gender", "accuracy", ("race",), "higher", where, pairs, 0.95)
+        alarms += any(one.claimed for one in judge(family, 30, 0.95))
+    assert alarms / 400 <= 0.06
+
+
+def test_distributions_of_halves_of_one_table_rarely_differ(
+    open_table: OpenTable, rows_of: RowsOf
+) -> None:
+    frame = rows_of(1200, seed=21)
+    found = quick(open_table(frame[:600]), open_table(frame[600:]))
+    assert found.mode == "drift"
+    assert len(found.distances) >= 20
+    assert sum(one.shifted for one in found.distances) <= 0.1 * len(found.distances)
+
+
+def test_other_compositions_failures_and_errors_are_found(
+    open_table: OpenTable, rows_of: RowsOf
+) -> None:
+    frame = rows_of(2400, seed=22)
+    first, second = frame[:1200], frame[1200:]
+    second = second.filter((pl.col("gender_true") == "Male") | (pl.int_range(pl.len()) % 3 == 0))
+    failed = pl.int_range(pl.len()) % 4 == 0
+    predictions = [name for name in frame.columns if "_pred" in name or "_prob_" in name]
+    second = second.with_columns(
+        pl.when(failed).then(pl.lit("no_face")).otherwise("status").alias("status"),
+        (pl.col("age_pred") + 6).alias("age_pred"),
+    ).with_columns(pl.when(~failed).then(name).alias(name) for name in predictions)
+    found = quick(open_table(first), open_table(second))
+    overall = {(one.task, one.metric): one for one in found.changes if not one.subgroup}
+    assert overall["", "failure_rate"].verdict == "regressed"
+    assert overall["age", "mae"].verdict == "regressed"
+    assert overall["age", "mean_signed_error"].verdict == "changed"
+    for what, name in (("subgroups", "gender"), ("annotated", "gender"), ("status", "status")):
+        one = distance(found, what, name)
+        assert one.shifted, (what, name)
+        assert one.low is not None
+        assert one.low > 0
+    assert not distance(found, "annotated", "race").shifted
+
+
+def test_differences_are_those_of_the_audits(open_table: OpenTable, rows_of: RowsOf) -> None:
+    tables = open_table(rows_of(500, seed=23)), open_table(rows_of(400, seed=24))
+    found = quick(*tables)
+    one = next(
+        one
+        for one in found.changes
+        if (one.task, one.metric, one.subgroup) == ("gender", "accuracy", {})
+    )
+    sides = []
+    for table in tables:
+        values = audit(table, by=["gender"], verify="never", replicates=200).metrics
+        sides.append(
+            next(
+                m.estimate
+                for m in values
+                if (m.task, m.metric, m.subgroup) == ("gender", "accuracy", {})
+            )
+        )
+    assert (one.first, one.second) == (sides[0].value, sides[1].value)
+    bounds = [(side.value, side.low, side.high) for side in sides]
+    assert (one.low, one.high) == pytest.approx(difference_interval(bounds[1], bounds[0]))
+    turned = next(
+        other
+        for other in quick(*tables[::-1]).changes
+        if (other.task, other.metric, other.subgroup) == ("gender", "accuracy", {})
+    )
+    assert turned.difference == pytest.approx(-one.difference)  # type: ignore[operator]
+    assert (turned.low, turned.high) == pytest.approx((-one.high, -one.low))  # type: ignore[operator]
+
+
+def test_tallies_tell_what_their_tables_tell_but_for_images(
+    open_table: OpenTable, rows_of: RowsOf
+) -> None:
+    tables = [open_table(rows_of(400, seed=25)), open_table(rows_of(400, seed=26))]
+    tallies = [tally(table, find_features(table, ["gender"])) for table in tables]
+    found, kept = quick(*tables), quick(*tallies)  # type: ignore[arg-type]
+    assert [one for one in found.distances if one.what != "measure"] == list(kept.distances)
+    ranked = {"auc", "macro_auc", "average_precision", "macro_average_precision"}
+    for one, other in zip(found.changes, kept.changes, strict=True):
+        if one.metric not in ranked:
+            assert one == other
+
+
+def test_measures_of_images_are_compared(open_table: OpenTable, rows_of: RowsOf) -> None:
+    frame = rows_of(300, seed=27).with_columns(
+        width=pl.lit(200), height=pl.lit(260), detection_score=pl.lit(0.95)
+    )
+    other = frame.with_columns(width=pl.lit(90), detection_score=pl.lit(0.55))
+    found = quick(open_table(frame), open_table(other))
+    size, score = (
+        distance(found, "measure", "shorter_side"),
+        distance(found, "measure", "detection_score"),
+    )
+    assert size.shifted
+    assert score.shifted
+    assert size.medians == pytest.approx((200, 90), rel=0.06)
+    assert score.medians == pytest.approx((0.95, 0.55), abs=0.01)
+    assert size.total_variation == pytest.approx(1, abs=1e-9)
+
+
+def test_tallies_of_other_units_are_refused(open_table: OpenTable, rows_of: RowsOf) -> None:
+    table = open_table(rows_of(200, seed=28).with_columns(person=pl.col("image").str.slice(0, 4)))
+    features = find_features(table, ["gender"])
+    with pytest.raises(SchemaError, match="the first tally has the unit none, the second person"):
+        quick(tally(table, features), tally(table, features, unit="person"))  # type: ignore[arg-type]
