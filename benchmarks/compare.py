@@ -1,4 +1,4 @@
-"""Seconds and memory of comparing two generated tables: ``python -m benchmarks.compare [ROWS ...]``.
+"""Seconds and memory of comparing generated tables: ``python -m benchmarks.compare [ROWS ...]``.
 
 Each size runs in a process of its own: the peak of memory is that of the comparison alone.
 """

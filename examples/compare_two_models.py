@@ -31,7 +31,6 @@ files = faceaudit.compare(folder / "first.csv", folder / "second.csv", by=["ligh
 for change in files.changes.changes:
     if (change.metric, change.failures) == ("accuracy", "left out"):
         where = change.subgroup.get("light", "all")
-        print(
-            f"{where}: {change.difference:+.3f} ({change.low:+.3f} to {change.high:+.3f}), {change.verdict}"
-        )
+        bounds = f"({change.low:+.3f} to {change.high:+.3f})"
+        print(f"{where}: {change.difference:+.3f} {bounds}, {change.verdict}")
 print(files.paths[0])

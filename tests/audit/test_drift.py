@@ -143,11 +143,15 @@ def test_families_of_equal_shares_raise_few_false_alarms() -> None:
 def test_distributions_of_halves_of_one_table_rarely_differ(
     open_table: OpenTable, rows_of: RowsOf
 ) -> None:
-    frame = rows_of(1200, seed=21)
-    found = quick(open_table(frame[:600]), open_table(frame[600:]))
-    assert found.mode == "drift"
-    assert len(found.distances) >= 20
-    assert sum(one.shifted for one in found.distances) <= 0.1 * len(found.distances)
+    found = []
+    for seed in range(40, 45):
+        frame = rows_of(1000, seed=seed)
+        changes = quick(open_table(frame[:500]), open_table(frame[500:]))
+        assert changes.mode == "drift"
+        found += changes.distances
+    assert len(found) >= 100
+    # Several tell of the same faces and fall together.
+    assert sum(one.shifted for one in found) <= 0.07 * len(found)
 
 
 def test_other_compositions_failures_and_errors_are_found(
