@@ -202,7 +202,15 @@ def changes_facts(found: Changes) -> Mapping[str, object]:
             for one in found.changes
         ],
         "agreement": [
-            {"task": one.task, "subgroup": dict(one.subgroup), **vars(one.share)}
+            {
+                "task": one.task,
+                "subgroup": dict(one.subgroup),
+                "n": one.share.n,
+                "value": one.share.value,
+                "low": one.share.low,
+                "high": one.share.high,
+                "reason": one.share.reason,
+            }
             for one in found.agreement
         ],
         "distances": [
