@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from faceaudit.audit.changes import Change, Changes, Distance
 from faceaudit.audit.results import (
     Audit,
     Composition,
@@ -29,7 +30,7 @@ from faceaudit.audit.results import (
     Verification,
     WithFailures,
 )
-from faceaudit.reporting.subject import Provenance, Subject
+from faceaudit.reporting.subject import Baseline, Provenance, Subject
 from faceaudit.schema import SCHEMES, TableMetadata, age_group_task, task_of_scheme
 
 GENDER = task_of_scheme("gender", "gender2")
@@ -407,9 +408,67 @@ def make_leaks():
     return LeaksLeftOut("leaks.parquet", "e" * 64, "sha256", 210, 205, 2582, (known, unknown))
 
 
+def make_change(task, metric, subgroup, difference, verdict, label=None):
+    by, half = tuple(subgroup), 0.01 if verdict in {"improved", "regressed"} else 0.09
+    first, p_value = 0.9, 0.001 if half == 0.01 else 0.4
+    second = first + difference
+    bounds = difference - half, difference + half
+    n = 21 if verdict == "few faces" else 800
+    adjusted = None if verdict == "few faces" else p_value
+    return Change(
+        task,
+        metric,
+        by,
+        subgroup,
+        n,
+        first,
+        second,
+        difference,
+        *bounds,
+        p_value,
+        adjusted,
+        verdict,
+        label,
+    )
+
+
+def make_changes():
+    """A drift: figures of every kind of verdict, an undefined one, distances."""
+    changes = [
+        make_change("gender", "accuracy", {}, 0.002, "no difference shown"),
+        make_change("gender", "accuracy", {"race": "Black"}, -0.04, "regressed"),
+        make_change("gender", "accuracy", {"race": "White"}, 0.03, "improved"),
+        make_change("gender", "accuracy", {"race": "Indian"}, 0.1, "few faces"),
+        make_change("gender", "predicted_share", {}, 0.02, "changed", "Female"),
+        make_change("", "failure_rate", {}, 0.01, "no difference shown"),
+    ]
+    undefined = replace(
+        changes[2], metric="macro_f1", first=None, second=None, difference=None, reason="no faces"
+    )
+    distance = Distance(
+        *("predicted", "gender", {}, 800, 700, 0.05, 0.01, 0.09, 0.02, None, None, 0.01, 0.02),
+        shifted=True,
+    )
+    ordered = replace(
+        distance, what="confidence", ks=0.08, medians=(0.9, 0.8), subgroup={"race": "Black"}
+    )
+    return Changes(
+        mode="drift",
+        tasks=(GENDER,),
+        by=(("race",),),
+        images=(800, 700),
+        labelled={"gender": 700},
+        changes=(*changes, undefined),
+        distances=(distance, ordered),
+        notes=("The tables are of different images.",),
+        options={"min_n": MIN_N, "confidence": 0.95},
+    )
+
+
 @pytest.fixture(scope="session")
 def sample_subject():
-    return Subject(make_audit(), make_provenance(), "Audit of demo-lite0")
+    baseline = Baseline(make_changes(), "last-month.parquet")
+    return Subject(make_audit(), make_provenance(), "Audit of demo-lite0", baseline)
 
 
 @pytest.fixture(scope="session")
