@@ -421,7 +421,8 @@ class Verdict:
     and ``subgroups`` the one or two that it is of; ``low`` and ``high`` bound it with the rule's
     share of the policy's confidence, and decide. ``n`` counts the faces (or images) of the smaller
     of those subgroups; ``n_needed`` is how many every subgroup would need for a decision if the
-    figures stayed as they are, None where a decision was made or no number can be named.
+    figures stayed as they are, None where a decision was made or no number can be named. ``n`` is
+    None where it is suppressed.
     """
 
     rule: str
@@ -444,7 +445,7 @@ class Verdict:
     value: float | None
     low: float | None
     high: float | None
-    n: int
+    n: int | None
     n_needed: int | None
     subgroups: tuple[Subgroup, ...]
     explanation: str

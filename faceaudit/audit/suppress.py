@@ -25,6 +25,7 @@ from faceaudit.audit.results import (
     LeakEffect,
     RocCurve,
     Subgroup,
+    Verdict,
     WithFailures,
 )
 from faceaudit.audit.tally import CellCounts, Codes, Tally
@@ -36,6 +37,13 @@ from faceaudit.schema import AGE_GROUP, OK
 Key = frozenset[tuple[str, str]]
 BASES = ("accuracy", "mae")
 """Metrics that stand on every labelled face of a subgroup."""
+EXPLAINED = {
+    "pass": "the whole interval keeps the limit",
+    "fail": "the whole interval breaks the limit",
+    "insufficient": "the interval reaches across the limit, or some subgroups are too small; "
+    "which, is not shown (--suppress-below)",
+}
+"""Why a verdict is what it is, by its outcome."""
 _DROPPED = object()
 
 
@@ -71,6 +79,17 @@ def suppress(found: Audit, below: int) -> Audit:
     if not isinstance(cleaned, Audit):
         raise TypeError("an audit as a whole is never left out")
     return replace(cleaned, options=options, notes=(*cleaned.notes, _note(hidden, below)))
+
+
+def suppress_verdicts(verdicts: Sequence[Verdict], below: int) -> tuple[Verdict, ...]:
+    """Verdicts without what they tell of subgroups of fewer than ``below`` faces or images.
+
+    Raises:
+        UsageError: If ``below`` is negative.
+    """
+    check_suppression(below)
+    cleaner = _Cleaner(below, frozenset())
+    return tuple(cleaner.verdict(one) for one in verdicts) if below else tuple(verdicts)
 
 
 def _note(hidden: Iterable[Key], below: int) -> str:
@@ -158,6 +177,8 @@ class _Cleaner:
 
     def fact(self, value: Any) -> Any:
         """A fact without what is too small in it, ``_DROPPED`` if it is about a hidden cell."""
+        if isinstance(value, Verdict):
+            return self.verdict(value)
         parts = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
         if any(self.is_hidden(part) for part in parts.values()) or self.is_hidden_age(value):
             return _DROPPED
@@ -192,6 +213,17 @@ class _Cleaner:
         if reference is not None and (few(value.share) or few(value.corrected)):
             reference = replace(reference, difference=self.blank(reference.difference))
         return replace(value, share=share, corrected=corrected, reference=reference)
+
+    def verdict(self, value: Verdict) -> Verdict:
+        """The same outcome, without naming what it rests on where that may be too small."""
+        if not (value.subgroups or value.small):
+            return value
+        told = replace(value, explanation=EXPLAINED[value.outcome], small=())
+        if not self.few(value.n) and not any(map(self.is_hidden, value.subgroups)):
+            return told
+        return replace(
+            told, explanation=self.reason, value=None, low=None, high=None, n=None, subgroups=()
+        )
 
     def few(self, n: int | None) -> bool:
         return n is not None and 0 < n < self.below

@@ -13,6 +13,7 @@ from typing import Any
 from faceaudit.audit.policy import STARTER, Policy, parse_rules, read_policy
 from faceaudit.audit.results import Outcome, PolicyFacts, Verdict
 from faceaudit.audit.run import find_verdicts
+from faceaudit.audit.suppress import suppress_verdicts
 from faceaudit.audit.verdict import exit_codes, outcome_of
 from faceaudit.errors import InputError, UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
@@ -89,6 +90,7 @@ def check(
     scheme_map: Mapping[str, str] | None = None,
     unit: str | None = None,
     min_n: int = 30,
+    suppress_below: int = 0,
     confidence: float = 0.95,
     replicates: int = 2000,
     seed: int = 0,
@@ -108,6 +110,7 @@ def check(
         scheme_map: Task -> the scheme to coarsen it to.
         unit: A column whose values (a person, a prompt) name rows that are not independent.
         min_n: Fewest faces of a subgroup that is judged, where a rule does not say it.
+        suppress_below: Nothing is told of subgroups of fewer faces or images, for privacy.
         confidence: With which all verdicts hold together, where a rule does not say it.
         replicates: Number of replicates, where an interval needs them.
         seed: Of the replicates.
@@ -134,7 +137,7 @@ def check(
         day=day,
     )
     found = Check(
-        verdicts,
+        suppress_verdicts(verdicts, suppress_below),
         PolicyFacts(rules.name, rules.sha256, day),
         source.origin(has_labels=True),
         (*source.notes, *notes),
@@ -211,7 +214,7 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
         verdict.outcome,
         _number(verdict.value),
         "" if bounds == (None, None) else " to ".join(map(_number, bounds)),
-        count(verdict.n),
+        NOT_AVAILABLE if verdict.n is None else count(verdict.n),
         "" if verdict.n_needed is None else count(verdict.n_needed),
         verdict.rule,
     )

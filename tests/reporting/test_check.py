@@ -245,6 +245,40 @@ def test_page_tells_every_verdict_in_words_and_escapes_them(table: Path, tmp_pat
     assert page.index('id="summary"') < page.index('id="verdicts"') < page.index('id="performance"')
 
 
+def test_what_is_suppressed_is_not_told_by_a_verdict_and_its_outcome_stays(
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "t.csv"
+    rows = 200 * ["Male,Male,A"] + 200 * ["Female,Female,B"] + 7 * ["Male,Female,C"]
+    table.write_text("gender_true,gender_pred,site\n" + "\n".join(rows) + "\n")
+    by_site = {**RULE, "by": ["site"], "measure": "worst", "min_n": 1, "at_least": 0.9}
+    rules = {
+        "rule": [
+            by_site,
+            {**by_site, "min_n": 30},
+            {**RULE, "within": {"site": "C"}, "min_n": 1, "at_least": 0.99},
+        ]
+    }
+    options: dict[str, Any] = {"by": ["site"], "policy": rules, "verify": "never"}
+    plain = faceaudit.report(table, output=tmp_path / "plain.html", **options)
+    hidden = faceaudit.report(table, output=tmp_path / "few.html", suppress_below=10, **options)
+    assert "C: 7 faces, fewer than 30" in (tmp_path / "plain.json").read_text()
+    assert [v.outcome for v in plain.audit.verdicts] == ["fail", "insufficient", "fail"]
+    assert [v.outcome for v in hidden.audit.verdicts] == ["fail", "insufficient", "fail"]
+    assert hidden.exit_code == plain.exit_code == 10
+    facts = json.loads((tmp_path / "few.json").read_text())
+    jsonschema.validate(facts, json.loads(SCHEMA_FILE.read_text()))
+    for one in facts["verdicts"]:
+        assert {"site": "C"} not in [*one["subgroups"], *one["small"]]
+        assert "7 faces" not in one["explanation"]
+    assert (facts["verdicts"][0]["value"], facts["verdicts"][0]["n"]) == (None, None)
+    assert "7 faces" not in (tmp_path / "few.html").read_text()
+    gate = faceaudit.check(table, rules, suppress_below=10)
+    assert gate.verdicts[0].n is None
+    assert "7 faces" not in gate.to_text() + gate.to_json()
+    assert gate.exit_code == 10
+
+
 def test_page_without_a_policy_has_no_verdicts(table: Path) -> None:
     page = faceaudit.report(table, verify="never", replicates=100).paths[0].read_text()
     assert 'id="verdicts"' not in page
