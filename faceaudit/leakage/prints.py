@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from faceaudit.errors import TemporaryError
 from faceaudit.images.decode import decode_gray
 from faceaudit.images.refs import ImageRef, read_bytes
 from faceaudit.leakage.duplicates import Hashes, picture_hashes
@@ -27,6 +29,9 @@ DECODED_SIDE = 96
 """JPEGs are decoded at this size or a little more."""
 CHUNK = 256
 """Images that one thread reads at a time."""
+
+IN_MEMORY = 1 << 14
+"""Small pictures of more images than this lie in a temporary file."""
 
 EVEN = 4
 """Gray values that a line of border spans at most, and is away from the outermost line's."""
@@ -123,18 +128,33 @@ def joined(parts: Sequence[Prints]) -> Prints:
 def _room(count: int) -> Prints:
     """Prints to be filled; the pictures lie in a file that vanishes with them."""
     shape = (count, SIDE, SIDE)
-    pictures: NDArray[np.uint8] = np.zeros(shape, np.uint8)
-    if count * SIDE * SIDE > 1 << 26:
-        with tempfile.TemporaryFile() as file:
-            pictures = np.memmap(file, np.uint8, "w+", shape=shape)
     return Prints(
         sha256=np.full(count, None, object),
         error=np.full(count, None, object),
         blank=np.zeros(count, bool),
         hashes=np.zeros((count, 32), np.uint8),
         mirrored=np.zeros((count, 32), np.uint8),
-        pictures=pictures,
+        pictures=np.zeros(shape, np.uint8) if count <= IN_MEMORY else _on_disk(shape),
     )
+
+
+def _on_disk(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An array in a temporary file, whose room is taken at once.
+
+    Raises:
+        TemporaryError: If there is not enough.
+    """
+    size = int(np.prod(shape))
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # writing to a file without room ends the process
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise TemporaryError(
+            f"{tempfile.gettempdir()}: no room for {size >> 20:,} MiB of small pictures "
+            f"({error.strerror}); free some, or name another folder in TMPDIR"
+        ) from error
 
 
 def _missing(values: NDArray[np.object_]) -> NDArray[np.bool_]:

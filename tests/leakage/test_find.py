@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -8,7 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from faceaudit.errors import FaceauditError, UsageError
+from faceaudit.errors import FaceauditError, TemporaryError, UsageError
+from faceaudit.leakage import prints
 from faceaudit.leakage.find import EXACT, NEAR, Leaks, find_leaks
 from faceaudit.leakage.sets import read_sets
 from tests.leakage.conftest import draw, save
@@ -145,6 +148,27 @@ def test_lists_and_tars_are_sets_too(splits: tuple[Path, Path], tmp_path: Path) 
     names.write_text("\n".join(str(path) for path in sorted(train.iterdir())))
     found = find_leaks(read_sets([str(names), shard]))
     assert [one.leaked for one in found.sets] == [3, 3]
+
+
+def test_pictures_in_a_temporary_file_are_found_as_those_in_memory(
+    splits: tuple[Path, Path], found: Leaks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prints, "IN_MEMORY", 3)
+    again = find_leaks(read_sets([str(one) for one in splits]), workers=2)
+    assert again.pairs.equals(found.pairs)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve room")
+def test_no_room_for_pictures_can_be_tried_again(
+    splits: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(prints, "IN_MEMORY", 3)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(TemporaryError, match="TMPDIR"):
+        find_leaks(read_sets([str(splits[0])]))
 
 
 @pytest.mark.parametrize(
