@@ -46,6 +46,7 @@ from faceaudit.storage import atomic_write, write_text
 
 log = logging.getLogger(__name__)
 
+SCHEMA_FILE = Path(__file__).parent / "leaks.schema.json"
 TABLE_SUFFIXES = (".parquet", ".csv")
 ACROSS, CONFLICT, NOTHING = "across", "conflict", "none"
 FAILURES: dict[str, tuple[str, Callable[[Leaks], int]]] = {
@@ -196,7 +197,7 @@ def _failures(found: Leaks, fail_on: Sequence[str]) -> list[str]:
 
 
 def leaks_json(found: Leaks, exit_code: int) -> str:
-    """What was found, for programs; the pairs are in the table."""
+    """What was found, for programs; ``leaks.schema.json`` describes it, the table has the pairs."""
     facts = {
         "schema_version": SCHEMA_VERSION,
         "sets": [vars(one) for one in found.sets],

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from faceaudit import cli, leaks
 from faceaudit.errors import FaceauditError
+from faceaudit.reporting.leaks import SCHEMA_FILE
 from tests.leakage.conftest import draw, save
 from tests.reporting.test_page import outline_of
 
@@ -33,6 +35,11 @@ def test_table_page_and_json_hold_the_same(folders: tuple[Path, Path], tmp_path:
     pairs = pl.read_csv(files.paths[0])
     assert pairs["age_gap"].to_list() == [18]
     facts = json.loads(files.paths[2].read_text())
+    schema = json.loads(SCHEMA_FILE.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(facts, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**facts, "extra": 1}, schema)
     assert facts["pairs"] == {"exact": 0, "near": 1}
     assert [one["leaked"] for one in facts["sets"]] == [1, 1]
     assert facts["exit_codes"] == [10]
