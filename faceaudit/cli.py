@@ -74,10 +74,12 @@ PolicyFile = Annotated[
 LabelsNow = Annotated[
     str, typer.Option(help="Join labels now: FORMAT:PATH, such as table:labels.csv.")
 ]
-Columns = Annotated[str | None, typer.Option(help="Names in a foreign table: age_pred=yhat,...")]
+Columns = Annotated[
+    list[str] | None, typer.Option(help="Names in a foreign table: age_pred=yhat,...")
+]
 Classes = Annotated[list[str] | None, typer.Option(help="Classes of a task: race=White,Black,...")]
 Map = Annotated[list[str] | None, typer.Option("--map", help="Coarsen a scheme: race=utkface5.")]
-By = Annotated[str | None, typer.Option(help="Sensitive features, such as gender,race.")]
+By = Annotated[list[str] | None, typer.Option(help="Sensitive features, such as gender,race.")]
 Within = Annotated[
     str | None, typer.Option(help="A control feature: compare within its values, at the same mix.")
 ]
@@ -749,9 +751,10 @@ def status_message(statuses: Any) -> str:
     return ", ".join(f"{count:,} {status}" for status, count in statuses.items())
 
 
-def split_names(given: str | None) -> list[str]:
-    """Names separated by commas, without spaces around them."""
-    return [name.strip() for name in (given or "").split(",") if name.strip()]
+def split_names(given: str | Sequence[str] | None) -> list[str]:
+    """Names separated by commas, of an option that was given once or several times."""
+    every = [given] if isinstance(given, str) else given or []
+    return [name.strip() for one in every for name in one.split(",") if name.strip()]
 
 
 def one_of(option: str, given: str, known: Sequence[str]) -> Any:
@@ -769,13 +772,15 @@ def parse_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
     """``key=value`` pairs.
 
     Raises:
-        UsageError: If one has no ``=``.
+        UsageError: If one has no ``=``, or a key has two values.
     """
-    pairs = {}
+    pairs: dict[str, str] = {}
     for pair in given:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip() or not value.strip():
             raise UsageError(f"{option} {pair}: give NAME=VALUE")
+        if pairs.get(key.strip(), value.strip()) != value.strip():
+            raise UsageError(f"{option} {pair}: {key.strip()} is given twice; give one of them")
         pairs[key.strip()] = value.strip()
     return pairs
 
@@ -808,7 +813,7 @@ def parse_classes(given: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
 
 def parse_map(given: Sequence[str] | None) -> dict[str, str]:
     """Schemes of tasks, ``race=utkface5,gender=gender2``."""
-    return parse_pairs("--map", [pair for one in given or [] for pair in split_names(one)])
+    return parse_pairs("--map", split_names(given))
 
 
 def parse_bins(given: str | None) -> tuple[int, ...] | None:

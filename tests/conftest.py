@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from faceaudit.models.bundle import Bundle, Input, Output, load_bundle, years_output
+from faceaudit.reporting import run as reporting
+from faceaudit.reporting.json_report import SCHEMA_FILE
+from faceaudit.reporting.subject import Subject
 from faceaudit.schema import SCHEMES
 from faceaudit.showcase.images import write_specimens
 
@@ -25,6 +31,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("data"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_report_fits_its_schema() -> Iterator[None]:
+    """Hold the JSON of every report that a test writes in this process against the schema."""
+    write = reporting.FORMATS["json"]
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+
+    def checked(subject: Subject) -> str:
+        text = write(subject)
+        validator.validate(json.loads(text))
+        return text
+
+    reporting.FORMATS["json"] = checked
+    yield
+    reporting.FORMATS["json"] = write
 
 
 @pytest.fixture(scope="session")

@@ -168,3 +168,38 @@ def test_counts_and_shares() -> None:
 def test_an_absurd_count_is_refused() -> None:
     with pytest.raises(UsageError, match="at most"):
         cli.parse_auto("--batch-size", "1e19")
+
+
+def test_options_with_lists_may_be_given_once_or_several_times() -> None:
+    assert cli.split_names(["gender, race", "site"]) == ["gender", "race", "site"]
+    assert cli.split_names("gender,race") == ["gender", "race"]
+    assert cli.split_names(None) == []
+    assert cli.parse_map(["race=utkface5,gender=gender2", "age=x"]) == {
+        "race": "utkface5",
+        "gender": "gender2",
+        "age": "x",
+    }
+    with pytest.raises(UsageError, match="--columns a=y: a is given twice"):
+        cli.parse_pairs("--columns", ["a=x", "a=y"])
+
+
+def test_report_takes_every_feature_and_column_that_is_named(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    rows = [
+        f"{g},{g if n % 3 else 'Male'},{s},{n % 2}"
+        for n in range(40)
+        for g in ("Male", "Female")
+        for s in ("a", "b")
+    ]
+    table.write_text("gender_true,guess,site,shift\n" + "\n".join(rows) + "\n")
+    found = run(
+        "report", table, "--columns", "gender_pred=guess", "--by", "gender", "--by", "site",
+        "--within", "shift", "--suppress-below", "5", "--format", "json,md", "--verify", "never",
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    facts = json.loads((tmp_path / "t.json").read_text())
+    assert facts["options"]["by"] == ["gender", "site"]
+    assert facts["options"]["within"] == "shift"
+    held = [one for one in facts["disparities"] if one["within"] == {"shift": "1"}]
+    assert {tuple(one["by"]) for one in held} == {("gender",), ("site",), ("gender", "site")}
+    assert (tmp_path / "t.md").exists()
