@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from faceaudit import cli
-from scripts import readme
+from scripts import readme, reference_results
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -53,3 +53,8 @@ def test_every_command_and_option_has_help() -> None:
     source = Path(cli.__file__).read_text(encoding="utf-8")
     for options in re.findall(r"typer\.(?:Option|Argument)\((.*?)\)\]", source, re.DOTALL):
         assert "help=" in options, options
+
+
+def test_the_document_of_reference_results_is_current() -> None:
+    text = reference_results.DOCUMENT.read_text(encoding="utf-8")
+    assert reference_results.document() == text, "run python -m scripts.reference_results"

@@ -1,0 +1,104 @@
+"""Write docs/reference-results.md: ``python -m scripts.reference_results``.
+
+Every row of the reference works that a recipe repeats, with what was reported, what leaks, and what
+was measured here: ``docs/results/NAME.json`` of a run (the card's metrics of its bundle), and the
+study of sharing (``docs/results/study.json``, by ``python -m benchmarks.study``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.study import Comparison, table
+from faceaudit.training.recipe import Recipe, Reference, list_recipes, load_recipe
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT, RESULTS = ROOT / "docs" / "reference-results.md", ROOT / "docs" / "results"
+HEAD = """# What the reference works reported, and what holds on clean splits
+
+Made by `python -m scripts.reference_results` from the recipes and the files in `docs/results`.
+Every row is a recipe: `faceaudit train reference/NAME --data CROPS` repeats it on a split by groups
+of duplicates, so that no picture is on two sides. Reported figures are those of the source. Shares
+are accuracies; `age_mae_scaled` is the mean absolute error divided by 69 years.
+"""
+NO_LEAK = "nothing that is known; the split is made before images are copied."
+WEIGHTS = {"imagenet": "ImageNet", "vggface": "VGGFace"}
+
+
+def document() -> str:
+    """The whole document."""
+    names = [name for name in list_recipes() if name.startswith("reference/")]
+    rows = [(name, load_recipe(name)) for name in names]
+    parts = [HEAD]
+    sources = dict.fromkeys(_reference(recipe).source.partition(",")[0] for _, recipe in rows)
+    for source in sources:
+        own = [(n, r) for n, r in rows if _reference(r).source.startswith(source)]
+        parts.append("\n".join(_section(source, own)))
+    parts.append("\n".join(_study()))
+    return "\n".join(parts)
+
+
+def _section(source: str, rows: list[tuple[str, Recipe]]) -> Iterator[str]:
+    yield f"## {source}\n"
+    for leak in dict.fromkeys(_reference(recipe).leak for _, recipe in rows):
+        yield f"What leaks: {leak or NO_LEAK}\n"
+    yield "| row | recipe | reported | measured here |"
+    yield "| --- | --- | --- | --- |"
+    for name, recipe in rows:
+        reference = _reference(recipe)
+        reported = ", ".join(f"{task} {value:g}" for task, value in reference.reported.items())
+        yield (
+            f"| {reference.row} | `{name}` | {reported or 'nothing'} | {measured(name, recipe)} |"
+        )
+    yield "\nWhat the recipes do otherwise than the source:\n"
+    for differs in dict.fromkeys(_reference(recipe).differs for _, recipe in rows):
+        chosen = [n.rpartition("/")[2] for n, r in rows if _reference(r).differs == differs]
+        yield f"- {', '.join(chosen)}: {differs}"
+    yield ""
+
+
+def measured(name: str, recipe: Recipe) -> str:
+    """What a run of a recipe measured, or why there is none."""
+    path = RESULTS / f"{name.rpartition('/')[2]}.json"
+    if path.is_file():
+        facts = json.loads(path.read_text())
+        figures = [
+            f"{task} {one['accuracy' if 'accuracy' in one else 'mae']:.3f}"
+            f" ({one['low']:.3f} to {one['high']:.3f})"
+            for task, one in facts["metrics"].items()
+        ]
+        return f"{', '.join(figures)}; {facts['how']}"
+    if recipe.frozen != "none":
+        return f"not run here: needs {WEIGHTS[recipe.weights]} weights, which it keeps"
+    if recipe.weights in WEIGHTS:
+        return f"not run here: needs {WEIGHTS[recipe.weights]} weights"
+    return "not run yet"
+
+
+def _study() -> Iterator[str]:
+    yield "## Does sharing help?\n"
+    path = RESULTS / "study.json"
+    if not path.is_file():
+        yield "Not run yet: `python -m benchmarks.study run` answers it.\n"
+        return
+    found = [Comparison(**one) for one in json.loads(path.read_text())]
+    first = found[0]
+    yield (
+        f"{first.seeds} seeds, compared on the same test images; differences in accuracy with 95 % "
+        f"intervals; p values adjusted for all {len(found)} comparisons (Holm).\n"
+    )
+    yield table(found)
+    yield ""
+
+
+def _reference(recipe: Recipe) -> Reference:
+    if recipe.reference is None:
+        raise ValueError(f"recipe {recipe.name} repeats no row")
+    return recipe.reference
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(document(), encoding="utf-8")
+    print(DOCUMENT)
