@@ -8,7 +8,7 @@ and never tested into a claim.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -17,8 +17,9 @@ import numpy as np
 from faceaudit.audit.age import AGE_METRICS, age_metric
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import Values
-from faceaudit.audit.measure import measure
+from faceaudit.audit.measure import EVERY_METRIC, measure
 from faceaudit.audit.metrics import METRICS, STUDENT, Metric
+from faceaudit.audit.permutation import Permutations
 from faceaudit.audit.results import (
     AnyGapTest,
     Comparison,
@@ -31,26 +32,46 @@ from faceaudit.audit.results import (
 )
 from faceaudit.audit.scores import ScoreRows
 from faceaudit.audit.simultaneous import (
-    Family,
     Figures,
     Pairs,
+    critical_of,
+    critical_of_pairs,
     every_pair,
-    family_of,
     holm,
+    p_value_of_pairs,
     two_sided,
+    with_rests,
 )
 from faceaudit.audit.tally import CellCounts, Codes, Cut, Numbers, Tally, cut
 from faceaudit.errors import UnknownNameError, UsageError
 from faceaudit.schema import AGE
 
+Place = tuple[str, str, str | None]
+"""Task, metric and class."""
 POWER = 0.8
+GAPS = {
+    "share": (0.02, 0.05, 0.1),
+    "score": (0.02, 0.05, 0.1),
+    "nats": (0.02, 0.05, 0.1),
+    "groups": (0.1, 0.2, 0.5),
+    "years": (0.5, 1.0, 2.0),
+}
+"""Unit of a metric -> gaps that the faces needed are given for."""
 MOST_RANKED = 40
 """With more ranked subgroups pairs are not listed, and every subgroup is compared with the rest."""
-MAX_T = (
-    "studentized: the furthest of all differences, in its standard errors, against simulated "
-    "families without any difference; no annotated classes are held fixed"
+MOST_PAIRED = 400
+"""With more ranked subgroups equivalence is not tested."""
+STUDENTIZED = (
+    "studentized: the furthest of all differences, in its standard errors, against the range of as "
+    "many equal subgroups; whatever mix of annotated classes they have"
 )
-MAX_T_BLOCKS = MAX_T + "; the spread is that over blocks of units"
+FROM_REST = (
+    "studentized: the furthest of all differences from the mean of the others, in its standard "
+    "errors, with Sidak's adjustment; whatever mix of annotated classes they have"
+)
+OVER_BLOCKS = "; the spread is that over blocks of units"
+Test = Callable[[Metric, str, str | None, Sequence[int]], AnyGapTest | None]
+"""A test of any gap: of a metric, a task and a class, over some subgroups by their numbers."""
 
 
 def compare_subgroups(
@@ -93,7 +114,8 @@ def compare_subgroups(
     )
     if not own.values:
         raise UsageError(f"{metric} of {task}: the table holds nothing to compute it from")
-    return compare_values(chosen, own, rest, by, used, within=kept)
+    test = Permutations(counted, cells, used).test
+    return compare_values(chosen, own, rest, by, used, within=kept, test=test)
 
 
 def _measured(
@@ -180,7 +202,7 @@ def compare_values(
     options: Options,
     *,
     within: Mapping[str, str] | None = None,
-    any_gap: AnyGapTest | None = None,
+    test: Test | None = None,
 ) -> Comparison:
     """The comparison of figures that were measured already.
 
@@ -192,14 +214,15 @@ def compare_values(
         by: Features that form the subgroups.
         options: Of the measurement.
         within: Control feature -> the value that all faces have.
-        any_gap: A test to give instead of the studentized one.
+        test: Of any gap; the studentized one where it is None or gives None.
     """
     shown = [_figure(metric, value, options) for value in own.values]
     at = [number for number, one in enumerate(shown) if one.reason is None]
+    task, label = own.values[0].task, own.values[0].label
     base = Comparison(
-        task=own.values[0].task,
+        task=task,
         metric=metric.name,
-        label=own.values[0].label,
+        label=label,
         by=tuple(by),
         within=dict(within or {}),
         confidence=options.confidence,
@@ -215,61 +238,137 @@ def compare_values(
         return base
     ranked = own.at(at)
     figures = _figures(metric, ranked, options)
-    pairs = Pairs(figures, *every_pair(len(at)))
-    family = family_of(contrasts_of(pairs), figures.standard_errors)
-    critical = family.quantile(options.confidence)
-    listed = len(at) <= MOST_RANKED
-    blocks = bool(np.isfinite(ranked.degrees).all())
-    return replace(
+    critical = critical_of_pairs(len(at), options.confidence)
+    base = replace(
         base,
         subgroups=_with_errors(shown, at, figures.standard_errors),
-        pairs=_differences(pairs, [one.subgroup for one in ranked.values], critical)
-        if listed
-        else (),
-        versus_rest=_versus_rest(metric, own, rest, at, options),
-        any_gap=any_gap or _studentized(family, pairs, blocks=blocks),
-        smallest_detectable=_detectable(pairs, critical),
-        reason=None if listed else f"pairs of more than {MOST_RANKED} subgroups are not listed",
+        any_gap=test(metric, task, label, at) if test else None,
+        smallest_detectable=_detectable(figures, critical),
+        reason=None,
         critical=critical,
         figures=figures,
     )
+    base = replace(base, needed=_needed(base, metric))
+    if len(at) > MOST_RANKED:
+        return _compare_with_rest(base, ranked, options)
+    pairs = Pairs(figures, *every_pair(len(at)))
+    return replace(
+        base,
+        pairs=_differences(pairs, [one.subgroup for one in ranked.values], critical),
+        versus_rest=_versus_rest(metric, own, rest, at, options),
+        any_gap=base.any_gap or _studentized(pairs, ranked),
+    )
+
+
+def _compare_with_rest(base: Comparison, ranked: Measurements, options: Options) -> Comparison:
+    """Many subgroups: each against the mean of the others by their faces."""
+    if base.figures is None:
+        return base
+    size = len(ranked.values)
+    faces = np.array([value.estimate.n for value in ranked.values], np.float64)
+    both = with_rests(base.figures, faces)
+    pairs = Pairs(both, np.arange(size), np.arange(size, 2 * size))
+    names = [value.subgroup for value in ranked.values]
+    found = _differences(pairs, names, critical_of(size, options.confidence))
+    furthest = float(np.abs(pairs.from_zero).max())
+    smallest = min(pair.p_value for pair in found)
+    p_value = -math.expm1(size * math.log1p(-smallest)) if smallest < 1 else 1.0
+    method = FROM_REST + _over_blocks(ranked)
+    return replace(
+        base,
+        versus_rest=found,
+        any_gap=base.any_gap or AnyGapTest(furthest, p_value, method),
+        reason=f"pairs of more than {MOST_RANKED} subgroups are not listed",
+    )
+
+
+def compare_grouping(
+    counted: Tally,
+    cells: Cut,
+    values: Sequence[MetricValue],
+    rows: Mapping[str, ScoreRows],
+    options: Options,
+    within: Mapping[str, str] | None = None,
+) -> dict[Place, Comparison]:
+    """Comparisons of everything that was measured in the subgroups of one grouping.
+
+    Args:
+        counted: The tally.
+        cells: The grouping.
+        values: Every metric in every subgroup.
+        rows: Task -> scores row by row, where the table fits.
+        options: Of the measurement.
+        within: Control feature -> the value that all faces have.
+    """
+    metrics = {metric.name: metric for metric in (*EVERY_METRIC, *options.also)}
+    rests = rest_of(cells)
+    few = 2 < len(cells.subgroups) <= MOST_RANKED
+    against = [metric for metric in metrics.values() if not metric.per_class]
+    theirs = measure(counted, rests, rows, options, against).values if few else []
+    own, rest = by_place(values), by_place(theirs)
+    degrees, rest_degrees = degrees_of(counted, cells), degrees_of(counted, rests) if few else []
+    test = Permutations(counted, cells, options).test
+    return {
+        place: compare_values(
+            metrics[place[1]],
+            Measurements(found, degrees),
+            Measurements(rest.get(place, []), rest_degrees),
+            cells.by,
+            options,
+            within=within,
+            test=test,
+        )
+        for place, found in own.items()
+    }
+
+
+def by_place(values: Sequence[MetricValue]) -> dict[Place, list[MetricValue]]:
+    """Values of the same task, metric and class together."""
+    found: dict[Place, list[MetricValue]] = {}
+    for value in values:
+        found.setdefault((value.task, value.metric, value.label), []).append(value)
+    return found
 
 
 def difference_between(
-    comparison: Comparison, first: Subgroup, second: Subgroup
+    comparison: Comparison, first: Subgroup, second: Subgroup, families: int = 1
 ) -> PairwiseDifference | None:
-    """The difference of two ranked subgroups, listed or not; None where they were not compared."""
-    for pair in comparison.pairs:
-        if (pair.first, pair.second) == (first, second):
-            return pair
-        if (pair.first, pair.second) == (second, first):
-            return replace(
-                pair,
-                first=first,
-                second=second,
-                difference=-pair.difference,
-                low=-pair.high,
-                high=-pair.low,
-            )
+    """The difference of two ranked subgroups, listed or not; None where they were not compared.
+
+    Args:
+        comparison: The comparison.
+        first: A subgroup.
+        second: Another.
+        families: Among how many families the confidence is shared, where the widest of several
+            metrics is looked for.
+    """
     names = [dict(one.subgroup) for one in comparison.ranked]
-    if comparison.figures is None or comparison.critical is None:
+    known = dict(first) in names and dict(second) in names
+    if comparison.figures is None or not known:
         return None
-    if dict(first) not in names or dict(second) not in names:
-        return None
-    one, other = names.index(dict(first)), names.index(dict(second))
-    found = Pairs(comparison.figures, np.array([one]), np.array([other]))
-    low, high = found.bounds(comparison.critical)
-    p_value = float(two_sided(found.distances(0.0))[0])
-    adjusted = min(1.0, p_value * len(names) * (len(names) - 1) / 2)
+    size = len(names)
+    confidence = 1 - (1 - comparison.confidence) / families
+    at = np.array([names.index(dict(first))]), np.array([names.index(dict(second))])
+    pair = Pairs(comparison.figures, *at)
+    low, high = pair.bounds(critical_of_pairs(size, confidence))
+    listed = _listed(comparison, first, second)
+    p_value = listed.p_value if listed else float(two_sided(pair.from_zero)[0])
+    adjusted = listed.p_adjusted if listed else p_value * size * (size - 1) / 2
     return PairwiseDifference(
         first,
         second,
-        float(found.differences[0]),
+        float(pair.differences[0]),
         float(low[0]),
         float(high[0]),
         p_value,
-        adjusted,
+        min(1.0, families * adjusted),
     )
+
+
+def _listed(comparison: Comparison, first: Subgroup, second: Subgroup) -> PairwiseDifference | None:
+    """The pair of two subgroups, in whichever order."""
+    wanted = (first, second), (second, first)
+    return next((p for p in comparison.pairs if (p.first, p.second) in wanted), None)
 
 
 def equivalent_within(comparison: Comparison, margin: float) -> Equivalence:
@@ -297,6 +396,9 @@ def equivalent_within(comparison: Comparison, margin: float) -> Equivalence:
     left_out = tuple(one.subgroup for one in comparison.subgroups if one.reason is not None)
     if comparison.figures is None:
         return Equivalence(margin, None, None, None, None, left_out, comparison.reason)
+    if len(comparison.figures.values) > MOST_PAIRED:
+        reason = f"equivalence of more than {MOST_PAIRED} subgroups is not tested"
+        return Equivalence(margin, None, None, None, None, left_out, reason)
     pairs = Pairs(comparison.figures, *every_pair(len(comparison.figures.values)))
     inside = np.minimum(pairs.distances(-margin), -pairs.distances(margin))
     p_value = float(ndtr(-inside).max())
@@ -336,12 +438,9 @@ def n_needed(comparison: Comparison, gap: float, power: float = POWER) -> int | 
     return math.ceil(2 * per_face * (reach / gap) ** 2)
 
 
-def contrasts_of(pairs: Pairs) -> Values:
-    """Weights of the figures in each difference, (M, K)."""
-    weights = np.zeros((len(pairs.first), len(pairs.figures.values)))
-    rows = np.arange(len(pairs.first))
-    weights[rows, pairs.first], weights[rows, pairs.second] = 1, -1
-    return weights
+def _needed(comparison: Comparison, metric: Metric) -> tuple[tuple[float, int], ...]:
+    found = [(gap, n_needed(comparison, gap)) for gap in GAPS[metric.unit]]
+    return tuple((gap, n) for gap, n in found if n is not None)
 
 
 def _metric(name: str) -> Metric:
@@ -428,11 +527,7 @@ def _versus_rest(
     mine, others = own.at(at), rest.at(at)
     figures = Measurements([*mine.values, *others.values], [*mine.degrees, *others.degrees])
     pairs = Pairs(_figures(metric, figures, options), np.arange(size), np.arange(size, 2 * size))
-    faces = np.array([value.estimate.n for value in mine.values], np.float64)
-    # The rest is the mean of the others by their faces.
-    contrasts = np.eye(size) - (1 - np.eye(size)) * faces / (faces.sum() - faces)[:, None]
-    family = family_of(contrasts, pairs.figures.standard_errors[:size])
-    critical = family.quantile(options.confidence)
+    critical = critical_of(size, options.confidence)
     return _differences(pairs, [value.subgroup for value in mine.values], critical)
 
 
@@ -441,7 +536,7 @@ def _differences(
 ) -> tuple[PairwiseDifference, ...]:
     """All differences of a family; a second member without a name is the rest."""
     low, high = pairs.bounds(critical)
-    p_values = two_sided(pairs.distances(0.0))
+    p_values = two_sided(pairs.from_zero)
     columns = (pairs.differences, low, high, p_values, holm(p_values))
     return tuple(
         PairwiseDifference(
@@ -451,16 +546,24 @@ def _differences(
     )
 
 
-def _studentized(family: Family, pairs: Pairs, *, blocks: bool) -> AnyGapTest:
-    furthest = float(np.abs(pairs.distances(0.0)).max())
-    return AnyGapTest(furthest, family.p_value(furthest), MAX_T_BLOCKS if blocks else MAX_T)
+def _studentized(pairs: Pairs, ranked: Measurements) -> AnyGapTest:
+    furthest = float(np.abs(pairs.from_zero).max())
+    p_value = p_value_of_pairs(furthest, len(ranked.values))
+    return AnyGapTest(furthest, p_value, STUDENTIZED + _over_blocks(ranked))
 
 
-def _detectable(pairs: Pairs, critical: float) -> float:
+def _over_blocks(measured: Measurements) -> str:
+    return OVER_BLOCKS if np.isfinite(measured.degrees).all() else ""
+
+
+def _detectable(figures: Figures, critical: float) -> float:
     """The gap that any two subgroups would show with a chance of ``POWER``."""
-    low, high = pairs.bounds(critical)
-    reach = (high - low) / 2 + NormalDist().inv_cdf(POWER) * pairs.standard_errors
-    return float(reach.max())
+    errors = figures.standard_errors
+    widest = np.argsort(errors)[-2:]
+    pair = Pairs(figures, widest[:1], widest[1:])
+    low, high = pair.bounds(critical)
+    reach = NormalDist().inv_cdf(POWER) * pair.standard_errors
+    return float(((high - low) / 2 + reach)[0])
 
 
 def _family_in_words(value: MetricValue, by: Sequence[str], within: Mapping[str, str]) -> str:

@@ -1,33 +1,39 @@
-"""Disparities: how far a metric is apart over the subgroups of a grouping.
+"""Disparities: how far a metric is apart over subgroups, and whether chance does as much.
 
-They describe the subgroups at hand and test nothing: the highest of several values lies above the
-lowest by chance alone, and the more subgroups, the further.
+The highest of several values lies above the lowest by chance alone, and the more subgroups, the
+further: the interval of that difference is one that holds for all differences together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from faceaudit.audit.intervals import difference_interval
+from faceaudit.audit.comparisons import difference_between
 from faceaudit.audit.metrics import Metric
-from faceaudit.audit.results import Disparity, MetricValue
+from faceaudit.audit.results import Comparison, Disparity, MetricValue, Subgroup
 
 
 def find_disparity(
-    metric: Metric, by: tuple[str, ...], values: Sequence[MetricValue], *, min_n: int
+    metric: Metric,
+    by: tuple[str, ...],
+    values: Sequence[MetricValue],
+    comparison: Comparison,
+    *,
+    min_n: int,
 ) -> Disparity:
-    """Worst and best subgroup, difference and ratio of one metric; a description, not a test.
+    """Worst and best subgroup, difference and ratio of one metric, with its test of any gap.
 
     Subgroups with fewer than ``min_n`` faces, or without a value, are not ranked. ``difference`` is
-    the highest value minus the lowest and ``ratio`` the lowest by the highest. The interval bounds
-    the difference between those two subgroups as if they had been named beforehand; it is too
-    hopeful about the largest of many differences. Of a signed metric the worst value is the one
-    furthest from 0; where no direction is better, the worst is the lowest.
+    the highest value minus the lowest and ``ratio`` the lowest by the highest. The interval is one
+    of those that hold for all differences of the comparison together. Of a signed metric the worst
+    value is the one furthest from 0; where no direction is better, the worst is the lowest.
 
     Args:
         metric: The metric.
         by: The grouping.
         values: The metric in every subgroup, of one task and one class.
+        comparison: The comparison of these subgroups.
         min_n: Fewest faces of a ranked subgroup.
     """
     ranked = [
@@ -53,8 +59,7 @@ def find_disparity(
     lowest, highest = ordered[0], ordered[-1]
     worst, best = _worst_and_best(metric, ordered)
     ratio, reason = _ratio(metric, _value(lowest), _value(highest))
-    low, high = _interval(highest, lowest)
-    return Disparity(
+    found = Disparity(
         task=task,
         metric=metric.name,
         by=by,
@@ -62,12 +67,35 @@ def find_disparity(
         best=best.subgroup,
         difference=_value(highest) - _value(lowest),
         ratio=ratio,
-        low=low,
-        high=high,
+        low=None,
+        high=None,
         n_ranked=len(ranked),
         reason=reason,
         label=label,
+        p_value=comparison.any_gap.p_value if comparison.any_gap else None,
     )
+    return with_bounds(found, comparison, (highest.subgroup, lowest.subgroup))
+
+
+def with_bounds(
+    disparity: Disparity,
+    comparison: Comparison,
+    ends: tuple[Subgroup, Subgroup],
+    families: int = 1,
+) -> Disparity:
+    """The disparity with the interval and adjusted p value of its two subgroups' difference.
+
+    Args:
+        disparity: The disparity.
+        comparison: The comparison that it comes from.
+        ends: The two subgroups, in any order.
+        families: Among how many families the confidence is shared.
+    """
+    pair = difference_between(comparison, *ends, families)
+    if pair is None:
+        return disparity
+    low, high = (pair.low, pair.high) if pair.difference >= 0 else (-pair.high, -pair.low)
+    return replace(disparity, low=low, high=high, p_adjusted=pair.p_adjusted)
 
 
 def _value(value: MetricValue) -> float:
@@ -93,13 +121,3 @@ def _ratio(metric: Metric, lowest: float, highest: float) -> tuple[float | None,
     if highest == 0:
         return None, "the ratio is not defined: every value is 0"
     return lowest / highest, None
-
-
-def _interval(highest: MetricValue, lowest: MetricValue) -> tuple[float | None, float | None]:
-    bounds = []
-    for value in (highest, lowest):
-        found = value.estimate
-        if found.low is None or found.high is None:
-            return None, None
-        bounds.append((_value(value), found.low, found.high))
-    return difference_interval(bounds[0], bounds[1])

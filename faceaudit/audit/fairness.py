@@ -6,13 +6,15 @@ selected, all others as what is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from faceaudit.audit.comparisons import Place
+from faceaudit.audit.disparity import with_bounds
 from faceaudit.audit.metrics import Metric
-from faceaudit.audit.results import Disparity, MetricValue
+from faceaudit.audit.results import Comparison, Disparity, MetricValue
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ FAIRNESS: list[Fairness] = [
 """Disparities that go by a name of their own."""
 
 
-def named_disparities(found: Sequence[Disparity]) -> Iterator[Disparity]:
-    """The named disparities, from those of the metrics of one grouping."""
+def named_disparities(
+    found: Sequence[Disparity], comparisons: Mapping[Place, Comparison]
+) -> Iterator[Disparity]:
+    """The named disparities, from those of the metrics of one grouping and their comparisons."""
     by_place = {(one.task, one.label, one.metric): one for one in found}
     places = dict.fromkeys((one.task, one.label) for one in found if one.label is not None)
     for task, label in places:
@@ -63,15 +67,24 @@ def named_disparities(found: Sequence[Disparity]) -> Iterator[Disparity]:
             parts = [by_place.get((task, label, name)) for name in fairness.of]
             known = [part for part in parts if part is not None]
             if len(known) == len(fairness.of):
-                yield _worst_of(fairness, known)
+                yield _worst_of(fairness, known, comparisons)
 
 
-def _worst_of(fairness: Fairness, parts: Sequence[Disparity]) -> Disparity:
-    """The part with the largest difference, under the name, with the smallest ratio."""
+def _worst_of(
+    fairness: Fairness, parts: Sequence[Disparity], comparisons: Mapping[Place, Comparison]
+) -> Disparity:
+    """The part with the largest difference, under the name, with the smallest ratio.
+
+    The parts share the confidence, and p values are adjusted for their number.
+    """
     missing = next((part for part in parts if part.difference is None), None)
     if missing is not None:
         return replace(missing, metric=fairness.name, over_geometric_mean=None)
     worst = max(parts, key=lambda part: part.difference or 0.0)
+    if len(parts) > 1 and worst.worst is not None and worst.best is not None:
+        comparison = comparisons[worst.task, worst.metric, worst.label]
+        worst = with_bounds(worst, comparison, (worst.worst, worst.best), len(parts))
+    p_values = [part.p_value for part in parts if part.p_value is not None]
     ratios = [part.ratio for part in parts if part.ratio is not None]
     return replace(
         worst,
@@ -79,6 +92,7 @@ def _worst_of(fairness: Fairness, parts: Sequence[Disparity]) -> Disparity:
         ratio=min(ratios) if len(ratios) == len(parts) else None,
         reason=next((part.reason for part in parts if part.reason), None),
         over_geometric_mean=None,
+        p_value=min(1.0, len(parts) * min(p_values)) if p_values else None,
     )
 
 

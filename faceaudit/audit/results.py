@@ -58,12 +58,14 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class Disparity:
-    """How far a metric is apart over the subgroups of one ``by``: a description, not a test.
+    """How far a metric is apart over the subgroups of one ``by``.
 
     ``worst`` and ``best`` are the ranked subgroups (at least ``min_n`` faces); ``difference`` is
     the highest value minus the lowest, ``ratio`` the lowest by the highest. ``low`` and ``high``
-    bound that difference. Of a signed metric the worst is the furthest from 0 and the best the
-    nearest; where no direction is better, the worst is the lowest.
+    bound that difference, at a confidence that holds for all differences of the comparison
+    together. Of a signed metric the worst is the furthest from 0 and the best the nearest; where no
+    direction is better, the worst is the lowest. ``p_value`` tests whether there is any gap at all;
+    ``p_adjusted`` is Holm's of this one difference.
     """
 
     task: str
@@ -83,6 +85,8 @@ class Disparity:
     """The highest error of the ranked subgroups by the geometric mean of their errors."""
     within: Subgroup = field(default_factory=dict)
     """The value of the control feature that was held fixed, if any."""
+    p_value: float | None = None
+    p_adjusted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,8 @@ class Comparison:
     family: str
     smallest_detectable: float | None
     reason: str | None = None
+    needed: tuple[tuple[float, int], ...] = ()
+    """Gaps, and the faces that every subgroup needs for each to be shown with that chance."""
     critical: float | None = None
     """Standard normal quantile of the simultaneous intervals of pairs."""
     figures: Figures | None = field(default=None, repr=False, compare=False)
@@ -516,6 +522,8 @@ class Audit:
     """Sentences that a reader must see: mappings used, classes merged, scores refused."""
     options: Mapping[str, Any] = field(default_factory=dict)
     verification: Verification | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    """Every metric over the subgroups of every grouping."""
     with_failures: tuple[WithFailures, ...] = ()
     within: str | None = None
     """The control feature that figures were also found within."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from faceaudit.audit.age import age_metric
 from faceaudit.audit.clusters import FEW_BLOCKS
+from faceaudit.audit.comparisons import Place, by_place, compare_grouping, cut_within
 from faceaudit.audit.conditioned import condition_age, condition_within
 from faceaudit.audit.coverage import (
     count_failures_as_errors,
@@ -23,7 +24,15 @@ from faceaudit.audit.evidence import Evidence, policy_features, scores_for
 from faceaudit.audit.fairness import named_disparities, over_geometric_mean
 from faceaudit.audit.measure import EVERY_METRIC, Measured, measure
 from faceaudit.audit.policy import Policy
-from faceaudit.audit.results import Audit, Confusion, Disparity, MetricValue, PolicyFacts, Verdict
+from faceaudit.audit.results import (
+    Audit,
+    Comparison,
+    Confusion,
+    Disparity,
+    MetricValue,
+    PolicyFacts,
+    Verdict,
+)
 from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
 from faceaudit.audit.tally import Tally, cut, tally
@@ -187,17 +196,23 @@ def _audited(
     groupings = find_groupings(features)
     measured = Measured()
     disparities: list[Disparity] = []
+    comparisons: list[Comparison] = []
     for grouping in [(), *groupings]:
-        found = measure(counted, cut(counted, grouping), rows, options)
+        cells = cut(counted, grouping)
+        found = measure(counted, cells, rows, options)
         measured.extend(found)
         if grouping:
-            disparities += _disparities(grouping, found.values, options)
+            compared = compare_grouping(counted, cells, found.values, rows, options)
+            disparities += _disparities(grouping, found.values, compared, options)
+            comparisons += compared.values()
     within = control[0].name if control else None
     inside = [(within, *grouping) for grouping in [(), *groupings]] if within else []
     for grouping in inside:
         found = measure(counted, cut(counted, grouping), rows, options)
         measured.extend(replace(found, curves=[]))
-        disparities += _disparities_within(grouping, found.values, options)
+        gaps, inner = _compared_within(counted, grouping, found.values, rows, options)
+        disparities += gaps
+        comparisons += inner
     conditions = [condition_age(counted, groupings, options)]
     if within:
         conditions.append(condition_within(counted, groupings, within, options))
@@ -211,6 +226,7 @@ def _audited(
         coverage=tuple(find_coverage(counted, [*groupings, *inside], options.confidence)),
         metrics=tuple(measured.values),
         disparities=tuple(disparities),
+        comparisons=tuple(comparisons),
         conditioned_age=conditions[0].ages,
         confusions=tuple(_confusions(counted, groupings)),
         roc_curves=tuple(measured.curves),
@@ -291,39 +307,47 @@ def _confusions(counted: Tally, groupings: Sequence[tuple[str, ...]]) -> Iterato
 
 
 def _disparities(
-    by: tuple[str, ...], values: Sequence[MetricValue], options: Options
+    by: tuple[str, ...],
+    values: Sequence[MetricValue],
+    compared: Mapping[Place, Comparison],
+    options: Options,
 ) -> list[Disparity]:
     """One disparity per task, metric and class of a grouping, and the named ones."""
     metrics = {metric.name: metric for metric in (*EVERY_METRIC, *options.also)}
-    together: dict[tuple[str, str, str | None], list[MetricValue]] = {}
-    for value in values:
-        together.setdefault((value.task, value.metric, value.label), []).append(value)
     plain = [
         replace(
-            find_disparity(metrics[name], by, found, min_n=options.min_n),
-            over_geometric_mean=over_geometric_mean(metrics[name], found, options.min_n),
+            find_disparity(metrics[place[1]], by, found, compared[place], min_n=options.min_n),
+            over_geometric_mean=over_geometric_mean(metrics[place[1]], found, options.min_n),
         )
-        for (_, name, _), found in together.items()
+        for place, found in by_place(values).items()
     ]
-    return [*plain, *named_disparities(plain)]
+    return [*plain, *named_disparities(plain, compared)]
 
 
-def _disparities_within(
-    grouping: tuple[str, ...], values: Sequence[MetricValue], options: Options
-) -> list[Disparity]:
-    """Disparities between subgroups at each value of the control feature, which comes first."""
+def _compared_within(
+    counted: Tally,
+    grouping: tuple[str, ...],
+    values: Sequence[MetricValue],
+    rows: Mapping[str, ScoreRows],
+    options: Options,
+) -> tuple[list[Disparity], list[Comparison]]:
+    """Disparities and comparisons at each value of the control feature, which comes first."""
     within, *by = grouping
-    if not by:
-        return []
     apart: dict[str, list[MetricValue]] = {}
-    for value in values:
+    for value in values if by else []:
         subgroup = {name: value.subgroup[name] for name in by}
         apart.setdefault(value.subgroup[within], []).append(replace(value, subgroup=subgroup))
-    return [
-        replace(one, within={within: held})
-        for held, found in apart.items()
-        for one in _disparities(tuple(by), found, options)
-    ]
+    disparities: list[Disparity] = []
+    comparisons: list[Comparison] = []
+    for held, found in apart.items():
+        fixed = {within: held}
+        cells = cut_within(counted, by, fixed)
+        compared = compare_grouping(counted, cells, found, rows, options, fixed)
+        comparisons += compared.values()
+        disparities += [
+            replace(one, within=fixed) for one in _disparities(tuple(by), found, compared, options)
+        ]
+    return disparities, comparisons
 
 
 def _notes(

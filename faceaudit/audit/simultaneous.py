@@ -6,9 +6,10 @@ rates near 0 and 1 keep limits that hold, and so do their differences.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -19,13 +20,9 @@ from faceaudit.audit.metrics import SYMMETRIC, Metric
 from faceaudit.audit.results import Estimate
 
 Places = NDArray[np.int64]
-DRAWS = 30_000
-"""Simulated families behind a critical value; its tail is then off by about 0.1 points."""
-SIMULATED = 1_000
-"""Larger families take Bonferroni's critical value, which is never too small."""
 FARTHEST = 8.2
 """Standard errors beyond which a p value is not told from 0."""
-BISECTIONS = 50
+BISECTIONS = 32
 
 
 @dataclass(frozen=True)
@@ -61,27 +58,34 @@ class Figures:
                 from a few values.
             confidence: Of the estimates' intervals.
         """
-        values = np.array([one.value for one in estimates], np.float64)
-        low = np.array([one.low for one in estimates], np.float64)
-        high = np.array([one.high for one in estimates], np.float64)
-        freedom = np.asarray(degrees, np.float64)
+        values, low, high = (
+            np.array([getattr(one, name) for one in estimates], np.float64)
+            for name in ("value", "low", "high")
+        )
+        return cls.of_bounds(metric, values, low, high, confidence, np.asarray(degrees, np.float64))
+
+    @classmethod
+    def of_bounds(
+        cls,
+        metric: Metric,
+        values: Values,
+        low: Values,
+        high: Values,
+        confidence: float,
+        degrees: Values | None = None,
+    ) -> Figures:
+        """Figures of values with bounds at a confidence, (K,) each."""
+        freedom = np.full_like(values, np.inf) if degrees is None else degrees
         z = normal_quantile(confidence)
         reach = student(np.full_like(values, z), freedom)
         below, above = values - low, high - values
         if metric.interval in SYMMETRIC:
             below = above = np.maximum(below, above)
+        is_share = metric.interval == "share"
         trials = np.full_like(values, np.nan)
-        if metric.interval == "share":
+        if is_share:
             trials = _trials(values, low, high, z) * (reach / z) ** 2
-        return cls(
-            values,
-            trials,
-            below / reach,
-            above / reach,
-            freedom,
-            metric.limits,
-            metric.interval == "share",
-        )
+        return cls(values, trials, below / reach, above / reach, freedom, metric.limits, is_share)
 
     @property
     def standard_errors(self) -> Values:
@@ -104,6 +108,26 @@ class Figures:
             low = np.maximum(values - reach * self.below[at], self.limits[0])
             high = np.minimum(values + reach * self.above[at], self.limits[1])
         return values - low, high - values
+
+
+def with_rests(figures: Figures, faces: Values) -> Figures:
+    """The figures, and after them for each the mean of all others by their faces, (2K,)."""
+    others = faces.sum() - faces
+
+    def without(parts: Values) -> Values:
+        return np.asarray(parts.sum() - parts)
+
+    values = without(faces * figures.values) / others
+    errors = np.sqrt(without(np.square(faces * figures.standard_errors))) / others
+    return Figures(
+        np.concatenate([figures.values, values]),
+        np.concatenate([figures.trials, without(figures.trials)]),
+        np.concatenate([figures.below, errors]),
+        np.concatenate([figures.above, errors]),
+        np.concatenate([figures.degrees, np.full(len(others), figures.degrees.sum())]),
+        figures.limits,
+        figures.is_share,
+    )
 
 
 @dataclass(frozen=True)
@@ -140,6 +164,11 @@ class Pairs:
             found + np.hypot(first_above, second_below),
         )
 
+    @cached_property
+    def from_zero(self) -> Values:
+        """``distances`` from 0."""
+        return self.distances(0.0)
+
     def distances(self, point: float) -> Values:
         """The quantile at which each interval just reaches a point, (M,); negative where below it.
 
@@ -160,6 +189,8 @@ def student(z: Values, degrees: Values) -> Values:
     from scipy.special import ndtr, stdtrit
 
     finite = np.isfinite(degrees)
+    if not finite.any():
+        return z
     used = np.where(finite, degrees, 1.0)
     return np.where(finite, -stdtrit(used, ndtr(-z)), z)
 
@@ -191,62 +222,41 @@ def every_pair(size: int) -> tuple[Places, Places]:
     return first, second
 
 
-@dataclass(frozen=True)
-class Family:
-    """How far the furthest of several differences lies from 0 by chance, in standard errors."""
+@lru_cache(maxsize=256)
+def critical_of_pairs(size: int, confidence: float) -> float:
+    """The quantile within which all differences of equal subgroups stay with this probability.
 
-    size: int
-    largest: Values | None
-    """Simulated, ascending; None where Bonferroni's bound is taken."""
-
-    def quantile(self, confidence: float) -> float:
-        """The critical value: the furthest stays within it with this probability."""
-        bonferroni = NormalDist().inv_cdf(1 - (1 - confidence) / 2 / self.size)
-        if self.largest is None:
-            return bonferroni
-        return min(float(np.quantile(self.largest, confidence)), bonferroni)
-
-    def p_value(self, distance: float) -> float:
-        """The probability of a difference at least this far from 0."""
-        bonferroni = min(1.0, self.size * float(two_sided(np.asarray(distance))))
-        if self.largest is None:
-            return bonferroni
-        beyond = len(self.largest) - np.searchsorted(self.largest, distance)
-        return min(float(beyond + 1) / (len(self.largest) + 1), bonferroni)
-
-
-def family_of(contrasts: Values, spreads: Values) -> Family:
-    """The family of some contrasts of independent figures.
-
-    Args:
-        contrasts: Weights of the figures in each contrast, (M, K).
-        spreads: Standard errors of the figures, (K,).
+    Exact for subgroups with equal spreads and never too small for others.
 
     Source:
-        Hothorn, Bretz, Westfall: Simultaneous inference in general parametric models, Biometrical
-        Journal 50, 2008 (max-t; here simulated); Hasler, Hothorn: Multiple contrast tests in the
-        presence of heteroscedasticity, the same journal, for unequal spreads.
+        Tukey's range; Hayter: A proof of the conjecture that the Tukey-Kramer multiple comparisons
+        procedure is conservative, Annals of Statistics 12, 1984. Limits that rest on few blocks
+        reach further by Student's quantile of the same tail: Hasler, Hothorn: Multiple contrast
+        tests in the presence of heteroscedasticity, Biometrical Journal 50, 2008.
     """
-    size = len(contrasts)
-    if size > SIMULATED or size < 2:
-        return Family(size, None)
-    scaled = contrasts * spreads
-    # To two decimals: what is as good as equal is simulated once.
-    standard = np.round(scaled / np.linalg.norm(scaled, axis=1, keepdims=True), 2)
-    return Family(size, _largest(standard.tobytes(), standard.shape))
+    from scipy.stats import studentized_range
+
+    return float(studentized_range.ppf(confidence, size, np.inf) / math.sqrt(2))
 
 
-@lru_cache(maxsize=256)
-def _largest(contrasts: bytes, shape: tuple[int, int]) -> Values:
-    """The furthest of the contrasts in each simulated family, ascending."""
-    weights = np.frombuffer(contrasts).reshape(shape)
-    weights = weights / np.linalg.norm(weights, axis=1, keepdims=True)
-    generator = np.random.default_rng(0)
-    parts = [
-        np.abs(generator.standard_normal((DRAWS // 10, shape[1])) @ weights.T).max(axis=1)
-        for _ in range(10)
-    ]
-    return np.sort(np.concatenate(parts))
+def p_value_of_pairs(furthest: float, size: int) -> float:
+    """The probability that the furthest difference of equal subgroups is at least this far."""
+    from scipy.stats import studentized_range
+
+    alone = float(two_sided(np.asarray(furthest)))
+    together = float(studentized_range.sf(furthest * math.sqrt(2), size, np.inf))
+    # Far out, rounding is larger than what is left.
+    return min(max(together, alone), alone * size * (size - 1) / 2, 1.0)
+
+
+def critical_of(size: int, confidence: float) -> float:
+    """The quantile within which several differences of any dependence stay, at least.
+
+    Source:
+        Sidak: Rectangular confidence regions for the means of multivariate normal distributions,
+        JASA 62, 1967.
+    """
+    return NormalDist().inv_cdf((1 + confidence ** (1 / size)) / 2)
 
 
 def _trials(values: Values, low: Values, high: Values, z: float) -> Values:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from faceaudit.audit.results import (
     Audit,
+    Comparison,
     Composition,
     ConditionedAge,
     Confusion,
@@ -186,6 +187,8 @@ class _Cleaner:
             return _DROPPED
         if isinstance(value, Decomposition):
             parts["contributions"] = self.contributions(value)
+        if isinstance(value, Comparison):
+            parts |= self.differences(value)
         cleaned = replace(value, **{name: self.cleaned(part) for name, part in parts.items()})
         if isinstance(cleaned, Coverage):
             return self.coverage(cleaned)
@@ -242,6 +245,28 @@ class _Cleaner:
         if not isinstance(value, ConditionedAge) or value.age_group is None:
             return False
         return self.is_hidden({**value.subgroup, AGE_GROUP: value.age_group})
+
+    def differences(self, value: Comparison) -> dict[str, Any]:
+        """Subgroups that are shown, and differences between them."""
+        hidden = [
+            one.subgroup
+            for one in value.subgroups
+            if self.few(one.n) or self.is_hidden({**value.within, **one.subgroup})
+        ]
+        return {
+            "subgroups": tuple(one for one in value.subgroups if one.subgroup not in hidden),
+            **{
+                name: tuple(
+                    one
+                    for one in differences
+                    if one.first not in hidden and one.second not in hidden
+                )
+                for name, differences in (
+                    ("pairs", value.pairs),
+                    ("versus_rest", value.versus_rest),
+                )
+            },
+        }
 
     def contributions(self, value: Decomposition) -> tuple[Any, ...]:
         """What comes from cells that are shown."""

@@ -199,20 +199,30 @@ def _gap(subject: Subject, headline: Headline, disparity: Disparity) -> Finding:
     low = estimate_of(index, headline.task, headline.metric, worst)
     high = estimate_of(index, headline.task, headline.metric, best)
     return Finding(
-        f"{task_title(headline.task)}: {_worst_word(facts)} {_metric_word(facts)} for faces "
-        f"{_described(worst, label_word(subject))}",
+        _gap_heading(headline, disparity, facts, label_word(subject)),
         f"{_measured(headline, facts, low, confidence_percent(subject.audit))}, against "
         f"{_with_bounds(high, facts)} for faces {_described(best, label_word(subject))}: a "
         f"difference of {text.difference(disparity.difference, facts.unit)}, the largest among "
         f"{disparity.n_ranked} subgroups of "
         f"{grouping_title(disparity.by, label_word(subject))}.",
-        _hedge(disparity, facts, low, high),
+        _hedge(disparity, facts),
     )
 
 
-def _hedge(
-    disparity: Disparity, facts: MetricFacts, low: Estimate | None, high: Estimate | None
-) -> str:
+def _gap_heading(headline: Headline, disparity: Disparity, facts: MetricFacts, word: str) -> str:
+    """Who is worst, where the interval of the difference says that somebody is."""
+    if disparity.low is None or disparity.high is None or disparity.low <= 0 <= disparity.high:
+        return (
+            f"{task_title(headline.task)}: no two subgroups can be told apart in "
+            f"{_metric_word(facts)}"
+        )
+    return (
+        f"{task_title(headline.task)}: {_worst_word(facts)} {_metric_word(facts)} for faces "
+        f"{_described(disparity.worst or {}, word)}"
+    )
+
+
+def _hedge(disparity: Disparity, facts: MetricFacts) -> str:
     """What the interval of a difference allows to be said."""
     if disparity.low is None or disparity.high is None:
         why = f" ({disparity.reason})" if disparity.reason else ""
@@ -220,22 +230,13 @@ def _hedge(
     bounds = text.difference_interval(disparity.low, disparity.high, facts.unit)
     if disparity.low <= 0 <= disparity.high:
         return (
-            f"The interval of the difference ({bounds}) includes zero: insufficient evidence that "
-            "the two subgroups differ."
+            f"The interval of the difference ({bounds}), which holds for all pairs of subgroups "
+            "together, includes zero: insufficient evidence that they differ."
         )
-    overlap = "overlap" if _overlap(low, high) else "do not overlap"
     return (
-        f"The interval of the difference ({bounds}) excludes zero; the intervals of the two "
-        f"subgroups {overlap}."
+        f"The interval of the difference ({bounds}), which holds for all pairs of subgroups "
+        "together, excludes zero."
     )
-
-
-def _overlap(a: Estimate | None, b: Estimate | None) -> bool:
-    bounds = [v for e in (a, b) if e for v in (e.low, e.high)]
-    if len(bounds) < 4 or None in bounds:
-        return False
-    known = [v for v in bounds if v is not None]
-    return known[0] <= known[3] and known[2] <= known[1]
 
 
 def _measured(

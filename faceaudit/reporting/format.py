@@ -113,6 +113,18 @@ def ratio(value: float | None) -> str:
     return NOT_AVAILABLE if value is None else _plain(value, 2)
 
 
+def probability(value: float) -> str:
+    """A p value as a sentence says it.
+
+    Example:
+        >>> probability(0.0321), probability(0.4), probability(1e-9)
+        ('p = 0.032', 'p = 0.40', 'p < 0.001')
+    """
+    if value < 0.001:
+        return "p < 0.001"
+    return f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
+
+
 def tiny(value: float) -> str:
     """A very small number, such as the largest difference of a verification."""
     return "0" if value == 0 else f"{value:.1e}".replace("-", MINUS)

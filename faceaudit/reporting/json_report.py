@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from faceaudit.audit.comparisons import POWER
 from faceaudit.audit.results import (
     Audit,
+    Comparison,
     Composition,
     ConditionedAge,
     Correction,
@@ -20,6 +22,7 @@ from faceaudit.audit.results import (
     FitTest,
     LeaksLeftOut,
     MetricValue,
+    PairwiseDifference,
     PolicyFacts,
     Standardised,
     Subgroup,
@@ -71,7 +74,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "with_failures": [_with_failures(found) for found in audit.with_failures],
         "metrics": [_metric(found) for found in audit.metrics],
         "disparities": [_disparity(found) for found in audit.disparities],
-        "tests": [],
+        "tests": [_comparison(found) for found in audit.comparisons if found.label is None],
         "conditioned_age": [
             _conditioned(found, name, estimate)
             for found in audit.conditioned_age
@@ -211,11 +214,47 @@ def _disparity(found: Disparity) -> dict[str, Any]:
         "ratio": found.ratio,
         "low": found.low,
         "high": found.high,
-        "p_value": None,
-        "p_adjusted": None,
+        "p_value": found.p_value,
+        "p_adjusted": found.p_adjusted,
         "n_ranked": found.n_ranked,
         "over_geometric_mean": found.over_geometric_mean,
         "reason": found.reason,
+    }
+
+
+def _comparison(found: Comparison) -> dict[str, Any]:
+    gap = found.any_gap
+    return {
+        "task": found.task,
+        "metric": found.metric,
+        "by": list(found.by),
+        "within": dict(found.within),
+        "family": found.family,
+        "confidence": found.confidence,
+        "any_gap": None if gap is None else vars(gap),
+        "pairs": [_pair(pair) for pair in found.pairs],
+        "versus_rest": [_pair(pair) for pair in found.versus_rest],
+        "not_tested": [
+            {"subgroup": dict(one.subgroup), "reason": one.reason}
+            for one in found.subgroups
+            if one.reason is not None
+        ],
+        "smallest_detectable": found.smallest_detectable,
+        "n_needed": [{"gap": gap, "n": n} for gap, n in found.needed],
+        "power": POWER,
+        "reason": found.reason,
+    }
+
+
+def _pair(found: PairwiseDifference) -> dict[str, Any]:
+    return {
+        "first": dict(found.first),
+        "second": _subgroup(found.second),
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "p_value": found.p_value,
+        "p_adjusted": found.p_adjusted,
     }
 
 

@@ -25,7 +25,14 @@ from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import difference_interval, mean_interval, wilson
 from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.results import Comparison, Estimate, MetricValue
-from faceaudit.audit.simultaneous import FARTHEST, family_of, holm, student
+from faceaudit.audit.simultaneous import (
+    FARTHEST,
+    critical_of,
+    critical_of_pairs,
+    holm,
+    p_value_of_pairs,
+    student,
+)
 from faceaudit.audit.subgroups import find_features
 from faceaudit.audit.tally import Tally, tally
 from faceaudit.errors import FaceauditError
@@ -83,19 +90,6 @@ def test_two_means_have_a_student_test_no_bolder_than_welch() -> None:
     assert welch.pvalue <= pair.p_value <= 2 * welch.pvalue
 
 
-def test_critical_value_of_equal_subgroups_is_tukeys() -> None:
-    for size in (3, 5, 9):
-        found = compared([(800, 1000)] * size).critical
-        tukey = stats.studentized_range.ppf(0.95, size, np.inf) / math.sqrt(2)
-        assert found == pytest.approx(tukey, abs=0.02)
-
-
-def test_unequal_subgroups_need_no_larger_critical_value_than_tukeys() -> None:
-    found = compared([(24, 30), (80, 100), (800, 1000), (2400, 3000)]).critical
-    assert found is not None
-    assert 1.96 < found <= stats.studentized_range.ppf(0.95, 4, np.inf) / math.sqrt(2) + 0.02
-
-
 @settings(max_examples=30)
 @given(RIGHT_AND_FACES)
 def test_simultaneous_interval_excludes_zero_exactly_where_its_p_value_says_so(
@@ -126,7 +120,7 @@ def test_order_of_subgroups_changes_signs_only(shares: list[tuple[int, int]]) ->
         back = there[other, one]
         assert back.difference == pytest.approx(-pair.difference)
         assert back.p_value == pytest.approx(pair.p_value, abs=1e-12)
-        assert (back.low, back.high) == pytest.approx((-pair.high, -pair.low), abs=0.02)
+        assert (back.low, back.high) == pytest.approx((-pair.high, -pair.low))
 
 
 @settings(max_examples=30)
@@ -220,11 +214,14 @@ def test_twice_the_gap_needs_a_quarter_of_the_faces() -> None:
         n_needed(found, 0)
 
 
-def test_family_of_equal_contrasts_has_uniform_p_values() -> None:
-    weights = np.array([[1.0, -1, 0], [1, 0, -1], [0, 1, -1]])
-    found = family_of(weights, np.array([1.0, 2.0, 0.5]))
-    assert found.p_value(found.quantile(0.95)) == pytest.approx(0.05, abs=0.001)
-    assert found.p_value(FARTHEST) < 1e-12
+def test_p_values_of_pairs_are_tukeys_and_never_below_that_of_one_pair() -> None:
+    for size in (2, 3, 9, 40):
+        critical = critical_of_pairs(size, 0.95)
+        assert p_value_of_pairs(critical, size) == pytest.approx(0.05)
+        assert p_value_of_pairs(0.0, size) == 1
+        assert 0 < p_value_of_pairs(FARTHEST, size) < 1e-12
+    assert critical_of_pairs(2, 0.95) == pytest.approx(stats.norm.ppf(0.975))
+    assert critical_of(1, 0.95) == pytest.approx(stats.norm.ppf(0.975))
 
 
 def test_student_quantiles_are_scipys_and_normal_at_the_end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +14,12 @@ import pytest
 
 from faceaudit.audit import run as run_module
 from faceaudit.audit import scores as scores_module
+from faceaudit.audit.comparisons import Measurements, compare_values
 from faceaudit.audit.disparity import find_disparity
+from faceaudit.audit.estimates import Options
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import METRICS
-from faceaudit.audit.results import Audit, Estimate, MetricValue
+from faceaudit.audit.results import Audit, Disparity, Estimate, MetricValue
 from faceaudit.audit.run import audit
 from faceaudit.audit.subgroups import find_features
 from faceaudit.audit.tally import tally
@@ -351,7 +354,7 @@ def values_of(name: str, *given: tuple[float | None, int]) -> list[MetricValue]:
             Estimate(
                 value,
                 None if value is None else value - 0.1,
-                None if value is None else value + 0.1,
+                None if value is None else max(value + 0.1, 0.2),
                 n,
             ),
         )
@@ -363,41 +366,52 @@ def metric_named(name: str) -> Any:
     return next(metric for metric in EVERY_METRIC if metric.name == name)
 
 
+def disparity_of(name: str, *given: tuple[float | None, int]) -> Disparity:
+    values, metric = values_of(name, *given), metric_named(name)
+    own = Measurements(values, [math.inf] * len(values))
+    compared = compare_values(metric, own, Measurements([], []), ("site",), Options())
+    return find_disparity(metric, ("site",), values, compared, min_n=30)
+
+
 def test_small_and_undefined_subgroups_are_not_ranked() -> None:
-    values = values_of("accuracy", (0.1, 29), (0.5, 30), (0.8, 100), (None, 500))
-    found = find_disparity(metric_named("accuracy"), ("site",), values, min_n=30)
+    found = disparity_of("accuracy", (0.1, 29), (0.5, 30), (0.8, 100), (None, 500))
     assert (found.worst, found.best, found.n_ranked) == ({"site": "1"}, {"site": "2"}, 2)
     assert found.difference == pytest.approx(0.3)
     assert found.ratio == pytest.approx(0.625)
-    assert (found.low, found.high) == pytest.approx((0.3 - np.sqrt(0.02), 0.3 + np.sqrt(0.02)))
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 < found.low < 0.3 < found.high < 0.5
+    assert found.p_value is not None
+    assert found.p_value < 0.001
+
+
+def test_interval_of_the_largest_of_many_differences_is_wider_than_that_of_two() -> None:
+    two = disparity_of("mae", (3.0, 50), (5.0, 50))
+    many = disparity_of("mae", (3.0, 50), (5.0, 50), *[(4.0, 50)] * 6)
+    assert two.difference == many.difference
+    assert many.low is not None
+    assert two.low is not None
+    assert many.low < two.low
 
 
 def test_the_worst_is_the_highest_error_and_the_furthest_from_0() -> None:
-    lower = find_disparity(
-        metric_named("mae"), ("site",), values_of("mae", (3.0, 50), (5.0, 50)), min_n=30
-    )
-    assert lower.worst == {"site": "1"}
-    signed = find_disparity(
-        metric_named("mean_signed_error"),
-        ("site",),
-        values_of("mean_signed_error", (-3.0, 50), (1.0, 50), (0.5, 50)),
-        min_n=30,
-    )
+    assert disparity_of("mae", (3.0, 50), (5.0, 50)).worst == {"site": "1"}
+    signed = disparity_of("mean_signed_error", (-3.0, 50), (1.0, 50), (0.5, 50))
     assert (signed.worst, signed.best) == ({"site": "0"}, {"site": "2"})
     assert signed.difference == 4.0
+    assert signed.low is not None
+    assert signed.high is not None
+    assert signed.low < 4.0 < signed.high
     assert signed.ratio is None
     assert signed.reason
 
 
 def test_a_ratio_by_0_and_a_single_subgroup_are_not_defined() -> None:
-    zero = find_disparity(
-        metric_named("accuracy"), ("site",), values_of("accuracy", (0.0, 50), (0.0, 50)), min_n=30
-    )
+    zero = disparity_of("mae", (0.0, 50), (0.0, 50))
     assert (zero.difference, zero.ratio) == (0.0, None)
-    single = find_disparity(
-        metric_named("accuracy"), ("site",), values_of("accuracy", (0.5, 50)), min_n=30
-    )
+    single = disparity_of("accuracy", (0.5, 50))
     assert single.difference is None
+    assert single.p_value is None
     assert "fewer than two" in str(single.reason)
 
 

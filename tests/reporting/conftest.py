@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from faceaudit.audit.changes import Change, Changes, Distance
+from faceaudit.audit.comparisons import Measurements, compare_values
+from faceaudit.audit.estimates import Options
+from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.results import (
     Audit,
     Composition,
@@ -289,6 +292,23 @@ def make_verdicts():
     return passed, worst, undecided
 
 
+def comparisons(metrics):
+    named = {metric.name: metric for metric in EVERY_METRIC}
+    everybody = {(m.task, m.metric): m for m in metrics if not m.subgroup and not m.label}
+    for (task, metric), overall in everybody.items():
+        for by in BY:
+            values = [
+                m
+                for m in metrics
+                if (m.task, m.metric, m.label) == (task, metric, None)
+                and set(m.subgroup) == set(by)
+            ]
+            degrees = [np.inf] * len(values)
+            own = Measurements(values, degrees)
+            rest = Measurements([overall] * len(values), degrees)
+            yield compare_values(named[metric], own, rest, by, Options(MIN_N))
+
+
 def make_audit():
     sampler = Sampler()
     metrics = sampler.metrics()
@@ -317,6 +337,7 @@ def make_audit():
         within="site",
         standardised=tuple(sampler.standardised()),
         decompositions=tuple(sampler.decompositions()),
+        comparisons=tuple(comparisons(metrics)),
     )
 
 
@@ -364,6 +385,7 @@ def brief(audit):
         within=None,
         standardised=(),
         decompositions=(),
+        comparisons=tuple(c for c in of_gender(audit.comparisons) if c.by == ("gender",)),
     )
 
 
@@ -376,6 +398,7 @@ def without_labels(audit):
         labelled={task.name: 0 for task in audit.tasks},
         metrics=(),
         disparities=(),
+        comparisons=(),
         conditioned_age=(),
         confusions=(),
         roc_curves=(),
