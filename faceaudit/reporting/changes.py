@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from faceaudit.audit.changes import Changes
+from faceaudit.audit.changes import Changes, suppress_changes
 from faceaudit.audit.compare import compare_pairs
 from faceaudit.audit.drift import compare_drift
 from faceaudit.audit.matching import Matching, match_rows
@@ -35,6 +35,7 @@ class Choices:
     confidence: float = 0.95
     replicates: int = 2000
     seed: int = 0
+    suppress_below: int = 0
     mode: Wanted = "auto"
 
 
@@ -125,7 +126,8 @@ def find_changes(first: Source, second: Source, choices: Choices) -> Changes:
             own += source.table.notes
     notes = tuple(dict.fromkeys([reason, *_left_out(first, second), *own, *found.notes]))
     options = {**found.options, "mode": choices.mode}
-    return replace(found, matching=matching, notes=notes, options=options)
+    found = replace(found, matching=matching, notes=notes, options=options)
+    return suppress_changes(found, choices.suppress_below)
 
 
 def _mode(

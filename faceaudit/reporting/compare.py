@@ -61,6 +61,7 @@ def compare(
     by: Sequence[str] | None = None,
     unit: str | None = None,
     min_n: int = 30,
+    suppress_below: int = 0,
     confidence: float = 0.95,
     replicates: int = 2000,
     seed: int = 0,
@@ -87,6 +88,7 @@ def compare(
         by: Sensitive features; None takes every annotated one of gender and race.
         unit: A column whose values (a person, a prompt) name rows that are not independent.
         min_n: Of subgroups with fewer faces no change is claimed.
+        suppress_below: Cells of fewer faces or images are not shown, for privacy.
         confidence: Of all intervals, and of every family of tests.
         replicates: Draws behind distances and intervals of different images.
         seed: Of the replicates.
@@ -104,7 +106,7 @@ def compare(
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     sources = read_source(paths[0], reading), read_source(paths[1], reading)
     sources = in_common_schemes(*sources, (paths[0][0], paths[1][0]), reading)
-    choices = Choices(by, unit, min_n, confidence, replicates, seed, mode)
+    choices = Choices(by, unit, min_n, confidence, replicates, seed, suppress_below, mode)
     found = find_changes(*sources, choices)
     names = _names(*sources)
     compared = Compared(found, *sources, title or f"{names[1]} compared with {names[0]}")

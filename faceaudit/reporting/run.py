@@ -142,7 +142,7 @@ def report(
     origin = source.origin(has_labels(found))
     changes = None
     if baseline is not None:
-        choices = Choices(by, unit, min_n, confidence, replicates, seed)
+        choices = Choices(by, unit, min_n, confidence, replicates, seed, suppress_below)
         changes = _changes(Path(baseline), paths[0], source, reading, choices)
     subject = Subject(found, origin, title or _title(origin, found), changes)
     for name, file in zip(formats, targets, strict=True):

@@ -210,6 +210,29 @@ def test_a_report_without_a_baseline_has_no_such_section(two_models):
     assert json.loads(files.paths[1].read_text())["baseline"] is None
 
 
+@pytest.mark.parametrize("mode", ["paired", "drift"])
+def test_small_cells_are_suppressed_with_those_that_would_tell_them(two_models, mode):
+    tables = [pl.read_csv(path) for path in two_models]
+    for table, path in zip(tables, two_models, strict=True):
+        rare = pl.when(pl.int_range(pl.len()) < 7).then(pl.lit("rare")).otherwise(pl.lit("north"))
+        other = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("south")).otherwise(rare)
+        table.with_columns(site=other).write_csv(path)
+    open_, closed = (
+        compare(*two_models, by=["site"], mode=mode, suppress_below=below, replicates=100).changes
+        for below in (0, 10)
+    )
+    names = [{one.subgroup.get("site") for one in found.changes} for found in (open_, closed)]
+    assert names[0] == {None, "rare", "north", "south"}
+    # One small cell alone would follow from the total: a second one is left out too.
+    assert len(names[1] & {"rare", "north", "south"}) == 1
+    assert "rare" not in names[1]
+    assert all(one.n >= 10 or one.difference is None for one in closed.changes)
+    assert all(one.only_first is None or not 0 < one.only_first < 10 for one in closed.changes)
+    assert any("fewer than 10 faces or images are not shown" in note for note in closed.notes)
+    with pytest.raises(UsageError, match="--suppress-below -1"):
+        compare(*two_models, suppress_below=-1)
+
+
 def test_comparing_never_imports_torch(two_models):
     code = (
         "import sys, faceaudit; "
