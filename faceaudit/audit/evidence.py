@@ -15,7 +15,7 @@ import numpy as np
 from faceaudit.audit.coverage import count_failures_as_errors
 from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.extremes import Bounded
-from faceaudit.audit.intervals import wilson
+from faceaudit.audit.intervals import share_interval
 from faceaudit.audit.measure import measure
 from faceaudit.audit.metrics import Metric, Values
 from faceaudit.audit.policy import Policy, Rule
@@ -173,13 +173,13 @@ class Figures:
     measured: Callable[[float], tuple[Values, Values]]
     """Confidence to low and high; NaN where there is none."""
     is_share: bool
-    """Whether Wilson's interval holds, whatever the confidence and number of faces."""
+    """Whether the interval follows from value and faces alone, as that of a share does."""
 
     def bounded(self, confidence: float, kept: Numbers) -> Bounded:
         """Values of some subgroups with their intervals."""
         values, faces = self.values[kept], self.faces[kept]
         if self.is_share:
-            return Bounded(values, *wilson(values, faces, confidence))
+            return Bounded(values, *share_interval(values, faces, confidence))
         low, high = self.measured(confidence)
         return Bounded(values, *_without_nan(low[kept], high[kept], self.metric))
 
@@ -196,7 +196,9 @@ class Figures:
         every = np.concatenate([values, np.full(others, values.mean())])
         faces = np.concatenate([self.faces[kept], np.zeros(others)])
         if self.is_share:
-            return lambda n: Bounded(every, *wilson(every, np.maximum(faces, n), confidence))
+            return lambda n: Bounded(
+                every, *share_interval(every, np.maximum(faces, n), confidence)
+            )
         found = self.bounded(confidence, kept)
         roots = np.sqrt(self.faces[kept])
         spreads = [(values - found.low) * roots, (found.high - values) * roots]
@@ -235,22 +237,20 @@ def find_figures(
         return [found[index] for index in kept]
 
     def measured(confidence: float) -> tuple[Values, Values]:
-        low, high = _arrays(estimates(confidence), "low", "high")
-        return low, high
+        found = estimates(confidence)
+        return _numbers(found, "low"), _numbers(found, "high")
 
     usual = estimates(options.confidence)
-    (values,) = _arrays(usual, "value")
+    values = _numbers(usual, "value")
     faces = np.array([one.n for one in usual], np.float64)
     reasons = tuple(one.reason for one in usual)
     is_share = metric.interval == "share" and counted.unit is None
     return Figures(metric, values, faces, reasons, measured, is_share)
 
 
-def _arrays(estimates: Sequence[Estimate], *names: str) -> tuple[Values, ...]:
-    """Fields of estimates, NaN for None."""
-    return tuple(
-        np.array([getattr(one, name) for one in estimates], dtype=np.float64) for name in names
-    )
+def _numbers(estimates: Sequence[Estimate], name: str) -> Values:
+    """One field of estimates, NaN for None."""
+    return np.array([getattr(one, name) for one in estimates], dtype=np.float64)
 
 
 def _estimates(

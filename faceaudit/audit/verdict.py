@@ -271,7 +271,7 @@ def _n_needed(case: _Case) -> int | None:
     """Faces that every subgroup needs for a decision, None where no number can be named.
 
     Bounds are taken at the normal quantile of the confidence plus that of the power, and shrink
-    with the square root of the faces (Wilson's: as they do).
+    with the square root of the faces (those of shares: as they do).
     """
     usable, others = case.usable, len(case.not_judged)
     # What is absent belongs to no stratum yet, and is taken to belong to the first.

@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.evidence import Evidence
-from faceaudit.audit.intervals import difference_interval, wilson
+from faceaudit.audit.intervals import difference_interval, share_interval
 from faceaudit.audit.policy import Policy, parse_rules
 from faceaudit.audit.results import Verdict
 from faceaudit.audit.run import audit, find_verdicts
@@ -121,10 +121,10 @@ def test_the_whole_interval_decides(
     assert (found.n_needed is not None) == (outcome == "insufficient")
 
 
-def test_the_interval_of_a_single_figure_is_wilsons_at_the_rules_confidence() -> None:
+def test_the_interval_of_a_single_figure_is_that_of_the_report_at_the_rules_confidence() -> None:
     rule = {"task": "gender", "metric": "accuracy", "measure": "overall", "at_least": 0.5}
     found = verdict(sites([(120, 100)]), **rule, confidence=0.9)
-    low, high = wilson(100 / 120, 120, 0.9)
+    low, high = share_interval(100 / 120, 120, 0.9)
     assert (found.low, found.high) == pytest.approx((float(low), float(high)))
 
 
@@ -132,7 +132,7 @@ def test_the_interval_of_a_difference_is_newcombes_with_a_share_for_every_pair()
     right = [(200, 190), (150, 120), (300, 250)]
     found = verdict(sites(right), **BETWEEN, at_most=0.5)
     each = 1 - 0.05 / 3
-    bounds = [(yes / n, *map(float, wilson(yes / n, n, each))) for n, yes in right]
+    bounds = [(yes / n, *map(float, share_interval(yes / n, n, each))) for n, yes in right]
     pairs = [difference_interval(a, b) for a in bounds for b in bounds if a != b]
     assert found.value == pytest.approx(190 / 200 - 120 / 150)
     assert found.low == pytest.approx(max(low for low, _ in pairs))
