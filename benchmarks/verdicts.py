@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.evidence import Evidence
+from faceaudit.audit.metrics import balanced_accuracy, macro_f1
 from faceaudit.audit.policy import Policy, parse_rules
 from faceaudit.audit.results import Outcome, Verdict
 from faceaudit.audit.subgroups import Feature
@@ -171,8 +172,44 @@ def decided_with_enough(trials: int, generator: np.random.Generator) -> Iterator
         yield [name, f"{needed:,}", *(f"{share:5.1f}" for share in shares)]
 
 
+def of_several_classes(trials: int, generator: np.random.Generator) -> Iterator[list[str]]:
+    """Rules on figures made of seven classes, exactly at their limits, alone and among ten."""
+    shares = np.array([0.3, 0.2, 0.15, 0.1, 0.1, 0.1, 0.05])
+    alike = np.full((7, 7), 0.05 / 6) + (0.95 - 0.05 / 6) * np.eye(7)
+    joint = shares[:, None] * alike
+    task = task_of_scheme("race", "fairface7")
+    for metric, function in (("macro_f1", macro_f1), ("balanced_accuracy", balanced_accuracy)):
+        limit = {"metric": metric, "measure": "overall", "at_least": float(function(joint))}
+        rule = {"task": "race", **limit, "owner": "-", "reason": "-"}
+        policies = [  # Among ten rules at .95, one has the share of a rule alone at .995.
+            Policy(
+                "classes", "0" * 64, parse_rules({"rule": [{**rule, "confidence": c}]}, "classes")
+            )
+            for c in (0.95, 0.995)
+        ]
+        for n in (100, 400, 2000):
+            shown = np.zeros((2, len(SIDES)))
+            for confusion in generator.multinomial(n, joint.ravel(), trials).reshape(
+                -1, 1, 1, 7, 7
+            ):
+                numbers = {"confusion": {"race": counts_of(confusion)}}
+                images = counts_of(np.full((1, 1, 1), n))
+                table = Tally(
+                    tasks=(task,),
+                    features=(),
+                    cells=((),),
+                    statuses=("ok",),
+                    unit=None,
+                    tables=(),
+                    numbers={**{kind: {} for kind in KINDS}, **numbers, "images": {"": images}},
+                )
+                ways = ({one.outcome for one in judged(policy, table)} for policy in policies)
+                shown += [[side in way for side in SIDES] for way in ways]
+            yield [f"{metric}, {n:,} faces", *(f"{100 * x:5.1f}" for x in (shown / trials).ravel())]
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=2000, help="simulated tables per line")
     parser.add_argument("--seed", type=int, default=0)
@@ -188,6 +225,14 @@ def main() -> None:
     print(f"{'':28}{'n needed':>10}{'pass':>8}{'fail':>8}")
     for name, needed, passed, failed in decided_with_enough(given.trials, generator):
         print(f"{name:28}{needed:>10}{passed:>8}{failed:>8}")
+    print(
+        "\nTables in which rules on figures of seven classes, exactly at the limit, are shown (%)"
+    )
+    print(f"{'':28}{'one rule':>14}{'among ten':>14}")
+    for name, *cells in of_several_classes(given.trials, generator):
+        print(
+            f"{name:28}{cells[0] + ' ' + cells[1]:>14}{cells[2] + ' ' + cells[3]:>22}", flush=True
+        )
 
 
 if __name__ == "__main__":
