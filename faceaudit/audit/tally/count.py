@@ -281,8 +281,9 @@ class _Scores:
 
     def add(self, batch: _Batch, true: Codes) -> None:
         kept = (true >= 0) & batch.rows[self.columns[0]].is_not_null().to_numpy()
-        rows = batch.rows.select(self.columns).filter(pl.Series(kept))
-        scores, true = rows.to_numpy(order="fortran"), true[kept]
+        scores = batch.rows[self.columns].to_numpy(order="fortran")
+        if not kept.all():
+            scores, true = np.asfortranarray(scores[kept]), true[kept]
         self._add_bins(batch, kept, scores, true)
         places = batch.places(kept)
         self._add_losses(places, scores, true)
