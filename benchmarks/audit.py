@@ -1,13 +1,21 @@
 """How long an audit takes: ``python -m benchmarks.audit [ROWS ...]`` (default: 100k 1M 10M).
 
 Each size is a generated table of gender, race and age group with 18 class scores, and ages in
-years, written in parts. Two programs read the same table, each in a process of its own so that its
-peak memory is its own:
+years, written in parts. Every program reads the same table, each in a process of its own so that
+its peak memory is its own:
 
 * faceaudit: opening the table, its tally, every metric of every subgroup (annotated gender, race
   and both) with intervals from 2,000 replicates;
-* fairlearn: MetricFrame with accuracy and macro F1 of the three tasks by gender and race. Its
-  bootstrap (``n_boot``) takes too long to run: its time is extrapolated from a few replicates.
+* faceaudit, the same point values as fairlearn: reading, counting, and the two metrics;
+* fairlearn: MetricFrame with accuracy and macro F1 of the three tasks by gender and race, without
+  reading. Its bootstrap (``n_boot``) takes too long to run: its time is extrapolated from a few
+  replicates;
+* Aequitas: its counts and rates of a binary classification (gender) by gender and race, without
+  reading. It needs older libraries than faceaudit: name a Python that has aequitas, pyarrow and
+  polars in ``AEQUITAS_PYTHON``.
+
+``python -m benchmarks.audit --stream 100M`` generates that many rows part by part, counts each
+part, deletes it, and audits the sum.
 """
 
 from __future__ import annotations
@@ -19,6 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +107,27 @@ def run_faceaudit(folder: Path) -> dict[str, float]:
     }
 
 
+def run_points(folder: Path) -> dict[str, float]:
+    """Seconds of accuracy and macro F1 of three tasks by gender and race, with reading."""
+    from faceaudit.audit.metrics import accuracy, macro_f1
+    from faceaudit.audit.subgroups import find_features
+    from faceaudit.audit.tally import cut, tally
+    from faceaudit.tables import read_table
+
+    names = [f"{name}_{kind}" for name in CLASSES for kind in ("true", "pred")]
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "classes.parquet"
+        pl.scan_parquet(folder).select(names).sink_parquet(path)
+        start = time.perf_counter()
+        table = read_table(path)
+        counted = tally(table, find_features(table, BY))
+        cells = cut(counted, BY)
+        for confusions in map(cells.of, counted.confusion.values()):
+            accuracy(confusions)
+            macro_f1(confusions)
+        return {"point": time.perf_counter() - start}
+
+
 def run_fairlearn(folder: Path) -> dict[str, float]:
     """Seconds of point values, and of all replicates as extrapolated from a few."""
     import pandas as pd
@@ -134,18 +165,72 @@ def run_fairlearn(folder: Path) -> dict[str, float]:
     }
 
 
-RUNS = {"faceaudit": run_faceaudit, "fairlearn": run_fairlearn}
+def run_aequitas(folder: Path) -> dict[str, float]:
+    """Seconds of Aequitas' counts and rates of one binary task by two attributes."""
+    import pandas as pd
+    from aequitas.group import Group
+
+    names = ["gender_true", "gender_pred", "race_true"]
+    frame = pd.read_parquet(folder, columns=names)
+    positive = CLASSES["gender"][0]
+    rows = pd.DataFrame(
+        {
+            "score": (frame["gender_pred"] == positive).astype(int),
+            "label_value": (frame["gender_true"] == positive).astype(int),
+            "gender": frame["gender_true"].astype(str),
+            "race": frame["race_true"].astype(str),
+        }
+    )
+    start = time.perf_counter()
+    Group().get_crosstabs(rows, attr_cols=list(BY))
+    return {"point": time.perf_counter() - start}
 
 
-def measured(program: str, folder: Path) -> dict[str, float]:
+def run_stream(folder: Path) -> dict[str, float]:
+    """Seconds of counting and auditing rows that are generated part by part and deleted."""
+    from faceaudit.audit.run import audit
+    from faceaudit.audit.subgroups import find_features
+    from faceaudit.audit.tally import Tally, add_up, tally
+    from faceaudit.tables import read_table
+
+    rows = int((folder / "rows").read_text())
+    spent = {"generate": 0.0}
+
+    def counted() -> Iterator[Tally]:
+        path = folder / "part.parquet"
+        for start in range(0, rows, PART_ROWS):
+            begin = time.perf_counter()
+            generated(start, min(PART_ROWS, rows - start)).write_parquet(path)
+            spent["generate"] += time.perf_counter() - begin
+            table = read_table(path)
+            yield tally(table, find_features(table, BY))
+            path.unlink()
+
+    begin = time.perf_counter()
+    found = audit(add_up(counted()), replicates=REPLICATES)
+    whole = time.perf_counter() - begin
+    return {**spent, "audit": whole - spent["generate"], "figures": len(found.metrics)}
+
+
+RUNS = {
+    "faceaudit": run_faceaudit,
+    "points": run_points,
+    "fairlearn": run_fairlearn,
+    "aequitas": run_aequitas,
+    "stream": run_stream,
+}
+
+
+def measured(program: str, folder: Path, python: str = sys.executable) -> dict[str, float]:
     """One program on one table, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.audit", "--one", program, str(folder)],
+        [python, "-m", "benchmarks.audit", "--one", program, str(folder)],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -156,14 +241,21 @@ def one(program: str, folder: Path) -> None:
     print(json.dumps({**found, "peak_gb": peak}))
 
 
+def aequitas_python() -> str | None:
+    """A Python that has Aequitas, None where there is none."""
+    python = os.environ.get("AEQUITAS_PYTHON", sys.executable)
+    found = subprocess.run([python, "-c", "import aequitas"], check=False, capture_output=True)
+    return python if found.returncode == 0 else None
+
+
 def parse_rows(given: str) -> int:
     """``100k`` and the like."""
     factors = {"k": 1_000, "M": 1_000_000}
     return int(float(given.rstrip("kM")) * factors.get(given[-1], 1))
 
 
-def compare(rows: int) -> None:
-    """Both programs on a table of so many rows."""
+def compare(rows: int) -> float:
+    """Every program on a table of so many rows; seconds of faceaudit's whole audit."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_table(folder, rows)
@@ -172,32 +264,72 @@ def compare(rows: int) -> None:
         total = ours["open"] + ours["tally"] + ours["metrics"]
         print(f"\n{rows:,} rows, {size:.2f} GB of Parquet, {os.cpu_count()} cores")
         print(
-            f"  faceaudit  {total:7.1f} s  (open {ours['open']:.1f}, tally {ours['tally']:.1f}, "
+            f"  faceaudit  {total:8.2f} s  (open {ours['open']:.1f}, tally {ours['tally']:.1f}, "
             f"{ours['figures']:,.0f} figures with {REPLICATES:,} replicates "
             f"{ours['metrics']:.1f}), peak {ours['peak_gb']:.2f} GB"
         )
         if rows > FAIRLEARN_ROWS:
-            print(f"  fairlearn  not run on more than {FAIRLEARN_ROWS:,} rows")
-            return
-        theirs = measured("fairlearn", folder)
-        points, every = theirs["point"], theirs["point"] + theirs["replicates"]
+            print(f"  fairlearn, Aequitas: not run on more than {FAIRLEARN_ROWS:,} rows")
+            return total
+        points = measured("points", folder)
         print(
-            f"  fairlearn  {points:7.1f} s  for accuracy and macro F1 of three tasks (point values "
-            f"alone, without {theirs['open']:.1f} s of reading), peak {theirs['peak_gb']:.2f} GB"
+            f"             {points['point']:8.2f} s  for accuracy and macro F1 of three tasks "
+            f"alone, with reading, peak {points['peak_gb']:.2f} GB"
         )
-        print(
-            f"             {every:7.0f} s  with {REPLICATES:,} replicates, extrapolated from "
-            f"{FAIRLEARN_REPLICATES}: {every / total:,.0f} times faceaudit's"
-        )
+        _print_fairlearn(measured("fairlearn", folder), points["point"], total)
+        _print_aequitas(folder)
+        return total
+
+
+def _print_fairlearn(theirs: dict[str, float], points: float, total: float) -> None:
+    every = theirs["point"] + theirs["replicates"]
+    print(
+        f"  fairlearn  {theirs['point']:8.2f} s  for the same point values, without "
+        f"{theirs['open']:.1f} s of reading: {theirs['point'] / points:,.0f} times faceaudit's, "
+        f"peak {theirs['peak_gb']:.2f} GB"
+    )
+    print(
+        f"             {every:8.0f} s  with {REPLICATES:,} replicates, extrapolated from "
+        f"{FAIRLEARN_REPLICATES}: {every / total:,.0f} times faceaudit's whole audit"
+    )
+
+
+def _print_aequitas(folder: Path) -> None:
+    python = aequitas_python()
+    if python is None:
+        print("  Aequitas   not installed")
+        return
+    found = measured("aequitas", folder, python)
+    print(
+        f"  Aequitas   {found['point']:8.2f} s  for counts and rates of gender alone by two "
+        f"attributes, without reading, peak {found['peak_gb']:.2f} GB"
+    )
+
+
+def stream(rows: int) -> None:
+    """Rows that are never all there at once."""
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "rows").write_text(str(rows))
+        found = measured("stream", Path(name))
+    print(
+        f"\n{rows:,} rows streamed in parts of {PART_ROWS:,}: counted and audited in "
+        f"{found['audit']:.1f} s, beside {found['generate']:.1f} s of generating them, peak "
+        f"{found['peak_gb']:.2f} GB"
+    )
 
 
 def main() -> None:
-    """Every size."""
+    """Every size, or one stream."""
     if sys.argv[1:2] == ["--one"]:
         one(sys.argv[2], Path(sys.argv[3]))
         return
-    for given in sys.argv[1:] or SIZES:
-        compare(parse_rows(given))
+    if sys.argv[1:2] == ["--stream"]:
+        stream(parse_rows(sys.argv[2] if len(sys.argv) > 2 else "100M"))
+        return
+    sizes = [parse_rows(given) for given in sys.argv[1:] or SIZES]
+    seconds = [compare(rows) for rows in sizes]
+    for (few, fast), (many, slow) in pairwise(zip(sizes, seconds, strict=True)):
+        print(f"\n{many / few:g} times the rows took {slow / fast:.1f} times as long")
 
 
 if __name__ == "__main__":

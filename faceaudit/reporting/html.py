@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 import faceaudit
+from faceaudit.reporting.crowded import for_page
 from faceaudit.reporting.format import FILTERS
 from faceaudit.reporting.sections import SECTIONS, Section
 from faceaudit.reporting.subject import Subject
@@ -28,6 +29,7 @@ class Part:
 
 def render(subject: Subject) -> str:
     """The page of an audit; the same subject gives the same text."""
+    subject = for_page(subject)
     environment = make_environment()
     parts = []
     for section in SECTIONS:

@@ -39,6 +39,7 @@ from faceaudit.audit.run import audit
 from faceaudit.audit.tally import (
     AGE_YEARS,
     ERROR_BINS,
+    SCORE_BINS,
     YearErrors,
     error_bin,
     score_bin,
@@ -222,6 +223,33 @@ def test_binned_scores_stay_within_the_bounds_that_are_stated(faces: int) -> Non
         ):
             assert abs(value - exact) <= bound
             assert 0 < bound < 1
+
+
+SATURATED = st.one_of(
+    st.sampled_from([0.0, 1.0, 1e-12, 1 - 1e-7, 0.5]),
+    st.floats(0, 1, allow_nan=False),
+    st.floats(0, 1e-6, allow_nan=False),
+    st.floats(0, 1e-6, allow_nan=False).map(lambda score: 1 - score),
+)
+
+
+@given(st.lists(st.tuples(st.booleans(), SATURATED), min_size=2, max_size=80))
+@settings(deadline=None, max_examples=100)
+def test_scores_of_any_kind_stay_within_the_bounds_that_are_stated(
+    faces: list[tuple[bool, float]],
+) -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    own, scores = np.array([one for one, _ in faces]), np.array([score for _, score in faces])
+    if own.all() or not own.any():
+        return
+    bins = score_bin(scores)
+    counts = np.stack(
+        [np.bincount(bins[own == side], minlength=SCORE_BINS) for side in (False, True)]
+    )
+    exact = roc_auc_score(own, scores), average_precision_score(own, scores)
+    assert abs(auc(counts) - exact[0]) <= auc_bound(counts) + 1e-12
+    assert abs(average_precision(counts) - exact[1]) <= average_precision_bound(counts) + 1e-12
 
 
 def test_bounds_are_0_where_no_order_is_lost() -> None:

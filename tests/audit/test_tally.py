@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -376,3 +376,66 @@ def test_a_file_that_is_no_tally_is_refused(tmp_path: Path) -> None:
         load_tally(path)
     with pytest.raises(InputError, match="cannot be read"):
         load_tally(tmp_path / "missing.tally")
+
+
+def test_a_damaged_tally_is_refused_or_read_as_it_was(
+    rows_of: Callable[..., pl.DataFrame], tmp_path: Path
+) -> None:
+    counted = tally_of(rows_of(60).with_columns(site=pl.lit("A")), tmp_path / "t.parquet")
+    path = tmp_path / "t.tally"
+    save_tally(counted, path)
+    content, generator = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for place in generator.integers(0, len(content), 120):
+        damaged = bytearray(content)
+        damaged[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            again = load_tally(path)
+        except InputError:
+            refused += 1
+        else:
+            assert_equal_tallies(again, counted)
+    assert refused > 60
+    for length in (0, 10, len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match="not a tally"):
+            load_tally(path)
+
+
+def test_a_stream_of_parts_is_summed_one_at_a_time(
+    rows_of: Callable[..., pl.DataFrame], tmp_path: Path
+) -> None:
+    frame = rows_of(150, seed=8).with_columns(site=pl.int_range(pl.len()) % 2)
+    path = tmp_path / "t.parquet"
+
+    def parts() -> Iterator[Tally]:
+        for start in range(0, 150, 50):
+            yield tally_of(frame[start : start + 50], path)
+            path.unlink()
+
+    summed = add_up(parts())
+    assert_equal_tallies(summed, tally_of(frame, path))
+
+
+# --- what does not matter ---------------------------------------------------------------------
+
+
+def values_of(table: PredictionTable) -> dict[tuple[Any, ...], float | None]:
+    from faceaudit.audit.run import audit
+
+    found = audit(table, by=["gender"], replicates=100, verify="never")
+    return {
+        (one.task, one.metric, one.label, tuple(one.subgroup.items())): one.estimate.value
+        for one in found.metrics
+    }
+
+
+def test_the_order_of_rows_changes_no_value(
+    open_table: Callable[..., PredictionTable], rows_of: Callable[..., pl.DataFrame]
+) -> None:
+    frame = rows_of(250, seed=11)
+    first, second = values_of(open_table(frame)), values_of(open_table(frame.reverse()))
+    assert first.keys() == second.keys()
+    for place, value in first.items():
+        assert second[place] == (None if value is None else pytest.approx(value, abs=1e-12))

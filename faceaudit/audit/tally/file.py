@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +24,21 @@ from faceaudit.storage import atomic_write
 TALLY_SUFFIX = ".tally"
 TALLY_VERSION = 1
 HEADER = "header"
+DAMAGES = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a damaged archive of arrays may raise."""
 
 
 def save_tally(counted: Tally, path: Path) -> None:
@@ -75,7 +92,7 @@ def load_tally(path: Path) -> Tally:
             return _unpacked(file, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGES as error:
         raise InputError(f"{path}: not a tally; write it again with `faceaudit tally`") from error
 
 
@@ -93,7 +110,7 @@ def load_archive(path: Path, names: Sequence[str]) -> tuple[dict[str, Tally], di
             return parts, facts
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGES as error:
         raise InputError(f"{path}: not a paired tally; write it again") from error
 
 
@@ -137,9 +154,8 @@ def _tally(header: dict[str, Any], arrays: Any, path: Path) -> Tally:
     for number, placed in enumerate(header["numbers"]):
         codes = np.cumsum(arrays[f"places_{number}"])
         shape = tuple(placed["shape"])
-        if len(codes) and not 0 <= codes[0] <= codes[-1] < np.prod(shape):
-            raise ValueError("places lie outside the shape")
         found = CellCounts(codes, arrays[f"values_{number}"], shape)
+        _check_counts(found, len(header["cells"]))
         numbers.setdefault(placed["kind"], {})[placed["task"]] = found
     return Tally(
         tasks=tuple(
@@ -154,6 +170,18 @@ def _tally(header: dict[str, Any], arrays: Any, path: Path) -> Tally:
         tables=tuple(_facts(one, path) for one in header["tables"]),
         numbers=numbers,
     )
+
+
+def _check_counts(counts: CellCounts, cells: int) -> None:
+    codes, values = counts.codes, counts.values
+    if codes.shape != values.shape or codes.ndim != 1 or values.dtype.kind not in "iuf":
+        raise ValueError("places and values do not belong together")
+    if len(codes) and (codes[0] < 0 or codes[-1] >= np.prod(counts.shape)):
+        raise ValueError("places lie outside the shape")
+    if (np.diff(codes) <= 0).any() or not np.isfinite(values).all():
+        raise ValueError("places do not ascend, or values are not finite")
+    if counts.shape[0] != cells:
+        raise ValueError("the shape is not that of the cells")
 
 
 def _facts(facts: dict[str, Any], path: Path) -> TableFacts:

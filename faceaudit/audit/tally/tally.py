@@ -216,8 +216,12 @@ class Tally:
         return replace(self, cells=cells, statuses=statuses, numbers=numbers)
 
 
-def add_up(tallies: Sequence[Tally]) -> Tally:
-    """The tally of all, which were counted from different images."""
+def add_up(tallies: Iterable[Tally]) -> Tally:
+    """The tally of all, which were counted from different images.
+
+    Of an iterator one tally is held beside the sum, so that a stream of any length can be counted
+    part by part.
+    """
     return reduce(lambda one, other: one + other, tallies)
 
 

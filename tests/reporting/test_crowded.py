@@ -1,0 +1,55 @@
+"""Audits of very many subgroups stay pages that open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from faceaudit.reporting import crowded, report
+
+QUICK: dict[str, Any] = {"replicates": 100, "verify": "never", "by": ["site"]}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Eight sites, each with more faces than the one before; in the second all are wrong."""
+    random = np.random.default_rng(0)
+    sites = np.repeat(np.arange(8), 30 + 10 * np.arange(8))
+    true = random.integers(0, 2, len(sites))
+    right = np.where(sites == 1, False, random.random(len(sites)) < 0.8)
+    names = np.array(["Male", "Female"])
+    path = tmp_path / "t.parquet"
+    pl.DataFrame(
+        {
+            "site": [f"site-{site}" for site in sites],
+            "gender_true": names[true],
+            "gender_pred": names[np.where(right, true, 1 - true)],
+        }
+    ).write_parquet(path)
+    return path
+
+
+def test_the_page_shows_the_largest_and_the_worst_subgroups_and_says_so(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowded, "PAGE_SUBGROUPS", 2)
+    files = report(table, **QUICK)
+    page, facts = files.paths[0].read_text(), json.loads(files.paths[1].read_text())
+    assert "There are 8 subgroups by site. The page shows the 2 with the most faces" in page
+    assert all(f"site-{site}" in page for site in (1, 6, 7))
+    assert "site-2" not in page
+    assert {one["subgroup"].get("site") for one in facts["metrics"]} == {
+        None,
+        *(f"site-{site}" for site in range(8)),
+    }
+
+
+def test_a_page_that_can_hold_every_subgroup_shows_every_one(table: Path) -> None:
+    page = report(table, **QUICK).paths[0].read_text()
+    assert "The page shows" not in page
+    assert all(f"site-{site}" in page for site in range(8))
