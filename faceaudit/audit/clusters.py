@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from faceaudit.audit.bounds import smoothed_confusion
 from faceaudit.audit.intervals import Bounds, normal_quantile, student_quantile
-from faceaudit.audit.metrics import Metric, Values, macro_f1, macro_precision, present_classes
+from faceaudit.audit.metrics import Metric, Values
 from faceaudit.audit.tally import YearErrors
 
 FEW_BLOCKS = 20
@@ -49,11 +50,14 @@ def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
         Efron, Stein: The jackknife estimate of variance, Annals of Statistics 9, 1981; a block is
         left out at a time.
     """
-    function = _function_of(metric, blocks)
+    whole = _map(blocks, lambda part: part.sum(axis=0))
     left = _map(blocks, lambda part: part.sum(axis=0, keepdims=True) - part)
-    whole = function(_map(blocks, lambda part: part.sum(axis=0)))
+    if metric.interval == "classes":
+        # As in the interval itself; also, no class is lost with a block.
+        smooth = smoothed_confusion(whole)
+        left, whole = left + (smooth - whole), smooth
     occupied = (np.asarray(metric.faces(blocks)) > 0).sum(axis=0)
-    moves = np.square(function(left) - whole).sum(axis=0)
+    moves = np.square(metric.function(left) - metric.function(whole)).sum(axis=0)
     scale = np.where(occupied > 1, (occupied - 1) / np.maximum(occupied, 1), np.nan)
     return Spread(np.asarray(scale * moves), np.asarray(occupied, np.float64))
 
@@ -89,14 +93,6 @@ def told_by_units(
         errors = faces * np.minimum(values, 1 - values)
         effect = (errors * effect + UNSEEN * size * size) / (errors + UNSEEN * size)
     return (z / student_quantile(spread.blocks - 1, confidence)) ** 2 / effect
-
-
-def _function_of(metric: Metric, blocks: Any) -> Callable[[Any], Values]:
-    """The metric as a function of counts alone: classes are those of the whole subgroup."""
-    if metric.function not in (macro_f1, macro_precision):
-        return metric.function
-    present = present_classes(blocks.sum(axis=0))
-    return lambda counts: metric.function(counts, present)
 
 
 def _map(counts: Any, function: Callable[[Any], Any]) -> Any:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from faceaudit.audit.bounds import bounds_of, figures
-from faceaudit.audit.clusters import Spread, spread_over_blocks, told_by_units
+from faceaudit.audit.clusters import FEW_BLOCKS, Spread, spread_over_blocks, told_by_units
 from faceaudit.audit.intervals import normal_quantile
 from faceaudit.audit.metrics import Metric
 from faceaudit.audit.results import Estimate
 
 NO_SPREAD = "no interval: it needs two faces, of two units, whose errors differ"
+FEW_UNITS = f"no interval: figures of several classes need the faces of {FEW_BLOCKS} units"
 NOT_ANNOTATED = "no interval: no face is annotated as this class"
 OWN_CLASS = "among faces of one annotated class only accuracy and recall have a meaning"
 
@@ -43,9 +44,9 @@ def estimate(
 
     Args:
         metric: The metric.
-        counts: What the metric needs: ``ClassCounts``, ``ScoreCounts``, ``YearErrors``, or an array
-            of losses (..., 5) or ages (..., AGE_YEARS, AGE_YEARS).
-        options: Confidence and replicates.
+        counts: What the metric needs: ``ScoreCounts``, ``YearErrors``, or an array of confusions
+            (..., K, K), losses (..., 5), bins (..., bins, 3) or ages (..., AGE_YEARS, AGE_YEARS).
+        options: Of which the confidence is used.
         own_class: Whether the faces are of a single annotated class of the metric's own task.
         blocks: Of each subgroup (the first axis of the counts), what the metric needs by block of
             units; None where rows are independent.
@@ -57,9 +58,12 @@ def estimate(
     if blocks is not None:
         spread = Spread.of([spread_over_blocks(metric, one) for one in blocks])
         told = told_by_units(metric, values, faces, bounds, spread, options.confidence)
+        if metric.interval == "classes":
+            told = np.where(spread.blocks < FEW_BLOCKS, np.nan, told)
         bounds = bounds_of(metric, counts, told, options.confidence)
     parts = zip(values.ravel(), *(bound.ravel() for bound in bounds), faces.ravel(), strict=True)
-    return [_estimate(metric, value, low, high, int(n)) for value, low, high, n in parts]
+    without = FEW_UNITS if metric.interval == "classes" and blocks is not None else NO_SPREAD
+    return [_estimate(metric, value, low, high, int(n), without) for value, low, high, n in parts]
 
 
 def standard_error(found: Estimate, confidence: float) -> float | None:
@@ -79,11 +83,13 @@ def standard_error(found: Estimate, confidence: float) -> float | None:
     return (found.high - found.low) / (2 * normal_quantile(confidence))
 
 
-def _estimate(metric: Metric, value: float, low: float, high: float, faces: int) -> Estimate:
+def _estimate(
+    metric: Metric, value: float, low: float, high: float, faces: int, without: str
+) -> Estimate:
     if np.isnan(value):
         return Estimate(None, None, None, int(faces), metric.undefined)
     if not faces:
         return Estimate(float(value), None, None, 0, NOT_ANNOTATED)
     if np.isnan(low) or np.isnan(high) or low == high:
-        return Estimate(float(value), None, None, int(faces), NO_SPREAD)
+        return Estimate(float(value), None, None, int(faces), without)
     return Estimate(float(value), float(low), float(high), int(faces))
