@@ -1,0 +1,126 @@
+"""Bounds of every kind of metric: influence, combination, and coverage in small simulations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from faceaudit.audit.age import AGE_METRICS
+from faceaudit.audit.bounds import BOUNDS, ScoreCounts, influence, smoothed_confusion
+from faceaudit.audit.estimates import FEW_UNITS, Options, estimate
+from faceaudit.audit.metrics import (
+    METRICS,
+    Metric,
+    accuracy,
+    auc,
+    auc_influence,
+    average_precision,
+    curve_influence,
+    macro_f1,
+)
+from faceaudit.audit.scores import rank_correlations, rank_counts
+
+NAMED = {metric.name: metric for metric in (*METRICS, *AGE_METRICS)}
+ON_CLASSES = [metric for metric in NAMED.values() if metric.needs in {"classes", "groups"}]
+CELLS = np.array([[0.3, 0.05, 0.02], [0.04, 0.25, 0.04], [0.02, 0.03, 0.25]])
+
+
+@pytest.mark.parametrize("metric", NAMED.values(), ids=lambda metric: metric.name)
+def test_every_metric_has_a_kind_of_interval(metric: Metric) -> None:
+    assert metric.interval in BOUNDS
+
+
+def test_influence_of_accuracy_is_its_derivative() -> None:
+    confusion = np.array([[30.0, 5.0], [10.0, 55.0]])
+    found = influence(accuracy, confusion)
+    expected = (np.eye(2) - accuracy(confusion)) / confusion.sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("figure", "moves"), [(auc, auc_influence), (average_precision, curve_influence)]
+)
+def test_influence_of_scores_is_how_far_a_share_of_a_face_moves_the_figure(
+    figure: Callable[..., np.ndarray], moves: Callable[..., np.ndarray]
+) -> None:
+    scores = np.random.default_rng(4).integers(0, 9, (2, 12)).astype(float)
+    found = moves(scores)
+    for place in np.ndindex(scores.shape):
+        more = scores.copy()
+        more[place] += 1e-6
+        moved = (figure(more) - figure(scores)) / 1e-6
+        assert found[place] == pytest.approx(float(moved), abs=1e-5)
+    assert (found * scores).sum() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_variance_of_the_auc_is_delongs() -> None:
+    generator = np.random.default_rng(5)
+    own, others = generator.normal(1, 1, 40), generator.normal(0, 1, 60)
+    scores = np.concatenate([others, own])
+    counts = rank_counts(np.repeat([1, 0], [60, 40]), np.stack([scores, -scores], axis=1))[0]
+    wins = own[:, None] > others
+    delong = wins.mean(axis=1).var() / 40 + wins.mean(axis=0).var() / 60
+    assert (np.square(auc_influence(counts)) * counts).sum() == pytest.approx(delong)
+
+
+def test_the_two_classes_of_a_binary_task_vary_as_one() -> None:
+    generator = np.random.default_rng(6)
+    true, score = generator.integers(0, 2, 80), generator.random(80)
+    found = rank_correlations(true, np.stack([1 - score, score], axis=1))
+    np.testing.assert_allclose(found["auc"], np.ones((2, 2)))
+
+
+def test_rows_shorten_the_interval_of_macro_auc() -> None:
+    generator = np.random.default_rng(7)
+    true = generator.integers(0, 4, 300)
+    scores = generator.random((300, 4)) + 0.5 * np.eye(4)[true]
+    counts = [rank_counts(true, scores)]
+    known = {name: one[None] for name, one in rank_correlations(true, scores).items()}
+    (rows,) = estimate(NAMED["macro_auc"], ScoreCounts(counts, known), Options())
+    (tally,) = estimate(NAMED["macro_auc"], ScoreCounts(counts), Options())
+    assert rows.value == tally.value
+    assert tally.low < rows.low < rows.high < tally.high
+
+
+def test_smoothing_adds_faces_of_annotated_classes_alone() -> None:
+    confusion = np.array([[8, 2, 0], [0, 0, 0], [1, 0, 9]])
+    added = smoothed_confusion(confusion) - confusion
+    np.testing.assert_allclose(added.sum(axis=1), [2.5, 0, 2.5])
+    assert (added >= 0).all()
+
+
+@pytest.mark.parametrize("metric", ON_CLASSES, ids=lambda metric: metric.name)
+def test_a_perfect_table_has_intervals_that_do_not_collapse(metric: Metric) -> None:
+    for one in estimate(metric, np.diag([20, 30, 15])[None], Options()):
+        assert one.low is not None
+        assert one.high is not None
+        assert one.low <= one.value <= one.high
+        assert one.high - one.low > 0.02
+
+
+@pytest.mark.parametrize("metric", ON_CLASSES, ids=lambda metric: metric.name)
+def test_intervals_hold_the_true_value_as_often_as_they_say(metric: Metric) -> None:
+    counts = np.random.default_rng(8).multinomial(120, CELLS.ravel(), 600).reshape(-1, 3, 3)
+    true = np.ravel(metric.function(CELLS))
+    found = estimate(metric, counts, Options())
+    held = [one.low <= true[at % len(true)] <= one.high for at, one in enumerate(found)]
+    assert 0.92 <= np.mean(held) <= 0.985
+
+
+def test_one_table_and_many_have_the_same_intervals() -> None:
+    counts = np.random.default_rng(9).integers(0, 30, (5, 4, 4))
+    for metric in ON_CLASSES:
+        together = estimate(metric, counts, Options())
+        assert together == [one for table in counts for one in estimate(metric, table, Options())]
+
+
+def test_figures_of_classes_need_twenty_units() -> None:
+    blocks = np.zeros((256, 3, 3), np.int64)
+    blocks[:12] = np.diag([2, 1, 1]) + np.eye(3, k=1, dtype=np.int64)
+    (found,) = estimate(NAMED["macro_f1"], blocks.sum(axis=0)[None], Options(), blocks=[blocks])
+    assert (found.value, found.low) == (macro_f1(blocks.sum(axis=0)), None)
+    assert found.reason == FEW_UNITS
+    (share,) = estimate(NAMED["accuracy"], blocks.sum(axis=0)[None], Options(), blocks=[blocks])
+    assert share.low is not None
