@@ -27,6 +27,7 @@ from faceaudit.errors import (
 from faceaudit.images.decode import decode
 from faceaudit.images.refs import ImageRef, read_bytes
 from faceaudit.labels import AUTO
+from faceaudit.labels.annotations import counted, were
 from faceaudit.leakage.find import (
     CANDIDATE,
     EXACT,
@@ -293,10 +294,10 @@ def sentences(found: Leaks) -> list[str]:
             )
     unread = sum(one.unreadable for one in found.sets)
     if unread:
-        said.append(f"{unread:,} images could not be read and were compared with nothing.")
+        said.append(f"{counted(unread, 'image')} could not be read.")
     alone = sum(one.bytes_alone for one in found.sets)
     if alone:
-        said.append(f"{alone:,} images were compared by their bytes alone.")
+        said.append(f"{counted(alone, 'image')} {were(alone)} compared by the bytes alone.")
     return said
 
 
@@ -443,9 +444,12 @@ def _shown_pairs(sets: Sequence[ImageSet], pairs: pl.DataFrame) -> tuple[ShownPa
 
 def _data_uri(ref: ImageRef) -> str:
     """An image reduced to a thumbnail."""
-    found = decode(read_bytes(ref)).image
+    try:
+        found = decode(read_bytes(ref)).image
+    except OSError:
+        found = None
     if found is None:
-        raise InputError(f"{ref.path}: changed while it was read; run again")
+        raise InputError(f"{ref.path}: changed while the images were compared; run again")
     size = (THUMBNAIL, THUMBNAIL)
     small: NDArray[Any] = cv2.resize(found, size, interpolation=cv2.INTER_AREA)
     data = cv2.imencode(".jpg", np.ascontiguousarray(small[:, :, ::-1]))[1].tobytes()

@@ -171,6 +171,16 @@ def test_no_room_for_pictures_can_be_tried_again(
         find_leaks(read_sets([str(splits[0])]))
 
 
+def test_labels_that_cannot_be_read_are_said_and_left_out(tmp_path: Path) -> None:
+    save(draw(1), tmp_path / "a.jpg")
+    (tmp_path / "metadata.csv").write_bytes(b"file_name,gender\na.jpg,\xff\n")
+    (found,) = read_sets([str(tmp_path)])
+    assert found.labels is None
+    assert "its labels were left out" in found.notes[0]
+    with pytest.raises(FaceauditError, match="UTF-8"):
+        read_sets([str(tmp_path)], labels="imagefolder")
+
+
 @pytest.mark.parametrize(
     ("sources", "images", "message"),
     [
