@@ -17,6 +17,7 @@ from faceaudit.leakage.duplicates import Pairs
 from faceaudit.leakage.prints import SIDE, Picture
 from faceaudit.ordered import in_chunks, in_order
 
+Gray = NDArray[np.uint8] | NDArray[np.float32]
 Warp = NDArray[np.float32]
 """Where each pixel of one picture lies in the other, (2, 3): linear part and shift in pixels."""
 
@@ -26,6 +27,14 @@ SIMILAR = 0.96
 Chosen by looking at pairs of 21,336 faces of UTKFace: from 0.96 on they were one picture, scaled,
 cropped, toned, compressed, watermarked or mirrored; below 0.96 lookalikes come in.
 """
+DETAIL = 0.7
+"""Correlation that their detail must reach as well: outlines alone can make faces agree.
+
+Of 168 pairs that correlated by 0.96 or more, UTKFace's and FairFace's, one stayed below: two
+different people, dark before a bright window. Altered copies stay above.
+"""
+DETAIL_WIDTHS = (1.0, 4.0)
+"""Standard deviations of the blurs that detail lies between, pixels."""
 PLAIN = 0.99
 """Pictures that agree so well as they are need not be laid onto each other."""
 WORTHWHILE = 0.92
@@ -79,13 +88,15 @@ def similarity(first: Picture, second: Picture) -> float:
         second: Gray, (SIDE, SIDE).
 
     Returns:
-        A value from -1 to 1; 0 where one of them is even.
+        A value from -1 to 1; 0 where one of them is even. Where pictures agree by 0.96 or more but
+        their detail by less than ``DETAIL``, it is the correlation of the detail.
 
     Source:
         Evangelidis, Psarakis: Parametric Image Alignment Using Enhanced Correlation Coefficient
         Maximization, TPAMI 30(10), 2008, as cv2.findTransformECC.
     """
-    plain = correlation(first, second)
+    whole = np.ones(first.shape, bool)
+    plain = _agreement(first, second, whole)
     if plain >= PLAIN:
         return plain
     half = (SIDE // 2, SIDE // 2)
@@ -94,12 +105,34 @@ def similarity(first: Picture, second: Picture) -> float:
         for one in (first, second)
     ]
     warp = _align(small[0], small[1], np.eye(2, 3, dtype=np.float32))
-    if warp is None or _overlaid(small[0], small[1], warp) < WORTHWHILE:
+    if warp is None:
+        return plain
+    laid, seen = _laid(small[1], warp)
+    if seen.mean() < LEAST_OVERLAP or correlation(small[0][seen], laid[seen]) < WORTHWHILE:
         return plain
     # Pixel centers lie half a pixel within: a shift at half size is twice as much and this more.
     warp[:, 2] = 2 * warp[:, 2] + (warp[:, :2].sum(axis=1) - 1) / 2
-    refined = _align(first, second, warp)
-    return plain if refined is None else max(plain, _overlaid(first, second, refined))
+    warp = _align(first, second, warp)
+    if warp is None:
+        return plain
+    laid, seen = _laid(second, warp)
+    return plain if seen.mean() < LEAST_OVERLAP else max(plain, _agreement(first, laid, seen))
+
+
+def _agreement(first: Gray, laid: Gray, seen: NDArray[np.bool_]) -> float:
+    """Correlation of two pictures where both are seen; that of their detail where it is too low."""
+    found = correlation(first[seen], laid[seen])
+    if found < SIMILAR:
+        return found
+    detail = correlation(_detail(first)[seen], _detail(laid)[seen])
+    return found if detail >= DETAIL else detail
+
+
+def _detail(picture: Gray) -> NDArray[np.float32]:
+    """What is larger than noise and smaller than outlines: the difference of two blurs."""
+    values = picture.astype(np.float32)
+    fine, coarse = (cv2.GaussianBlur(values, (0, 0), width) for width in DETAIL_WIDTHS)
+    return np.asarray(fine - coarse, np.float32)
 
 
 def correlation(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
@@ -123,12 +156,10 @@ def _align(first: Picture, second: Picture, start: Warp) -> Warp | None:
     return np.asarray(warp, np.float32)
 
 
-def _overlaid(first: Picture, second: Picture, warp: Warp) -> float:
-    """Correlation where the two overlap; -1 where that is too little."""
-    size = first.shape[::-1]
+def _laid(picture: Picture, warp: Warp) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """A picture laid onto another one, and where the other one shows it."""
+    size = picture.shape[::-1]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    laid = cv2.warpAffine(second.astype(np.float32), warp, size, flags=flags)
-    seen = cv2.warpAffine(np.ones(second.shape, np.float32), warp, size, flags=flags) > 0.999
-    if seen.mean() < LEAST_OVERLAP:
-        return -1.0
-    return correlation(first[seen], laid[seen])
+    laid = cv2.warpAffine(picture.astype(np.float32), warp, size, flags=flags)
+    inside = cv2.warpAffine(np.ones(picture.shape, np.float32), warp, size, flags=flags)
+    return np.asarray(laid, np.float32), np.asarray(inside > 0.999)

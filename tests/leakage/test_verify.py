@@ -52,6 +52,20 @@ def test_another_picture_is_not_similar() -> None:
     assert max(found) < SIMILAR
 
 
+def test_pictures_of_one_outline_and_other_detail_are_not_similar() -> None:
+    outline = np.full((SIDE, SIDE), 230.0)
+    outline[16:, 12:52] = 20.0
+    outline = cv2.GaussianBlur(outline, (0, 0), 8)
+    faces = []
+    for seed in (0, 1):
+        rng = np.random.default_rng(seed)
+        detail = cv2.GaussianBlur(rng.normal(0, 60, (SIDE, SIDE)), (0, 0), 1.5)
+        faces.append(np.clip(outline + detail, 0, 255).astype(np.uint8))
+    assert correlation(*faces) >= SIMILAR
+    assert similarity(*faces) < SIMILAR
+    assert similarity(faces[0], (faces[0] * 0.5).astype(np.uint8)) >= SIMILAR
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0.2, 1.0), st.integers(0, 50))
 def test_correlation_is_numpys_and_ignores_tone(seed: int, gain: float, offset: int) -> None:
