@@ -235,12 +235,16 @@ def correct(
         if task.name in annotated:
             corrected = _annotated(annotated[task.name], drawn, generator)
         elif calibration is None:
-            corrected = _Corrected(reason=reasons.get(task.name, NO_CONFUSION))
+            corrected = Corrected(reason=reasons.get(task.name, NO_CONFUSION))
         else:
-            corrected = _corrected(faces, calibration, drawn, generator)
+            corrected = correct_shares(faces, calibration, drawn, generator)
         parts = corrected.estimates(task, confidence)
-        em = _em(faces, calibration, confidence) if corrected.method == "adjusted_count" else None
-        compared = _compare(faces, corrected, reference, confidence)
+        em = (
+            shares_by_scores(faces, calibration, confidence)
+            if corrected.method == "adjusted_count"
+            else None
+        )
+        compared = compare_shares(faces, corrected, reference, confidence)
         for k, i in enumerate(at):
             found[i] = replace(
                 found[i],
@@ -268,7 +272,7 @@ def correct(
 
 
 @dataclass(frozen=True)
-class _Corrected:
+class Corrected:
     """Corrected shares of one task with their replicates, or why there are none."""
 
     method: str | None = None
@@ -301,33 +305,41 @@ class _Corrected:
         ]
 
 
-def _annotated(counts: Values, replicates: int, generator: np.random.Generator) -> _Corrected:
+def _annotated(counts: Values, replicates: int, generator: np.random.Generator) -> Corrected:
     """Shares of a set whose faces are all annotated."""
     draws = share_draws(counts + PSEUDO_FACES / len(counts), replicates, generator)
-    return _Corrected("annotated", counts / counts.sum(), draws, int(counts.sum()))
+    return Corrected("annotated", counts / counts.sum(), draws, int(counts.sum()))
 
 
-def _corrected(
+def correct_shares(
     faces: FaceSet, calibration: Calibration, replicates: int, generator: np.random.Generator
-) -> _Corrected:
+) -> Corrected:
+    """Shares of one task corrected by labelled faces, with replicates in which both vary.
+
+    Args:
+        faces: The set.
+        calibration: The labelled faces.
+        replicates: How many replicates to draw.
+        generator: Of the replicates.
+    """
     labelled = calibration.labelled
     confusion = calibration.joint.sum(axis=-1)
     if reason := _unknown(faces, calibration, confusion):
-        return _Corrected(labelled=labelled, reason=reason)
+        return Corrected(labelled=labelled, reason=reason)
     joint = calibration.draws(replicates, generator)
     seen = share_draws(faces.counts, replicates, generator)
     shares = seen.sum(axis=-1)
     if calibration.source == "sample":
         point = post_stratified(faces.shares, confusion)
         draws = post_stratified(shares, joint.sum(axis=-1))
-        return _Corrected("post_stratified", point, draws, labelled)
+        return Corrected("post_stratified", point, draws, labelled)
     rates = rates_of(joint.sum(axis=-1))
     if not identified(rates_of(confusion), rates):
-        return _Corrected(labelled=labelled, reason=NOT_IDENTIFIED)
+        return Corrected(labelled=labelled, reason=NOT_IDENTIFIED)
     point = adjusted_count(faces.shares, rates_of(confusion))
     draws = adjusted_count(shares, rates)
     fit = _fit(faces, calibration, point, draws, joint, seen)
-    return _Corrected("adjusted_count", point, draws, labelled, fit=fit)
+    return Corrected("adjusted_count", point, draws, labelled, fit=fit)
 
 
 def _unknown(faces: FaceSet, calibration: Calibration, confusion: Values) -> str | None:
@@ -387,7 +399,7 @@ def _wald(found: Values, draws: Values) -> FitTest:
 # --- by scores --------------------------------------------------------------------------------
 
 
-def _em(
+def shares_by_scores(
     faces: FaceSet, calibration: Calibration | None, confidence: float
 ) -> list[Estimate] | None:
     """Shares by EM over the scores of the set; None where there are no scores."""
@@ -442,14 +454,16 @@ def _recalibrated(
 
 
 @dataclass(frozen=True)
-class _Compared:
+class Compared:
+    """Shares of one task against reference shares: each by itself, and all together."""
+
     shares: list[ReferenceShare]
     test: FitTest
 
 
-def _compare(
-    faces: FaceSet, corrected: _Corrected, reference: Reference | None, confidence: float
-) -> _Compared | None:
+def compare_shares(
+    faces: FaceSet, corrected: Corrected, reference: Reference | None, confidence: float
+) -> Compared | None:
     """The set's shares, corrected where they are, against reference shares.
 
     The intervals of all K classes hold together: each has the confidence 1 - (1 - confidence) / K
@@ -472,7 +486,7 @@ def _compare(
         point = faces.shares
         low, high = wilson(point, faces.faces, together)
         test = _chi_square(faces.counts.sum(axis=1), reference.shares)
-    return _Compared(
+    return Compared(
         [
             ReferenceShare(
                 float(share),

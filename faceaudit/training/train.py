@@ -128,7 +128,12 @@ def finish(
     bundle = write_bundle(output, network, facts, recipe.mean, recipe.std, recipe.gray, scales)
     part, crops = (TEST, split.test) if len(split.test) else (VALIDATION, split.validation)
     found = audit_held_out(bundle, crops, data, work, part)
-    card = {**bundle.card, "metrics": found.metrics, "weakest": found.weakest}
+    card = {
+        **bundle.card,
+        "metrics": found.metrics,
+        "weakest": found.weakest,
+        "confusion": found.confusion,
+    }
     bundle = replace(bundle, card=card)
     write_text(output / FACTS, json.dumps(facts_of(bundle), indent=2) + "\n")
     return bundle

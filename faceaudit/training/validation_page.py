@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import faceaudit
+from faceaudit.audit.composition import calibrate
 from faceaudit.audit.results import Audit, MetricValue
 from faceaudit.faces import Face
 from faceaudit.models.bundle import Bundle
@@ -42,6 +43,7 @@ from faceaudit.schema import (
     age_group_names,
     table_schema,
 )
+from faceaudit.tables import read_table, score_columns
 from faceaudit.training.data import METADATA_FILE, CropSet, central_view, read_crop
 
 TABLE = "validation.parquet"
@@ -63,6 +65,8 @@ class HeldOut:
     """Task -> accuracy (``age``: ``mae`` in years) with its 95 % interval, n and what it is on."""
     weakest: list[str]
     """Where the bundle is worst, in sentences."""
+    confusion: dict[str, dict[str, Any]]
+    """Task -> how its classes are confused (``card_confusions``)."""
 
 
 def audit_held_out(
@@ -85,7 +89,8 @@ def audit_held_out(
     metrics = card_metrics(files.audit, f"{part} crops")
     for name, error in calibration_errors(table, files.audit).items():
         metrics[name]["calibration_error"] = error
-    return HeldOut(table, files.paths[0], files.audit, metrics, weakest(files.audit))
+    confusion = card_confusions(table, f"{part} crops")
+    return HeldOut(table, files.paths[0], files.audit, metrics, weakest(files.audit), confusion)
 
 
 def annotations_of(crops: CropSet, folders: Sequence[Path]) -> pl.DataFrame:
@@ -269,6 +274,34 @@ def _sentence(worst: MetricValue, overall: MetricValue) -> str:
         f"{who}: {estimate.value:.1%} ({interval}{estimate.n:,} faces), against "
         f"{overall.estimate.value:.1%} of all faces."
     )
+
+
+def card_confusions(table: Path, on: str) -> dict[str, dict[str, Any]]:
+    """How a bundle confuses the classes of each annotated task, to correct shares by.
+
+    Args:
+        table: Predictions of held-out crops with annotations.
+        on: What the crops are.
+
+    Returns:
+        Task -> ``classes``, upper ``edges`` of bins of confidence, and ``counts`` of faces by
+        annotated class, predicted class and bin.
+    """
+    opened = read_table(table)
+    found = {}
+    for task in opened.tasks:
+        if task.name not in opened.annotated:
+            continue
+        columns = [task.true_column, task.pred_column]
+        columns += score_columns(task) if task.name in opened.scored else []
+        known = calibrate(task, opened.frame.select(columns).collect(), on, "bundle")
+        found[task.name] = {
+            "on": on,
+            "classes": list(task.classes),
+            "edges": known.edges.tolist(),
+            "counts": known.joint.round().astype(int).tolist(),
+        }
+    return found
 
 
 def calibration_errors(table: Path, found: Audit) -> Mapping[str, float]:

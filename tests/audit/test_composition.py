@@ -236,7 +236,7 @@ def test_annotated_shares_are_compared_where_all_faces_are_annotated(open_table)
 
 def test_false_alarms_against_a_target_are_as_rare_as_they_should_be():
     """The corrected shares' test rejects a true target in about 5 % of the cases."""
-    from faceaudit.audit.composition import _compare, _corrected
+    from faceaudit.audit.composition import compare_shares, correct_shares
 
     generator = np.random.default_rng(0)
     rates = np.full((3, 3), 0.1) + 0.7 * np.eye(3)
@@ -246,8 +246,8 @@ def test_false_alarms_against_a_target_are_as_rare_as_they_should_be():
         seen = generator.multinomial(200, rates)[..., None].astype(float)
         faces = FaceSet(generator.multinomial(2000, true @ rates)[:, None].astype(float))
         calibration = Calibration(task, "bundle", "model", seen, np.zeros(0), 600)
-        shares = _corrected(faces, calibration, 1000, generator)
-        found.append(_compare(faces, shares, Reference(true, "target"), 0.95))
+        shares = correct_shares(faces, calibration, 1000, generator)
+        found.append(compare_shares(faces, shares, Reference(true, "target"), 0.95))
     assert np.mean([one.test.p_value < 0.05 for one in found]) < 0.1
     together = [
         all(s.difference.low <= 0 <= s.difference.high for s in one.shares) for one in found

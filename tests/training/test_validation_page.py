@@ -97,6 +97,22 @@ def test_the_weakest_subgroup_is_said_with_its_interval(found: HeldOut) -> None:
     assert f"{worst.estimate.value:.1%} ({worst.estimate.low:.1%} to" in race
 
 
+def test_the_card_counts_how_classes_are_confused(found: HeldOut) -> None:
+    table = read_table(found.table)
+    faces = table.frame.collect()
+    for name in ("gender", "age_group"):
+        known = found.confusion[name]
+        counts = np.array(known["counts"])
+        size = len(known["classes"])
+        assert tuple(known["classes"]) == table.task(name).classes
+        assert counts.shape == (size, size, len(known["edges"]) + 1)
+        both = faces.drop_nulls([f"{name}_true", f"{name}_pred"])
+        right = both.filter(pl.col(f"{name}_true") == pl.col(f"{name}_pred"))
+        assert counts.sum() == both.height
+        assert np.trace(counts.sum(axis=-1)) == right.height
+        assert json.loads(json.dumps(known)) == known
+
+
 def test_groups_are_formed_from_years_and_kept_where_there_are_none() -> None:
     given = pl.DataFrame(
         {"age_group_true": [None, "20-29", None], "age_true": [35.0, None, None]},
