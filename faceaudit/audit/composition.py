@@ -32,6 +32,7 @@ from faceaudit.audit.quantify import (
     em_variance,
     fit_bias,
     identified,
+    inverted_count,
     joint_draws,
     post_stratified,
     rates_of,
@@ -278,6 +279,9 @@ class Corrected:
     method: str | None = None
     point: Values | None = None  # (K,)
     draws: Values | None = None  # (R, K)
+    center: Values | None = None
+    """What the replicates vary around, (K,): of adjusted counts before negative shares are
+    excluded, because only those have errors that are nearly normal."""
     labelled: int = 0
     reason: str | None = None
     fit: FitTest | None = None
@@ -286,8 +290,12 @@ class Corrected:
         """Bounds of every class, each by itself."""
         assert self.point is not None
         assert self.draws is not None
-        if self.method == "adjusted_count":
-            return spread_around(self.point, self.draws, confidence, (0.0, 1.0))
+        if self.center is not None:
+            low, high = spread_around(self.center, self.draws, confidence, (-np.inf, np.inf))
+            return (
+                np.clip(np.minimum(low, self.point), 0, 1),
+                np.clip(np.maximum(high, self.point), 0, 1),
+            )
         # As many faces as a plain sample would need to tell as much.
         mean, spread = self.draws.mean(axis=0), self.draws.var(axis=0)
         told = mean * (1 - mean) / np.maximum(spread, np.finfo(np.float64).tiny)
@@ -308,7 +316,7 @@ class Corrected:
 def _annotated(counts: Values, replicates: int, generator: np.random.Generator) -> Corrected:
     """Shares of a set whose faces are all annotated."""
     draws = share_draws(counts + PSEUDO_FACES / len(counts), replicates, generator)
-    return Corrected("annotated", counts / counts.sum(), draws, int(counts.sum()))
+    return Corrected("annotated", counts / counts.sum(), draws, labelled=int(counts.sum()))
 
 
 def correct_shares(
@@ -332,14 +340,15 @@ def correct_shares(
     if calibration.source == "sample":
         point = post_stratified(faces.shares, confusion)
         draws = post_stratified(shares, joint.sum(axis=-1))
-        return Corrected("post_stratified", point, draws, labelled)
+        return Corrected("post_stratified", point, draws, labelled=labelled)
     rates = rates_of(joint.sum(axis=-1))
     if not identified(rates_of(confusion), rates):
         return Corrected(labelled=labelled, reason=NOT_IDENTIFIED)
     point = adjusted_count(faces.shares, rates_of(confusion))
-    draws = adjusted_count(shares, rates)
-    fit = _fit(faces, calibration, point, draws, joint, seen)
-    return Corrected("adjusted_count", point, draws, labelled, fit=fit)
+    center = inverted_count(faces.shares, rates_of(confusion))
+    draws = inverted_count(shares, rates)
+    fit = _fit(faces, calibration, center, draws, joint, seen)
+    return Corrected("adjusted_count", point, draws, center, labelled, fit=fit)
 
 
 def _unknown(faces: FaceSet, calibration: Calibration, confusion: Values) -> str | None:
@@ -481,7 +490,8 @@ def compare_shares(
     if corrected.point is not None and corrected.draws is not None:
         n = corrected.labelled
         point, (low, high) = corrected.point, corrected.bounds(together)
-        test = _wald(point - reference.shares, corrected.draws - reference.shares)
+        center = point if corrected.center is None else corrected.center
+        test = _wald(center - reference.shares, corrected.draws - reference.shares)
     else:
         point = faces.shares
         low, high = wilson(point, faces.faces, together)

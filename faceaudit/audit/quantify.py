@@ -104,24 +104,46 @@ def adjusted_count(shares: Any, rates: Any) -> Values:
         of a classifier to new a priori probabilities, Neural Computation 14, 2002 (the confusion
         matrix method, and the iteration, here with predicted classes in the place of scores).
     """
-    shares, rates = np.broadcast_arrays(
-        np.asarray(shares, np.float64)[..., None, :], np.asarray(rates, np.float64)
-    )
-    kind = rates.shape
-    q, m = shares[..., 0, :].reshape(-1, kind[-1]), rates.reshape(-1, *kind[-2:])
+    found = inverted_count(shares, rates)
+    outside = ~(np.nan_to_num(found, nan=-1.0) >= 0).all(axis=-1)
+    if outside.any():
+        q, m = _aligned(shares, rates)
+        found[outside] = _most_likely(q[outside], m[outside])
+    return found
+
+
+def inverted_count(shares: Any, rates: Any) -> Values:
+    """Shares that are predicted as given, which may be negative; their errors are nearly normal.
+
+    Args:
+        shares: Shares of the predicted classes in the set, (..., K).
+        rates: Share of each annotated class (rows) predicted as each class, (..., K, K).
+
+    Returns:
+        Numbers that sum to 1, (..., K); NaN where the confusion cannot be inverted.
+    """
+    q, m = _aligned(shares, rates)
     found = np.full(q.shape, np.nan)
     possible = np.linalg.cond(m) < 1 / np.finfo(np.float64).eps
     if possible.any():
-        inverted = np.linalg.solve(np.swapaxes(m[possible], -1, -2), q[possible][..., None])
-        found[possible] = inverted[..., 0]
-    outside = ~(np.nan_to_num(found, nan=-1.0) >= 0).all(axis=-1)
-    if outside.any():
-        found[outside] = _most_likely(q[outside], m[outside])
-    return found.reshape(kind[:-1])
+        columns = q[possible][..., None]
+        found[possible] = np.linalg.solve(np.swapaxes(m[possible], -1, -2), columns)[..., 0]
+    return found
+
+
+def _aligned(shares: Any, rates: Any) -> tuple[Values, Values]:
+    """Both with the same leading axes."""
+    rates = np.asarray(rates, np.float64)
+    shares = np.asarray(shares, np.float64)
+    leading = np.broadcast_shapes(shares.shape[:-1], rates.shape[:-2])
+    return (
+        np.broadcast_to(shares, (*leading, shares.shape[-1])),
+        np.broadcast_to(rates, (*leading, *rates.shape[-2:])),
+    )
 
 
 def _most_likely(q: Values, m: Values) -> Values:
-    """Shares on the simplex that make predicted shares most likely; (R, K) and (R, K, K)."""
+    """Shares on the simplex that make predicted shares most likely; of (R, K) and (R, K, K)."""
     p = np.full(q.shape, 1.0 / q.shape[-1])
     moving = np.arange(len(q))
     for _ in range(ITERATIONS):
