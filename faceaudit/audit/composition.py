@@ -56,7 +56,7 @@ FEW_EXPECTED = 5
 DOUBTFUL = 0.01
 """Below this p value the confidences do not fit, and the page says so."""
 NOT_IDENTIFIED = (
-    "not identified: as far as the labelled faces tell, the classes are confused so much that "
+    "not identified: as far as the labeled faces tell, the classes are confused so much that "
     "different compositions would be predicted alike; label more faces, or merge classes with --map"
 )
 NO_CONFUSION = (
@@ -365,7 +365,7 @@ def _unknown(faces: FaceSet, calibration: Calibration, confusion: Values) -> str
         return None
     names = " or ".join(name for name, gone in zip(task.classes, missing, strict=True) if gone)
     what = "what such faces are" if kind == "predicted" else "how such faces are predicted"
-    return f"no labelled face is {kind} {names}, so {what} is not known; label some of them"
+    return f"no labeled face is {kind} {names}, so {what} is not known; label some of them"
 
 
 def _fit(

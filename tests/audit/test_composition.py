@@ -105,13 +105,13 @@ def test_a_class_without_labelled_faces_leaves_the_correction_undefined(table, l
     few = labels.filter(pl.col("race_true") != "Indian")
     _, (found,) = corrected(table, calibrate(RACE, few, "labels", "labels"))
     assert found.method is None
-    assert found.reason.startswith("no labelled face is annotated Indian,")
+    assert found.reason.startswith("no labeled face is annotated Indian,")
 
 
 def test_a_predicted_class_without_labelled_faces_leaves_a_sample_undefined(table, labels):
     few = labels.filter(pl.col("race_pred") != "Indian")
     _, (found,) = corrected(table, calibrate(RACE, few, "labels", "sample"))
-    assert found.reason.startswith("no labelled face is predicted Indian,")
+    assert found.reason.startswith("no labeled face is predicted Indian,")
 
 
 def test_classes_that_are_confused_completely_are_not_identified(table, labels):
