@@ -209,12 +209,10 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) ->
     }
     overall = next((one for one in own if not one.subgroup), None)
     title = task_title(task).removesuffix(" in years")
-    heading = f"{title}: " + (
-        "; ".join(
-            f"{verdict} for {word} {_named(ones)}" for verdict, ones in claims.items() if ones
-        )
-        or "no subgroup is shown to have changed"
-    )
+    told = [f"{verdict} for {word} {_named(ones)}" for verdict, ones in claims.items() if ones]
+    if overall is not None and overall.claimed:
+        told.insert(0, f"{overall.verdict} over all faces")
+    heading = f"{title}: {'; '.join(told) or 'no change is shown'}"
     sentences = [_overall(facts, overall)] if overall else []
     for verdict, ones in claims.items():
         if ones:
@@ -509,7 +507,7 @@ def _distance_name(one: Distance) -> str:
 
 
 def _distance(one: Distance, found: Changes, word: str) -> DistanceRow:
-    verdict = "few faces" if one.small else "differs" if one.shifted else "no difference shown"
+    verdict = "few faces" if one.small else "shown" if one.shifted else "not shown"
     if one.total_variation is None:
         verdict = one.reason or "n/a"
     return DistanceRow(
@@ -521,7 +519,7 @@ def _distance(one: Distance, found: Changes, word: str) -> DistanceRow:
         if one.low is None or one.high is None
         else text.difference_interval(one.low, one.high, "share"),
         text.ratio(one.psi),
-        text.ratio(one.ks),
+        "" if one.ks is None else text.ratio(one.ks),
         "" if one.medians is None else " / ".join(f"{value:.3g}" for value in one.medians),
         _p_text(one.p_adjusted),
         verdict,
