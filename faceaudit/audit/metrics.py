@@ -549,6 +549,7 @@ METRICS: list[Metric] = [
         undefined=NO_FACES,
         better="neither",
         per_class=True,
+        within_own_class=False,
     ),
     Metric(
         name="false_positive_rate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from faceaudit.audit.age import AGE_METRICS
+from faceaudit.audit.age import AGE_METRICS, LEGAL_YEARS
 from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.results import Audit, MetricValue, Subgroup, Verification
 from faceaudit.audit.subgroups import Feature
 from faceaudit.audit.tally import CALIBRATION_BINS
+from faceaudit.errors import UnknownNameError
 from faceaudit.schema import AGE_PRED, AGE_TRUE, Task
 from faceaudit.tables import PredictionTable, score_columns
 
@@ -132,6 +134,22 @@ def references() -> dict[str, Reference]:
     }
 
 
+def reference_by_name(name: str) -> Reference:
+    """The reference of a metric of years that carries its tolerance or threshold in its name."""
+    from fairlearn import metrics as fair
+
+    if found := re.fullmatch(r"cs_at_(\d+)", name):
+        tolerance = int(found[1])
+        return lambda rows: (np.abs(rows.y_pred - rows.y_true) <= tolerance).mean()
+    if found := re.fullmatch(r"challenge_(\d+)_f([pn])r", name):
+        threshold, kind = int(found[1]), {"p": "positive", "n": "negative"}[found[2]]
+        rate = getattr(fair, f"false_{kind}_rate")
+        return lambda rows: rate(
+            rows.y_true >= LEGAL_YEARS, rows.y_pred >= threshold, pos_label=True
+        )
+    raise UnknownNameError("metric with a reference", name, references())
+
+
 def _log_loss(rows: FaceRows) -> float:
     from sklearn.metrics import log_loss
 
@@ -160,6 +178,8 @@ def _calibration_error(rows: FaceRows) -> float:
     faces = np.unique(np.searchsorted(edges, confidence), return_counts=True)[1]
     share, mean = calibration_curve(right, confidence, n_bins=CALIBRATION_BINS, pos_label=True)
     faces, share, mean = (part[faces > 1] for part in (faces, share, mean))
+    if not len(faces):
+        return float("nan")
     squares = (mean - share) ** 2 - share * (1 - share) / (faces - 1)
     return float(np.sqrt(max(np.average(squares, weights=faces), 0)))
 
@@ -225,7 +245,8 @@ def _compare(
     known: Mapping[str, Reference],
     task: Task | None,
 ) -> Iterator[tuple[MetricValue, float]]:
-    results = {name: known[name](rows) for name in {value.metric for value in values}}
+    names = {value.metric for value in values}
+    results = {name: (known.get(name) or reference_by_name(name))(rows) for name in names}
     for value in values:
         expected = results[value.metric]
         if value.label is not None and task is not None:

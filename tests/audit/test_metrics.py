@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from faceaudit.audit.age import (
@@ -45,7 +46,7 @@ from faceaudit.audit.tally import (
     score_bin,
     year_bin,
 )
-from faceaudit.audit.verify import OF_SCORES, FaceRows, references
+from faceaudit.audit.verify import OF_SCORES, FaceRows, reference_by_name, references
 from faceaudit.errors import UnknownNameError
 from faceaudit.tables import PredictionTable, score_columns
 
@@ -116,6 +117,74 @@ def audited(
         for one in found.metrics
         if one.estimate.value is not None
     }
+
+
+# --- degenerate tables ------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 4).flatmap(
+        lambda size: st.lists(
+            st.lists(st.integers(0, 2), min_size=size, max_size=size), min_size=size, max_size=size
+        ).map(np.array)
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_few_faces_and_empty_classes_agree_with_the_references(confusion: np.ndarray) -> None:
+    if not confusion.sum():
+        return
+    size = len(confusion)
+    true, pred = (np.repeat(axis.ravel(), confusion.ravel()) for axis in np.indices((size, size)))
+    rows = FaceRows(true, pred, None, size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for metric in ON_CONFUSIONS:
+            expected = references()[metric.name](rows)
+            np.testing.assert_allclose(
+                metric.function(confusion), expected, atol=1e-12, err_msg=metric.name
+            )
+
+
+CERTAIN = [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.5, 0.5), (0.25, 0.25, 0.5), (1 / 3,) * 3]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.sampled_from(CERTAIN)), min_size=1, max_size=25),
+)
+@settings(
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_certain_and_tied_scores_agree_with_the_references(
+    open_table: Callable[..., PredictionTable], faces: list[tuple[int, tuple[float, ...]]]
+) -> None:
+    true, scores = np.array([one for one, _ in faces]), np.array([given for _, given in faces])
+    columns = {f"x_prob_{k}": scores[:, k] for k in range(3)}
+    table = open_table(pl.DataFrame({"x_true": true.astype(str), **columns}))
+    rows = FaceRows(true, scores.argmax(axis=1), scores, 3)
+    values = {
+        (one.metric, one.label): one.estimate.value
+        for one in audit(table, by=[], replicates=100, verify="never").metrics
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in {name for name, _ in values}:
+            expected = np.atleast_1d(references()[name](rows))
+            labels = ["0", "1", "2"] if len(expected) > 1 else [None]
+            for label, one in zip(labels, expected, strict=True):
+                value = values[name, label]
+                assert np.isnan(one) if value is None else value == pytest.approx(one, abs=1e-12)
+
+
+def test_metrics_that_are_asked_for_by_name_are_verified_too(
+    open_table: Callable[..., PredictionTable], rows_of: Callable[..., pl.DataFrame]
+) -> None:
+    names = ["cs_at_3", "challenge_30_fpr", "challenge_21_fnr"]
+    found = audit(open_table(rows_of(300)), also=names, replicates=100, verify="always")
+    assert {one.metric for one in found.metrics} >= set(names)
+    assert found.verification is not None
+    assert found.verification.largest_difference < 1e-12
+    with pytest.raises(UnknownNameError, match="'cs_at_x'"):
+        reference_by_name("cs_at_x")
 
 
 # --- properties -------------------------------------------------------------------------------

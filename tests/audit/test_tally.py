@@ -439,3 +439,21 @@ def test_the_order_of_rows_changes_no_value(
     assert first.keys() == second.keys()
     for place, value in first.items():
         assert second[place] == (None if value is None else pytest.approx(value, abs=1e-12))
+
+
+def test_other_names_of_classes_change_no_value(
+    open_table: Callable[..., PredictionTable], rows_of: Callable[..., pl.DataFrame]
+) -> None:
+    frame = rows_of(250, seed=12).select("^gender_.*|image|status$")
+    names = {"Male": "yes", "Female": "no"}
+    renamed = frame.with_columns(pl.col("gender_true", "gender_pred").replace(names)).rename(
+        {f"gender_prob_{old}": f"gender_prob_{new}" for old, new in names.items()}
+    )
+    # The classes come in another order as well.
+    turned = renamed.select(reversed(renamed.columns))
+    first, second = values_of(open_table(frame)), values_of(open_table(turned))
+    assert len(first) == len(second)
+    for (task, metric, label, subgroup), value in first.items():
+        groups = tuple((name, names[group]) for name, group in subgroup)
+        found = second[task, metric, names.get(label, label), groups]
+        assert found == (None if value is None else pytest.approx(value, abs=1e-12))
