@@ -33,10 +33,11 @@ for kind, strength in kinds:
         (made or image).save(folder / f"{kind} {strength}" / source.name)
         path = f"{kind} {strength}/{source.name}"
         listed.append((path, kind, strength, f"{kind} {strength}", source.name))
-with (folder / "copies.csv").open("w", newline="") as file:
+images, out = folder / "copies.csv", folder / "out.parquet"
+with images.open("w", newline="") as file:
     csv.writer(file).writerows(listed)  # further columns of a list are carried into the table
-found = faceaudit.predict(folder / "copies.csv", folder / "out.parquet", labels="utkface")
-files = faceaudit.report(found.table, by=["gender", "race"], within="copy", unit="source")
+faceaudit.predict(images, out, labels="utkface", tasks=("gender", "race"))
+files = faceaudit.report(out, by=["gender", "race"], within="copy", unit="source")
 for one in files.audit.coverage:
     named, rate = tuple(one.subgroup), one.failure_rate
     if named == ("copy",) or (named in {("copy", "gender"), ("copy", "race")} and rate.value):

@@ -135,6 +135,7 @@ def standardised(
     value = float(weighted(strata.sums))
     spread = _spread(strata.sums, everybody)[used]
     variance = float((weights[used] ** 2 * spread / faces[used]).sum())
+    variance *= _design_effect(strata, everybody)
     quantile = normal_quantile(confidence)
     if strata.blocks is not None:
         moved, quantile = _over_blocks(weighted, (strata.blocks,), confidence)
@@ -202,7 +203,10 @@ def decompose(
         nothing = Estimate(None, None, None, min(n), NO_FACES)
         return nothing, nothing, nothing, nothing, ()
     values = _parts(first.sums, second.sums)
-    variance = sum(_delta(*sides, everybody) for sides in _sides(first.sums, second.sums))
+    sides = zip((first, second), _sides(first.sums, second.sums), strict=True)
+    variance = sum(
+        _delta(*parts, everybody) * _design_effect(strata, everybody) for strata, parts in sides
+    )
     quantile = normal_quantile(confidence)
     if first.blocks is not None and second.blocks is not None:
         moved, quantile = _over_blocks(_parts, (first.blocks, second.blocks), confidence)
@@ -271,6 +275,25 @@ def _delta(sums: Values, by_rate: Values, by_share: Values, everybody: Values) -
     mean = (by_share * shares).sum(axis=-1)
     of_shares = ((by_share**2 * shares).sum(axis=-1) - mean**2) / faces.sum()
     return np.asarray(of_rates + np.maximum(of_shares, 0))
+
+
+def _design_effect(strata: Strata, everybody: Values) -> float:
+    """By how much units widen the variance of a mean; 1 where rows are independent.
+
+    Source:
+        Kish: Survey sampling, Wiley 1965, section 8.2.
+    """
+    if strata.blocks is None:
+        return 1.0
+
+    def mean(sums: Values) -> Values:
+        return ratio(sums[..., 1].sum(axis=-1), sums[..., 0].sum(axis=-1))
+
+    moved, _ = _over_blocks(mean, (strata.blocks,), 0.95)
+    together = strata.sums.sum(axis=0, keepdims=True)
+    plain = _spread(together, everybody.sum(axis=0, keepdims=True))[0] / together[0, 0]
+    effect = float(ratio(moved, plain))
+    return max(effect, 1.0) if np.isfinite(effect) else 1.0
 
 
 def _over_blocks(
