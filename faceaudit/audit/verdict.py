@@ -38,6 +38,8 @@ MOST_FACES = 10**7
 """Where more faces a subgroup were needed, no number is named."""
 MOST_CONFIDENT = 1 - 1e-15
 """Beyond this a confidence is 1 to the computer."""
+MANY = 400
+"""Of more subgroups ``n_needed`` looks at the lowest and the highest only."""
 NAMED = 3
 """So many subgroups are named in an explanation; of the others their number is told."""
 NO_RATIO = "the ratio is not defined: every value is 0"
@@ -273,13 +275,13 @@ def _n_needed(case: _Case) -> int | None:
     Bounds are taken at the normal quantile of the confidence plus that of the power, and shrink
     with the square root of the faces (those of shares: as they do).
     """
-    usable, others = case.usable, len(case.not_judged)
     # What is absent belongs to no stratum yet, and is taken to belong to the first.
-    every = np.concatenate([usable, case.small, np.zeros(len(case.absent), np.int64)])
-    strata = case.strata(every)
+    others = np.concatenate([case.small, np.zeros(len(case.absent), np.int64)])
+    usable = _farthest_out(case)
+    strata = case.strata(np.concatenate([usable, others]))
     failing, passing = (
-        [one.with_faces(_with_power(confidence), usable, others) for one in case.figures]
-        for confidence in case.confidences(every)
+        [one.with_faces(_with_power(confidence), usable, len(others)) for one in case.figures]
+        for confidence in case.confidences(np.concatenate([case.usable, others]))
     )
 
     def decided(n: int) -> bool:
@@ -298,6 +300,16 @@ def _n_needed(case: _Case) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)
     return _three_digits(high)
+
+
+def _farthest_out(case: _Case) -> Numbers:
+    """The subgroups that can decide a rule once all have many faces: of very many, both ends."""
+    usable = case.usable
+    if len(usable) <= MANY or case.rule.within:
+        return usable
+    orders = [np.argsort(one.values[usable]) for one in case.figures]
+    ends = [np.concatenate([order[: MANY // 2], order[-MANY // 2 :]]) for order in orders]
+    return np.asarray(usable[np.unique(np.concatenate(ends))])
 
 
 def _three_digits(number: int) -> int:

@@ -588,6 +588,20 @@ def test_large_samples_are_decided_rightly() -> None:
     assert exit_codes(found[::2]) == [0]
 
 
+@pytest.mark.parametrize("rule", [{**BETWEEN, "at_most": 0.3}, {**WORST, "at_least": 0.65}])
+def test_faces_needed_follow_from_the_subgroups_farthest_out(
+    rule: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(8)
+    sizes = generator.integers(40, 80, 60)
+    right = generator.binomial(sizes, generator.uniform(0.85, 0.95, 60))
+    counted = sites(list(zip(sizes.tolist(), right.tolist(), strict=True)))
+    every = verdict(counted, **rule).n_needed
+    monkeypatch.setattr("faceaudit.audit.verdict.MANY", 12)
+    assert every is not None
+    assert verdict(counted, **rule).n_needed == every
+
+
 def test_clustered_faces_decide_less(open_table: OpenTable) -> None:
     persons = np.repeat(np.arange(60), 20)
     right = np.repeat(np.arange(60) % 10 != 0, 20)
