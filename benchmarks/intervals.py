@@ -436,7 +436,10 @@ def show(title: str, sizes: Sequence[int], every: Sequence[dict[str, Any]]) -> N
     for name in dict.fromkeys(name for found in every for name in found):
         parts = []
         for found in every:
-            held = list(found[name].values())
+            held = [one for one in found[name].values() if any(map(len, one.held))]
+            if not held:
+                parts.append("no interval")
+                continue
             covered = [one.coverage for one in held]
             width = np.mean([one.width for one in held])
             parts.append(f"{np.mean(covered):.1%} ({min(covered):.1%}) {width:.3g}")

@@ -11,11 +11,16 @@ import numpy as np
 from faceaudit.audit.bounds import bounds_of, figures
 from faceaudit.audit.clusters import FEW_BLOCKS, Spread, spread_over_blocks, told_by_units
 from faceaudit.audit.intervals import normal_quantile
-from faceaudit.audit.metrics import Metric
+from faceaudit.audit.metrics import Metric, present_classes
 from faceaudit.audit.results import Estimate
 
 NO_SPREAD = "no interval: it needs two faces, of two units, whose errors differ"
-FEW_UNITS = f"no interval: figures of several classes need the faces of {FEW_BLOCKS} units"
+UNITS_OF_CLASS = 6
+"""A class that is seen in fewer units tells too little of how it fares."""
+FEW_UNITS = (
+    f"no interval: figures of several classes need the faces of {FEW_BLOCKS} units, and of "
+    f"{UNITS_OF_CLASS} for every class"
+)
 NOT_ANNOTATED = "no interval: no face is annotated as this class"
 OWN_CLASS = "among faces of one annotated class only accuracy and recall have a meaning"
 
@@ -59,7 +64,8 @@ def estimate(
         spread = Spread.of([spread_over_blocks(metric, one) for one in blocks])
         told = told_by_units(metric, values, faces, bounds, spread, options.confidence)
         if metric.interval == "classes":
-            told = np.where(spread.blocks < FEW_BLOCKS, np.nan, told)
+            needed = np.maximum(FEW_BLOCKS, UNITS_OF_CLASS * present_classes(counts).sum(axis=-1))
+            told = np.where(spread.blocks < needed, np.nan, told)
         bounds = bounds_of(metric, counts, told, options.confidence)
     parts = zip(values.ravel(), *(bound.ravel() for bound in bounds), faces.ravel(), strict=True)
     without = FEW_UNITS if metric.interval == "classes" and blocks is not None else NO_SPREAD
