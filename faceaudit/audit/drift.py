@@ -40,6 +40,7 @@ DETECTION_SCORE, SHORTER_SIDE = "detection_score", "shorter_side"
 SIZES_PER_OCTAVE, LARGEST_SIZE = 8, 20
 OF_TASKS: tuple[What, ...] = ("annotated", "predicted", "confidence")
 NO_VALUE = "no value in one of the tables, or no interval"
+ALIKE = "no interval: all are of one class"
 NO_FACES = "no faces to compare in one of the tables"
 Key = tuple[str, str, str | None, tuple[str, ...], frozenset[tuple[str, str]], Failures]
 
@@ -340,6 +341,7 @@ class _Drawing:
         generator = generator_for(self.seed, f"{what} {name}", subgroup)
         samples = TwoSamples(*counts, self.replicates, generator, centers is not None)
         value, low, high = samples.cross_fitted(self.confidence)
+        alike = int((samples.sides.sum(axis=0) > 0).sum()) < 2
         medians = None
         if centers is not None:
             medians = (
@@ -349,13 +351,13 @@ class _Drawing:
         return replace(
             empty,
             total_variation=value,
-            low=low,
-            high=high,
+            low=None if alike else low,
+            high=None if alike else high,
             psi=samples.psi,
             ks=samples.ks,
             medians=medians,
             p_value=samples.p_value,
-            reason=None,
+            reason=ALIKE if alike else None,
         )
 
 

@@ -239,6 +239,13 @@ def test_measures_of_images_are_compared(open_table: OpenTable, rows_of: RowsOf)
     assert size.total_variation == pytest.approx(1, abs=1e-9)
 
 
+def test_what_is_all_of_one_class_has_no_interval(open_table: OpenTable, rows_of: RowsOf) -> None:
+    tables = [open_table(rows_of(200, seed=seed).filter(status="ok")) for seed in (29, 30)]
+    one = distance(quick(*tables, by=[]), "status", "status")
+    assert (one.total_variation, one.low, one.high, one.p_value) == (0, None, None, 1)
+    assert one.reason == "no interval: all are of one class"
+
+
 def test_tallies_of_other_units_are_refused(open_table: OpenTable, rows_of: RowsOf) -> None:
     table = open_table(rows_of(200, seed=28).with_columns(person=pl.col("image").str.slice(0, 4)))
     features = find_features(table, ["gender"])
