@@ -147,16 +147,15 @@ def _finished(draft: Draft, parts: Sequence[Path]) -> PredictionTable:
     truths = [name for name in _true_columns(draft) if name in draft.dtypes]
     facts = draft.frame.select(
         pl.len().alias("rows"),
-        # Hashed, because the names of millions of images fill the memory.
-        pl.col(IMAGE).drop_nulls().hash().n_unique().alias("images"),
-        pl.col(IMAGE).null_count().alias("nameless"),
+        *(_image_counts() if draft.named else ()),
         *(pl.col(name).is_not_null().any() for name in truths),
     )
     found = facts.collect(engine="streaming").row(0, named=True)
     if not found["rows"]:
         raise SchemaError(f"{draft.path}: the table has no rows; predict some images first")
-    images = found["images"] + found["nameless"]
-    if found["nameless"]:
+    nameless = found.get("nameless", found["rows"])
+    images = found.get("images", 0) + nameless
+    if nameless and draft.named:
         draft = _with_every_image_named(draft)
     if images < found["rows"]:
         draft = _with_repeated_rows_told(draft, found["rows"])
@@ -179,6 +178,13 @@ def _finished(draft: Draft, parts: Sequence[Path]) -> PredictionTable:
         notes=draft.notes,
         named=draft.named,
     )
+
+
+def _image_counts() -> list[pl.Expr]:
+    """How many images have a name, and how many rows have none."""
+    # Hashed, because the names of millions of images fill the memory.
+    images = pl.col(IMAGE).drop_nulls().hash().n_unique()
+    return [images.alias("images"), pl.col(IMAGE).null_count().alias("nameless")]
 
 
 def _with_every_image_named(draft: Draft) -> Draft:
