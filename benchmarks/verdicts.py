@@ -231,7 +231,7 @@ def main() -> None:
     print(f"{'':28}{'one rule':>14}{'among ten':>14}")
     for name, *cells in of_several_classes(given.trials, np.random.default_rng([given.seed, 1])):
         print(
-            f"{name:28}{cells[0] + ' ' + cells[1]:>14}{cells[2] + ' ' + cells[3]:>22}", flush=True
+            f"{name:28}{cells[0] + ' ' + cells[1]:>14}{cells[2] + ' ' + cells[3]:>14}", flush=True
         )
 
 
