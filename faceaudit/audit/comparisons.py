@@ -18,7 +18,7 @@ from faceaudit.audit.age import AGE_METRICS, age_metric
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import Values
 from faceaudit.audit.measure import EVERY_METRIC, measure
-from faceaudit.audit.metrics import METRICS, STUDENT, Metric
+from faceaudit.audit.metrics import METRICS, Metric
 from faceaudit.audit.permutation import Permutations
 from faceaudit.audit.results import (
     AnyGapTest,
@@ -493,17 +493,16 @@ def _figure(metric: Metric, value: MetricValue, options: Options) -> SubgroupFig
 
 def _figures(metric: Metric, measured: Measurements, options: Options) -> Figures:
     estimates = [value.estimate for value in measured.values]
-    degrees = [
-        _degrees(metric, one, given) for one, given in zip(estimates, measured.degrees, strict=True)
-    ]
+    degrees = [_degrees(one, given) for one, given in zip(estimates, measured.degrees, strict=True)]
     return Figures.of(metric, estimates, degrees, options.confidence)
 
 
-def _degrees(metric: Metric, estimate: Estimate, given: float) -> float:
-    """Fewer than the faces of the metric itself, where its spread is estimated from faces."""
-    if math.isfinite(given) or metric.interval in STUDENT:
-        return float(max(min(given, estimate.n - 1), 1))
-    return given
+def _degrees(estimate: Estimate, given: float) -> float:
+    """Fewer than the faces: limits far out rest on a spread that is estimated from them.
+
+    At 95 % limits are those of the estimate; further out they reach as far as Student's.
+    """
+    return float(max(min(given, estimate.n - 1), 1))
 
 
 def _with_errors(
