@@ -269,7 +269,8 @@ def macro_average_precision(scores: Any) -> Values:
 def average_precision_bound(scores: Any) -> Values:
     """How far the average precision of binned scores can be from that of the scores themselves.
 
-    Of the faces in one bin, those of the class come first at best and last at worst.
+    Of the faces in one bin, those of the class come first at best, with one score, and last at
+    worst, one after the other.
 
     Args:
         scores: Faces by ascending bin, others' first, (..., 2, B).
@@ -278,15 +279,12 @@ def average_precision_bound(scores: Any) -> Values:
 
     own, found, wrong = _descending(scores)
     others = np.diff(wrong, axis=-1, prepend=0)
-
-    def precise(before: Any) -> Values:
-        # The sum of (f + i) / (f + i + before) over the faces i of the bin, by harmonic numbers.
-        start = found - own + before + 1
-        return np.asarray(own - before * (digamma(start + own) - digamma(start)))
-
+    first = own * np.nan_to_num(ratio(found, found + wrong - others))
+    # The sum of (f + i) / (f + i + wrong) over the faces i of the bin, by harmonic numbers.
+    start = found - own + wrong + 1
+    last = own - wrong * (digamma(start + own) - digamma(start))
     total, value = own.sum(axis=-1), average_precision(scores)
-    best = ratio(precise(wrong - others).sum(axis=-1), total)
-    worst = ratio(precise(wrong).sum(axis=-1), total)
+    best, worst = (ratio(part.sum(axis=-1), total) for part in (first, last))
     return np.maximum(best - value, value - worst)
 
 

@@ -170,6 +170,10 @@ def _as_text(draft: Draft, column: str) -> pl.Expr:
         return pl.when(value == whole).then(whole.cast(pl.String)).otherwise(value.cast(pl.String))
     if dtype.is_nested() or dtype == pl.Binary:
         raise SchemaError(f"{draft.path}: {column} is of type {dtype}; give class names")
+    if dtype == pl.String and all(
+        text and text == text.strip() for text in values_of(draft, column)
+    ):
+        return value  # what needs no trimming is not trimmed anew in every pass over the rows
     text = value.cast(pl.String).str.strip_chars()
     return pl.when(text != "").then(text)
 

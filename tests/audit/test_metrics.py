@@ -303,6 +303,7 @@ SATURATED = st.one_of(
 
 
 @given(st.lists(st.tuples(st.booleans(), SATURATED), min_size=2, max_size=80))
+@example([(False, 0.0), (False, 1.0), (True, 1e-12), (True, 1e-12)])
 @settings(deadline=None, max_examples=100)
 def test_scores_of_any_kind_stay_within_the_bounds_that_are_stated(
     faces: list[tuple[bool, float]],

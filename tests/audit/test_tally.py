@@ -457,3 +457,34 @@ def test_other_names_of_classes_change_no_value(
         groups = tuple((name, names[group]) for name, group in subgroup)
         found = second[task, metric, names.get(label, label), groups]
         assert found == (None if value is None else pytest.approx(value, abs=1e-12))
+
+
+def test_classes_alone_are_counted_as_with_scores(tmp_path: Path) -> None:
+    rows = 4_000
+    rng = np.random.default_rng(0)
+
+    def picked(values: list[str | None]) -> list[str | None]:
+        return [values[k] for k in rng.integers(0, len(values), rows)]
+
+    frame = pl.DataFrame(
+        {
+            "image": [f"{k}.jpg" for k in range(rows)],
+            "site": picked(["a", "b", None]),
+            "gender_true": picked(["Male", "Female", None]),
+            "gender_pred": picked(["Male", "Female", None]),
+        }
+    )
+    scores = pl.DataFrame({f"gender_prob_{name}": [0.5] * rows for name in ("Male", "Female")})
+    alone, scored = tmp_path / "alone.parquet", tmp_path / "scored.parquet"
+    frame.write_parquet(alone)
+    pl.concat([frame, scores], how="horizontal").write_parquet(scored)
+    one, other = (
+        tally(table, find_features(table, ["gender", "site"]))
+        for table in (read_table(path) for path in (alone, scored))
+    )
+    assert one.cells == other.cells
+    for kind in ("confusion", "predicted", "missed", "images"):
+        for name, counts in one.numbers[kind].items():
+            expected = other.numbers[kind][name]
+            assert np.array_equal(counts.codes, expected.codes)
+            assert np.array_equal(counts.values, expected.values)

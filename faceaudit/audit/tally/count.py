@@ -47,6 +47,8 @@ MISSING = -1
 SMALLEST = float(np.finfo(np.float64).eps)
 """Probabilities are raised to this before their logarithm, as scikit-learn's log_loss does."""
 BLOCK = "_block"
+ROWS = "_rows"
+"""Column of how many equal rows one stands for."""
 NO_NAME = ""
 """Task of what is counted of images."""
 
@@ -177,8 +179,17 @@ class CellCoder:
 
 def _coded(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> pl.LazyFrame:
     """The columns that are counted: class numbers, scores, years and units."""
-    columns = [pl.col(STATUS), *coder.feature_codes(table.frame)]
     names = table.frame.collect_schema().names()
+    rows = table.frame
+    columns = [pl.col(STATUS), *coder.feature_codes(rows)]
+    if not (table.scored or AGE in table.annotated or owner):
+        # Rows that differ in nothing that is counted are counted together: a million of them are
+        # a few thousand different ones.
+        kept = [STATUS, *(feature.column for feature in coder.features)]
+        kept += [name for task in table.tasks for name in (task.pred_column, task.true_column)]
+        used = [name for name in dict.fromkeys(kept) if name in names]
+        rows = rows.group_by(used).len(ROWS)
+        columns.append(pl.col(ROWS).cast(pl.Int64))
     for task in table.tasks:
         columns.append(_class_number(task, task.pred_column))
         if task.true_column in names:
@@ -187,10 +198,11 @@ def _coded(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> p
             columns.append(pl.max_horizontal(score_columns(task)).alias(_confidence_of(task)))
         if task.name in table.scored and task.name in table.annotated:
             columns += [pl.col(name) for name in score_columns(task)]
-    columns += [pl.col(name) for name in (AGE_TRUE, AGE_PRED) if name in names]
+    if AGE in table.annotated:
+        columns += [pl.col(name) for name in (AGE_TRUE, AGE_PRED)]
     if owner:
         columns.append(owner.values(table.frame).alias("_unit"))
-    return table.frame.select(columns)
+    return rows.select(columns)
 
 
 def _confidence_of(task: Task) -> str:
@@ -224,6 +236,10 @@ class _Batch:
     def column(self, name: str) -> Codes:
         return self.rows[name].to_numpy()
 
+    def weights(self, kept: NDArray[np.bool_]) -> Codes | None:
+        """How many equal rows each row that is kept stands for; None for one each."""
+        return self.rows[ROWS].to_numpy()[kept] if ROWS in self.rows.columns else None
+
 
 class _Classes:
     """Counts one task: its classes and, where it is scored, its scores."""
@@ -242,7 +258,7 @@ class _Classes:
     def add(self, batch: _Batch) -> None:
         pred, size = batch.column(self.task.pred_column), len(self.task.classes)
         known = pred >= 0
-        self.predicted.add(batch.places(known) * size + pred[known])
+        self.predicted.add(batch.places(known) * size + pred[known], batch.weights(known))
         if self.confidence is not None:
             confidence = batch.rows[_confidence_of(self.task)]
             given = confidence.is_not_null().to_numpy()
@@ -252,9 +268,10 @@ class _Classes:
             return
         true = batch.column(self.task.true_column)
         missed = ~known & (true >= 0)
-        self.missed.add(batch.places(missed) * size + true[missed])
+        self.missed.add(batch.places(missed) * size + true[missed], batch.weights(missed))
         both = known & (true >= 0)
-        self.confusion.add((batch.places(both) * size + true[both]) * size + pred[both])
+        places = (batch.places(both) * size + true[both]) * size + pred[both]
+        self.confusion.add(places, batch.weights(both))
         if self.scores is not None:
             self.scores.add(batch, true)
 
@@ -379,9 +396,12 @@ class _Images:
         self.found: list[pl.DataFrame] = []
 
     def add(self, batch: _Batch) -> None:
-        rows = batch.rows.select(self.keys[:-1])
         blocks = 0 if batch.blocks is None else pl.Series(batch.blocks)
-        self.found.append(rows.with_columns(**{BLOCK: blocks}).group_by(self.keys).len("_images"))
+        rows = batch.rows.with_columns(**{BLOCK: blocks}).group_by(self.keys)
+        grouped = ROWS in batch.rows.columns
+        self.found.append(
+            rows.agg(pl.col(ROWS).sum().alias("_images")) if grouped else rows.len("_images")
+        )
 
     def counted(self) -> pl.DataFrame:
         every = pl.concat(self.found).group_by(self.keys).sum()
