@@ -89,6 +89,12 @@ class Bundle:
     def weights(self) -> Path:
         return self.graph.with_name(WEIGHTS)
 
+    @property
+    def notice(self) -> str | None:
+        """What is said whenever the bundle is used; None for nothing."""
+        given = self.card.get("notice")
+        return given or (self.licence if self.card.get("research_only") else None)
+
 
 def hash_of(paths: Sequence[Path]) -> str:
     """Hexadecimal SHA-256 of the bytes of files, one after another."""

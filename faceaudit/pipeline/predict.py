@@ -179,8 +179,8 @@ def predict(
         schema=make_schema(outputs, tuple(age_bins), extra, metadata),
         tasks=predicted_tasks(outputs, age_bins),
     )
-    if notice := bundle.card.get("notice"):
-        log.warning("model %s: %s", bundle.name, notice)
+    if bundle.notice:
+        log.warning("model %s: %s", bundle.name, bundle.notice)
     with exclusive(out):
         if out.exists() and not restart and is_complete(out, metadata):
             return replace(summarise(out, begun, found), already_complete=True)

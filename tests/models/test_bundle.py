@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,11 @@ def test_no_pickle_is_read_in_the_package() -> None:
     ]
     assert loads, "training reads checkpoints"
     assert all("weights_only=True" in line for line in loads)
+
+
+def test_a_bundle_for_research_says_so_whenever_it_is_used() -> None:
+    bundle = load_bundle("fairface")
+    assert bundle.notice is None
+    limited = replace(bundle, licence="research only", card={"research_only": True})
+    assert limited.notice == "research only"
+    assert replace(limited, card={"research_only": True, "notice": "no"}).notice == "no"

@@ -69,6 +69,7 @@ def test_a_recipe_that_ships_learns_for_a_step(name: str, images: Path, tmp_path
         "stages": [{"epochs": 1, "size": size}],
         "data.validation_share": 0.3,
         "data.near_duplicates": False,
+        "data.where": {},
     }
     bundle = train(
         name, data=[tmp_path / "crops"], output=tmp_path / "out", changes=changes, max_steps=1
