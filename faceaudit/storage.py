@@ -7,12 +7,12 @@ import hashlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from faceaudit.errors import InputError, LockedError, TemporaryError
+from faceaudit.errors import InputError, LockedError, TemporaryError, UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,9 +26,11 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     the disk and renamed; if the block raises, nothing is left.
 
     Raises:
-        InputError: If the folder does not exist or cannot be written to.
+        InputError: If the folder does not exist or cannot be written to, or a folder has the name.
         TemporaryError: If the disk is full.
     """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except FileNotFoundError as error:
@@ -58,6 +60,31 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole text file, at once or not at all."""
     with atomic_write(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str | None]) -> None:
+    """Check, before anything is computed, that files can be written and none is also read.
+
+    Args:
+        outputs: Files that will be written.
+        inputs: Files that are read, and folders of ``part-*.parquet``; what is no file is skipped.
+
+    Raises:
+        UsageError: If an output is a folder, would lie in none, or is one of the inputs.
+    """
+    given = [Path(one) for one in inputs if one is not None]
+    files = [file for one in given for file in ([one] if one.is_file() else _parts_of(one))]
+    for output in outputs:
+        if output.is_dir():
+            raise UsageError(f"{output}: is a folder; give the name of a file to write")
+        if not output.parent.is_dir():
+            raise UsageError(f"{output}: there is no folder {output.parent}; create it first")
+        if any(output.exists() and output.samefile(file) for file in files):
+            raise UsageError(f"{output}: is read, and would be overwritten; give another --output")
+
+
+def _parts_of(folder: Path) -> list[Path]:
+    return [file for file in folder.glob("part-*.parquet") if file.is_file()]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,8 +60,9 @@ def read_sets(
     """
     if not sources:
         raise UsageError("no images: give a folder, a list, a tar or a table")
+    places = [os.path.realpath(source) for source in sources]
     for number, source in enumerate(sources):
-        if source in sources[:number]:
+        if places[number] in places[:number]:
             raise UsageError(f"{source}: is given twice; give each set once")
     drafts = [_as_table(source) for source in sources]
     tables = sum(draft is not None for draft in drafts)

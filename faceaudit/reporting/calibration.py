@@ -137,7 +137,10 @@ def _read_frame(path: Path, option: str) -> pl.DataFrame:
 
 def _has_predictions(path: Path) -> bool:
     if SUFFIXES.get(path.suffix.lower()) == "parquet":
-        names = list(pl.read_parquet_schema(path))
+        try:
+            names = list(pl.read_parquet_schema(path))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise InputError(f"--calibration {path}: cannot be read as Parquet") from error
     else:
         names = _read_frame(path, "--calibration").columns
     return any(n.endswith(("_pred", "_probs")) or "_prob_" in n for n in names)
@@ -224,6 +227,8 @@ def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> 
     where = f"--calibration {path}"
     if IMAGE not in frame.columns:
         raise SchemaError(f"{where}: missing the column image; write it with `faceaudit sample`")
+    if frame.is_empty():
+        raise SchemaError(f"{where}: has no rows; write it with `faceaudit sample`")
     tasks = [task for task in table.tasks if task.true_column in frame.columns]
     if not tasks:
         wanted = ", ".join(task.true_column for task in table.tasks)
@@ -339,6 +344,8 @@ def read_reference(path: Path, tasks: Sequence[Task]) -> dict[str, Reference]:
     frame = _read_frame(path, "--reference")
     if "task" not in frame.columns and "feature" in frame.columns:
         frame = frame.rename({"feature": "task"})
+    if frame.is_empty():
+        raise SchemaError(f"{where}: has no rows; give each class of a task one share")
     missing = [name for name in ("task", "class", "share") if name not in frame.columns]
     if missing:
         raise SchemaError(

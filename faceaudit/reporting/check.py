@@ -19,10 +19,10 @@ from faceaudit.errors import InputError, UnknownNameError, UsageError, first_exi
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.format import NOT_AVAILABLE, count, subgroup_name
 from faceaudit.reporting.json_report import policy_facts, table_facts, verdict_facts, written
-from faceaudit.reporting.source import Reading, read_source
+from faceaudit.reporting.source import Reading, label_file, read_source
 from faceaudit.reporting.subject import Provenance
 from faceaudit.schema import SCHEMA_VERSION
-from faceaudit.storage import write_text
+from faceaudit.storage import check_outputs, write_text
 
 PolicySource = Path | str | Mapping[str, Any]
 """A TOML file, or what it would hold: ``{"rule": [{...}, ...]}``."""
@@ -122,8 +122,8 @@ def check(
     paths = [Path(one) for one in ([table] if isinstance(table, str | Path) else table)]
     if provenance not in PROVENANCES:
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
-    if output is not None and Path(output).is_dir():
-        raise UsageError(f"--output {output}: a folder; give a file such as {output}/verdicts.json")
+    if output is not None:
+        check_outputs([Path(output)], (*paths, label_file(labels), policy_file(policy)))
     rules, day = load_policy(policy), dt.date.today()
     source = read_source(paths, Reading(labels, provenance, columns, classes, age_bins, scheme_map))
     verdicts, notes = find_verdicts(
@@ -145,6 +145,11 @@ def check(
     if output is not None:
         write_text(Path(output), found.to_json())
     return found
+
+
+def policy_file(given: PolicySource | None) -> Path | str | None:
+    """The file that a policy is read from; None where its contents are given, or none."""
+    return None if isinstance(given, Mapping) else given
 
 
 def load_policy(given: PolicySource) -> Policy:

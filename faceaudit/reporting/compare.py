@@ -21,9 +21,9 @@ from faceaudit.reporting.changes import (
 )
 from faceaudit.reporting.changes_view import view
 from faceaudit.reporting.html import make_environment
-from faceaudit.reporting.source import Reading, Source, read_source
+from faceaudit.reporting.source import Reading, Source, label_file, read_source
 from faceaudit.schema import SCHEMA_VERSION
-from faceaudit.storage import write_text
+from faceaudit.storage import check_outputs, write_text
 from faceaudit.tables import SUFFIXES
 
 SCHEMA_FILE = Path(__file__).parent / "compare.schema.json"
@@ -101,8 +101,10 @@ def compare(
         FaceauditError: If an option cannot work, or tables or labels cannot be read or compared.
     """
     paths = _paths(first), _paths(second)
+    output = None if output is None else Path(output)
     _check(formats, provenance, output, min_n, confidence)
     targets = [_target(paths[1][0], output, name) for name in formats]
+    check_outputs(targets, (*paths[0], *paths[1], label_file(labels)))
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     sources = read_source(paths[0], reading), read_source(paths[1], reading)
     sources = in_common_schemes(*sources, (paths[0][0], paths[1][0]), reading)
@@ -110,8 +112,9 @@ def compare(
     found = find_changes(*sources, choices)
     names = _names(*sources)
     compared = Compared(found, *sources, title or f"{names[1]} compared with {names[0]}")
-    for name, file in zip(formats, targets, strict=True):
-        write_text(file, FORMATS[name](compared))
+    texts = [FORMATS[name](compared) for name in formats]
+    for file, text in zip(targets, texts, strict=True):
+        write_text(file, text)
     return CompareFiles(tuple(targets), found)
 
 
@@ -205,5 +208,3 @@ def _check(
         raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output}: a folder; give a file such as {output}/compare.html")
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"--output {output}: there is no folder {output.parent}; create it first")

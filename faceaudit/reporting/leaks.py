@@ -43,7 +43,7 @@ from faceaudit.reporting.format import class_name, file_name
 from faceaudit.reporting.html import make_environment
 from faceaudit.reporting.tables import Cell, Column, Footnotes, Row, RowGroup, Table, count_cell
 from faceaudit.schema import SCHEMA_VERSION
-from faceaudit.storage import atomic_write, write_text
+from faceaudit.storage import atomic_write, check_outputs, write_text
 
 log = logging.getLogger(__name__)
 
@@ -144,6 +144,8 @@ def leaks(
     """
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     output = _checked(Path(output), formats, fail_on)
+    targets = [output, *(output.with_suffix(f".{name}") for name in formats)]
+    check_outputs(targets, given)
     sets = read_sets(
         [str(one) for one in given], images=[str(one) for one in images], labels=labels
     )
@@ -151,30 +153,26 @@ def leaks(
     for note in found.notes:
         log.warning("%s", note)
     failures = tuple(_failures(found, fail_on))
-    with atomic_write(output) as file:
-        if output.suffix == ".csv":
-            found.pairs.write_csv(file)
-        else:
-            found.pairs.write_parquet(file)
     shown = _shown_pairs(sets, found.pairs) if show_images else ()
     page = replace(_page(found, title, output), shown=shown)
     made = {
         "html": lambda: _render(page),
         "json": lambda: leaks_json(found, EXIT_RULE_FAILED if failures else EXIT_DONE),
     }
-    paths = [output]
-    for name in formats:
-        path = output.with_suffix(f".{name}")
-        write_text(path, made[name]())
-        paths.append(path)
-    return LeakFiles(tuple(paths), found, failures)
+    texts = [made[name]() for name in formats]
+    with atomic_write(output) as file:
+        if output.suffix == ".csv":
+            found.pairs.write_csv(file)
+        else:
+            found.pairs.write_parquet(file)
+    for path, text in zip(targets[1:], texts, strict=True):
+        write_text(path, text)
+    return LeakFiles(tuple(targets), found, failures)
 
 
 def _checked(output: Path, formats: Sequence[str], fail_on: Sequence[str]) -> Path:
     if output.suffix not in TABLE_SUFFIXES:
         raise UsageError(f"{output}: the table of pairs is named NAME.parquet or NAME.csv")
-    if not output.parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent}; create it first")
     for name in formats:
         if name not in ("html", "json"):
             raise UnknownNameError("format of leaks", name, ("html", "json"))

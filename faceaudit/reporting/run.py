@@ -15,14 +15,14 @@ from faceaudit.errors import UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.calibration import with_composition
 from faceaudit.reporting.changes import Choices, find_changes, in_common_schemes
-from faceaudit.reporting.check import PolicySource, load_policy
+from faceaudit.reporting.check import PolicySource, load_policy, policy_file
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
 from faceaudit.reporting.markdown import to_markdown
-from faceaudit.reporting.source import Reading, Source, read_source
+from faceaudit.reporting.source import Reading, Source, label_file, read_source
 from faceaudit.reporting.subject import Baseline, Provenance, Subject, has_labels
 from faceaudit.reporting.without_leaks import leave_out, with_effects
-from faceaudit.storage import write_text
+from faceaudit.storage import check_outputs, write_text
 from faceaudit.tables import SUFFIXES
 
 FORMATS: dict[str, Callable[[Subject], str]] = {
@@ -113,9 +113,12 @@ def report(
         FaceauditError: If an option cannot work, or the table or the labels cannot be read.
     """
     paths = [Path(one) for one in ([table] if isinstance(table, str | Path) else table)]
+    output = None if output is None else Path(output)
     _check(formats, provenance, output)
     check_suppression(suppress_below)
     targets = [target(paths[0], output, name) for name in formats]
+    others = (calibration, reference, without_leaks, baseline, policy_file(policy))
+    check_outputs(targets, (*paths, label_file(labels), *others))
     rules = None if policy is None else load_policy(policy)
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     source = read_source(paths, reading)
@@ -145,8 +148,9 @@ def report(
         choices = Choices(by, unit, min_n, confidence, replicates, seed, suppress_below)
         changes = _changes(Path(baseline), paths[0], source, reading, choices)
     subject = Subject(found, origin, title or _title(origin, found), changes)
-    for name, file in zip(formats, targets, strict=True):
-        write_text(file, FORMATS[name](subject))
+    texts = [FORMATS[name](subject) for name in formats]
+    for file, text in zip(targets, texts, strict=True):
+        write_text(file, text)
     return ReportFiles(tuple(targets), found)
 
 
@@ -185,8 +189,6 @@ def _check(formats: Sequence[str], provenance: str, output: Path | None) -> None
         raise UsageError(f"--format: give at least one of {', '.join(FORMATS)}")
     if provenance not in PROVENANCES:
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"--output {output}: there is no folder {output.parent}; create it first")
 
 
 def _title(provenance: Provenance, found: Audit) -> str:

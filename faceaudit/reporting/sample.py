@@ -11,7 +11,7 @@ import polars as pl
 from faceaudit.audit.sampling import Drawn, draw
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
 from faceaudit.reporting.calibration import STRATUM, WEIGHT
-from faceaudit.storage import atomic_write
+from faceaudit.storage import atomic_write, check_outputs, read_csv
 from faceaudit.tables import FACE, IMAGE, PredictionTable, read_table, score_columns
 
 SMALLEST = 20
@@ -70,6 +70,8 @@ def sample(
         raise UsageError(
             f"--output {path}: the sample is written as CSV; give a name ending in .csv"
         )
+    check_outputs([path], [table])
+    _check_unlabelled(path)
     opened = read_table(
         table, columns=columns, classes=classes, age_bins=age_bins, scheme_map=scheme_map
     )
@@ -83,6 +85,24 @@ def sample(
     with atomic_write(path) as file:
         rows.write_csv(file)
     return Sample(path, faces, drawn)
+
+
+def _check_unlabelled(path: Path) -> None:
+    """Refuse to write over labels, which are work that no command can do again.
+
+    Raises:
+        UsageError: If the file has a label.
+    """
+    if not path.exists():
+        return
+    frame = read_csv(path)
+    labels = [name for name in frame.columns if name.endswith("_true")]
+    filled = frame.select(pl.any_horizontal(pl.col(labels).is_not_null()).sum()) if labels else None
+    if labels and filled is not None and filled.item():
+        raise UsageError(
+            f"--output {path}: exists, and {filled.item():,} of its faces are labeled; give "
+            "another name, or move it away"
+        )
 
 
 def _wanted(table: PredictionTable, tasks: Sequence[str] | None) -> list[str]:

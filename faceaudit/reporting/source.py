@@ -22,6 +22,7 @@ from faceaudit.audit.tally import tally as count
 from faceaudit.errors import SchemaError, UsageError
 from faceaudit.labels import ANNOTATED, NONE, Labels, read_labels
 from faceaudit.reporting.subject import Provenance
+from faceaudit.storage import check_outputs
 from faceaudit.tables import IMAGE, PredictionTable, read_table
 
 
@@ -99,6 +100,7 @@ def tally(
     if file.suffix.lower() != TALLY_SUFFIX:
         raise UsageError(f"{file}: a tally is kept in a file that ends in {TALLY_SUFFIX}")
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
+    check_outputs([file], [table, label_file(labels)])
     source = read_labelled([Path(table)], reading)
     if isinstance(source.table, Tally):
         raise UsageError(f"{table}: is a tally already")
@@ -111,6 +113,16 @@ def tally(
     counted = merge_small_cells(replace(counted, tables=(facts,)), suppress_below)
     save_tally(counted, file)
     return counted
+
+
+def label_file(labels: str) -> str | None:
+    """The file that labels are read from, as ``FORMAT:FILE`` names it; None where it names none.
+
+    Example:
+        >>> label_file("table:labels.csv")
+        'labels.csv'
+    """
+    return labels.partition(":")[2] or None
 
 
 def read_source(paths: Sequence[Path], reading: Reading) -> Source:
@@ -175,9 +187,23 @@ def read_tallies(paths: Sequence[Path], reading: Reading) -> Source:
                 f"{path} ({_kind(one)}) and {paths[0]} ({_kind(tallies[0])}) cannot be summed; "
                 "make both with the same classes, --by and --unit"
             )
+    _check_apart(paths, tallies)
     counted = add_up(tallies)
     facts = _merged(paths, counted)
     return Source(counted, facts, facts.labels_provenance or reading.provenance, _by_tally(counted))
+
+
+def _check_apart(paths: Sequence[Path], tallies: Sequence[Tally]) -> None:
+    """Refuse tallies that count one table twice, which would narrow every interval."""
+    seen: dict[str, Path] = {}
+    for path, one in zip(paths, tallies, strict=True):
+        for table in one.tables:
+            if table.sha256 in seen:
+                raise UsageError(
+                    f"{path} and {seen[table.sha256]}: both count the table {table.path}, whose "
+                    "faces would count twice; give every table once"
+                )
+            seen[table.sha256] = path
 
 
 def _needs_rows(reading: Reading) -> bool:

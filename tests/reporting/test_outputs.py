@@ -1,0 +1,163 @@
+"""Files that commands write: never over what they read, never half of them, never over labels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from faceaudit.errors import FaceauditError, UsageError
+from faceaudit.reporting import check, compare, report, sample, tally
+from faceaudit.reporting.leaks import leaks
+
+QUICK: dict[str, Any] = {"replicates": 100, "verify": "never"}
+POLICY = """
+[[rule]]
+task = "gender"
+metric = "accuracy"
+measure = "overall"
+at_least = 0.5
+owner = "nobody"
+reason = "a test"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A table as ``t.parquet`` and ``t.csv``, another one, and a policy."""
+    random = np.random.default_rng(2)
+    genders = np.array(["Male", "Female"])[random.integers(0, 2, 200)]
+    rows = pl.DataFrame(
+        {
+            "image": [f"{n}.jpg" for n in range(200)],
+            "sha256": [f"{n:064x}" for n in range(200)],
+            "gender_true": genders,
+            "gender_pred": np.where(random.random(200) < 0.9, genders, genders[::-1]),
+        }
+    )
+    rows.write_parquet(tmp_path / "t.parquet")
+    rows.write_csv(tmp_path / "t.csv")
+    rows.reverse().write_parquet(tmp_path / "u.parquet")
+    (tmp_path / "p.toml").write_text(POLICY)
+    return tmp_path
+
+
+Command = Callable[[Path], object]
+OVERWRITING: dict[str, tuple[str, Command]] = {
+    "check over its table": (
+        "t.parquet",
+        lambda at: check(at / "t.parquet", at / "p.toml", output=at / "t.parquet"),
+    ),
+    "check over its policy": (
+        "p.toml",
+        lambda at: check(at / "t.parquet", at / "p.toml", output=at / "p.toml"),
+    ),
+    "sample over its table": (
+        "t.csv",
+        lambda at: sample(at / "t.csv", n=20, output=at / "t.csv"),
+    ),
+    "leaks over its table": (
+        "t.parquet",
+        lambda at: leaks([at / "t.parquet", at / "u.parquet"], output=at / "t.parquet"),
+    ),
+    "report over its labels": (
+        "t.json",
+        lambda at: report(at / "t.parquet", labels=f"table:{at / 't.json'}", **QUICK),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OVERWRITING)
+def test_no_command_writes_over_what_it_reads(case: str, folder: Path) -> None:
+    name, command = OVERWRITING[case]
+    if not (folder / name).exists():
+        (folder / name).write_text("[]")
+    before = (folder / name).read_bytes()
+    with pytest.raises(UsageError, match="would be overwritten"):
+        command(folder)
+    assert (folder / name).read_bytes() == before
+
+
+INTO_A_FOLDER: dict[str, tuple[str, Command]] = {
+    "report": ("x.json", lambda at: report(at / "t.parquet", output=at / "x.html", **QUICK)),
+    "compare": (
+        "x.json",
+        lambda at: compare(at / "u.parquet", at / "t.parquet", output=at / "x.html"),
+    ),
+    "check": (
+        "x.json",
+        lambda at: check(at / "t.parquet", at / "p.toml", output=at / "x.json"),
+    ),
+    "tally": ("x.tally", lambda at: tally(at / "t.parquet", at / "x.tally")),
+    "sample": ("x.csv", lambda at: sample(at / "t.parquet", n=20, output=at / "x.csv")),
+    "leaks": ("x.json", lambda at: leaks([at / "t.parquet"], output=at / "x.parquet")),
+}
+
+
+@pytest.mark.parametrize("case", INTO_A_FOLDER)
+def test_an_output_that_is_a_folder_stops_a_command_before_it_writes(
+    case: str, folder: Path
+) -> None:
+    name, command = INTO_A_FOLDER[case]
+    (folder / name).mkdir()
+    before = sorted(folder.iterdir())
+    with pytest.raises(FaceauditError, match="folder"):
+        command(folder)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_link_to_the_table_is_the_table(folder: Path) -> None:
+    (folder / "link.json").symlink_to(folder / "t.parquet")
+    with pytest.raises(UsageError, match="would be overwritten"):
+        check(folder / "t.parquet", folder / "p.toml", output=folder / "link.json")
+
+
+def test_outputs_may_be_named_by_text(folder: Path) -> None:
+    written = report(str(folder / "t.parquet"), output=str(folder / "x.html"), **QUICK)  # type: ignore[arg-type]
+    assert [path.name for path in written.paths] == ["x.html", "x.json"]
+
+
+def test_a_page_that_cannot_be_made_leaves_no_json(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> str:
+        raise RuntimeError("no page")
+
+    monkeypatch.setitem(report.__globals__["FORMATS"], "html", broken)
+    with pytest.raises(RuntimeError):
+        report(folder / "t.parquet", formats=("json", "html"), **QUICK)
+    assert not (folder / "t.json").exists()
+
+
+def test_a_sample_that_is_labelled_is_never_drawn_over(folder: Path) -> None:
+    drawn = sample(folder / "t.parquet", n=20)
+    assert sample(folder / "t.parquet", n=20).path == drawn.path
+    rows = pl.read_csv(drawn.path, infer_schema=False)
+    label = pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("Male"))
+    rows.with_columns(gender_true=label).write_csv(drawn.path)
+    before = drawn.path.read_bytes()
+    with pytest.raises(UsageError, match="3 of its faces are labeled"):
+        sample(folder / "t.parquet", n=20)
+    assert drawn.path.read_bytes() == before
+
+
+def test_one_table_in_two_tallies_is_refused(folder: Path) -> None:
+    tally(folder / "t.parquet", folder / "t.tally")
+    shutil.copy(folder / "t.tally", folder / "copy.tally")
+    for given in ([folder / "t.tally"] * 2, [folder / "t.tally", folder / "copy.tally"]):
+        with pytest.raises(UsageError, match="would count twice"):
+            report(given, **QUICK)
+
+
+def test_one_set_by_two_names_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        leaks(
+            [folder / "t.parquet", f"{folder}/./t.parquet"],
+            output=folder / "leaks.parquet",
+            labels="none",
+        )
