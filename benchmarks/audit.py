@@ -5,7 +5,7 @@ years, written in parts. Every program reads the same table, each in a process o
 its peak memory is its own:
 
 * faceaudit: opening the table, its tally, every metric of every subgroup (annotated gender, race
-  and both) with intervals from 2,000 replicates;
+  and both) with intervals, all comparisons, and permutation tests of 2,000 draws;
 * faceaudit, the same point values as fairlearn: counting the file, and the two metrics;
 * fairlearn: MetricFrame with accuracy and macro F1 of the three tasks by gender and race, without
   reading. Its bootstrap (``n_boot``) takes too long to run: its time is extrapolated from a few
@@ -267,7 +267,7 @@ def compare(rows: int) -> float:
         print(f"\n{rows:,} rows, {size:.2f} GB of Parquet, {os.cpu_count()} cores")
         print(
             f"  faceaudit  {total:8.2f} s  (open {ours['open']:.1f}, tally {ours['tally']:.1f}, "
-            f"{ours['figures']:,.0f} figures with {REPLICATES:,} replicates "
+            f"{ours['figures']:,.0f} figures with intervals and tests of {REPLICATES:,} draws "
             f"{ours['metrics']:.1f}), peak {ours['peak_gb']:.2f} GB"
         )
         if rows > FAIRLEARN_ROWS:

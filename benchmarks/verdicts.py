@@ -119,7 +119,7 @@ def counts_of(numbers: Counts) -> CellCounts:
 
 
 def judged(policy: Policy, table: Tally, confidence: float = 0.95) -> tuple[Verdict, ...]:
-    """The verdicts, with few replicates: accuracy needs none."""
+    """The verdicts, with few draws: no verdict rests on any."""
     options = Options(replicates=2, confidence=confidence)
     return judge(policy, Evidence(table, options, dt.date.today()))
 

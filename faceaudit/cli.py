@@ -66,8 +66,11 @@ MinN = Annotated[
     int, typer.Option(min=1, help="Smaller subgroups are shown and marked, never ranked.")
 ]
 Confidence = Annotated[float, typer.Option(help="Of intervals, between 0 and 1.")]
-Replicates = Annotated[int, typer.Option(min=100, help="Replicates behind intervals.")]
-Seed = Annotated[int, typer.Option(help="Of the replicates.")]
+Replicates = Annotated[
+    int,
+    typer.Option(min=100, help="Draws of permutation tests, distances and corrected shares."),
+]
+Seed = Annotated[int, typer.Option(help="Of the draws; intervals of metrics need none.")]
 PolicyFile = Annotated[
     Path | None, typer.Option(help="Rules to hold against the table: NAME.toml.", metavar="FILE")
 ]

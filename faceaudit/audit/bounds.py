@@ -165,11 +165,11 @@ def _classes(metric: Metric, counts: Any, values: Values, told: Any, confidence:
     smooth = smoothed_confusion(counts)
     moves = influence(metric.function, smooth)
     variance = (smooth * np.square(moves)).sum(axis=(-2, -1))
-    centre = np.asarray(metric.function(smooth))
+    center = np.asarray(metric.function(smooth))
     # A share of so many faces would vary as much.
-    alike = ratio(centre * (1 - centre), variance)
+    alike = ratio(center * (1 - center), variance)
     seen = ratio(labelled_faces(counts), labelled_faces(smooth))
-    low, high = share_interval(centre, alike * seen * told, confidence)
+    low, high = share_interval(center, alike * seen * told, confidence)
     return np.minimum(low, values), np.maximum(high, values)
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from faceaudit.audit.intervals import Bounds
 from faceaudit.audit.matching import Matching
 from faceaudit.audit.metrics import Values
 from faceaudit.audit.results import Estimate, Subgroup
+from faceaudit.audit.simultaneous import holm
 from faceaudit.audit.suppress import check_suppression, hidden_cells
 from faceaudit.schema import Task
 
@@ -168,15 +168,6 @@ def judge(family: Family, min_n: int, confidence: float) -> list[Change]:
         _change(family, index, adjusted[index], (low[index], high[index]), min_n, confidence)
         for index in range(len(family.n))
     ]
-
-
-def holm(p_values: NDArray[np.float64]) -> Values:
-    """Adjusted p values: any below ``alpha`` by chance alone in at most ``alpha`` of the cases."""
-    order = np.argsort(p_values)
-    scaled = p_values[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
-    return adjusted
 
 
 def _change(

@@ -95,7 +95,7 @@ def compare_subgroups(
         by: Features that form the subgroups.
         label: The class, of a per-class metric.
         confidence: Of all intervals of the family together.
-        options: Fewest faces, replicates and seed; their confidence is not used.
+        options: Fewest faces, and draws and seed of the permutation test; not the confidence.
         rows: Task -> scores row by row, where the table fits.
         within: Control feature -> the value that faces must have.
 

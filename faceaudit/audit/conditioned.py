@@ -90,7 +90,7 @@ def condition_age(
     Args:
         counted: The tally.
         groupings: What to cut by; those by annotated age itself are left out.
-        options: Confidence, replicates, and how many faces a ranked subgroup has.
+        options: Confidence, and how many faces a ranked subgroup has.
     """
     task = next((task for task in counted.tasks if task.name == AGE_GROUP), None)
     if task is None or task.name not in counted.confusion:

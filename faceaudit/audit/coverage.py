@@ -154,6 +154,8 @@ OF_CLASSES: tuple[Metric, ...] = (
 OF_GROUPS = replace(_NAMED["one_off"], function=partial(_square, one_off), faces=_attempts)
 OF_YEARS = replace(_NAMED["cs_at_5"], function=_years_within, faces=_faces_tried)
 """Metrics for which a face without a prediction is an error, as functions of attempts."""
+WITH_FAILURES = tuple(metric.name for metric in (*OF_CLASSES, OF_GROUPS, OF_YEARS))
+"""Their names."""
 
 
 def count_failures_as_errors(

@@ -17,18 +17,23 @@ from faceaudit.audit.changes import (
     Failures,
     Family,
     What,
-    holm,
     judge,
 )
 from faceaudit.audit.compare import FAILURE_RATE, PREDICTED_SHARE
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.distances import TwoSamples
-from faceaudit.audit.intervals import Bounds, generator_for, normal_quantile
+from faceaudit.audit.intervals import (
+    Bounds,
+    difference_interval,
+    generator_for,
+    normal_quantile,
+)
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import Values
 from faceaudit.audit.paired import common_tasks
 from faceaudit.audit.results import Audit, Estimate, Subgroup
 from faceaudit.audit.run import audit
+from faceaudit.audit.simultaneous import holm
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
 from faceaudit.audit.tally import CONFIDENCE_BINS, CellCounts, Tally, cut, tally
 from faceaudit.errors import SchemaError
@@ -77,7 +82,7 @@ def compare_drift(
         unit: A column whose values name rows that are not independent.
         min_n: Subgroups with fewer faces are shown, and no change is claimed of them.
         confidence: Of the intervals, and of the families of tests.
-        replicates: Draws behind distances, and replicates of the audits.
+        replicates: Draws of distances, and of the audits.
         seed: Of both.
 
     Raises:
@@ -264,19 +269,16 @@ def unpaired(
 ) -> Family:
     """A family of differences between independent figures, from their own intervals.
 
-    Source:
-        Newcombe: Interval estimation for the difference between independent proportions, Statistics
-        in Medicine 17, 1998 (method 10); Zou and Donner: Construction of confidence limits about
-        effect measures, Statistics in Medicine 27, 2008, for other measures. Bounds at another
-        confidence are taken in proportion to the normal quantile.
+    Bounds at another confidence are taken in proportion to the normal quantile.
     """
     from scipy.special import ndtr
 
     figures = np.array([[_numbers(one), _numbers(other)] for one, other in pairs])
     values, lows, highs = (figures[:, :, part] for part in range(3))  # each (F, 2)
     difference = values[:, 1] - values[:, 0]
-    below = np.hypot(values[:, 1] - lows[:, 1], highs[:, 0] - values[:, 0])
-    above = np.hypot(highs[:, 1] - values[:, 1], values[:, 0] - lows[:, 0])
+    second, first = ((values[:, k], lows[:, k], highs[:, k]) for k in (1, 0))
+    low, high = difference_interval(second, first)
+    below, above = difference - low, high - difference
     toward_zero = np.where(difference > 0, below, above) / normal_quantile(confidence)
     with np.errstate(divide="ignore", invalid="ignore"):
         p_values = 2 * ndtr(-np.abs(difference) / toward_zero)

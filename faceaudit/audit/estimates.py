@@ -32,6 +32,7 @@ class Options:
     min_n: int = 30
     confidence: float = 0.95
     replicates: int = 2000
+    """Draws of permutation tests."""
     seed: int = 0
     also: tuple[Metric, ...] = ()
     """Metrics beside the registered ones."""

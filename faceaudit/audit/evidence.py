@@ -163,7 +163,7 @@ def missing_evidence(rule: Rule, evidence: Evidence) -> str | None:
 
 
 @dataclass(frozen=True)
-class Figures:
+class RuleFigures:
     """One metric in the subgroups of a rule, at whatever confidence is asked for."""
 
     metric: Metric
@@ -219,7 +219,7 @@ def _without_nan(low: Values, high: Values, metric: Metric) -> tuple[Values, Val
 
 def find_figures(
     rule: Rule, metric: Metric, evidence: Evidence, cells: Cut, kept: Numbers
-) -> Figures:
+) -> RuleFigures:
     """One metric of a rule in some of the subgroups of its cut.
 
     Args:
@@ -245,7 +245,7 @@ def find_figures(
     faces = np.array([one.n for one in usual], np.float64)
     reasons = tuple(one.reason for one in usual)
     is_share = metric.interval == "share" and counted.unit is None
-    return Figures(metric, values, faces, reasons, measured, is_share)
+    return RuleFigures(metric, values, faces, reasons, measured, is_share)
 
 
 def _numbers(estimates: Sequence[Estimate], name: str) -> Values:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from faceaudit.audit.intervals import difference_interval
 from faceaudit.audit.metrics import Values
 from faceaudit.audit.tally import Numbers
 
@@ -67,11 +68,6 @@ def farthest_apart(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
     Args:
         figures: Metrics, each compared with itself only.
         strata: The stratum of each subgroup, (G,).
-
-    Source:
-        Newcombe: Interval estimation for the difference between independent proportions, Statistics
-        in Medicine 17, 1998 (method 10); Zou and Donner: Construction of confidence limits about
-        effect measures, Statistics in Medicine 27, 2008, for other measures.
     """
     found = _highest(
         _differences(one, rows, others) for one in figures for rows, others in _pairs(strata)
@@ -109,9 +105,8 @@ def _pairs(strata: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
 def _differences(one: Bounded, rows: Numbers, others: Numbers) -> _Parts:
     value, low, high = (part[rows][:, None] for part in (one.values, one.low, one.high))
     values, lows, highs = (part[others][None] for part in (one.values, one.low, one.high))
-    difference = value - values
-    below, above = np.hypot(value - low, highs - values), np.hypot(high - value, values - lows)
-    return _without_self(difference, difference - below, difference + above, rows, others)
+    bounds = difference_interval((value, low, high), (values, lows, highs))
+    return _without_self(value - values, *bounds, rows, others)
 
 
 def _ratios(one: Bounded, rows: Numbers, others: Numbers) -> _Parts:

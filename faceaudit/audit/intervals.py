@@ -20,8 +20,6 @@ from faceaudit.audit.metrics import ratio
 Values = NDArray[np.float64]
 Bounds = tuple[Values, Values]
 BISECTIONS = 50
-PSEUDO_FACES = 0.5
-"""Faces added to every class in replicates, so that unseen errors are possible."""
 RARE = 3
 """So many hits are rare: the score interval's bound towards 0 is replaced by Poisson's."""
 RARE_OF_FEW, FEW = 2, 50
@@ -55,10 +53,10 @@ def wilson(share: Any, trials: Any, confidence: float) -> Bounds:
     z = normal_quantile(confidence)
     p = np.asarray(share, np.float64)
     n = np.where(np.asarray(trials) > 0, np.asarray(trials, np.float64), np.nan)
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     # At 0 and 1 the bound is exact; rounding must not push it past the share.
-    return np.minimum(np.maximum(centre - half, 0), p), np.maximum(np.minimum(centre + half, 1), p)
+    return np.minimum(np.maximum(center - half, 0), p), np.maximum(np.minimum(center + half, 1), p)
 
 
 def share_interval(share: Any, trials: Any, confidence: float) -> Bounds:
@@ -159,12 +157,12 @@ def mean_interval(mean: Any, variance: Any, faces: Any, confidence: float) -> Bo
         faces: Numbers of faces.
         confidence: Such as 0.95.
     """
-    centre, spread = np.asarray(mean, np.float64), _spread(mean, variance)
+    center, spread = np.asarray(mean, np.float64), _spread(mean, variance)
     degrees = np.asarray(faces, np.float64) - 1
     half = student_quantile(degrees, confidence) * np.sqrt(
         spread / np.where(degrees > 0, degrees, np.nan)
     )
-    return centre - half, centre + half
+    return center - half, center + half
 
 
 def _spread(mean: Any, variance: Any) -> Values:
@@ -190,11 +188,11 @@ def positive_mean_interval(mean: Any, dispersion: Any, faces: Any, confidence: f
         McCullagh, Nelder: Generalized linear models, 1989, chapter 9 (variance in proportion to the
         mean), by inversion of the score test.
     """
-    centre, degrees = np.asarray(mean, np.float64), np.asarray(faces, np.float64) - 1
+    center, degrees = np.asarray(mean, np.float64), np.asarray(faces, np.float64) - 1
     reach = student_quantile(degrees, confidence) ** 2 / np.where(degrees > 0, degrees, np.nan)
     shift = reach * np.asarray(dispersion, np.float64) / 2
-    half = np.sqrt(2 * shift * centre + shift**2)
-    return np.maximum(centre + shift - half, 0), centre + shift + half
+    half = np.sqrt(2 * shift * center + shift**2)
+    return np.maximum(center + shift - half, 0), center + shift + half
 
 
 def weighted_interval(
@@ -218,12 +216,12 @@ def weighted_interval(
     weights = np.broadcast_to(weights, np.shape(values))
     used = weights != 0
     signed = np.where(used, weights, 0.0)
-    centre = (signed * np.where(used, values, 0.0)).sum(axis=-1)
+    center = (signed * np.where(used, values, 0.0)).sum(axis=-1)
     down = np.where(used, np.where(weights > 0, values - bounds[0], bounds[1] - values), 0.0)
     up = np.where(used, np.where(weights > 0, bounds[1] - values, values - bounds[0]), 0.0)
     return (
-        centre - _length(signed * down, correlation),
-        centre + _length(signed * up, correlation),
+        center - _length(signed * down, correlation),
+        center + _length(signed * up, correlation),
     )
 
 
@@ -271,39 +269,17 @@ def calibration_interval(calibration: Any, told: Any, confidence: float) -> Boun
     return np.sqrt(np.maximum(reaches[0], 0)), np.sqrt(np.maximum(reaches[1], 0))
 
 
-def spread_around(
-    point: Any, values: Values, confidence: float, limits: tuple[float, float]
-) -> Bounds:
-    """Middle ``confidence`` of the replicates along the first axis, moved to centre on the point.
-
-    Moved, because ratios are lower in replicates than in the table they come from, and pseudo-faces
-    are errors for the most part.
-
-    Args:
-        point: The observed value; shape (...).
-        values: Its replicates; shape (replicates, ...).
-        confidence: Such as 0.95.
-        limits: Lowest and highest possible value.
-    """
-    tail = (1 - confidence) / 2
-    low, middle, high = np.quantile(values, [tail, 0.5, 1 - tail], axis=0)
-    return np.maximum(point - (middle - low), limits[0]), np.minimum(
-        point + (high - middle), limits[1]
-    )
-
-
 def generator_for(seed: int, task: str, subgroup: Mapping[str, str]) -> np.random.Generator:
     """Random numbers that depend on the seed and the subgroup alone, not on what else is run."""
     name = "|".join([task, *(f"{key}={value}" for key, value in sorted(subgroup.items()))])
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
-def difference_interval(
-    first: tuple[float, float, float], second: tuple[float, float, float]
-) -> tuple[float, float]:
-    """Interval of ``first`` minus ``second``, each given as value, low and high.
+def difference_interval(first: tuple[Any, Any, Any], second: tuple[Any, Any, Any]) -> Bounds:
+    """Interval of ``first`` minus ``second``, independent figures, each as value, low and high.
 
-    For shares with Wilson intervals this is Newcombe's hybrid score interval.
+    For shares with Wilson intervals this is Newcombe's hybrid score interval. Any shapes that
+    broadcast.
 
     Source:
         Newcombe: Interval estimation for the difference between independent proportions, Statistics
@@ -311,6 +287,4 @@ def difference_interval(
         effect measures, Statistics in Medicine 27, 2008, for other measures.
     """
     (a, a_low, a_high), (b, b_low, b_high) = first, second
-    below = float(np.hypot(a - a_low, b_high - b))
-    above = float(np.hypot(a_high - a, b - b_low))
-    return a - b - below, a - b + above
+    return a - b - np.hypot(a - a_low, b_high - b), a - b + np.hypot(a_high - a, b - b_low)

@@ -1,8 +1,9 @@
 """METRICS: what is measured, each a function from counts to values.
 
-A function takes counts whose leading axes (subgroups, replicates, or none) broadcast, and returns
-NaN where it is not defined; ``Metric.undefined`` says why. To add a metric, write the function, add
-it to ``METRICS`` here or to ``AGE_METRICS`` in ``age``, and add its reference in the tests.
+A function takes counts whose leading axes (subgroups, blocks, draws, or none) broadcast, and
+returns NaN where it is not defined; ``Metric.undefined`` says why. To add a metric, write the
+function, add it to ``METRICS`` here or to ``AGE_METRICS`` in ``age``, and its reference in
+``verify``.
 """
 
 from __future__ import annotations
@@ -33,10 +34,8 @@ Interval = Literal[
     "calibration",
 ]
 """Kinds of intervals: see ``bounds.BOUNDS``."""
-STUDENT: frozenset[Interval] = frozenset({"mean", "positive", "root", "steps", "signed_steps"})
-"""Those that take Student's quantile, because their spread is estimated from the faces."""
 SYMMETRIC: frozenset[Interval] = frozenset({"mean", "signed_steps"})
-"""Those as long below the figure as above, but where cut at a limit."""
+"""Kinds of intervals that are as long below the figure as above, but where cut at a limit."""
 
 
 @dataclass(frozen=True)

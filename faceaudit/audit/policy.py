@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from faceaudit.audit.age import AGE_METRICS, age_metric
+from faceaudit.audit.coverage import WITH_FAILURES
 from faceaudit.audit.fairness import FAIRNESS
 from faceaudit.audit.metrics import METRICS, Metric
 from faceaudit.audit.rates import RATES
@@ -44,8 +45,6 @@ LEAST_CONFIDENT = 0.5
 
 FAILURES = ("left_out", "errors")
 """What annotated faces without a prediction are to a rule."""
-WITH_FAILURES = ("accuracy", "recall", "one_off", "cs_at_5")
-"""Metrics for which a failure can be an error."""
 
 RULE_KEYS = (
     "task",

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceaudit.audit.intervals import PSEUDO_FACES
 from faceaudit.audit.metrics import ratio
 
 Values = NDArray[np.float64]
@@ -29,6 +28,8 @@ TOLERANCE = 1e-7
 """Estimates have converged when no share moves by more than this in a step."""
 DRAWN_AT_ONCE = 2**23
 """Random weights that are held in memory at a time."""
+PSEUDO_FACES = 0.5
+"""Faces added to every class in replicates, so that a confusion not seen is possible."""
 FEW_IN_STRATUM = 3
 """Strata with fewer labelled faces than this are taken together with their neighbor."""
 

@@ -71,8 +71,9 @@ def audit(
         unit: A column whose values (a person, a prompt) name rows that are not independent.
         min_n: Subgroups with fewer faces are shown and marked, and not ranked.
         confidence: Of all intervals.
-        replicates: Number of replicates, where an interval needs them.
-        seed: Of the replicates.
+        replicates: Draws of permutation tests; intervals need none. With fewer than 500 (see
+            ``permutation.FEWEST_DRAWS``) no test is a permutation.
+        seed: Of the draws.
         verify: Whether to recompute the figures with scikit-learn and fairlearn; ``auto`` does up
             to ``VERIFY_ROWS`` rows. A tally has no rows to recompute from.
         also: Further metrics by name, such as ``cs_at_3`` or ``challenge_30_fpr``.
@@ -125,8 +126,8 @@ def find_verdicts(
         unit: A column whose values (a person, a prompt) name rows that are not independent.
         min_n: Fewest faces of a subgroup that is judged, where a rule does not say it.
         confidence: With which all verdicts hold together, where a rule does not say it.
-        replicates: Number of replicates, where an interval needs them.
-        seed: Of the replicates.
+        replicates: As ``audit`` takes it; no verdict rests on draws.
+        seed: Of the draws.
         day: On which exceptions are current; None is today.
 
     Raises:

@@ -162,7 +162,7 @@ def roc_points(counts: Numbers, points: int = CURVE_POINTS) -> tuple[Values, Val
 
 
 def _corners(falls: Values, rises: Values) -> NDArray[np.int64]:
-    """Points of a curve that do not lie on the straight line between their neighbours."""
+    """Points of a curve that do not lie on the straight line between their neighbors."""
     cross = np.diff(falls)[:-1] * np.diff(rises)[1:] - np.diff(falls)[1:] * np.diff(rises)[:-1]
     inner = np.flatnonzero(np.abs(cross) > 0) + 1
     return np.concatenate([[0], inner, [len(falls) - 1]])

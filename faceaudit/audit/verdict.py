@@ -17,7 +17,13 @@ from statistics import NormalDist
 
 import numpy as np
 
-from faceaudit.audit.evidence import Evidence, Figures, check_names, find_figures, missing_evidence
+from faceaudit.audit.evidence import (
+    Evidence,
+    RuleFigures,
+    check_names,
+    find_figures,
+    missing_evidence,
+)
 from faceaudit.audit.extremes import Bounded, Extreme, farthest_apart, highest, least_ratio, lowest
 from faceaudit.audit.intervals import normal_quantile
 from faceaudit.audit.metrics import Values
@@ -95,7 +101,7 @@ class _Case:
     error: float
     """What may go wrong in this rule."""
     subgroups: tuple[Subgroup, ...]
-    figures: tuple[Figures, ...]
+    figures: tuple[RuleFigures, ...]
     exemptions: tuple[Exemption, ...]
     absent: tuple[Subgroup, ...] = ()
     """Classes of the schemes that no subgroup has."""

@@ -112,8 +112,8 @@ def check(
         min_n: Fewest faces of a subgroup that is judged, where a rule does not say it.
         suppress_below: Nothing is told of subgroups of fewer faces or images, for privacy.
         confidence: With which all verdicts hold together, where a rule does not say it.
-        replicates: Number of replicates, where an interval needs them.
-        seed: Of the replicates.
+        replicates: As ``report`` takes it; no verdict rests on draws.
+        seed: Of the draws.
 
     Raises:
         FaceauditError: If an option or a rule cannot work, or the table or the labels cannot be

@@ -90,8 +90,8 @@ def compare(
         min_n: Of subgroups with fewer faces no change is claimed.
         suppress_below: Cells of fewer faces or images are not shown, for privacy.
         confidence: Of all intervals, and of every family of tests.
-        replicates: Draws behind distances and intervals of different images.
-        seed: Of the replicates.
+        replicates: Draws of distances between tables of different images.
+        seed: Of the draws.
         mode: ``paired``, ``drift``, or ``auto``: paired where at least half of the smaller table's
             rows are in both.
         title: Of the page; None names the tables.

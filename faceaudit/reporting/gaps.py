@@ -29,7 +29,7 @@ MOST_NAMED = 2
 UNIT_HINTS: dict[Unit, str] = {
     "signed_points": "points",
     "signed_years": "years",
-    "signed_groups": "age groups",
+    "signed_groups": "groups",
 }
 ONLY_HERE = "only one of the two has faces with this value; it belongs to the mix"
 
@@ -202,9 +202,7 @@ def _table(subject: Subject, found: Sequence[Decomposition]) -> Table:
             faces = count_cell(_faces(subject, one))
             rows.append(Row(text.subgroup_name(subgroup), (faces, *cells)))
         groups.append(RowGroup(cut.title, tuple(rows)))
-    hint = {"signed_points": "points", "signed_years": "years", "signed_groups": "groups"}.get(
-        unit, ""
-    )
+    hint = UNIT_HINTS.get(unit, "")
     titles = (
         "Gap to all others",
         _capital(_mix_of(first.within)),

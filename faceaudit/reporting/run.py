@@ -96,8 +96,9 @@ def report(
         min_n: Subgroups with fewer faces are shown and marked, and not ranked.
         suppress_below: Cells of fewer faces or images are not shown, for privacy; 0 shows all.
         confidence: Of all intervals.
-        replicates: Number of replicates, where an interval needs them.
-        seed: Of the replicates.
+        replicates: Draws of permutation tests, of corrected shares and of distances from a
+            baseline; intervals of metrics need none. With fewer than 500 no test is a permutation.
+        seed: Of the draws.
         calibration: Labelled faces (CSV or Parquet) that correct the shares of the classes: what
             ``faceaudit sample`` drew of this table, or a labelled table of predictions.
         reference: Target shares (columns task, class, share) that the composition is compared with.

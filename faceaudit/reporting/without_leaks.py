@@ -207,6 +207,6 @@ def _difference(every: Estimate, leaked: Estimate, rest: Estimate) -> Estimate:
     value = every.value - rest.value
     if len(bounds) < 2:
         return Estimate(value, None, None, leaked.n, leaked.reason or rest.reason)
-    low, high = difference_interval(bounds[0], bounds[1])
+    low, high = map(float, difference_interval(bounds[0], bounds[1]))
     share = leaked.n / every.n
     return Estimate(value, share * low, share * high, leaked.n)

@@ -164,3 +164,13 @@ def test_browser_opens_the_page(foreign_table, tmp_path):
     )
     assert "<h1>Audit of predictions.csv</h1>" in done.stdout
     assert done.stdout.count("<section") == 10  # no ROC curves without scores
+
+
+@pytest.mark.parametrize("unit", [None, "person"])
+def test_the_page_says_whether_intervals_allow_for_images_of_one_person(tmp_path, unit):
+    path = tmp_path / "predictions.csv"
+    persons = [f"p{n // 4}" for n in range(400)]
+    foreign_rows().with_columns(pl.Series("person", persons)).write_csv(path)
+    page = report(path, by=["gender"], unit=unit, formats=["html"], **QUICK).paths[0].read_text()
+    assert ("that images of one person are alike is allowed for" in page) == (unit is not None)
+    assert ("or several images of one person (--unit)" in page) == (unit is None)

@@ -33,8 +33,7 @@ class Method:
     has_race: bool
     has_age: bool
     confidence: str
-    replicates: str | None
-    seed: str | None
+    unit: str | None
     min_n: int
     definitions: tuple[Definition, ...]
     verification: Verification | None
@@ -44,7 +43,6 @@ def gather(subject: Subject) -> Method:
     """Definitions, rules and limits of an audit."""
     audit = subject.audit
     tasks = {task.name for task in audit.tasks} | {f for by in audit.by for f in by}
-    replicates, seed = audit.options.get("replicates"), audit.options.get("seed")
     return Method(
         label_word(subject),
         has_labels(audit),
@@ -52,8 +50,7 @@ def gather(subject: Subject) -> Method:
         any(name.startswith("race") for name in tasks),
         any(name.startswith("age") for name in tasks),
         confidence_percent(audit),
-        None if replicates is None else f"{int(replicates):,}",
-        None if seed is None else str(seed),
+        audit.options.get("unit"),
         min_n(audit),
         tuple(Definition(facts, UNIT_NAMES[facts.unit]) for facts in _shown(subject)),
         audit.verification,

@@ -56,7 +56,6 @@ class Verdicts:
     rows: tuple[Judged, ...]
     confidence: str
     has_between: bool
-    has_exceptions: bool
 
 
 def gather(subject: Subject) -> Verdicts | None:
@@ -74,7 +73,6 @@ def gather(subject: Subject) -> Verdicts | None:
         tuple(_judged(verdict, label_word(subject)) for verdict in audit.verdicts),
         _confidence(audit.verdicts),
         any(verdict.measure in BETWEEN for verdict in audit.verdicts),
-        any(verdict.exemptions for verdict in audit.verdicts),
     )
 
 
