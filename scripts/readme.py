@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 README = Path(__file__).parent.parent / "README.md"
@@ -95,10 +95,15 @@ PARTS: dict[str, Callable[[], str]] = {
 
 def filled(text: str) -> str:
     """The text with every generated part made anew."""
-    for name, make in PARTS.items():
+    return fill(text, PARTS, README.name)
+
+
+def fill(text: str, parts: Mapping[str, Callable[[], str]], document: str) -> str:
+    """A document's text with every one of its generated parts made anew."""
+    for name, make in parts.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         if not pattern.search(text):
-            raise SystemExit(f"README.md has no part {name}")
+            raise SystemExit(f"{document} has no part {name}")
         body = make()
         text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)  # type: ignore[misc]
     return text
