@@ -61,7 +61,8 @@ def shown(value: MetricValue) -> str:
 def main() -> None:
     """Print the figures of a model."""
     model = sys.argv[1] if len(sys.argv) > 1 else DEFAULT_BUNDLE
-    share = load_bundle(model).card["recipe"]["validation_share"]
+    recipe = load_bundle(model).card["recipe"]
+    share = recipe.get("data", recipe)["validation_share"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         listing = folder / "fairface.txt"
