@@ -18,9 +18,9 @@ import typer
 
 from faceaudit import __version__
 from faceaudit.errors import (
+    EXIT_TEMPORARY,
     EXIT_TOO_MANY_FAILURES,
     FaceauditError,
-    TemporaryError,
     UnknownNameError,
     UsageError,
 )
@@ -40,6 +40,8 @@ app = typer.Typer(
 
 LOG_FORMATS = ("text", "json")
 MAX_COUNT = 10**15
+MOMENT = 0.05
+"""Seconds until an interruption that was ignored is tried again."""
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print what is done in detail.")]
@@ -906,17 +908,39 @@ def start_logging(quiet: bool, verbose: bool, log_format: str) -> None:
     logger.setLevel(logging.ERROR if quiet else level)
 
 
+class Interrupted(BaseException):
+    """A signal asked the run to end; no ``except Exception`` of a library takes it for its own."""
+
+
 def _interrupted(number: int, frame: FrameType | None) -> None:
     name = signal.Signals(number).name
-    raise TemporaryError(f"interrupted by {name}; nothing half-written was left; run again")
+    raise Interrupted(f"interrupted by {name}; nothing half-written was left; run again")
+
+
+def _ignored(ignored: sys.UnraisableHookArgs) -> None:
+    """Interrupt again, in a moment, where Python had to ignore it, as in a finalizer."""
+    if isinstance(ignored.exc_value, Interrupted):
+        again = ignored.exc_value
+
+        def raise_again(number: int, frame: FrameType | None) -> None:
+            raise again
+
+        signal.signal(signal.SIGALRM, raise_again)
+        signal.setitimer(signal.ITIMER_REAL, MOMENT)
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def main() -> None:
     """The entry point: errors that a user can fix become one line and an exit code."""
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
+    sys.unraisablehook = _ignored
     try:
         app()
+    except Interrupted as interrupted:
+        print(f"Error: {interrupted}", file=sys.stderr)  # noqa: T201 - as below
+        sys.exit(EXIT_TEMPORARY)
     except FaceauditError as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - the one place that prints errors
         sys.exit(error.exit_code)

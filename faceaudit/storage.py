@@ -34,7 +34,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no folder {path.parent}; create it first") from error
+        lacks = f"there is no folder {path.parent}; create it first"
+        reason = f"cannot write there ({error.strerror})" if path.parent.is_dir() else lacks
+        raise InputError(f"{path}: {reason}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot write there ({error.strerror})") from error
     part = Path(name)
@@ -70,9 +72,12 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str | None]) 
         inputs: Files that are read, and folders of ``part-*.parquet``; what is no file is skipped.
 
     Raises:
-        UsageError: If an output is a folder, would lie in none, or is one of the inputs.
+        UsageError: If an output is a folder, would lie in none, or is one of the inputs, or a name
+            is no text.
     """
-    given = [Path(one) for one in inputs if one is not None]
+    outputs, given = list(outputs), [Path(one) for one in inputs if one is not None]
+    for path in (*outputs, *given):
+        _check_name(path)
     files = [file for one in given for file in ([one] if one.is_file() else _parts_of(one))]
     for output in outputs:
         if output.is_dir():
@@ -81,6 +86,13 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str | None]) 
             raise UsageError(f"{output}: there is no folder {output.parent}; create it first")
         if any(output.exists() and output.samefile(file) for file in files):
             raise UsageError(f"{output}: is read, and would be overwritten; give another --output")
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{str(path)!a}: this name is not UTF-8 text; rename it") from error
 
 
 def _parts_of(folder: Path) -> list[Path]:
@@ -165,3 +177,14 @@ def read_csv(path: Path) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: cannot be read as CSV ({reason})") from error
+
+
+def parquet_schema(path: Path) -> dict[str, pl.DataType]:
+    """Columns of a Parquet file and their types; a name with brackets or stars is no pattern.
+
+    Raises:
+        polars.exceptions.PolarsError: If it is no Parquet file.
+    """
+    import polars as pl
+
+    return dict(pl.scan_parquet(path, glob=False).collect_schema())

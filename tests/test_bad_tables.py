@@ -182,6 +182,9 @@ def test_a_table_that_cannot_be_right_is_refused_in_one_line(
         (["--by", "tags"], "no column to form subgroups by is called 'tags'"),
         (["--by", "nothing"], "'nothing' has no value in any row"),
         (["--unit", "nothing"], "'nothing' has no value in any row"),
+        (["--by", "blank"], "'blank' has no value in any row"),
+        (["--within", "nan"], "'nan' has no value in any row"),
+        (["--replicates", "1000000000"], "give at least 100 and at most 100000"),
         (["--unit", "tags"], "no column to take units from is called 'tags'"),
         (["--by", "image"], "'image' has 300 different values, too many for subgroups"),
         (["--columns", "race_pred=yhat"], "--columns names 'yhat', which is no column"),
@@ -200,6 +203,8 @@ def test_an_option_that_names_what_is_not_there_is_refused_in_one_line(
             "image": [str(index) for index in range(300)],
             "gender_pred": ["Male"] * 300,
             "nothing": typed([None] * 300, pl.String),
+            "blank": ["", " ", "  "] * 100,
+            "nan": [math.nan] * 300,
             "tags": [["a"]] * 300,
         }
     )

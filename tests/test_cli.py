@@ -12,7 +12,7 @@ import pytest
 
 import faceaudit
 from faceaudit import cli
-from faceaudit.errors import UsageError
+from faceaudit.errors import EXIT_TEMPORARY, UsageError
 from faceaudit.models.bundle import Bundle
 
 
@@ -203,3 +203,33 @@ def test_report_takes_every_feature_and_column_that_is_named(tmp_path: Path) -> 
     held = [one for one in facts["disparities"] if one["within"] == {"shift": "1"}]
     assert {tuple(one["by"]) for one in held} == {("gender",), ("site",), ("gender", "site")}
     assert (tmp_path / "t.md").exists()
+
+
+def test_an_interruption_in_a_finalizer_is_not_lost(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys, time
+from faceaudit import cli
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+
+def work():
+    closing = Closing()
+    del closing
+    try:
+        time.sleep(30)
+    except Exception:
+        pass
+
+cli.app = work
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=25, check=False
+    )
+    assert done.returncode == EXIT_TEMPORARY
+    assert done.stderr == (
+        "Error: interrupted by SIGINT; nothing half-written was left; run again\n"
+    )

@@ -531,3 +531,14 @@ def test_a_table_is_known_by_the_hash_of_its_bytes(tmp_path: Path) -> None:
     hashes = {read_table(tmp_path / name).sha256 for name in ("a.parquet", "b.parquet")}
     assert len(hashes) == 2
     assert {len(value) for value in hashes} == {64}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_name_with_brackets_or_stars_is_no_pattern(suffix: str, tmp_path: Path) -> None:
+    rows = pl.DataFrame({"gender_true": ["Male"], "gender_pred": ["Male"]})
+    for name, size in (("a1", 5), ("a[1]", 3), ("a*", 2)):
+        path = tmp_path / f"{name}.{suffix}"
+        several = pl.concat([rows] * size)
+        several.write_csv(path) if suffix == "csv" else several.write_parquet(path)
+    assert read_table(tmp_path / f"a[1].{suffix}").rows == 3
+    assert read_table(tmp_path / f"a*.{suffix}").rows == 2

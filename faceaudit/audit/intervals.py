@@ -158,11 +158,15 @@ def mean_interval(mean: Any, variance: Any, faces: Any, confidence: float) -> Bo
         confidence: Such as 0.95.
     """
     center, spread = np.asarray(mean, np.float64), _spread(mean, variance)
-    degrees = np.asarray(faces, np.float64) - 1
-    half = student_quantile(degrees, confidence) * np.sqrt(
-        spread / np.where(degrees > 0, degrees, np.nan)
-    )
+    degrees = _degrees(faces)
+    half = student_quantile(degrees, confidence) * np.sqrt(spread / degrees)
     return center - half, center + half
+
+
+def _degrees(faces: Any) -> Values:
+    """Degrees of freedom of a mean; NaN below 1, where units leave less than two faces tell."""
+    degrees = np.asarray(faces, np.float64) - 1
+    return np.where(degrees >= 1, degrees, np.nan)
 
 
 def _spread(mean: Any, variance: Any) -> Values:
@@ -188,8 +192,8 @@ def positive_mean_interval(mean: Any, dispersion: Any, faces: Any, confidence: f
         McCullagh, Nelder: Generalized linear models, 1989, chapter 9 (variance in proportion to the
         mean), by inversion of the score test.
     """
-    center, degrees = np.asarray(mean, np.float64), np.asarray(faces, np.float64) - 1
-    reach = student_quantile(degrees, confidence) ** 2 / np.where(degrees > 0, degrees, np.nan)
+    center, degrees = np.asarray(mean, np.float64), _degrees(faces)
+    reach = student_quantile(degrees, confidence) ** 2 / degrees
     shift = reach * np.asarray(dispersion, np.float64) / 2
     half = np.sqrt(2 * shift * center + shift**2)
     return np.maximum(center + shift - half, 0), center + shift + half

@@ -43,6 +43,8 @@ from faceaudit.schema import AGE
 from faceaudit.tables import PredictionTable
 
 Verify = Literal["auto", "always", "never"]
+MOST_REPLICATES = 100_000
+"""More change no digit that is shown, and need more memory than most machines have."""
 
 
 def audit(
@@ -261,8 +263,11 @@ def _audited(
 def _check_options(min_n: int, confidence: float, replicates: int, seed: int) -> None:
     if not 0 < confidence < 1:
         raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
-    if replicates < 100:
-        raise UsageError(f"--replicates {replicates}: give at least 100; 2000 is the default")
+    if not 100 <= replicates <= MOST_REPLICATES:
+        raise UsageError(
+            f"--replicates {replicates}: give at least 100 and at most {MOST_REPLICATES}; "
+            "2000 is the default"
+        )
     if min_n < 1:
         raise UsageError(f"--min-n {min_n}: give at least 1; 30 is the default")
     if seed < 0:

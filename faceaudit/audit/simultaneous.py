@@ -24,6 +24,8 @@ FARTHEST = 8.2
 """Standard errors beyond which a p value is not told from 0."""
 MANY = 50
 """With more hits Wilson's limit reaches as far as the exact one."""
+LEAST_TRIALS = 1e-6
+"""Faces that limits from 0 to 1 speak of."""
 GRID = np.linspace(0, FARTHEST, 83)
 """Standard normal quantiles that limits are taken at, (Z,)."""
 
@@ -277,10 +279,11 @@ def critical_of(size: int, confidence: float) -> float:
 
 
 def _trials(values: Values, low: Values, high: Values, z: float) -> Values:
-    """The faces for which score limits at ``z`` are these."""
+    """The faces for which score limits at ``z`` are these; nearly none where all is possible."""
     # The further limit, which is never the value itself.
     limit = np.where(values - low >= high - values, low, high)
-    return np.asarray(z**2 * limit * (1 - limit) / np.square(values - limit))
+    trials = z**2 * limit * (1 - limit) / np.square(values - limit)
+    return np.asarray(np.maximum(trials, LEAST_TRIALS))
 
 
 def _score_limits(share: Values, trials: Values, z: Values) -> Bounds:

@@ -65,7 +65,7 @@ def find_features(table: PredictionTable, by: Sequence[str] | None) -> tuple[Fea
     if by is None:
         names = [name for name in DEFAULT_FEATURES if _is_annotated(table, name)]
         return tuple(_feature(table, name) for name in names)
-    features = tuple(_feature(table, name) for name in dict.fromkeys(by))
+    features = tuple(_feature(table, name) for name in _names(by))
     _check_values(table, features)
     return features
 
@@ -93,10 +93,15 @@ def chosen_features(features: Sequence[Feature], by: Sequence[str] | None) -> tu
     if by is None:
         return tuple(features)
     known = {feature.name: feature for feature in features}
-    for name in by:
+    for name in _names(by):
         if name not in known:
             raise UnknownNameError("feature in the tally", name, list(known))
-    return tuple(known[name] for name in dict.fromkeys(by))
+    return tuple(known[name] for name in _names(by))
+
+
+def _names(by: Sequence[str]) -> list[str]:
+    """Each name once; a text is one name, not its letters."""
+    return list(dict.fromkeys([by] if isinstance(by, str) else by))
 
 
 def find_groupings(features: Sequence[Feature]) -> tuple[tuple[str, ...], ...]:
@@ -148,5 +153,7 @@ def _check_values(table: PredictionTable, features: Sequence[Feature]) -> None:
                 f"{table.path}: {feature.name!r} has {count:,} different values, too many for "
                 f"subgroups (up to {MAX_VALUES}){advice}"
             )
-        if count == 0:
+        different = table.frame.select(pl.col(feature.column).unique()).collect(engine="streaming")
+        lazy = different.lazy()
+        if not lazy.select(feature.values(lazy).is_not_null().any()).collect().item():
             raise SchemaError(f"{table.path}: {feature.name!r} has no value in any row")

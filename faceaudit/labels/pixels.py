@@ -53,7 +53,7 @@ def find(images: Sequence[str], folder: Path | None) -> Annotations | None:
 def _table(path: Path) -> pl.DataFrame:
     """Annotated columns, one row per row of the file; a code that is none is null."""
     try:
-        rows = pl.scan_csv(path, infer_schema=False)
+        rows = pl.scan_csv(path, infer_schema=False, glob=False)
         columns = {name.strip(): name for name in rows.collect_schema().names()}
         chosen = {}
         if GENDER_COLUMN in columns:

@@ -15,6 +15,7 @@ from faceaudit.images.refs import ImageRef
 from faceaudit.labels import ANNOTATED, AUTO, NONE, read_labels
 from faceaudit.schema import AGE_GROUP, AGE_TRUE, GENDER, RACE, Task
 from faceaudit.schemes import task_of_values
+from faceaudit.storage import parquet_schema
 from faceaudit.tables.files import SUFFIXES, find_parts, open_parts
 from faceaudit.tables.table import IMAGE, Draft
 
@@ -171,10 +172,10 @@ def _prepared(
     if path is None or not path.is_file():
         return None, 1.0
     try:
-        columns = pl.read_parquet_schema(path)
+        columns = parquet_schema(path)
         if not {FILE_NAME, SHA256, "align", "margin"} <= set(columns):
             return None, 1.0
-        table = pl.read_parquet(path, columns=[FILE_NAME, SHA256, "align", "margin"])
+        table = pl.read_parquet(path, columns=[FILE_NAME, SHA256, "align", "margin"], glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read; run `faceaudit prepare` again") from error
     if table.is_empty():

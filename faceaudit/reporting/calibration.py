@@ -24,7 +24,7 @@ from faceaudit.errors import InputError, LabelError, SchemaError
 from faceaudit.models.bundle import BUNDLES, FACTS
 from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
-from faceaudit.storage import read_csv
+from faceaudit.storage import parquet_schema, read_csv
 from faceaudit.tables import FACE, IMAGE, SUFFIXES, PredictionTable, read_table, score_columns
 
 WEIGHT, STRATUM = "weight", "stratum"
@@ -130,7 +130,7 @@ def _read_frame(path: Path, option: str) -> pl.DataFrame:
     if kind == "csv":
         return read_csv(path)
     try:
-        return pl.read_parquet(path).with_columns(pl.all().cast(pl.String))
+        return pl.read_parquet(path, glob=False).with_columns(pl.all().cast(pl.String))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{option} {path}: cannot be read as Parquet") from error
 
@@ -138,7 +138,7 @@ def _read_frame(path: Path, option: str) -> pl.DataFrame:
 def _has_predictions(path: Path) -> bool:
     if SUFFIXES.get(path.suffix.lower()) == "parquet":
         try:
-            names = list(pl.read_parquet_schema(path))
+            names = list(parquet_schema(path))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise InputError(f"--calibration {path}: cannot be read as Parquet") from error
     else:

@@ -19,7 +19,7 @@ from faceaudit.errors import InputError, UnknownNameError, UsageError, first_exi
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.format import NOT_AVAILABLE, count, subgroup_name
 from faceaudit.reporting.json_report import policy_facts, table_facts, verdict_facts, written
-from faceaudit.reporting.source import Reading, label_file, read_source
+from faceaudit.reporting.source import Reading, as_paths, label_file, read_source
 from faceaudit.reporting.subject import Provenance
 from faceaudit.schema import SCHEMA_VERSION
 from faceaudit.storage import check_outputs, write_text
@@ -119,7 +119,7 @@ def check(
         FaceauditError: If an option or a rule cannot work, or the table or the labels cannot be
             read.
     """
-    paths = [Path(one) for one in ([table] if isinstance(table, str | Path) else table)]
+    paths = as_paths(table)
     if provenance not in PROVENANCES:
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
     if output is not None:

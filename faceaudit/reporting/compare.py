@@ -21,7 +21,7 @@ from faceaudit.reporting.changes import (
 )
 from faceaudit.reporting.changes_view import view
 from faceaudit.reporting.html import make_environment
-from faceaudit.reporting.source import Reading, Source, label_file, read_source
+from faceaudit.reporting.source import Reading, Source, as_paths, label_file, read_source
 from faceaudit.schema import SCHEMA_VERSION
 from faceaudit.storage import check_outputs, write_text
 from faceaudit.tables import SUFFIXES
@@ -100,7 +100,7 @@ def compare(
     Raises:
         FaceauditError: If an option cannot work, or tables or labels cannot be read or compared.
     """
-    paths = _paths(first), _paths(second)
+    paths = as_paths(first), as_paths(second)
     output = None if output is None else Path(output)
     _check(formats, provenance, output, min_n, confidence)
     targets = [_target(paths[1][0], output, name) for name in formats]
@@ -166,10 +166,6 @@ def _lines(value: object) -> str:
         return json.dumps(value, allow_nan=False, ensure_ascii=False)
     entries = [json.dumps(one, allow_nan=False, ensure_ascii=False) for one in value]
     return "[\n" + ",\n".join(entries) + "\n]"
-
-
-def _paths(given: Path | Sequence[Path]) -> list[Path]:
-    return [Path(one) for one in ([given] if isinstance(given, str | Path) else given)]
 
 
 def _names(first: Source, second: Source) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from faceaudit.reporting.check import PolicySource, load_policy, policy_file
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
 from faceaudit.reporting.markdown import to_markdown
-from faceaudit.reporting.source import Reading, Source, label_file, read_source
+from faceaudit.reporting.source import Reading, Source, as_paths, label_file, read_source
 from faceaudit.reporting.subject import Baseline, Provenance, Subject, has_labels
 from faceaudit.reporting.without_leaks import leave_out, with_effects
 from faceaudit.storage import check_outputs, write_text
@@ -113,7 +113,7 @@ def report(
     Raises:
         FaceauditError: If an option cannot work, or the table or the labels cannot be read.
     """
-    paths = [Path(one) for one in ([table] if isinstance(table, str | Path) else table)]
+    paths = as_paths(table)
     output = None if output is None else Path(output)
     _check(formats, provenance, output)
     check_suppression(suppress_below)

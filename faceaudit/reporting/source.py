@@ -134,6 +134,18 @@ def read_source(paths: Sequence[Path], reading: Reading) -> Source:
     return read_tallies(paths, reading) if is_tally(paths) else read_labelled(paths, reading)
 
 
+def as_paths(given: Path | str | Sequence[Path | str]) -> list[Path]:
+    """What a caller gives as a table or tallies, as a list of paths.
+
+    Raises:
+        UsageError: If it is empty.
+    """
+    paths = [Path(one) for one in ([given] if isinstance(given, str | Path) else given)]
+    if not paths:
+        raise UsageError("no table: give a Parquet or CSV table, or tallies")
+    return paths
+
+
 def is_tally(paths: Sequence[Path]) -> bool:
     """Whether tallies are given, or one table.
 

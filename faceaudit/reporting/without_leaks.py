@@ -82,7 +82,7 @@ def _read(path: Path) -> pl.DataFrame:
         raise InputError(f"{path}: there is no such file; write it with `faceaudit leaks`")
     try:
         if path.suffix.lower() == ".csv":
-            table = pl.read_csv(path, infer_schema_length=None)
+            table = pl.read_csv(path, infer_schema_length=None, glob=False)
         else:
             table = pl.read_parquet(path, glob=False)
         missing = [name for name in NEEDED if name not in table.columns]

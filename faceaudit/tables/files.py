@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from faceaudit.errors import InputError, LabelError, SchemaError
 from faceaudit.schema import METADATA_KEY, TableMetadata
-from faceaudit.storage import sha256_of_file
+from faceaudit.storage import parquet_schema, sha256_of_file
 from faceaudit.tables.table import FACE, IMAGE, Draft, first_line
 
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv"}
@@ -70,7 +70,7 @@ def _with_trimmed_names(draft: Draft) -> Draft:
 
 
 def _scan_csv(path: Path) -> pl.LazyFrame:
-    frame = pl.scan_csv(path, separator=_separator(path), infer_schema_length=None)
+    frame = pl.scan_csv(path, separator=_separator(path), infer_schema_length=None, glob=False)
     names = frame.collect_schema().names()
     _check_header(path, names)
     try:
@@ -120,9 +120,9 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
 
 def _scan_parquet(path: Path, parts: Sequence[Path]) -> pl.LazyFrame:
     """The parts one after the other; a column that they encode differently in a common type."""
-    schemas = [dict(pl.read_parquet_schema(part)) for part in parts]
+    schemas = [parquet_schema(part) for part in parts]
     if all(schema == schemas[0] for schema in schemas):
-        return pl.scan_parquet(list(parts))
+        return pl.scan_parquet(list(parts), glob=False)
     columns = dict.fromkeys(name for schema in schemas for name in schema)
     wanted = {}
     for name in columns:
@@ -133,7 +133,7 @@ def _scan_parquet(path: Path, parts: Sequence[Path]) -> pl.LazyFrame:
         else:
             wanted[name] = common
     frames = [
-        pl.scan_parquet(part).select(
+        pl.scan_parquet(part, glob=False).select(
             _as_type(pl.col(name), schema[name], dtype).alias(name)
             for name, dtype in wanted.items()
         )

@@ -162,3 +162,10 @@ def test_random_numbers_depend_on_seed_and_subgroup_alone() -> None:
     assert (first == generator_for(0, "race", {"b": "2", "a": "1"}).random(3)).all()
     assert (first != generator_for(1, "race", {"a": "1", "b": "2"}).random(3)).all()
     assert (first != generator_for(0, "race", {"a": "1"}).random(3)).all()
+
+
+@pytest.mark.parametrize("faces", [1.0, 1.001, 1.5])
+def test_a_mean_of_less_than_two_faces_has_no_interval(faces: float) -> None:
+    assert np.isnan(mean_interval(4.0, 2.0, faces, 0.95)).all()
+    assert np.isnan(positive_mean_interval(4.0, 2.0, faces, 0.95)).all()
+    assert np.isfinite(positive_mean_interval(4.0, 2.0, 2.0, 0.95)).all()

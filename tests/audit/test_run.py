@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.results import Audit, Disparity, Estimate, MetricValue
 from faceaudit.audit.run import audit
+from faceaudit.audit.simultaneous import Figures
 from faceaudit.audit.subgroups import find_features
 from faceaudit.audit.tally import tally
 from faceaudit.audit.verify import references
@@ -557,3 +559,28 @@ def test_importing_the_audit_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_unit_of_most_faces_bounds_nothing_and_breaks_nothing(
+    open_table: OpenTable, frame: pl.DataFrame
+) -> None:
+    one = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("one"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = quick_audit(
+            open_table(frame.with_columns(person=one)), unit="person", by=["gender"]
+        )
+    for comparison in found.comparisons:
+        for pair in comparison.pairs:
+            assert math.isfinite(pair.difference + pair.low + pair.high + pair.p_value)
+            assert pair.low <= pair.difference <= pair.high
+
+
+def test_limits_from_0_to_1_stay_so_at_every_confidence() -> None:
+    metric = next(one for one in METRICS if one.name == "accuracy")
+    values, low, high = np.array([0.5, 0.8]), np.zeros(2), np.ones(2)
+    figures = Figures.of_bounds(metric, values, low, high, 0.95)
+    below, above = figures.on_grid
+    assert np.allclose((values - below)[1:], 0, atol=1e-5)
+    assert np.allclose((values + above)[1:], 1, atol=1e-5)
+    assert np.isfinite(figures.standard_errors).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -161,3 +162,25 @@ def test_one_set_by_two_names_is_refused(folder: Path) -> None:
             output=folder / "leaks.parquet",
             labels="none",
         )
+
+
+def test_a_name_that_is_no_text_is_one_clear_line(folder: Path) -> None:
+    name = os.fsdecode(os.fsencode(folder) + b"/t\xe9.parquet")
+    shutil.copy(folder / "t.parquet", name)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        report(Path(name), **QUICK)
+    with pytest.raises(UsageError, match="not UTF-8"):
+        report(folder / "t.parquet", output=Path(name).with_suffix(".html"), **QUICK)
+
+
+def test_no_table_at_all_is_one_clear_line(folder: Path) -> None:
+    with pytest.raises(UsageError, match="no table"):
+        report([], **QUICK)
+    with pytest.raises(UsageError, match="no table"):
+        compare([], folder / "t.parquet")
+
+
+def test_one_feature_may_be_named_by_text(folder: Path) -> None:
+    rows = pl.read_parquet(folder / "t.parquet").with_columns(site=pl.lit("A"))
+    rows.write_parquet(folder / "s.parquet")
+    assert report(folder / "s.parquet", by="site", **QUICK).audit.by == (("site",),)
