@@ -20,7 +20,7 @@ from faceaudit.audit.changes import Agreement, Better, Change, Changes, Family, 
 from faceaudit.audit.clusters import FEW_BLOCKS
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.estimates import OWN_CLASS
-from faceaudit.audit.intervals import Bounds, wilson
+from faceaudit.audit.intervals import Bounds, share_interval
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import (
     Metric,
@@ -613,5 +613,5 @@ def _same(faces: Any, unit: str | None, confidence: float) -> Estimate:
         return Estimate(None, None, None, 0, NO_PAIR)
     if unit is not None:
         return Estimate(same / n, None, None, n, NO_AGREEMENT_INTERVAL)
-    low, high = wilson(same / n, n, confidence)
+    low, high = share_interval(same / n, n, confidence)
     return Estimate(same / n, float(low), float(high), n)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -14,15 +14,13 @@ from faceaudit.audit.age import AGE_METRICS, CS_YEARS, one_off
 from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.intervals import wilson
 from faceaudit.audit.metrics import METRICS, Metric, Values, accuracy, ratio, recall
+from faceaudit.audit.rates import RATES, images_by_outcome
 from faceaudit.audit.results import Composition, Coverage, Estimate, Subgroup, WithFailures
 from faceaudit.audit.tally import ERROR_LIMIT, CellCounts, Cut, Numbers, Tally, cut
-from faceaudit.schema import AGE, NO_FACE, OK, STATUSES, Task
+from faceaudit.schema import AGE, OK, STATUSES, Task
 
 NOT_ANNOTATED = "(not annotated)"
 """Name of the subgroup of images whose annotation is not known."""
-NO_PREDICTION = "no face has a predicted class"
-NOT_DECODED = "no image could be decoded"
-NOT_SCORED = "no image was scored"
 NO_CAUSE = "the table does not say why images were not scored"
 ONE_FACE_KEPT = (
     "the table holds one face per image, so that images with several are not known; "
@@ -32,6 +30,18 @@ ALL_FACES = "all"
 """The choice of faces, as a table's metadata state it, that keeps every face of an image."""
 
 
+_RATES = {metric.name: metric for metric in RATES}
+OF_IMAGES = (
+    _RATES["failure_rate"],
+    _RATES["decoding"],
+    replace(_RATES["detection"], undefined="no image could be decoded"),
+)
+PREDICTED_SHARE = _RATES["predicted_share"]
+STATUS_SHARE = replace(PREDICTED_SHARE, name="status", undefined="there is no image")
+SEVERAL_SHARE = replace(PREDICTED_SHARE, name="multi_face", undefined="no image was scored")
+"""Shares of images, computed as those of predicted classes are."""
+
+
 def find_coverage(
     counted: Tally, groupings: Sequence[tuple[str, ...]], confidence: float
 ) -> list[Coverage]:
@@ -39,17 +49,78 @@ def find_coverage(
 
     Groupings by a prediction are left out: images that failed have none.
     """
-    every_face = _every_face_kept(counted)
+    options = Options(confidence=confidence)
     found = []
     for by in [(), *_annotated(counted, groupings)]:
         cells = cut(counted, by, missing=NOT_ANNOTATED)
-        images, several = cells.of(counted.images), cells.of(counted.several)
+        rates = _rates_of_images(counted, cells, options)
+        images = cells.of(counted.images)
         for index, subgroup in enumerate(cells.subgroups):
+            total = int(images[index].sum())
             statuses = dict(zip(counted.statuses, map(int, images[index]), strict=True))
-            if images[index].sum():
-                multiple = int(several[index].sum()) if every_face else None
-                found.append(_coverage(subgroup, statuses, multiple, confidence))
+            own = {name: each[index] for name, each in rates.items()}
+            if any(n for status, n in statuses.items() if status not in STATUSES):
+                unknown = Estimate(None, None, None, total, NO_CAUSE)
+                own |= {"decoding": unknown, "detection": unknown}
+            failed = own.pop("failure_rate")
+            if total:
+                found.append(Coverage(subgroup, total, statuses, failed, own))
     return found
+
+
+def _rates_of_images(counted: Tally, cells: Cut, options: Options) -> dict[str, Sequence[Estimate]]:
+    """Rates by name, one per subgroup: of every status but ``ok``, and those of ``RATES``."""
+    statuses = counted.statuses
+    each = estimate_counts(STATUS_SHARE, counted, cells, [counted.images], options)
+    rates: dict[str, Sequence[Estimate]] = {
+        status: each[place :: len(statuses)]
+        for place, status in enumerate(statuses)
+        if status != OK
+    }
+    outcomes = partial(images_by_outcome, statuses=statuses)
+    for metric in OF_IMAGES:
+        rates[metric.name] = estimate_counts(
+            metric, counted, cells, [counted.images], options, outcomes
+        )
+    if _every_face_kept(counted):
+        scored = np.array([status == OK for status in statuses])
+        rates["multi_face"] = estimate_counts(
+            SEVERAL_SHARE,
+            counted,
+            cells,
+            [counted.several, counted.images],
+            options,
+            lambda several, images: np.stack([several, images @ scored - several], axis=-1),
+        )[::2]
+    else:
+        faces = cells.of(counted.images)[:, [status == OK for status in statuses]].sum(axis=-1)
+        rates["multi_face"] = [Estimate(None, None, None, int(n), ONE_FACE_KEPT) for n in faces]
+    return rates
+
+
+def estimate_counts(
+    metric: Metric,
+    counted: Tally,
+    cells: Cut,
+    counts: Sequence[CellCounts],
+    options: Options,
+    change: Callable[..., Numbers] = np.asarray,
+) -> list[Estimate]:
+    """A metric in every subgroup of a grouping, by blocks where the tally has units.
+
+    Args:
+        metric: The metric.
+        counted: The tally.
+        cells: The grouping.
+        counts: Counts of the tally that the metric is made from.
+        options: Of which the confidence is used.
+        change: From dense counts to what the metric needs.
+    """
+    blocks = None
+    if counted.unit is not None:
+        every = range(len(cells.subgroups))
+        blocks = [change(*(cells.blocks(one, index) for one in counts)) for index in every]
+    return estimate(metric, change(*map(cells.of, counts)), options, blocks=blocks)
 
 
 def _annotated(counted: Tally, groupings: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -66,52 +137,22 @@ def _every_face_kept(counted: Tally) -> bool:
     return counted.several.any()
 
 
-def _coverage(
-    subgroup: Subgroup, statuses: Mapping[str, int], several: int | None, confidence: float
-) -> Coverage:
-    total, scored = sum(statuses.values()), statuses.get(OK, 0)
-    looked_at = scored + statuses.get(NO_FACE, 0)
-    rates = {status: _share(n, total, confidence) for status, n in statuses.items() if status != OK}
-    if sum(n for status, n in statuses.items() if status not in STATUSES):
-        rates |= dict.fromkeys(
-            ("decoding", "detection"), Estimate(None, None, None, total, NO_CAUSE)
-        )
-    else:
-        rates["decoding"] = _share(looked_at, total, confidence)
-        rates["detection"] = _share(scored, looked_at, confidence, NOT_DECODED)
-    rates["multi_face"] = (
-        Estimate(None, None, None, scored, ONE_FACE_KEPT)
-        if several is None
-        else _share(several, scored, confidence, NOT_SCORED)
-    )
-    failed = _share(total - scored, total, confidence)
-    return Coverage(subgroup, total, statuses, failed, rates)
-
-
 def find_composition(
     counted: Tally, groupings: Sequence[tuple[str, ...]], confidence: float
 ) -> list[Composition]:
     """Share of each predicted class among scored faces, of everybody and in every subgroup."""
-    found = []
+    options, found = Options(confidence=confidence), []
     for by in [(), *groupings]:
         cells = cut(counted, by)
         for task in counted.tasks:
-            every = cells.of(counted.predicted[task.name])
-            for subgroup, faces in zip(cells.subgroups, every, strict=True):
-                total = int(faces.sum())
-                found += [
-                    Composition(task.name, label, subgroup, _share(int(n), total, confidence))
-                    for label, n in zip(task.classes, faces, strict=True)
-                ]
+            faces = [counted.predicted[task.name]]
+            shares = estimate_counts(PREDICTED_SHARE, counted, cells, faces, options)
+            places = product(cells.subgroups, task.classes)
+            found += [
+                Composition(task.name, label, subgroup, share)
+                for (subgroup, label), share in zip(places, shares, strict=True)
+            ]
     return found
-
-
-def _share(part: int, whole: int, confidence: float, undefined: str = NO_PREDICTION) -> Estimate:
-    value = ratio(part, whole)
-    if np.isnan(value):
-        return Estimate(None, None, None, whole, undefined)
-    low, high = wilson(value, whole, confidence)
-    return Estimate(float(value), float(low), float(high), whole)
 
 
 # --- failures as errors -----------------------------------------------------------------------

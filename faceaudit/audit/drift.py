@@ -130,8 +130,8 @@ def _notes(sides: Sequence[Sides]) -> Iterator[str]:
     unit = sides[0].counted.unit
     if unit is not None:
         yield (
-            f"Faces of one {unit} are not taken as independent; images without a scored face, and "
-            "the shares of subgroups among images, are."
+            f"Faces of one {unit} are not taken as independent; the shares of subgroups among "
+            "images are taken as if they were."
         )
     for feature in sides[0].counted.features:
         if feature.predicted:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
-from faceaudit.audit.coverage import count_failures_as_errors
-from faceaudit.audit.estimates import Options, estimate
+from faceaudit.audit.coverage import count_failures_as_errors, estimate_counts
+from faceaudit.audit.estimates import Options
 from faceaudit.audit.extremes import Bounded
 from faceaudit.audit.intervals import share_interval
 from faceaudit.audit.measure import measure
@@ -259,28 +260,11 @@ def _estimates(
     """The metric in every subgroup of the cut."""
     counted = evidence.counted
     if metric.needs == "images":
-        return estimate(
-            metric,
-            images_by_outcome(cells.of(counted.images), counted.statuses),
-            options,
-            blocks=None
-            if counted.unit is None
-            else [
-                images_by_outcome(cells.blocks(counted.images, index), counted.statuses)
-                for index in range(len(cells.subgroups))
-            ],
-        )
+        outcomes = partial(images_by_outcome, statuses=counted.statuses)
+        return estimate_counts(metric, counted, cells, [counted.images], options, outcomes)
     if metric.needs == "predicted":
         task = _task(counted, rule)
-        numbers = counted.predicted[task.name]
-        found = estimate(
-            metric,
-            cells.of(numbers),
-            options,
-            blocks=None
-            if counted.unit is None
-            else [cells.blocks(numbers, index) for index in range(len(cells.subgroups))],
-        )
+        found = estimate_counts(metric, counted, cells, [counted.predicted[task.name]], options)
         return found[task.classes.index(str(rule.label)) :: len(task.classes)]
     if rule.failures == "errors":
         return _with_failures(rule, counted, cells, options)

@@ -381,9 +381,9 @@ def _notes(
 
 def _notes_of_units(counted: Tally) -> Iterator[str]:
     yield (
-        f"Faces of one {counted.unit} are not taken as independent: intervals of metrics rest on "
-        f"how the figures vary when blocks of {counted.unit} are left out. Those of shares of "
-        "images (coverage) and of predicted classes (composition) do not."
+        f"Faces of one {counted.unit} are not taken as independent: intervals rest on how the "
+        f"figures vary when blocks of {counted.unit} are left out. Those of corrected shares and "
+        "of reference shares (composition) do not."
     )
     everybody = cut(counted, ())
     faces = [everybody.blocks(counts, 0).sum(axis=-1) for counts in counted.predicted.values()]

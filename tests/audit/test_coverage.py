@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import accuracy_score, recall_score
 
+from faceaudit.audit.policy import Policy, parse_rules
 from faceaudit.audit.results import Coverage, WithFailures
 from faceaudit.audit.run import audit
 from faceaudit.tables import PredictionTable
@@ -146,3 +147,34 @@ def test_a_table_that_gives_no_reasons_has_no_detection_rate(
     assert one.failure_rate.value > 0
     assert one.rates["detection"].value is None
     assert "does not say why" in one.rates["detection"].reason
+
+
+@pytest.mark.parametrize("unit", [None, "person"])
+def test_rates_have_the_intervals_that_verdicts_on_them_rest_on(
+    rows_of: Callable[..., pl.DataFrame], open_table: Callable[..., PredictionTable], unit: str
+) -> None:
+    failed = pl.int_range(400) // 8 % 5 < 1
+    frame = rows_of(400).with_columns(
+        status=pl.when(failed).then(pl.lit("no_face")).otherwise(pl.lit("ok")),
+        person=(pl.int_range(400) // 8).cast(pl.String),
+    )
+    rule = {"measure": "overall", "owner": "somebody", "reason": "a test"}
+    rules = [
+        {**rule, "metric": "failure_rate", "at_most": 0.9},
+        {**rule, "metric": "detection", "at_least": 0.1},
+        {**rule, "metric": "predicted_share", "at_most": 0.9, "task": "gender", "class": "Male"},
+    ]
+    for one in rules:
+        policy = Policy("p.toml", "0" * 64, parse_rules({"rule": [one]}, "p.toml"))
+        found = audit(open_table(frame), by=[], unit=unit, policy=policy, **QUICK)
+        (verdict,) = found.verdicts
+        shown = {
+            "failure_rate": coverage_of(found.coverage).failure_rate,
+            "detection": coverage_of(found.coverage).rates["detection"],
+            "predicted_share": next(
+                share.share
+                for share in found.composition
+                if (share.task, share.label) == ("gender", "Male")
+            ),
+        }[verdict.metric]
+        assert (verdict.low, verdict.high) == pytest.approx((shown.low, shown.high))

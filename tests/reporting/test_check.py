@@ -156,7 +156,7 @@ def test_what_cannot_work_is_one_line_and_exit_2(
 
 
 def test_a_folder_is_no_place_for_verdicts(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a folder; give a file"):
+    with pytest.raises(UsageError, match="is a folder; give the name of a file"):
         faceaudit.check(table, {"rule": [PASS]}, output=tmp_path)
 
 
