@@ -1,0 +1,61 @@
+"""The reading of the audit of the bundle for research says what its predictions show."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from faceaudit.audit.run import audit
+from faceaudit.showcase.run import PREDICTIONS
+from faceaudit.tables import read_table
+from scripts import audit_of_research as document
+
+FOUND = audit(read_table(document.PREDICTIONS), verify="never")
+FAIRFACE = audit(read_table(PREDICTIONS), verify="never")
+
+
+def value(found, task: str, metric: str, **subgroup: str) -> float:
+    return next(
+        m.estimate.value
+        for m in found.metrics
+        if (m.task, m.metric, m.subgroup, m.label) == (task, metric, subgroup, None)
+    )
+
+
+def test_the_document_is_current() -> None:
+    text = document.DOCUMENT.read_text(encoding="utf-8")
+    assert document.filled(text) == text, "run python -m scripts.audit_of_research"
+
+
+def test_the_predictions_name_no_image() -> None:
+    table = pl.read_parquet(document.PREDICTIONS)
+    assert table["sha256"].null_count() == len(table)
+    assert table["image"].to_list() == [f"{row:05d}" for row in range(len(table))]
+
+
+def test_it_is_better_at_ages_and_race_and_about_as_good_at_gender() -> None:
+    assert value(FOUND, "age", "mae") < value(FAIRFACE, "age", "mae") - 0.3
+    assert value(FOUND, "race", "accuracy") > value(FAIRFACE, "race", "accuracy") + 0.05
+    difference = value(FOUND, "gender", "accuracy") - value(FAIRFACE, "gender", "accuracy")
+    assert abs(difference) < 0.015
+
+
+def test_gender_is_worst_where_the_document_says() -> None:
+    gap = next(
+        d
+        for d in FOUND.disparities
+        if (d.task, d.metric, d.by, d.label) == ("gender", "accuracy", ("gender", "race"), None)
+    )
+    assert gap.worst == {"gender": "Female", "race": "Asian"}
+    assert gap.low is not None
+    assert gap.low > 0
+
+
+def test_others_are_mostly_missed_and_the_old_are_made_young() -> None:
+    assert value(FOUND, "race", "accuracy", race="Others") < 0.5
+    old = [
+        one.estimates["mean_signed_step"].high
+        for one in FOUND.conditioned_age
+        if not one.subgroup and one.age_group in ("60-69", "70+") and not one.standardised
+    ]
+    assert len(old) == 2
+    assert all(high is not None and high < 0 for high in old)
