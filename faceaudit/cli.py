@@ -219,7 +219,7 @@ def report(
     replicates: Replicates = 2000,
     seed: Seed = 0,
     calibration: Annotated[
-        Path | None, typer.Option(help="Labelled faces that correct the shares of a composition.")
+        Path | None, typer.Option(help="Labeled faces that correct the shares of a composition.")
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="Target shares to compare with: task, class, share.")
@@ -369,7 +369,7 @@ def compare(
         str, typer.Option(help="paired (the same images), drift (different ones), or auto.")
     ] = "auto",
     format_: Annotated[
-        str, typer.Option("--format", help="What to write: html, json or both.")
+        str, typer.Option("--format", help="What to write: html, json.")
     ] = "html,json",
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
     quiet: Quiet = False,
@@ -469,7 +469,7 @@ def leaks(
         bool, typer.Option("--show-images", help="Show images of some pairs on the page.")
     ] = False,
     format_: Annotated[
-        str, typer.Option("--format", help="What to write beside the table: html, json or both.")
+        str, typer.Option("--format", help="What to write beside the table: html, json.")
     ] = "html,json",
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
     quiet: Quiet = False,
@@ -509,7 +509,7 @@ def sample(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The sample to write: NAME.csv.")
     ] = None,
-    tasks: Annotated[str | None, typer.Option(help="What will be labelled; default: all.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="What will be labeled; default: all.")] = None,
     columns: Columns = None,
     classes: Classes = None,
     age_bins: AgeBins = None,

@@ -425,8 +425,9 @@ class Verdict:
 
     ``value`` is the quantity that the rule bounds (the worst figure, the largest difference, ...)
     and ``subgroups`` the one or two that it is of; ``low`` and ``high`` bound it with the rule's
-    share of the policy's confidence, and decide. ``n`` counts the faces (or images) of the smaller
-    of those subgroups; ``n_needed`` is how many every subgroup would need for a decision if the
+    share of the policy's confidence, and decide. ``n`` counts the faces (or images) of the
+    smallest of those subgroups and of those that a failure, or the lack of a decision, rests on;
+    ``n_needed`` is how many every subgroup would need for a decision if the
     figures stayed as they are, None where a decision was made or no number can be named. ``n`` is
     None where it is suppressed.
     """

@@ -253,6 +253,7 @@ def _decided(case: _Case) -> Verdict:
         return replace(_undecided(rule, NO_RATIO, case.exemptions), n=int(case.faces.min()))
     if outcome == "pass" and case.not_judged:
         outcome = "insufficient"
+    named = () if outcome == "pass" else limit.shown_by(extreme, outcome)
     explanation = _explanation(case, limit, extreme, outcome)
     at = [case.subgroups[usable[index]] for index in extreme.at]
     return replace(
@@ -261,7 +262,7 @@ def _decided(case: _Case) -> Verdict:
         value=extreme.value,
         low=extreme.low if math.isfinite(extreme.low) else None,
         high=extreme.high if math.isfinite(extreme.high) else None,
-        n=int(min(case.faces[usable[index]] for index in extreme.at)),
+        n=int(min(case.faces[usable[index]] for index in {*extreme.at, *named})),
         n_needed=_n_needed(case) if outcome == "insufficient" else None,
         subgroups=tuple(at),
         small=case.not_judged,

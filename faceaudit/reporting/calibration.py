@@ -24,6 +24,7 @@ from faceaudit.errors import InputError, LabelError, SchemaError
 from faceaudit.models.bundle import BUNDLES, FACTS
 from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
+from faceaudit.schemes import coarsening, schemes_with
 from faceaudit.storage import parquet_schema, read_csv
 from faceaudit.tables import FACE, IMAGE, SUFFIXES, PredictionTable, read_table, score_columns
 
@@ -242,6 +243,7 @@ def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> 
             raise SchemaError(
                 f"{where}: {column} has {', '.join(map(repr, stray[:SUCH]))}; the classes are "
                 f"{', '.join(task.classes)}; leave empty what cannot be told"
+                f"{_coarser(task, frame[column])}"
             )
     frame = _with_numbers(frame, where)
     keep = [IMAGE, *(n for n in (FACE, WEIGHT, STRATUM) if n in frame.columns)]
@@ -253,6 +255,13 @@ def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> 
     if twice.height:
         raise LabelError(f"{where}: {twice[IMAGE][0]!r} occurs more than once; give one row each")
     return frame
+
+
+def _coarser(task: Task, labels: pl.Series) -> str:
+    """The option that brings a task to the scheme of its labels, where a printed table can."""
+    schemes = schemes_with(task.name, set(labels.drop_nulls()))
+    names = [one.scheme for one in schemes if coarsening(task, one) is not None]
+    return f"; or coarsen with --map {task.name}={names[0]}" if names else ""
 
 
 def _with_numbers(frame: pl.DataFrame, where: str) -> pl.DataFrame:

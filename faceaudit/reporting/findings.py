@@ -18,6 +18,7 @@ from faceaudit.audit.results import (
     Subgroup,
 )
 from faceaudit.reporting import format as text
+from faceaudit.reporting.gaps import mix_and_rest
 from faceaudit.reporting.glossary import MetricFacts, grouping_title, metric_facts, task_title
 from faceaudit.reporting.subject import (
     Grouping,
@@ -204,8 +205,26 @@ def _gap(subject: Subject, headline: Headline, disparity: Disparity) -> Finding:
         f"{_with_bounds(high, facts)} for faces {_described(best, label_word(subject))}: a "
         f"difference of {text.difference(disparity.difference, facts.unit)}, the largest among "
         f"{disparity.n_ranked} subgroups of "
-        f"{grouping_title(disparity.by, label_word(subject))}.",
+        f"{grouping_title(disparity.by, label_word(subject))}. "
+        f"{_taken_apart(subject.audit, disparity)}".strip(),
         _hedge(disparity, facts),
+    )
+
+
+def _taken_apart(audit: Audit, disparity: Disparity) -> str:
+    """How much of a gap in ages is due to other ages, so that nobody reads it as a cause."""
+    if disparity.task != AGE:
+        return ""
+    ends = (disparity.worst, disparity.best)
+    return next(
+        (
+            mix_and_rest(one)
+            for one in audit.decompositions
+            if (one.task, one.metric) == (disparity.task, disparity.metric)
+            and one.within == AGE_GROUP
+            and (one.first, one.second) == ends
+        ),
+        "",
     )
 
 
@@ -230,12 +249,12 @@ def _hedge(disparity: Disparity, facts: MetricFacts) -> str:
     bounds = text.difference_interval(disparity.low, disparity.high, facts.unit)
     if disparity.low <= 0 <= disparity.high:
         return (
-            f"The interval of the difference ({bounds}), which holds for all pairs of subgroups "
-            "together, includes zero: insufficient evidence that they differ."
+            f"The interval of the difference ({bounds}), which allows for having looked at all "
+            "pairs, includes zero: insufficient evidence that they differ."
         )
     return (
-        f"The interval of the difference ({bounds}), which holds for all pairs of subgroups "
-        "together, excludes zero."
+        f"The interval of the difference ({bounds}), which allows for having looked at all pairs, "
+        "excludes zero: chance is no explanation."
     )
 
 

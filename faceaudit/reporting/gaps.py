@@ -90,9 +90,19 @@ def _sentence(one: Decomposition, word: str) -> str:
     if one.mix_share.value is None:
         return f"{lead} is {size}; it cannot be told apart from 0, and is not taken apart."
     sign = 1.0 if one.gap.value > 0 else -1.0
+    return f"{lead} is {size}. {mix_and_rest(one)} {_of_drivers(one, sign, unit, word)}".strip()
+
+
+def mix_and_rest(one: Decomposition) -> str:
+    """How much of a gap is mix and what is left, after a sentence that names the gap.
+
+    Empty where the gap is not defined or cannot be told apart from 0.
+    """
+    if one.mix_share.value is None or one.gap.value is None:
+        return ""
+    unit, sign = metric_facts(one.metric).unit, 1.0 if one.gap.value > 0 else -1.0
     mix, rate = (_turned(part, sign) for part in (one.mix, one.rate))
-    parts = f"{lead} is {size}. {_of_mix(one, mix, unit)} {_of_rate(one, rate, unit)}"
-    return f"{parts} {_of_drivers(one, sign, unit, word)}".strip()
+    return f"{_of_mix(one, mix, unit)} {_of_rate(one, rate, unit)}"
 
 
 def _lead(one: Decomposition, word: str) -> str:

@@ -8,6 +8,7 @@ from faceaudit.audit.results import Estimate, Subgroup
 from faceaudit.reporting import findings
 from faceaudit.reporting import format as text
 from faceaudit.reporting.glossary import Unit, metric_facts, task_title
+from faceaudit.reporting.sections import verdicts
 from faceaudit.reporting.subject import (
     Subject,
     confidence_percent,
@@ -50,16 +51,25 @@ def escape(given: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _verdicts(subject: Subject) -> list[str]:
-    found = subject.audit.verdicts
-    if not found:
+    found = verdicts.gather(subject)
+    if found is None:
         return []
-    rows = [[escape(one.rule), one.outcome, escape(one.explanation)] for one in found]
-    return ["## Verdicts", _table(["Rule", "Outcome", "Why"], rows)]
+    head = ["Rule", "Outcome", "Limit", "Value", "n", "n needed", "Why"]
+    rows = []
+    for one in found.rows:
+        value = f"{one.value} ({one.interval})" if one.interval else one.value
+        n, needed = (
+            "" if number is None else text.count(number)
+            for number in (one.found.n, one.found.n_needed)
+        )
+        told = (f"{one.what}, {one.scope}", one.word, one.limit, value, n, needed, one.explained)
+        rows.append([escape(cell) for cell in told])
+    return ["## Verdicts", found.sentence, _table(head, rows)]
 
 
 def _findings(subject: Subject) -> list[str]:

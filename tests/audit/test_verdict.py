@@ -141,6 +141,13 @@ def test_the_interval_of_a_difference_is_newcombes_with_a_share_for_every_pair()
     assert found.n == 150
 
 
+def test_n_is_of_the_smallest_subgroup_that_the_verdict_names() -> None:
+    found = verdict(sites([(1000, 1000), (150, 150)]), **WORST, at_least=0.99)
+    assert found.explanation == "the interval reaches across the limit, farthest for S1"
+    assert found.n_needed is not None
+    assert found.n == 150 < found.n_needed
+
+
 def test_equivalence_is_the_two_one_sided_tests() -> None:
     right = [(500, 450), (500, 440)]
     margins = np.linspace(0.03, 0.1, 30)

@@ -53,7 +53,7 @@ def test_shown_difference_is_told_with_who_and_the_simultaneous_bounds():
     assert worst.first == {"race": "Indian"}
     bounds = f"by {-100 * worst.high:.1f} to {-100 * worst.low:.1f} points"
     assert f"lower for Indian than for all other faces {bounds}" in told
-    assert "Another mix of annotated classes does not explain it (p < 0.001)." in told
+    assert "Their mix of annotated classes does not explain it (p < 0.001)." in told
 
 
 def test_difference_that_the_mix_of_classes_explains_says_so():

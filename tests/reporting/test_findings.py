@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from faceaudit.audit.results import Estimate
+from faceaudit.audit.results import Decomposition, Estimate
 from faceaudit.reporting.findings import (
     MOST,
     confused_class,
@@ -55,6 +55,28 @@ def test_difference_whose_interval_excludes_zero_says_so(sample_subject):
     for told in disparities(with_difference(sample_subject, 0.01, 0.2)):
         assert "excludes zero" in told.hedge
         assert "insufficient" not in told.hedge
+
+
+def test_gap_in_ages_says_how_much_of_it_is_age_mix(sample_subject):
+    gap = next(
+        d
+        for d in sample_subject.audit.disparities
+        if (d.task, d.metric, len(d.by)) == ("age", "mae", 2) and not d.within
+    )
+    parts = (
+        Estimate(900, value, value - 0.5, value + 0.5)
+        for value in (gap.difference, gap.difference - 0.1, 0.1, 0.9)
+    )
+    one = Decomposition("age", "mae", "age_group", gap.by, gap.worst, gap.best, *parts, ())
+    for found, told in ((one,), True), ((), False):
+        audit = replace(sample_subject.audit, decompositions=found)
+        (finding,) = [
+            f
+            for f in disparities(replace(sample_subject, audit=audit))
+            if f.heading.startswith("Age in years")
+        ]
+        assert ("are age mix" in finding.sentence) is told
+        assert finding.sentence.endswith("cannot be told apart from 0.") is told
 
 
 def test_difference_without_an_interval_draws_no_conclusion(sample_subject):

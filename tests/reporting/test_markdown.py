@@ -57,3 +57,20 @@ def test_summary_is_written_beside_the_table(tmp_path):
     files = report(table, formats=["md"], replicates=100, verify="never")
     assert [path.name for path in files.paths] == ["t.md"]
     assert files.paths[0].read_text().startswith("# Audit of t.csv")
+
+
+def test_verdicts_stand_with_limit_figure_and_faces_needed(tmp_path):
+    table, policy = tmp_path / "t.csv", tmp_path / "policy.toml"
+    rows = ["Male,Male\n"] * 40 + ["Female,Female\n"] * 30 + ["Female,Male\n"] * 5
+    table.write_text("gender_true,gender_pred\n" + "".join(rows))
+    policy.write_text(
+        '[[rule]]\ntask = "gender"\nmetric = "accuracy"\nby = ["gender"]\nmeasure = "worst"\n'
+        'at_least = 0.8\nowner = "the board"\nreason = "so decided"\n'
+    )
+    files = report(table, formats=["md"], replicates=100, verify="never", policy=policy)
+    text = files.paths[0].read_text()
+    (verdict,) = files.audit.verdicts
+    assert "Of 1 rule, 1 cannot be decided." in text
+    (row,) = [row for row in rows_of(text) if row.startswith("| Gender: accuracy, worst")]
+    assert "| insufficient evidence | at least 80.0% | 85.7% (" in row
+    assert f"| {verdict.n} | {verdict.n_needed:,} |" in row

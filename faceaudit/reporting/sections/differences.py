@@ -174,7 +174,7 @@ def _beyond_mix(found: Comparison, word: str) -> str:
     strata = "ages" if "age groups" in gap.method else "classes"
     if gap.p_value <= 1 - found.confidence:
         return (
-            f"Another mix of {word} {strata} does not explain it ({text.probability(gap.p_value)})."
+            f"Their mix of {word} {strata} does not explain it ({text.probability(gap.p_value)})."
         )
     return (
         f"At the same {word} {strata} no gap can be told apart from chance "
