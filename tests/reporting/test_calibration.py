@@ -14,7 +14,7 @@ from faceaudit.reporting import calibration as module
 from faceaudit.reporting import report, sample
 from faceaudit.reporting.calibration import read_calibration, read_reference
 from faceaudit.reporting.json_report import SCHEMA_FILE
-from faceaudit.schema import METADATA_KEY, TableMetadata, task_of_scheme
+from faceaudit.schema import METADATA_KEY, SCHEMES, TableMetadata, task_of_scheme
 from faceaudit.tables import read_table
 
 CLASSES = ("Male", "Female")
@@ -185,6 +185,18 @@ def test_labels_that_cannot_be_used_are_refused(tmp_path, unlabelled, text, erro
     path.write_text(text)
     with pytest.raises(error, match=said):
         read_calibration(path, read_table(unlabelled))
+
+
+def test_labels_of_a_coarser_scheme_are_told_the_option_that_works(tmp_path):
+    table, labels = tmp_path / "faces.parquet", tmp_path / "labels.csv"
+    races = list(SCHEMES["fairface7"])
+    images = [f"{number}.jpg" for number in range(len(races))]
+    pl.DataFrame({"image": images, "race_pred": races}).write_parquet(table)
+    labels.write_text("image,race_true\n0.jpg,White\n2.jpg,Others\n")
+    with pytest.raises(SchemaError, match="or coarsen with --map race=utkface5"):
+        read_calibration(labels, read_table(table))
+    coarse = read_table(table, scheme_map={"race": "utkface5"})
+    assert read_calibration(labels, coarse)["race"].labelled == 2
 
 
 def test_labels_of_an_image_that_the_table_has_twice_are_refused(tmp_path, unlabelled):

@@ -66,9 +66,10 @@ def test_difference_that_the_mix_of_classes_explains_says_so():
 def test_gap_without_a_pair_names_nobody():
     found = comparison_of((905, 1000), (895, 1000), (450, 500), p_value=0.03)
     told = sentence(found, "self-reported")
-    assert "Subgroups of self-reported race differ" in told
+    assert "subgroups of self-reported race differ" in told
     assert "no two of them can be told apart" in told
     assert "Indian" not in told
+    assert "At the same self-reported classes, subgroups" in told
 
 
 def test_two_subgroups_are_compared_with_each_other():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from faceaudit.audit.comparisons import POWER
-from faceaudit.audit.results import Comparison, Estimate, PairwiseDifference, Subgroup
+from faceaudit.audit.results import AnyGapTest, Comparison, Estimate, PairwiseDifference, Subgroup
 from faceaudit.reporting import format as text
 from faceaudit.reporting.figures import Chart, DotPanel, draw_dots
 from faceaudit.reporting.glossary import MetricFacts, Unit, grouping_title, metric_facts, task_title
@@ -125,9 +125,10 @@ def sentence(found: Comparison, word: str) -> str:
     if found.shown:
         return f"{_claim(found, facts, what)} {_beyond_mix(found, word)}".strip()
     if gap.p_value <= level:
+        same = f"at the same {word} {strata}, " if (strata := _strata(gap)) else ""
         return (
-            f"{_capital(whom)} differ in {what} ({text.probability(gap.p_value)}), but no two of "
-            "them can be told apart with the faces at hand."
+            f"{_capital(f'{same}{whom}')} differ in {what} ({text.probability(gap.p_value)}); as "
+            "measured, no two of them can be told apart with the faces at hand."
         )
     return (
         f"No difference in {what} between {whom} can be told apart from chance "
@@ -166,12 +167,18 @@ def _bounds(low: float, high: float, unit: Unit) -> str:
     return text.difference_interval(low, high, unit)
 
 
+def _strata(gap: AnyGapTest) -> str:
+    """What is held fixed by the test of any gap at all; empty where nothing is."""
+    if not gap.method.startswith("permutation"):
+        return ""
+    return "ages" if "age groups" in gap.method else "classes"
+
+
 def _beyond_mix(found: Comparison, word: str) -> str:
     """Whether the mix of annotated classes alone could make the difference."""
     gap = found.any_gap
-    if gap is None or not gap.method.startswith("permutation"):
+    if gap is None or not (strata := _strata(gap)):
         return ""
-    strata = "ages" if "age groups" in gap.method else "classes"
     if gap.p_value <= 1 - found.confidence:
         return (
             f"Their mix of {word} {strata} does not explain it ({text.probability(gap.p_value)})."
