@@ -379,7 +379,7 @@ def _fit(
     """
     bins = len(calibration.edges) + 1
     if faces.counts.shape[1] != bins or bins < 2:
-        return FitTest(None, None, None, "it needs the scores of the set and of labelled faces")
+        return FitTest(None, None, None, "it needs the scores of the set and of labeled faces")
 
     def apart(shares: Values, cells: Values, seen: Values) -> Values:
         by_class = cells.sum(axis=-2)  # (..., K, B)

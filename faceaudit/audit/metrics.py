@@ -539,7 +539,7 @@ METRICS: list[Metric] = [
     Metric(
         name="selection_rate",
         title="Selection rate",
-        definition="Share of labelled faces that are predicted as a class.",
+        definition="Share of labeled faces that are predicted as a class.",
         source="fairlearn, fairlearn.metrics.selection_rate",
         function=selection_rate,
         faces=labelled_faces_per_class,

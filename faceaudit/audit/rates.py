@@ -103,7 +103,7 @@ RATES: list[Metric] = [
     Metric(
         name="predicted_share",
         title="Share as predicted",
-        definition="Share of all scored faces that are predicted as a class, labelled or not; not "
+        definition="Share of all scored faces that are predicted as a class, labeled or not; not "
         "corrected for the model's errors.",
         source="faces by predicted class",
         function=predicted_share,

@@ -238,7 +238,7 @@ def with_labels(draft: Draft, labels: pl.DataFrame | None) -> Draft:
     matched = draft.frame.select(pl.col(IMAGE).is_in(labels[IMAGE].implode()).sum())
     if not matched.collect().item():
         raise LabelError(
-            f"{draft.path}: no image of the table is among the {labels.height} labelled images; "
+            f"{draft.path}: no image of the table is among the {labels.height} labeled images; "
             f"the labels name images like {labels[IMAGE].head(1).to_list()}"
         )
     replaced = [name for name in labels.columns if name != IMAGE and name in draft.dtypes]

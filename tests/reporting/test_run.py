@@ -172,5 +172,5 @@ def test_the_page_says_whether_intervals_allow_for_images_of_one_person(tmp_path
     persons = [f"p{n // 4}" for n in range(400)]
     foreign_rows().with_columns(pl.Series("person", persons)).write_csv(path)
     page = report(path, by=["gender"], unit=unit, formats=["html"], **QUICK).paths[0].read_text()
-    assert ("that images of one person are alike is allowed for" in page) == (unit is not None)
-    assert ("or several images of one person (--unit)" in page) == (unit is None)
+    assert ("It allows for images of one person being alike" in page) == (unit is not None)
+    assert ("or several images of one person, which" in page) == (unit is None)
