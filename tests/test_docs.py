@@ -58,3 +58,14 @@ def test_every_command_and_option_has_help() -> None:
 def test_the_document_of_reference_results_is_current() -> None:
     text = reference_results.DOCUMENT.read_text(encoding="utf-8")
     assert reference_results.document() == text, "run python -m scripts.reference_results"
+
+
+def test_every_module_of_the_audit_stands_in_the_architecture() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE)
+    named = {name.rstrip("/") for row in rows for name in re.findall(r"`([\w/]+)`", row)}
+    folder = ROOT / "faceaudit" / "audit"
+    modules = {path.stem for path in folder.glob("*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
+    assert named == modules - {"__init__"}

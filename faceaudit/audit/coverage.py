@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any
 
 import numpy as np
 
-from faceaudit.audit.age import AGE_METRICS, CS_YEARS, one_off
 from faceaudit.audit.estimates import Options, estimate
-from faceaudit.audit.intervals import wilson
-from faceaudit.audit.metrics import METRICS, Metric, Values, accuracy, ratio, recall
+from faceaudit.audit.metrics import Metric
 from faceaudit.audit.rates import RATES, images_by_outcome
-from faceaudit.audit.results import Composition, Coverage, Estimate, Subgroup, WithFailures
-from faceaudit.audit.tally import ERROR_LIMIT, CellCounts, Cut, Numbers, Tally, cut
-from faceaudit.schema import AGE, OK, STATUSES, Task
+from faceaudit.audit.results import Composition, Coverage, Estimate
+from faceaudit.audit.tally import CellCounts, Cut, Numbers, Tally, cut
+from faceaudit.schema import OK, STATUSES
 
 NOT_ANNOTATED = "(not annotated)"
 """Name of the subgroup of images whose annotation is not known."""
@@ -28,8 +25,6 @@ ONE_FACE_KEPT = (
 )
 ALL_FACES = "all"
 """The choice of faces, as a table's metadata state it, that keeps every face of an image."""
-
-
 _RATES = {metric.name: metric for metric in RATES}
 OF_IMAGES = (
     _RATES["failure_rate"],
@@ -51,7 +46,7 @@ def find_coverage(
     """
     options = Options(confidence=confidence)
     found = []
-    for by in [(), *_annotated(counted, groupings)]:
+    for by in [(), *annotated_groupings(counted, groupings)]:
         cells = cut(counted, by, missing=NOT_ANNOTATED)
         rates = _rates_of_images(counted, cells, options)
         images = cells.of(counted.images)
@@ -123,8 +118,10 @@ def estimate_counts(
     return estimate(metric, change(*map(cells.of, counts)), options, blocks=blocks)
 
 
-def _annotated(counted: Tally, groupings: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Groupings by annotations alone."""
+def annotated_groupings(
+    counted: Tally, groupings: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Groupings by annotations alone: images that failed have no prediction."""
     predicted = {feature.name for feature in counted.features if feature.predicted}
     return [by for by in groupings if not predicted & set(by)]
 
@@ -153,160 +150,3 @@ def find_composition(
                 for (subgroup, label), share in zip(places, shares, strict=True)
             ]
     return found
-
-
-# --- failures as errors -----------------------------------------------------------------------
-
-
-def _square(function: Any, attempts: Any) -> Values:
-    """A metric of (..., K, K + 1): the last column, faces without a prediction, is wrong."""
-    every = np.asarray(attempts)
-    scored, missed = every[..., :-1], every[..., -1]
-    if function is recall:
-        return ratio(np.diagonal(scored, axis1=-2, axis2=-1), scored.sum(axis=-1) + missed)
-    right = np.nan_to_num(function(scored)) * scored.sum(axis=(-2, -1))
-    return ratio(right, every.sum(axis=(-2, -1)))
-
-
-def _attempts(every: Any) -> Values:
-    return np.asarray(np.asarray(every).sum(axis=(-2, -1)))
-
-
-def _attempts_per_class(every: Any) -> Values:
-    return np.asarray(np.asarray(every).sum(axis=-1))
-
-
-def _years_within(attempts: Any) -> Values:
-    """Share within ``CS_YEARS``, of (..., ERROR_BINS + 1); the last has no prediction."""
-    every = np.asarray(attempts)
-    within = every[..., ERROR_LIMIT - CS_YEARS : ERROR_LIMIT + CS_YEARS + 1].sum(axis=-1)
-    return ratio(within, every.sum(axis=-1))
-
-
-def _faces_tried(attempts: Any) -> Values:
-    return np.asarray(np.asarray(attempts).sum(axis=-1))
-
-
-_NAMED = {metric.name: metric for metric in (*METRICS, *AGE_METRICS)}
-OF_CLASSES: tuple[Metric, ...] = (
-    replace(_NAMED["accuracy"], function=partial(_square, accuracy), faces=_attempts),
-    replace(_NAMED["recall"], function=partial(_square, recall), faces=_attempts_per_class),
-)
-OF_GROUPS = replace(_NAMED["one_off"], function=partial(_square, one_off), faces=_attempts)
-OF_YEARS = replace(_NAMED["cs_at_5"], function=_years_within, faces=_faces_tried)
-"""Metrics for which a face without a prediction is an error, as functions of attempts."""
-WITH_FAILURES = tuple(metric.name for metric in (*OF_CLASSES, OF_GROUPS, OF_YEARS))
-"""Their names."""
-
-
-def count_failures_as_errors(
-    counted: Tally, groupings: Sequence[tuple[str, ...]], options: Options
-) -> list[WithFailures]:
-    """Shares of right predictions twice: on scored faces, and with failures counted as errors.
-
-    Only shares are defined so: an error in years of a face that was not found is no number.
-    """
-    found: list[WithFailures] = []
-    for by in [(), *_annotated(counted, groupings)]:
-        cells = cut(counted, by)
-        for task in counted.tasks:
-            if task.name in counted.confusion and task.name in counted.missed:
-                found += _of_task(counted, cells, task, options)
-        if counted.errors.any() and AGE in counted.missed:
-            found += _of_years(counted, cells, options)
-    return found
-
-
-def _of_task(counted: Tally, cells: Cut, task: Task, options: Options) -> Iterator[WithFailures]:
-    parts = counted.confusion[task.name], counted.missed[task.name]
-    own = {f.column for f in counted.features if f.name in cells.by} & {task.true_column}
-    for metric in (*OF_CLASSES, *([OF_GROUPS] if task.ordinal else [])):
-        if own and not metric.within_own_class:
-            continue
-        labels = task.classes if metric.per_class else (None,)
-        yield from _twice(counted, cells, parts, metric, task.name, labels, options)
-
-
-def _of_years(counted: Tally, cells: Cut, options: Options) -> Iterator[WithFailures]:
-    parts = counted.errors, counted.missed[AGE]
-    return _twice(counted, cells, parts, OF_YEARS, AGE, (None,), options)
-
-
-def _twice(
-    counted: Tally,
-    cells: Cut,
-    parts: tuple[CellCounts, CellCounts],
-    metric: Metric,
-    task: str,
-    labels: Sequence[str | None],
-    options: Options,
-) -> Iterator[WithFailures]:
-    """One metric in every subgroup of a grouping."""
-    tried = _joined(*(cells.of(part) for part in parts))
-    blocks, kept = None, None
-    if counted.unit is not None:
-        every = range(len(cells.subgroups))
-        blocks = [_joined(*(cells.blocks(part, index) for part in parts)) for index in every]
-        kept = [_without_failures(one) for one in blocks]
-    scored = estimate(metric, _without_failures(tried), options, blocks=kept)
-    all_tried = estimate(metric, tried, options, blocks=blocks)
-    places = product(cells.subgroups, labels)
-    for (subgroup, label), first, second in zip(places, scored, all_tried, strict=True):
-        if second.n:
-            yield _pair(task, metric, subgroup, label, first, second, options)
-
-
-def _joined(scored: Numbers, missed: Numbers) -> Numbers:
-    """Counts of attempts: those of scored faces with those that failed as a last column."""
-    if scored.shape[:-1] == missed.shape:
-        return np.asarray(np.concatenate([scored, missed[..., None]], axis=-1))
-    # Years: errors by annotated age group (..., G + 1, ERROR_BINS), all ages together.
-    return np.asarray(np.concatenate([scored.sum(axis=-2), missed], axis=-1))
-
-
-def _without_failures(tried: Numbers) -> Numbers:
-    kept = tried.copy()
-    kept[..., -1] = 0
-    return kept
-
-
-def _pair(
-    task: str,
-    metric: Metric,
-    subgroup: Subgroup,
-    label: str | None,
-    scored: Estimate,
-    every: Estimate,
-    options: Options,
-) -> WithFailures:
-    missed = every.n - scored.n
-    return WithFailures(
-        task,
-        metric.name,
-        subgroup,
-        scored,
-        every,
-        _loss(scored, every, options.confidence),
-        missed,
-        label,
-        small=every.n < options.min_n,
-    )
-
-
-def _loss(scored: Estimate, every: Estimate, confidence: float) -> Estimate:
-    """What failures take from a share: the share times the rate of failure.
-
-    Source:
-        Zou and Donner: Construction of confidence limits about effect measures, Statistics in
-        Medicine 27, 2008: the bounds of the two factors are carried through the product.
-    """
-    if scored.value is None or every.value is None:
-        return Estimate(None, None, None, every.n, scored.reason or every.reason)
-    value = scored.value - every.value
-    if scored.low is None or scored.high is None:
-        return Estimate(value, None, None, every.n, scored.reason)
-    failed = ratio(every.n - scored.n, every.n)
-    least, most = wilson(failed, every.n, confidence)
-    below = np.hypot(failed * (scored.value - scored.low), scored.value * (failed - least))
-    above = np.hypot(failed * (scored.high - scored.value), scored.value * (most - failed))
-    return Estimate(value, max(value - float(below), 0.0), min(value + float(above), 1.0), every.n)

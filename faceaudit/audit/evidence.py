@@ -13,9 +13,10 @@ from functools import partial
 
 import numpy as np
 
-from faceaudit.audit.coverage import count_failures_as_errors, estimate_counts
+from faceaudit.audit.coverage import estimate_counts
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.extremes import Bounded
+from faceaudit.audit.failures import count_failures_as_errors
 from faceaudit.audit.intervals import share_interval
 from faceaudit.audit.measure import measure
 from faceaudit.audit.metrics import Metric, Values

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from faceaudit.audit.age import AGE_METRICS, age_metric
-from faceaudit.audit.coverage import WITH_FAILURES
+from faceaudit.audit.failures import WITH_FAILURES
 from faceaudit.audit.fairness import FAIRNESS
 from faceaudit.audit.metrics import METRICS, Metric
 from faceaudit.audit.rates import RATES

@@ -13,14 +13,11 @@ from faceaudit.audit.age import age_metric
 from faceaudit.audit.clusters import FEW_BLOCKS
 from faceaudit.audit.comparisons import Place, by_place, compare_grouping, cut_within
 from faceaudit.audit.conditioned import condition_age, condition_within
-from faceaudit.audit.coverage import (
-    count_failures_as_errors,
-    find_composition,
-    find_coverage,
-)
+from faceaudit.audit.coverage import find_composition, find_coverage
 from faceaudit.audit.disparity import find_disparity
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.evidence import Evidence, policy_features, scores_for
+from faceaudit.audit.failures import count_failures_as_errors
 from faceaudit.audit.fairness import named_disparities, over_geometric_mean
 from faceaudit.audit.measure import EVERY_METRIC, Measured, measure
 from faceaudit.audit.policy import Policy
