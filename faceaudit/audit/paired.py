@@ -47,7 +47,8 @@ CLASSES, PREDICTIONS, YEARS, CHECKS, IMAGES = KINDS = (
 WITHIN, BEYOND, NOT_SCORED = range(3)
 PASSED, CHALLENGED = range(2)
 MINORS, ADULTS = range(2)
-_UNIT = "_unit"
+_UNIT = "unit "
+"""With a blank, which columns of a table have not around their names."""
 PARTS = ("first", "second", "joint")
 
 
@@ -139,6 +140,8 @@ def pair_tables(
     asked = _asked(first, second, by, unit)
     rows = _rows(first, tasks, asked)[found[FIRST]], _rows(second, tasks, asked)[found[SECOND]]
     labels, notes = _agreed(rows, [task.true_column for task in tasks] + [AGE_TRUE, *asked])
+    if by is not None or unit is not None:
+        _check_agreed(first, second, rows, labels, asked)
     scored = first.scored & second.scored
     sides = [
         _side(table, own, other, labels, tasks, scored)
@@ -218,6 +221,9 @@ def _asked(
 ) -> list[str]:
     """Columns beside the tasks' that features and units are read from, in either table."""
     known = {*first.features, *second.features}
+    for name in by or ():
+        if not {name, f"{name}_true"} & known:
+            raise UnknownNameError("column to form subgroups by", name, sorted(known))
     found = [
         column
         for name in (DEFAULT_FEATURES if by is None else by)
@@ -229,6 +235,23 @@ def _asked(
             raise UnknownNameError("column to take units from", unit, sorted(known))
         found.append(unit)
     return list(dict.fromkeys(found))
+
+
+def _check_agreed(
+    first: PredictionTable,
+    second: PredictionTable,
+    rows: tuple[pl.DataFrame, pl.DataFrame],
+    labels: pl.DataFrame,
+    asked: Sequence[str],
+) -> None:
+    """Refuse a column that both tables fill, and in which they agree on no face."""
+    for name in asked:
+        given = any(name in one.columns and one[name].is_not_null().any() for one in rows)
+        if given and not labels[name].is_not_null().any():
+            raise SchemaError(
+                f"{first.path} and {second.path}: {name!r} differs on every matched face; compare "
+                "without it, or with --mode drift"
+            )
 
 
 def _rows(table: PredictionTable, tasks: Sequence[Task], asked: Sequence[str]) -> pl.DataFrame:
@@ -310,9 +333,9 @@ def _side(
         columns.append(_where(both, own[AGE_PRED]))
     # Whatever one table scored and the other did not is counted from these.
     for task in tasks:
-        columns.append(own[task.pred_column].alias(f"_alone_{task.name}"))
+        columns.append(own[task.pred_column].alias(_alone(task.name)))
     if AGE_PRED in own.columns:
-        columns.append(own[AGE_PRED].alias(f"_alone_{AGE}"))
+        columns.append(own[AGE_PRED].alias(_alone(AGE)))
     frame = pl.DataFrame(columns)
     face = own[FACE] if FACE in own.columns else pl.Series([0]).extend_constant(0, own.height - 1)
     frame = frame.with_columns(face.fill_null(0).alias(FACE))
@@ -337,6 +360,11 @@ def _side(
     )
 
 
+def _alone(task: str) -> str:
+    """The column of what one table predicts, whether or not the other does, too."""
+    return f"{task} alone "
+
+
 def _where(kept: pl.Series, values: pl.Series) -> pl.Series:
     return pl.select(pl.when(kept).then(values)).to_series().alias(values.name)
 
@@ -357,7 +385,7 @@ def _joint(pairs: Pairs, counted: Tally, unit: str) -> Tally:
     numbers: dict[str, dict[str, CellCounts]] = {kind: {} for kind in KINDS}
     for task in counted.tasks:
         k = len(task.classes)
-        mine, theirs = (_class_numbers(side[f"_alone_{task.name}"], task, k) for side in sides)
+        mine, theirs = (_class_numbers(side[_alone(task.name)], task, k) for side in sides)
         outcome = mine * (k + 1) + theirs
         both = (k + 1) ** 2
         numbers[PREDICTIONS][task.name] = _counts((*size, k + 1, k + 1), places * both + outcome)
@@ -389,7 +417,7 @@ def _year_outcomes(
 ) -> Iterator[tuple[str, CellCounts]]:
     true = sides[0][AGE_TRUE]
     kept = true.is_not_null().to_numpy()
-    preds = [side[f"_alone_{AGE}"] for side in sides]
+    preds = [side[_alone(AGE)] for side in sides]
     near = [_outcome((pred - true).abs() <= CS_YEARS, WITHIN, BEYOND)[kept] for pred in preds]
     yield YEARS, _counts((*size, 3, 3), places[kept] * 9 + near[0] * 3 + near[1])
     adult = _outcome(true >= LEGAL_YEARS, ADULTS, MINORS)[kept]

@@ -152,6 +152,7 @@ def leaks(
     found = find_leaks(sets, max_pixels=max_pixels, workers=workers, quiet=quiet)
     for note in found.notes:
         log.warning("%s", note)
+    _check_read(found)
     failures = tuple(_failures(found, fail_on))
     shown = _shown_pairs(sets, found.pairs) if show_images else ()
     page = replace(_page(found, title, output), shown=shown)
@@ -180,6 +181,17 @@ def _checked(output: Path, formats: Sequence[str], fail_on: Sequence[str]) -> Pa
         if name not in (*FAILURES, NOTHING):
             raise UnknownNameError("value of --fail-on", name, (*FAILURES, NOTHING))
     return output
+
+
+def _check_read(found: Leaks) -> None:
+    """Refuse a set of which nothing could be read: it was compared with nothing, and shows none."""
+    for one in found.sets:
+        if one.unreadable == one.images:
+            reason = next((text for name, _, text in found.errors if name == one.name), "no bytes")
+            raise InputError(
+                f"{one.name}: no image of it can be read ({reason}), so nothing was compared; give "
+                "a folder, a list or a tar of images, or a table with image and sha256"
+            )
 
 
 def _failures(found: Leaks, fail_on: Sequence[str]) -> list[str]:

@@ -15,6 +15,8 @@ from faceaudit.storage import atomic_write, check_outputs, read_csv
 from faceaudit.tables import FACE, IMAGE, PredictionTable, read_table, score_columns
 
 SMALLEST = 20
+_ROW = "row "
+"""With a blank, which columns of a table have not around their names."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,9 @@ def _drawn(
     scored = [task for task in tasks if task.name in table.scored]
     confidence = [f"_confidence_{task.name}" for task in scored]
     predicted = [pl.col(task.pred_column).is_not_null() for task in tasks]
-    frame = table.frame.with_row_index("_row").filter(pl.all_horizontal(predicted))
+    frame = table.frame.with_row_index(_ROW).filter(pl.all_horizontal(predicted))
     faces = frame.select(
-        "_row",
+        _ROW,
         *(task.pred_column for task in tasks),
         *(
             pl.max_horizontal(score_columns(task)).alias(name)
@@ -140,11 +142,11 @@ def _drawn(
     if not faces.height:
         raise SchemaError(f"{table.path}: no face has a predicted class; there is none to label")
     drawn = draw(faces, tasks, confidence, n, seed)
-    chosen = pl.DataFrame({"_row": faces["_row"].gather(drawn.place)}).with_row_index("_order")
+    chosen = pl.DataFrame({_ROW: faces[_ROW].gather(drawn.place)}).with_row_index("_order")
     keys = [name for name in (IMAGE, FACE) if name in frame.collect_schema().names()]
     found = (
-        frame.select("_row", *keys)
-        .join(chosen.lazy(), on="_row", how="inner")
+        frame.select(_ROW, *keys)
+        .join(chosen.lazy(), on=_ROW, how="inner")
         .sort("_order")
         .select(keys)
         .collect(engine="streaming")

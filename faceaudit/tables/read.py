@@ -189,9 +189,10 @@ def _image_counts() -> list[pl.Expr]:
 
 def _with_every_image_named(draft: Draft) -> Draft:
     """Rows without the name of an image are images of their own."""
-    number = pl.format("row {}", pl.col("_row"))
-    frame = draft.frame.with_row_index("_row").with_columns(pl.col(IMAGE).fill_null(number))
-    return draft.having(frame.drop("_row"))
+    row = "row "  # with a blank, which columns have not around their names
+    number = pl.format("row {}", pl.col(row))
+    frame = draft.frame.with_row_index(row).with_columns(pl.col(IMAGE).fill_null(number))
+    return draft.having(frame.drop(row))
 
 
 def _with_repeated_rows_told(draft: Draft, rows: int) -> Draft:

@@ -18,7 +18,7 @@ from faceaudit.audit.compare import compare_pairs, compare_tally
 from faceaudit.audit.paired import load_paired, pair_tables, paired_tally, save_paired
 from faceaudit.audit.paired_shares import mcnemar, tango_interval
 from faceaudit.audit.run import audit
-from faceaudit.errors import InputError, SchemaError
+from faceaudit.errors import InputError, SchemaError, UnknownNameError
 from faceaudit.tables import PredictionTable
 
 OpenTable = Callable[..., PredictionTable]
@@ -379,3 +379,17 @@ def test_families_of_equal_shares_raise_few_false_alarms() -> None:
         )
         alarms += any(one.claimed for one in judge(family, 30, 0.95))
     assert alarms / families <= 0.06
+
+
+def test_columns_of_either_table_are_offered_and_those_without_agreement_named(
+    open_table: OpenTable, frame: pl.DataFrame, second_frame: pl.DataFrame
+) -> None:
+    mine = frame.with_columns(shift=pl.lit("day"), _unit=pl.lit("x"))
+    theirs = second_frame.with_columns(shift=pl.lit("night"), _unit=pl.lit("x"))
+    tables = open_table(mine), open_table(theirs)
+    with pytest.raises(UnknownNameError, match=r"'nothing'.*_unit.*image.*shift"):
+        pair_tables(*tables, ["nothing"])
+    with pytest.raises(SchemaError, match="'shift' differs on every matched face"):
+        pair_tables(*tables, ["shift"])
+    pairs = pair_tables(*tables, ["_unit"])
+    assert [one.name for one in pairs.features] == ["_unit"]

@@ -184,3 +184,27 @@ def test_one_feature_may_be_named_by_text(folder: Path) -> None:
     rows = pl.read_parquet(folder / "t.parquet").with_columns(site=pl.lit("A"))
     rows.write_parquet(folder / "s.parquet")
     assert report(folder / "s.parquet", by="site", **QUICK).audit.by == (("site",),)
+
+
+def test_columns_may_have_any_name_beside_ours(folder: Path) -> None:
+    names = ["_row", "_order", "_unit", "_alone_gender", "row", "weight", "first", "bin"]
+    rows = pl.read_parquet(folder / "t.parquet")
+    rows = rows.with_columns(pl.lit("x").alias(name) for name in names)
+    nameless = pl.when(pl.int_range(pl.len()) > 0).then("image").alias("image")
+    rows.with_columns(nameless).write_parquet(folder / "n.parquet")
+    rows.write_parquet(folder / "r.parquet")
+    assert sample(folder / "n.parquet", n=20).faces == 200
+    for name in names:
+        found = compare(folder / "r.parquet", folder / "r.parquet", by=[name], formats=["json"])
+        assert found.changes.by == ((name,),)
+    audit = report(folder / "n.parquet", by=names[:2], unit="_unit", **QUICK).audit
+    assert audit.images == 200
+
+
+def test_a_set_of_which_nothing_can_be_read_is_no_set_without_leaks(folder: Path) -> None:
+    (folder / "images").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (folder / "images" / name).touch()
+    with pytest.raises(FaceauditError, match=r"images: no image of it can be read \("):
+        leaks([folder / "t.parquet", folder / "images"], output=folder / "leaks.parquet")
+    assert not (folder / "leaks.parquet").exists()
