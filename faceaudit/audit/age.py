@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceaudit.audit.metrics import Metric, Values, labelled_faces, ratio
-from faceaudit.audit.tally import ERROR_LIMIT, YearErrors
+from faceaudit.audit.tally import AGE_YEARS, ERROR_LIMIT, YearErrors
 from faceaudit.errors import UnknownNameError
 
 CS_YEARS = 5
@@ -139,6 +140,28 @@ def adults(ages: Any, legal: int = LEGAL_YEARS) -> Values:
     return np.asarray(np.asarray(ages)[..., legal:, :].sum(axis=(-2, -1)))
 
 
+def check_marks(annotated: slice, predicted: slice) -> NDArray[np.bool_]:
+    """Whole years of the faces that count and of the hits among them, (2, AGE_YEARS, AGE_YEARS).
+
+    Args:
+        annotated: The years that a face which counts is annotated with.
+        predicted: The years that a hit is predicted as.
+    """
+    marks = np.zeros((2, AGE_YEARS, AGE_YEARS), np.bool_)
+    marks[0, annotated] = True
+    marks[1, annotated, predicted] = True
+    return marks
+
+
+def share_of_marks(metric: Metric) -> Metric:
+    """The same metric as a function of the faces that count and the hits, (..., 2)."""
+    return replace(
+        metric,
+        function=lambda sums: ratio(np.asarray(sums)[..., 1], np.asarray(sums)[..., 0]),
+        faces=lambda sums: np.asarray(sums)[..., 0],
+    )
+
+
 def faces_with_years(years: YearErrors) -> Values:
     """Faces with an annotated and a predicted age."""
     return np.asarray(years.faces, np.float64)
@@ -174,6 +197,7 @@ def challenge_metrics(threshold: int, legal: int = LEGAL_YEARS) -> tuple[Metric,
             undefined=f"no face with a predicted age is annotated below {legal} years",
             needs="ages",
             better="lower",
+            marks=partial(check_marks, slice(legal), slice(threshold, None)),
         ),
         Metric(
             name=f"challenge_{threshold}_fnr",
@@ -186,6 +210,7 @@ def challenge_metrics(threshold: int, legal: int = LEGAL_YEARS) -> tuple[Metric,
             undefined=f"no face with a predicted age is annotated {legal} years or older",
             needs="ages",
             better="lower",
+            marks=partial(check_marks, slice(legal, None), slice(threshold)),
         ),
     )
 

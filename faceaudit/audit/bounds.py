@@ -61,15 +61,24 @@ class ScoreCounts:
     each: Sequence[Numbers]
     correlations: Mapping[str, Values] = field(default_factory=dict)
     """Metric per class -> correlation of its values, (subgroups, K, K), where rows tell it."""
+    _known: dict[Callable[[Numbers], Values], Values] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def apply(self, function: Callable[[Numbers], Values]) -> Values:
-        """A figure of every subgroup, along a first axis."""
-        return np.stack([function(scores) for scores in self.each])
+        """A figure of every subgroup, along a first axis; each is computed once."""
+        if function not in self._known:
+            self._known[function] = np.stack([function(scores) for scores in self.each])
+        return self._known[function]
 
     @cached_property
     def totals(self) -> Values:
         """Faces of other classes and of each class, (subgroups, K, 2)."""
-        return self.apply(lambda scores: scores.sum(axis=-1))
+        return self.apply(_sides)
+
+
+def _sides(scores: Numbers) -> Values:
+    return np.asarray(scores.sum(axis=-1))
 
 
 def figures(function: Callable[..., Values], counts: Any) -> Values:

@@ -50,13 +50,16 @@ def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
         Efron, Stein: The jackknife estimate of variance, Annals of Statistics 9, 1981; a block is
         left out at a time.
     """
+    faces = np.asarray(metric.faces(blocks)) > 0
+    occupied = faces.sum(axis=0)
     whole = _map(blocks, lambda part: part.sum(axis=0))
-    left = _map(blocks, lambda part: part.sum(axis=0, keepdims=True) - part)
+    # Leaving out a block without faces moves nothing.
+    some = faces.reshape(len(faces), -1).any(axis=1)
+    left = _map(blocks, lambda part: part.sum(axis=0, keepdims=True) - part[some])
     if metric.interval == "classes":
         # As in the interval itself; also, no class is lost with a block.
         smooth = smoothed_confusion(whole)
         left, whole = left + (smooth - whole), smooth
-    occupied = (np.asarray(metric.faces(blocks)) > 0).sum(axis=0)
     moves = np.square(metric.function(left) - metric.function(whole)).sum(axis=0)
     scale = np.where(occupied > 1, (occupied - 1) / np.maximum(occupied, 1), np.nan)
     return Spread(np.asarray(scale * moves), np.asarray(occupied, np.float64))

@@ -49,6 +49,10 @@ YEAR_FIGURES: dict[str, Metric] = {
 """Figures of ``ConditionedAge.estimates`` and the metrics that they are."""
 
 
+CHUNK = 24
+"""Subgroups whose numbers are held in memory at a time."""
+
+
 @dataclass(frozen=True)
 class Conditioned:
     """What was found within the values of one control feature."""
@@ -104,8 +108,8 @@ def condition_age(
         weights = common_mix(figures["exact"].strata.sums[..., 0], options.min_n) if by else None
         if weights is not None:
             left_out += _left_out(figures["exact"], weights)
-        for index in range(len(cells.subgroups)):
-            ages += _conditioned(counted, cells, index, task, options)
+        for index, rows in enumerate(_conditioned(counted, cells, task, options)):
+            ages += rows
             if weights is not None:
                 ages.append(_at_equal_ages(figures, index, weights, options))
         if by:
@@ -136,11 +140,11 @@ def _by_age(counted: Tally, cells: Cut, task: Task, metric: Metric) -> _Grouped:
             years = years_by_block(counted, cells, index)
             return face_sums(metric, years.map(lambda part: part[:, :groups]))
     else:
-        confusion, apart = counted.confusion[AGE_GROUP], np.eye(groups, dtype=np.int64)[:, :, None]
-        own = face_sums(metric, cells.of(confusion)[:, None] * apart)
+        confusion = counted.confusion[AGE_GROUP]
+        own = face_sums(metric, _apart(cells.of(confusion)))
 
         def of_blocks(index: int) -> Values:
-            return face_sums(metric, cells.blocks(confusion, index)[:, None] * apart)
+            return face_sums(metric, _apart(cells.blocks(confusion, index)))
 
     return _Grouped(
         AGE if metric.needs == "years" else AGE_GROUP,
@@ -162,62 +166,87 @@ def _blocks(counted: Tally, subgroups: int, of_blocks: Callable[[int], Values]) 
 
 
 def _conditioned(
-    counted: Tally, cells: Cut, index: int, task: Task, options: Options
-) -> Iterator[ConditionedAge]:
-    """Rows of one subgroup: each annotated age group, and all together."""
-    subgroup, size = cells.subgroups[index], len(task.classes)
-    confusion, years = counted.confusion[AGE_GROUP], years_of(counted, cells, index)
-    counts = cells.one(confusion, index)
-    apart = np.eye(size, dtype=np.int64)[:, :, None]
-    of_groups, of_years, all_years = None, None, None
+    counted: Tally, cells: Cut, task: Task, options: Options
+) -> Iterator[list[ConditionedAge]]:
+    """Rows of every subgroup: each annotated age group, and all together."""
+    for start in range(0, len(cells.subgroups), CHUNK):
+        yield from _conditioned_chunk(
+            counted, cells, range(start, min(start + CHUNK, len(cells.subgroups))), task, options
+        )
+
+
+def _conditioned_chunk(
+    counted: Tally, cells: Cut, chunk: Sequence[int], task: Task, options: Options
+) -> Iterator[list[ConditionedAge]]:
+    size, confusion = len(task.classes), counted.confusion[AGE_GROUP]
+    counts = np.stack([cells.one(confusion, index) for index in chunk])
+    years = _stacked([years_of(counted, cells, index) for index in chunk])
+    of_groups, of_years = None, None
     if counted.unit is not None:
-        of_groups = cells.blocks(confusion, index)
-        of_years = years_by_block(counted, cells, index)
-        all_years = of_years.map(lambda part: part.sum(axis=1))
+        of_groups = [cells.blocks(confusion, index) for index in chunk]
+        of_years = [years_by_block(counted, cells, index) for index in chunk]
     per_age = _estimates(
-        counts * apart,
-        years.map(lambda part: part[:size]),
-        None if of_groups is None else of_groups[:, None] * apart,
-        None if of_years is None else of_years.map(lambda part: part[:, :size]),
+        _apart(counts),
+        years.map(lambda part: part[:, :size]),
+        None if of_groups is None else [_apart(one) for one in of_groups],
+        None if of_years is None else [one.map(lambda part: part[:, :size]) for one in of_years],
+        options,
+    )
+    together = _estimates(
+        counts,
+        years.map(lambda part: part.sum(axis=1)),
+        of_groups,
+        None if of_years is None else [one.map(lambda part: part.sum(axis=1)) for one in of_years],
         options,
     )
     faces = counts.sum(axis=-1)
-    for place, name in enumerate(task.classes):
-        if faces[place]:
-            figures = {figure: found[place] for figure, found in per_age.items()}
-            yield ConditionedAge(subgroup, name, figures, small=bool(faces[place] < options.min_n))
-    together = _estimates(
-        counts, years.map(lambda part: part.sum(axis=0)), of_groups, all_years, options
-    )
-    yield ConditionedAge(
-        subgroup,
-        None,
-        {figure: found[0] for figure, found in together.items()},
-        small=bool(faces.sum() < options.min_n),
+    for place, index in enumerate(chunk):
+        subgroup, rows = cells.subgroups[index], []
+        for number in np.flatnonzero(faces[place]):
+            figures = {name: one[place * size + number] for name, one in per_age[place].items()}
+            small = bool(faces[place, number] < options.min_n)
+            rows.append(ConditionedAge(subgroup, task.classes[number], figures, small=small))
+        figures = {name: one[place] for name, one in together[place].items()}
+        small = bool(faces[place].sum() < options.min_n)
+        yield [*rows, ConditionedAge(subgroup, None, figures, small=small)]
+
+
+def _apart(confusion: Values) -> Values:
+    """Faces of each annotated class alone, (..., K, K, K), from (..., K, K)."""
+    size = confusion.shape[-1]
+    return np.asarray(confusion[..., None, :, :] * np.eye(size, dtype=np.int64)[:, :, None])
+
+
+def _stacked(years: Sequence[YearErrors]) -> YearErrors:
+    """Age errors of several subgroups along a first axis."""
+    return YearErrors(
+        np.stack([one.errors for one in years]), np.stack([one.sums for one in years])
     )
 
 
 def _estimates(
     groups: Values,
     years: YearErrors,
-    of_groups: Values | None,
-    of_years: YearErrors | None,
+    of_groups: Sequence[Values] | None,
+    of_years: Sequence[YearErrors] | None,
     options: Options,
-) -> dict[str, list[Estimate]]:
-    """Every figure of one subgroup, by the leading axes of its counts (blocks come first)."""
-    blocks = None if of_groups is None else [of_groups]
+) -> list[dict[str, list[Estimate]]]:
+    """Every figure of each subgroup, (S, ...) like the leading axes of the counts, flat.
+
+    A subgroup without a single age in years has no figures of years.
+    """
     found = {
-        name: estimate(metric, groups[None], options, blocks=blocks)
+        name: estimate(metric, groups, options, blocks=of_groups)
         for name, metric in GROUP_FIGURES.items()
     }
+    in_years = {}
     if years.faces.any():
-        year_blocks = None if of_years is None else [of_years]
-        alone = years.map(lambda part: part[None])
-        found |= {
-            name: estimate(metric, alone, options, blocks=year_blocks)
+        in_years = {
+            name: estimate(metric, years, options, blocks=of_years)
             for name, metric in YEAR_FIGURES.items()
         }
-    return found
+    faces = years.faces.reshape(len(groups), -1)
+    return [{**found, **in_years} if own.any() else found for own in faces]
 
 
 def _at_equal_ages(

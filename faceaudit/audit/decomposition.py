@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -55,8 +56,15 @@ class Strata:
 
     def rest(self, place: int) -> Strata:
         """All subgroups but one, together."""
-        total = None if self.blocks is None else self.blocks.sum(axis=1) - self.blocks[:, place]
-        return Strata(self.sums.sum(axis=0) - self.sums[place], total)
+        sums, blocks = self._totals
+        others = None if blocks is None or self.blocks is None else blocks - self.blocks[:, place]
+        return Strata(sums - self.sums[place], others)
+
+    @cached_property
+    def _totals(self) -> tuple[Values, Values | None]:
+        """All subgroups together."""
+        blocks = None if self.blocks is None else self.blocks.sum(axis=1)
+        return np.asarray(self.sums.sum(axis=0)), blocks
 
 
 def face_sums(metric: Metric, counts: Any) -> Values:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
 
-from faceaudit.audit.age import AGE_METRICS
+from faceaudit.audit.age import AGE_METRICS, share_of_marks
 from faceaudit.audit.bounds import ScoreCounts
 from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.metrics import (
@@ -81,10 +81,11 @@ def measure(
     """
     chosen = (*EVERY_METRIC, *options.also) if metrics is None else tuple(metrics)
     tasks = {*(one.name for one in counted.tasks), AGE} if task is None else {task}
+    years = _Years.of(counted, chosen) if AGE in tasks and counted.errors.any() else None
     found = Measured()
     for start in range(0, len(cells.subgroups), CHUNK):
         chunk = range(start, min(start + CHUNK, len(cells.subgroups)))
-        measured = _measure_chunk(counted, cells, chunk, rows, options, chosen, tasks)
+        measured = _measure_chunk(counted, cells, chunk, rows, options, chosen, tasks, years)
         # Everything of a subgroup together, in the order in which it was found.
         order = {id(cells.subgroups[index]): index for index in chunk}
         measured.values.sort(key=lambda value: order[id(value.subgroup)])
@@ -100,6 +101,7 @@ def _measure_chunk(
     options: Options,
     metrics: Sequence[Metric],
     tasks: Container[str],
+    years: _Years | None,
 ) -> Measured:
     found = Measured()
     subgroups = [cells.subgroups[index] for index in chunk]
@@ -117,9 +119,9 @@ def _measure_chunk(
             found.values += _measure_classes(part, task, places, options)
         if task.name in counted.scores:
             found.extend(_measure_probabilities(part, task, rows.get(task.name), places, options))
-    if AGE in tasks and counted.errors.any():
+    if years is not None:
         places = _Places(AGE, (), subgroups, metrics)
-        found.values += _measure_years(part, places, options)
+        found.values += _measure_years(part, years, places, options)
     return found
 
 
@@ -207,21 +209,41 @@ def _measure_calibration(part: _Part, places: _Places, options: Options) -> Iter
     return _values(places, np.stack(bins.each), "calibration", options, bins.blocks)
 
 
-def _measure_years(part: _Part, places: _Places, options: Options) -> Iterator[MetricValue]:
-    errors, sums = part.of(part.counted.errors), part.of(part.counted.error_sums)
-    years = YearErrors(
-        np.stack([one.sum(axis=0) for one in errors.each]),
-        np.stack([one.sum(axis=0) for one in sums.each]),
-    )
+@dataclass(frozen=True)
+class _Years:
+    """What metrics of years need of a tally, reduced before it is spread over subgroups."""
+
+    errors: CellCounts
+    """Faces by error, (ERROR_BINS,)."""
+    sums: CellCounts
+    """Sums of powers of the errors, (POWERS,)."""
+    marked: Mapping[str, CellCounts]
+    """Metric of ``ages`` -> faces that count and hits, (2,)."""
+
+    @classmethod
+    def of(cls, counted: Tally, metrics: Sequence[Metric]) -> _Years:
+        """Those of a tally, for some metrics."""
+        return cls(
+            counted.errors.without(0),
+            counted.error_sums.without(0),
+            {one.name: counted.ages.marked(one.marks()) for one in metrics if one.marks},
+        )
+
+
+def _measure_years(
+    part: _Part, years: _Years, places: _Places, options: Options
+) -> Iterator[MetricValue]:
+    errors, sums = part.of(years.errors), part.of(years.sums)
+    counts = YearErrors(np.stack(errors.each), np.stack(sums.each))
     blocks = None
     if errors.blocks is not None and sums.blocks is not None:
-        blocks = [
-            YearErrors(one.sum(axis=1), powers.sum(axis=1))
-            for one, powers in zip(errors.blocks, sums.blocks, strict=True)
-        ]
-    yield from _values(places, years, "years", options, blocks)
-    ages = part.of(part.counted.ages)
-    yield from _values(places, np.stack(ages.each), "ages", options, ages.blocks)
+        blocks = [YearErrors(*one) for one in zip(errors.blocks, sums.blocks, strict=True)]
+    yield from _values(places, counts, "years", options, blocks)
+    for name, marked in years.marked.items():
+        metrics = [share_of_marks(one) for one in places.metrics if one.name == name]
+        found = part.of(marked)
+        alone = replace(places, metrics=metrics)
+        yield from _values(alone, np.stack(found.each), "ages", options, found.blocks)
 
 
 def _score_bounds(scores: Numbers, min_n: int) -> dict[str, float]:

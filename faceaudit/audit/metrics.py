@@ -64,6 +64,9 @@ class Metric:
     """Counts to the mean square of what a ``mean``, ``positive`` or ``root`` metric averages."""
     mean_of: str = ""
     """The metric per class whose unweighted mean over the classes it is."""
+    marks: Callable[[], Any] | None = None
+    """Of a share of ``ages``: the years of the faces that count and of those that are hits, each
+    (AGE_YEARS, AGE_YEARS), true or false. It can then be had without tables of all years."""
 
     @property
     def limits(self) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -36,10 +37,19 @@ class ScoreRows:
 
     def of(self, cells: Cut, index: int) -> tuple[Codes, Values]:
         """Annotated class and scores of one subgroup's faces."""
-        members = np.zeros(len(cells.index), np.bool_)
-        members[cells.cells(index)] = True
-        kept = members[self.cells]
+        order, sorted_cells = self._by_cell
+        members = cells.cells(index)
+        starts = np.searchsorted(sorted_cells, members, side="left")
+        ends = np.searchsorted(sorted_cells, members, side="right")
+        parts = [order[start:end] for start, end in zip(starts, ends, strict=True)]
+        kept = np.sort(np.concatenate([order[:0], *parts]))
         return self.true[kept], self.scores[kept]
+
+    @cached_property
+    def _by_cell(self) -> tuple[Codes, Codes]:
+        """Rows by cell, and the cells in that order, (N,) each."""
+        order = np.argsort(self.cells, kind="stable")
+        return order, self.cells[order]
 
 
 def read_scores(

@@ -79,6 +79,30 @@ class CellCounts:
         order = np.argsort(codes, kind="stable")
         return CellCounts(codes[order], self.values[order], (cells, *self.shape[1:]))
 
+    def without(self, axis: int) -> CellCounts:
+        """The same numbers summed over one axis of what is counted."""
+        inner = list(self.inner)
+        after = int(np.prod(inner[axis + 1 :]))
+        length = inner.pop(axis)
+        codes = self.codes // (after * length) * after + self.codes % after
+        places, values = merged([codes], [self.values])
+        return CellCounts(places, values, (*self.shape[:2], *inner))
+
+    def marked(self, marks: Numbers) -> CellCounts:
+        """How much is counted at marked places, (C, B, M).
+
+        Args:
+            marks: Which places each of M sums takes, (M, ...), true or false.
+        """
+        place = self.codes % int(np.prod(self.inner))
+        return side_by_side([self._at(one.ravel()[place]) for one in marks])
+
+    def _at(self, kept: Numbers) -> CellCounts:
+        """The sum of some entries in every block of every cell, (C, B)."""
+        size = int(np.prod(self.inner))
+        places, values = merged([self.codes[kept] // size], [self.values[kept]])
+        return CellCounts(places, values, self.shape[:2])
+
     def __add__(self, other: CellCounts) -> CellCounts:
         if self.shape != other.shape:
             raise ValueError(f"counts of shape {self.shape} and {other.shape} cannot be added")
