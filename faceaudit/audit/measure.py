@@ -20,7 +20,7 @@ from faceaudit.audit.metrics import (
     average_precision_bound,
 )
 from faceaudit.audit.results import MetricValue, RocCurve, Subgroup
-from faceaudit.audit.scores import ScoreRows, rank_correlations, roc_points, score_counts
+from faceaudit.audit.scores import ScoreRows, roc_points, score_counts
 from faceaudit.audit.tally import CellCounts, Cut, Numbers, Tally, YearErrors
 from faceaudit.schema import AGE, Task
 
@@ -179,12 +179,10 @@ def _measure_classes(
 def _measure_scores(
     part: _Part, task: Task, rows: ScoreRows | None, places: _Places, options: Options
 ) -> Measured:
-    counted, cells = part.counted, part.cells
-    scores = [score_counts(task, counted, rows, cells, index) for index in part.chunk]
+    scores, correlations = _scores_of(part, task, rows, several=not places.own_class)
+    counted = part.counted
     blocks = part.blocks_of(counted.coarse_scores[task.name]) if counted.unit else None
-    counts = ScoreCounts(
-        scores, _correlations(None if places.own_class else rows, cells, part.chunk)
-    )
+    counts = ScoreCounts(scores, correlations)
     found = Measured(list(_values(places, counts, "scores", options, blocks)))
     if places.own_class:
         return found
@@ -196,12 +194,21 @@ def _measure_scores(
     return found
 
 
-def _correlations(rows: ScoreRows | None, cells: Cut, chunk: Sequence[int]) -> dict[str, Values]:
-    """How the classes' figures from scores vary together, (subgroups, K, K), where rows tell."""
-    if rows is None:
-        return {}
-    each = [rank_correlations(*rows.of(cells, index)) for index in chunk]
-    return {name: np.stack([one[name] for one in each]) for name in each[0]}
+def _scores_of(
+    part: _Part, task: Task, rows: ScoreRows | None, *, several: bool
+) -> tuple[list[Numbers], dict[str, Values]]:
+    """Faces by score, and how the classes' figures vary together, (S, K, K), where rows tell."""
+    scores, each = [], []
+    for index in part.chunk:
+        if rows is None:
+            scores.append(score_counts(task, part.counted, None, part.cells, index))
+            continue
+        ranks = rows.ranks(part.cells, index)
+        scores.append(ranks.counts)
+        if several:
+            each.append(ranks.correlations)
+    names = each[0] if each else {}
+    return scores, {name: np.stack([one[name] for one in each]) for name in names}
 
 
 def _measure_calibration(part: _Part, places: _Places, options: Options) -> Iterator[MetricValue]:

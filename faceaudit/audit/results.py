@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from faceaudit.audit.simultaneous import Figures
 
 Subgroup = Mapping[str, str]
+MetricKey = tuple[str, str, str | None, frozenset[tuple[str, str]]]
+"""Task, metric, class and subgroup."""
 
 
 @dataclass(frozen=True)
@@ -536,6 +539,14 @@ class Audit:
     leaks: LeaksLeftOut | None = None
     corrections: tuple[Correction, ...] = ()
     """How the composition was corrected, one entry per task where that was tried or compared."""
+
+    @cached_property
+    def metrics_by_key(self) -> Mapping[MetricKey, MetricValue]:
+        """The metrics by task, metric, class and subgroup."""
+        return {
+            (one.task, one.metric, one.label, frozenset(one.subgroup.items())): one
+            for one in self.metrics
+        }
 
     def to_polars(self) -> pl.DataFrame:
         """The metrics, one row per figure (see ``frame.metrics_to_polars``)."""

@@ -25,6 +25,8 @@ Values = NDArray[np.float64]
 EXACT_ROWS = 200_000
 """Tables with more rows are ranked by histogram."""
 CURVE_POINTS = 120
+FEW_OF_ALL = 20
+"""A subgroup with less than one in so many of all faces is sorted by itself."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,80 @@ class ScoreRows:
     scores: Values  # (N, K)
     cells: Codes  # (N,)
 
-    def of(self, cells: Cut, index: int) -> tuple[Codes, Values]:
-        """Annotated class and scores of one subgroup's faces."""
+    def ranks(self, cells: Cut, index: int) -> Ranks:
+        """The faces of one subgroup by their score of each class."""
+        rows = self._rows_of(cells, index)
+        places = np.full(len(self.true), -1)
+        places[rows] = np.arange(len(rows))
+        each = []
+        for rank, order in self._ranked:
+            if len(rows) * FEW_OF_ALL < len(self.true):
+                ascending = np.argsort(rank[rows], kind="stable")
+            else:
+                # Those of the subgroup out of everybody's order: nothing is sorted again.
+                ascending = places[order]
+                ascending = ascending[ascending >= 0]
+            each.append(_numbered(rank[rows[ascending]], ascending))
+        return Ranks(self.true[rows], tuple(each))
+
+    def _rows_of(self, cells: Cut, index: int) -> Codes:
+        """Numbers of one subgroup's rows, ascending."""
         order, sorted_cells = self._by_cell
         members = cells.cells(index)
         starts = np.searchsorted(sorted_cells, members, side="left")
         ends = np.searchsorted(sorted_cells, members, side="right")
         parts = [order[start:end] for start, end in zip(starts, ends, strict=True)]
-        kept = np.sort(np.concatenate([order[:0], *parts]))
-        return self.true[kept], self.scores[kept]
+        return np.sort(np.concatenate([order[:0], *parts]))
 
     @cached_property
     def _by_cell(self) -> tuple[Codes, Codes]:
         """Rows by cell, and the cells in that order, (N,) each."""
         order = np.argsort(self.cells, kind="stable")
         return order, self.cells[order]
+
+    @cached_property
+    def _ranked(self) -> list[tuple[Codes, Codes]]:
+        """Of each class the rank of every row's score, and the rows by it, (N,) each."""
+        ranks = [_places(self.scores[:, k]) for k in range(self.scores.shape[1])]
+        return [(rank, np.argsort(rank, kind="stable")) for rank in ranks]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Faces by their score of each class, equal scores together; N faces of K classes."""
+
+    true: Codes
+    """Annotated classes, (N,)."""
+    places: tuple[Codes, ...]
+    """Of each class the place of every face's score among the different ones, (N,)."""
+
+    def of(self, label: int) -> Numbers:
+        """Faces by every different score of one class, others' first, (2, B)."""
+        place = self.places[label]
+        width = int(place.max(initial=0)) + 1
+        own = self.true == label
+        return np.bincount(place + width * own, minlength=2 * width).reshape(2, width)
+
+    @cached_property
+    def each(self) -> tuple[Numbers, ...]:
+        """The same of every class; B differs."""
+        return tuple(self.of(label) for label in range(len(self.places)))
+
+    @property
+    def counts(self) -> Numbers:
+        """Faces by every different score of each class, others' first, (K, 2, B)."""
+        width = max(one.shape[-1] for one in self.each)
+        return np.stack([np.pad(one, ((0, 0), (0, width - one.shape[-1]))) for one in self.each])
+
+    @property
+    def correlations(self) -> dict[str, Values]:
+        """Correlation of the classes' AUC and average precision, each (K, K)."""
+        moves: dict[str, list[Values]] = {"auc": [], "average_precision": []}
+        for label, (counts, place) in enumerate(zip(self.each, self.places, strict=True)):
+            own = (self.true == label).astype(np.int64)
+            moves["auc"].append(auc_influence(counts)[own, place])
+            moves["average_precision"].append(curve_influence(counts)[own, place])
+        return {name: _correlation(np.stack(one)) for name, one in moves.items()}
 
 
 def read_scores(
@@ -94,7 +155,7 @@ def score_counts(
     """
     if rows is None:
         return cells.one(counted.scores[task.name], index)
-    return rank_counts(*rows.of(cells, index))
+    return rows.ranks(cells, index).counts
 
 
 def rank_counts(true: Codes, scores: Values) -> Numbers:
@@ -104,18 +165,28 @@ def rank_counts(true: Codes, scores: Values) -> Numbers:
         true: Annotated classes, (N,).
         scores: Scores, (N, K).
     """
-    per_class = [_ranked(scores[:, k], true == k)[0] for k in range(scores.shape[1])]
-    width = max(counts.shape[-1] for counts in per_class)
-    return np.stack(
-        [np.pad(counts, ((0, 0), (0, width - counts.shape[-1]))) for counts in per_class]
-    )
+    return _ranks(true, scores).counts
 
 
-def _ranked(scores: Values, own: NDArray[np.bool_]) -> tuple[Numbers, Codes]:
-    """Faces by different score, others' first, (2, B), and the place of each face, (N,)."""
-    values, place = np.unique(scores, return_inverse=True)
-    width = max(len(values), 1)
-    return np.bincount(place + width * own, minlength=2 * width).reshape(2, width), place
+def _ranks(true: Codes, scores: Values) -> Ranks:
+    return Ranks(true, tuple(_places(scores[:, k]) for k in range(scores.shape[1])))
+
+
+def _places(scores: Values) -> Codes:
+    """The place of each score among the different ones, (N,)."""
+    return np.asarray(np.unique(scores, return_inverse=True)[1].reshape(-1), np.int64)
+
+
+def _numbered(ascending: Codes, faces: Codes) -> Codes:
+    """The place of each face's rank among the different ones, (N,).
+
+    Args:
+        ascending: Ranks, ascending, (N,).
+        faces: The face that each is of, (N,).
+    """
+    places = np.empty(len(faces), np.int64)
+    places[faces] = np.cumsum(np.diff(ascending, prepend=ascending[:1]) > 0)
+    return places
 
 
 def rank_correlations(true: Codes, scores: Values) -> dict[str, Values]:
@@ -133,13 +204,7 @@ def rank_correlations(true: Codes, scores: Values) -> dict[str, Values]:
         operating characteristic curves, Biometrics 44, 1988; for average precision the same with
         its own influence function.
     """
-    moves: dict[str, list[Values]] = {"auc": [], "average_precision": []}
-    for k in range(scores.shape[1]):
-        own = true == k
-        counts, place = _ranked(scores[:, k], own)
-        for name, influence in (("auc", auc_influence), ("average_precision", curve_influence)):
-            moves[name].append(influence(counts)[own.astype(np.int64), place])
-    return {name: _correlation(np.stack(one)) for name, one in moves.items()}
+    return _ranks(true, scores).correlations
 
 
 def _correlation(moves: Values) -> Values:

@@ -103,7 +103,7 @@ class Figures:
     def on_grid(self) -> Bounds:
         """How far the limits are below and above at every quantile of ``GRID``, (Z, K) each."""
         at = np.broadcast_to(np.arange(len(self.values)), (len(GRID), len(self.values)))
-        return self.sides(at, np.broadcast_to(GRID[:, None], at.shape))
+        return self._reaching(at, student_grid(self.degrees))
 
     def sides(self, at: Places, z: Values) -> Bounds:
         """How far the limits of some subgroups are below and above them, (M,) each.
@@ -112,7 +112,11 @@ class Figures:
             at: Numbers of the subgroups, (M,).
             z: Standard normal quantile of each, (M,).
         """
-        values, reach = self.values[at], student(z, self.degrees[at])
+        return self._reaching(at, student(z, self.degrees[at]))
+
+    def _reaching(self, at: Places, reach: Values) -> Bounds:
+        """The same with each subgroup's own quantile, (M,)."""
+        values = self.values[at]
         if self.is_share:
             low, high = _score_limits(values, self.trials[at], reach)
         else:
@@ -212,6 +216,19 @@ def student(z: Values, degrees: Values) -> Values:
         return z
     used = np.where(finite, degrees, 1.0)
     return np.where(finite, -stdtrit(used, ndtr(-z)), z)
+
+
+def student_grid(degrees: Values) -> Values:
+    """``student`` of every quantile of ``GRID``, (Z, K), from degrees of freedom, (K,)."""
+    different, place = np.unique(degrees, return_inverse=True)
+    known = [_student_grid(float(one)) for one in different]
+    return np.stack(known, axis=-1)[:, place.reshape(-1)]
+
+
+@lru_cache(maxsize=2**14)
+def _student_grid(degrees: float) -> Values:
+    """Those of one number; subgroups have the same one in many metrics."""
+    return student(GRID, np.full_like(GRID, degrees))
 
 
 def two_sided(z: Values) -> Values:

@@ -6,12 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from faceaudit.audit.changes import Changes
-from faceaudit.audit.results import Audit, Disparity, Estimate, MetricValue, Subgroup
+from faceaudit.audit.results import (
+    Audit,
+    Disparity,
+    Estimate,
+    MetricKey,
+    MetricValue,
+    Subgroup,
+)
 from faceaudit.reporting.glossary import grouping_title
 from faceaudit.schema import AGE, TableMetadata
 
 ANNOTATED = "annotated"
-Key = tuple[str, str, str | None, frozenset[tuple[str, str]]]
+Key = MetricKey
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,9 @@ def key(task: str, metric: str, subgroup: Subgroup, label: str | None = None) ->
     return task, metric, label, frozenset(subgroup.items())
 
 
-def index_metrics(audit: Audit) -> dict[Key, MetricValue]:
+def index_metrics(audit: Audit) -> Mapping[Key, MetricValue]:
     """Every metric of the audit by task, metric, class and subgroup."""
-    return {key(m.task, m.metric, m.subgroup, m.label): m for m in audit.metrics}
+    return audit.metrics_by_key
 
 
 def headlines(audit: Audit) -> list[Headline]:

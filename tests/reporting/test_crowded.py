@@ -42,7 +42,9 @@ def test_the_page_shows_the_largest_and_the_worst_subgroups_and_says_so(
     page, facts = files.paths[0].read_text(), json.loads(files.paths[1].read_text())
     assert "There are 8 subgroups by site. The page shows the 2 with the most faces" in page
     assert all(f"site-{site}" in page for site in (1, 6, 7))
-    assert "site-2" not in page
+    tables = page.split('id="performance"')[1].split("</section>")[0]
+    assert "site-7" in tables
+    assert "site-2" not in tables
     assert {one["subgroup"].get("site") for one in facts["metrics"]} == {
         None,
         *(f"site-{site}" for site in range(8)),
@@ -53,3 +55,10 @@ def test_a_page_that_can_hold_every_subgroup_shows_every_one(table: Path) -> Non
     page = report(table, **QUICK).paths[0].read_text()
     assert "The page shows" not in page
     assert all(f"site-{site}" in page for site in range(8))
+
+
+def test_small_groupings_stay_whole_and_large_ones_share_what_is_left() -> None:
+    assert crowded._room([1, 5, 14, 70]) == crowded.PAGE_SUBGROUPS
+    room = crowded._room([1, 5, 67, 335])
+    assert 1 + 5 + 2 * room == crowded.PAGE_SUBGROUPS
+    assert crowded._room([500] * 400) == crowded.FEWEST
