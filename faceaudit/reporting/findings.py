@@ -205,9 +205,8 @@ def _gap(subject: Subject, headline: Headline, disparity: Disparity) -> Finding:
         f"{_with_bounds(high, facts)} for faces {_described(best, label_word(subject))}: a "
         f"difference of {text.difference(disparity.difference, facts.unit)}, the largest among "
         f"{disparity.n_ranked} subgroups of "
-        f"{grouping_title(disparity.by, label_word(subject))}. "
-        f"{_taken_apart(subject.audit, disparity)}".strip(),
-        _hedge(disparity, facts),
+        f"{grouping_title(disparity.by, label_word(subject))}.",
+        f"{_hedge(disparity, facts)} {_taken_apart(subject.audit, disparity)}".strip(),
     )
 
 
@@ -254,7 +253,7 @@ def _hedge(disparity: Disparity, facts: MetricFacts) -> str:
         )
     return (
         f"The interval of the difference ({bounds}), which allows for having looked at all pairs, "
-        "excludes zero: chance is no explanation."
+        "excludes zero: chance alone is an unlikely explanation."
     )
 
 

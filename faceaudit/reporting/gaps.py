@@ -142,7 +142,9 @@ def _of_mix(one: Decomposition, mix: tuple[float, float | None, float | None], u
         return (
             f"{_capital(what)} hides {text.difference(-value, unit)}{_bounds(-high, -low, unit)}."
         )
-    return f"Of it {text.difference(value, unit)}{_bounds(low, high, unit)} {_verb(unit)} {what}."
+    return (
+        f"Of the gap {text.difference(value, unit)}{_bounds(low, high, unit)} {_verb(unit)} {what}."
+    )
 
 
 def _of_rate(one: Decomposition, rate: tuple[float, float | None, float | None], unit: Unit) -> str:

@@ -75,8 +75,8 @@ def test_gap_in_ages_says_how_much_of_it_is_age_mix(sample_subject):
             for f in disparities(replace(sample_subject, audit=audit))
             if f.heading.startswith("Age in years")
         ]
-        assert ("are age mix" in finding.sentence) is told
-        assert finding.sentence.endswith("cannot be told apart from 0.") is told
+        assert ("are age mix" in finding.hedge) is told
+        assert finding.hedge.endswith("cannot be told apart from 0.") is told
 
 
 def test_difference_without_an_interval_draws_no_conclusion(sample_subject):
