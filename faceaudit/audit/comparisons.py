@@ -348,8 +348,8 @@ def difference_between(
         return None
     size = len(names)
     confidence = 1 - (1 - comparison.confidence) / families
-    at = np.array([names.index(dict(first))]), np.array([names.index(dict(second))])
-    pair = Pairs(comparison.figures, *at)
+    both = np.array([names.index(dict(first)), names.index(dict(second))])
+    pair = Pairs(comparison.figures.at(both), np.array([0]), np.array([1]))
     low, high = pair.bounds(critical_of_pairs(size, confidence))
     listed = _listed(comparison, first, second)
     p_value = listed.p_value if listed else float(two_sided(pair.from_zero)[0])

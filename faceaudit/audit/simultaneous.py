@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from statistics import NormalDist
 
@@ -92,7 +92,18 @@ class Figures:
             trials = _trials(values, low, high, z) * (reach / z) ** 2
         return cls(values, trials, below / reach, above / reach, freedom, metric.limits, is_share)
 
-    @property
+    def at(self, numbers: Places) -> Figures:
+        """Those of some subgroups."""
+        return replace(
+            self,
+            values=self.values[numbers],
+            trials=self.trials[numbers],
+            below=self.below[numbers],
+            above=self.above[numbers],
+            degrees=self.degrees[numbers],
+        )
+
+    @cached_property
     def standard_errors(self) -> Values:
         """The mean distance of the limits at one standard error, never 0; (K,)."""
         everyone = np.arange(len(self.values))

@@ -9,7 +9,7 @@ from faceaudit.audit.age import AGE_METRICS, age_metric, share_of_marks
 from faceaudit.audit.clusters import spread_over_blocks
 from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.scores import FEW_OF_ALL, ScoreRows, rank_correlations, rank_counts
-from faceaudit.audit.simultaneous import GRID, student, student_grid
+from faceaudit.audit.simultaneous import GRID, Figures, Pairs, student, student_grid
 from faceaudit.audit.tally import AGE_YEARS, CellCounts, Cut
 
 ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
@@ -96,3 +96,14 @@ def test_quantiles_on_the_grid_are_those_of_each_subgroup() -> None:
         np.broadcast_to(GRID[:, None], (len(GRID), 4)), np.broadcast_to(degrees, (len(GRID), 4))
     )
     assert (student_grid(degrees) == expected).all()
+
+
+def test_a_pair_by_itself_is_as_far_apart_as_among_all() -> None:
+    values = np.array([0.5, 0.91, 0.8, 1.0])
+    low, high = values - 0.05, np.minimum(values + 0.04, 1)
+    degrees = np.array([40.0, 60.0, 29.0, 80.0])
+    figures = Figures.of_bounds(ACCURACY, values, low, high, 0.95, degrees)
+    among = Pairs(figures, np.array([3]), np.array([1]))
+    alone = Pairs(figures.at(np.array([3, 1])), np.array([0]), np.array([1]))
+    assert alone.from_zero == among.from_zero
+    assert alone.bounds(2.5) == among.bounds(2.5)
