@@ -79,13 +79,17 @@ def _rates_of_images(counted: Tally, cells: Cut, options: Options) -> dict[str, 
         )
     if _every_face_kept(counted):
         scored = np.array([status == OK for status in statuses])
+
+        def several_or_one(several: Numbers, images: Numbers) -> Numbers:
+            return np.stack([several[..., 0], images @ scored - several[..., 0]], axis=-1)
+
         rates["multi_face"] = estimate_counts(
             SEVERAL_SHARE,
             counted,
             cells,
             [counted.several, counted.images],
             options,
-            lambda several, images: np.stack([several, images @ scored - several], axis=-1),
+            several_or_one,
         )[::2]
     else:
         faces = cells.of(counted.images)[:, [status == OK for status in statuses]].sum(axis=-1)

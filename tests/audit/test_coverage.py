@@ -9,9 +9,12 @@ import polars as pl
 import pytest
 from sklearn.metrics import accuracy_score, recall_score
 
+from faceaudit.audit.coverage import find_coverage
 from faceaudit.audit.policy import Policy, parse_rules
 from faceaudit.audit.results import Coverage, WithFailures
 from faceaudit.audit.run import audit
+from faceaudit.audit.subgroups import find_features
+from faceaudit.audit.tally import tally
 from faceaudit.tables import PredictionTable
 
 QUICK = {"replicates": 100, "verify": "never"}
@@ -135,6 +138,15 @@ def test_images_with_several_faces_are_a_rate_where_every_face_has_a_row(
     doubled = pl.concat([frame, frame.head(10)])
     one = coverage_of(audit(open_table(doubled), by=[], **QUICK).coverage)
     assert one.rates["multi_face"].value == pytest.approx(10 / 100)
+    table = open_table(doubled.with_columns(person=pl.col("image")))
+    for unit in (None, "person"):
+        counted = tally(table, find_features(table, ["gender"]), unit=unit)
+        for cell in find_coverage(counted, [("gender",)], 0.95):
+            own = frame.head(10).filter(
+                *(pl.col(f"{name}_true") == label for name, label in cell.subgroup.items())
+            )
+            if "(not annotated)" not in cell.subgroup.values():
+                assert cell.rates["multi_face"].value == pytest.approx(own.height / cell.images)
     single = coverage_of(audit(open_table(frame), by=[], **QUICK).coverage)
     assert single.rates["multi_face"].value is None
     assert "--faces all" in single.rates["multi_face"].reason

@@ -177,7 +177,10 @@ def test_tallies_are_checked_like_their_table(table: Path, tmp_path: Path) -> No
     one = faceaudit.check(table, {"rule": [rule]})
     other = faceaudit.check(kept, {"rule": [rule]})
     assert one.verdicts == other.verdicts
-    doubled = faceaudit.check([kept, kept], {"rule": [rule]})
+    other_rows, other_kept = tmp_path / "other.csv", tmp_path / "other.tally"
+    other_rows.write_text(table.read_text() + "\n")
+    faceaudit.tally(other_rows, other_kept, by=["site"])
+    doubled = faceaudit.check([kept, other_kept], {"rule": [rule]})
     assert doubled.verdicts[0].n == 2 * one.verdicts[0].n
 
 
