@@ -59,9 +59,10 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file, at once or not at all."""
+    """Write a whole text file, at once or not at all; what is no UTF-8 text becomes a mark."""
+    data = text.encode("utf-8", errors="replace")
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(data)
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path | str | None]) -> None:

@@ -73,3 +73,8 @@ def test_another_process_holds_the_lock_until_it_dies(tmp_path: Path) -> None:
 def test_hash_of_a_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "abc")
     assert sha256_of_file(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def test_half_a_character_in_a_text_does_not_stop_a_page(tmp_path: Path) -> None:
+    write_text(tmp_path / "x.html", "caf\udce9 \u00e9")
+    assert (tmp_path / "x.html").read_text(encoding="utf-8") == "caf? \u00e9"
