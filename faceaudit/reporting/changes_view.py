@@ -224,7 +224,7 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) ->
 def _named(ones: Sequence[Change]) -> str:
     names = [text.subgroup_name(one.subgroup) for one in ones[:MOST_NAMED]]
     rest = len(ones) - len(names)
-    return "; ".join(names) + (f"; and {rest} more" if rest else "")
+    return " / ".join(names) + (f" and {rest} more" if rest else "")
 
 
 def _overall(facts: MetricFacts, one: Change) -> str:
