@@ -41,5 +41,5 @@ files = faceaudit.report(out, by=["gender", "race"], within="copy", unit="source
 for one in files.audit.coverage:
     named, rate = tuple(one.subgroup), one.failure_rate
     if named == ("copy",) or (named in {("copy", "gender"), ("copy", "race")} and rate.value):
-        share = f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
-        print(*one.subgroup.values(), share, f"of {one.images} images not scored")
+        bounds = f"({rate.low:.1%} to {rate.high:.1%}) " if rate.low is not None else ""
+        print(*one.subgroup.values(), f"{rate.value:.1%} {bounds}of {one.images} not scored")

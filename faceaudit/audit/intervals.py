@@ -270,7 +270,8 @@ def calibration_interval(calibration: Any, told: Any, confidence: float) -> Boun
         shift = z**2 / 2 * ratio(growing, np.nansum(weight * gap**2, axis=-1))
         half = np.sqrt(2 * shift * mean + shift**2 + z**2 * always)
         reaches.append(mean + shift + sign * half)
-    return np.sqrt(np.maximum(reaches[0], 0)), np.sqrt(np.maximum(reaches[1], 0))
+    low, high = (np.sqrt(np.clip(reach, 0, 1)) for reach in reaches)
+    return low, high
 
 
 def generator_for(seed: int, task: str, subgroup: Mapping[str, str]) -> np.random.Generator:

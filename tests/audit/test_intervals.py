@@ -169,3 +169,8 @@ def test_a_mean_of_less_than_two_faces_has_no_interval(faces: float) -> None:
     assert np.isnan(mean_interval(4.0, 2.0, faces, 0.95)).all()
     assert np.isnan(positive_mean_interval(4.0, 2.0, faces, 0.95)).all()
     assert np.isfinite(positive_mean_interval(4.0, 2.0, 2.0, 0.95)).all()
+
+
+def test_a_calibration_error_is_never_bounded_above_1() -> None:
+    low, high = calibration_interval(np.array([[3.0, 3.0, 2.0]]), 1.0, 0.95)
+    assert 0 <= low <= high == 1
