@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.study import Comparison, table
+from faceaudit.models import find_backbone
 from faceaudit.training.recipe import Recipe, Reference, list_recipes, load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +71,9 @@ def measured(name: str, recipe: Recipe) -> str:
             for task, one in facts["metrics"].items()
         ]
         return f"{', '.join(figures)}; {facts['how']}"
+    source = find_backbone(recipe.backbone).sources.get(recipe.weights)
+    if source is not None and source.package:
+        return "not run yet"  # its weights come with a package
     if recipe.frozen != "none":
         return f"not run here: needs {WEIGHTS[recipe.weights]} weights, which it keeps"
     if recipe.weights in WEIGHTS:
