@@ -2,7 +2,8 @@
 
 Every row of the reference works that a recipe repeats, with what was reported, what leaks, and what
 was measured here: ``docs/results/NAME.json`` of a run (the card's metrics of its bundle), and the
-study of sharing (``docs/results/study.json``, by ``python -m benchmarks.study``).
+study of sharing (``docs/results/study.json``, by ``python -m benchmarks.study``) and the leak
+reproduced (``docs/results/redrawn.json``, by ``python -m benchmarks.redrawn``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import redrawn
 from benchmarks.study import Comparison, table
 from faceaudit.models import find_backbone
 from faceaudit.training.recipe import Recipe, Reference, list_recipes, load_recipe
@@ -37,6 +39,7 @@ def document() -> str:
     for source in sources:
         own = [(n, r) for n, r in rows if _reference(r).source.startswith(source)]
         parts.append("\n".join(_section(source, own)))
+    parts.append("\n".join(_leak()))
     parts.append("\n".join(_study()))
     return "\n".join(parts)
 
@@ -79,6 +82,22 @@ def measured(name: str, recipe: Recipe) -> str:
     if recipe.weights in WEIGHTS:
         return f"not run here: needs {WEIGHTS[recipe.weights]} weights"
     return "not run yet"
+
+
+def _leak() -> Iterator[str]:
+    yield "## What a leaking split shows\n"
+    path = redrawn.RESULTS
+    if not path.is_file():
+        yield "Not run yet: `python -m benchmarks.redrawn` answers it.\n"
+        return
+    yield (
+        "One small network (recipe `study/mtl`, trained without augmentation until it knows its "
+        "crops nearly by heart), the same weights tested twice: on test crops of which no picture "
+        "was learned, and on a tenth of all files drawn again, as the source with the highest "
+        "figures drew its own.\n"
+    )
+    yield redrawn.table_of([redrawn.Shown(**one) for one in json.loads(path.read_text())])
+    yield ""
 
 
 def _study() -> Iterator[str]:
