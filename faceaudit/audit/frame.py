@@ -12,7 +12,7 @@ import polars as pl
 
 from faceaudit.audit.age import AGE_METRICS
 from faceaudit.audit.metrics import METRICS
-from faceaudit.audit.results import Audit
+from faceaudit.audit.results import Audit, Estimate, Subgroup
 from faceaudit.audit.subgroups import Feature, find_features
 from faceaudit.audit.verify import OF_SCORES, FaceRows, references
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
@@ -27,6 +27,9 @@ Score = Callable[..., Any]
 NEEDS = {metric.name: metric for metric in (*METRICS, *AGE_METRICS)}
 RESERVED = ("task", "metric", "class", "n", "value", "low", "high", "reason", "small")
 """Columns of ``metrics_to_polars`` beside those of the features."""
+BIN_COLUMNS = ("task", "lower", "upper", "confidence", *RESERVED[3:])
+"""Columns of ``calibration_to_polars`` beside those of the features."""
+_Columns = dict[str, tuple[list[Any], type[pl.DataType]]]
 
 
 def metrics_to_polars(found: Audit) -> pl.DataFrame:
@@ -36,26 +39,67 @@ def metrics_to_polars(found: Audit) -> pl.DataFrame:
     class; value, low and high are null where undefined, with ``reason``. A feature that is called
     as one of ``RESERVED`` gets the column ``subgroup_NAME``.
     """
+    values = found.metrics
+    return _frame(
+        {
+            "task": ([one.task for one in values], pl.String),
+            "metric": ([one.metric for one in values], pl.String),
+            "class": ([one.label for one in values], pl.String),
+        },
+        _features(found, [one.subgroup for one in values], RESERVED),
+        _estimates([one.estimate for one in values]),
+        {"small": ([one.small for one in values], pl.Boolean)},
+    )
+
+
+def calibration_to_polars(found: Audit) -> pl.DataFrame:
+    """One row per bin of confidence: task, a column per feature, its edges, confidence and figures.
+
+    ``confidence`` is the mean confidence of its faces, and value the share of them that was
+    predicted right, with low and high. Bins without a face have no row. Features are as in
+    ``metrics_to_polars``, with the names in ``BIN_COLUMNS``.
+    """
+    rows = [(one, place) for one in found.calibration for place in one.bins]
+    return _frame(
+        {"task": ([one.task for one, _ in rows], pl.String)},
+        _features(found, [one.subgroup for one, _ in rows], BIN_COLUMNS),
+        {
+            name: ([getattr(place, name) for _, place in rows], pl.Float64)
+            for name in ("lower", "upper", "confidence")
+        },
+        _estimates([place.right for _, place in rows]),
+        {"small": ([place.right.n < found.options["min_n"] for _, place in rows], pl.Boolean)},
+    )
+
+
+def _frame(*parts: _Columns) -> pl.DataFrame:
+    columns = {name: column for part in parts for name, column in part.items()}
+    series = [pl.Series(name, given, dtype) for name, (given, dtype) in columns.items()]
+    return pl.DataFrame(series)
+
+
+def _features(found: Audit, subgroups: Sequence[Subgroup], reserved: Sequence[str]) -> _Columns:
     features = dict.fromkeys(name for by in found.by for name in by)
     if found.within is not None:
         features[found.within] = None
-    values = found.metrics
-    columns: dict[str, tuple[list[Any], type[pl.DataType]]] = {
-        "task": ([one.task for one in values], pl.String),
-        "metric": ([one.metric for one in values], pl.String),
-        "class": ([one.label for one in values], pl.String),
+    return {
+        f"subgroup_{name}" if name in reserved else name: (
+            [one.get(name) for one in subgroups],
+            pl.String,
+        )
+        for name in features
     }
-    for name in features:
-        column = f"subgroup_{name}" if name in RESERVED else name
-        columns[column] = ([one.subgroup.get(name) for one in values], pl.String)
-    estimates = [one.estimate for one in values]
-    columns["n"] = ([None if one.suppressed else one.n for one in estimates], pl.Int64)
-    for part in ("value", "low", "high"):
-        columns[part] = ([getattr(one, part) for one in estimates], pl.Float64)
-    columns["reason"] = ([one.reason for one in estimates], pl.String)
-    columns["small"] = ([one.small for one in values], pl.Boolean)
-    series = [pl.Series(name, given, dtype) for name, (given, dtype) in columns.items()]
-    return pl.DataFrame(series)
+
+
+def _estimates(estimates: Sequence[Estimate]) -> _Columns:
+    return {
+        "n": ([None if one.suppressed else one.n for one in estimates], pl.Int64),
+        **{
+            part: ([getattr(one, part) for one in estimates], pl.Float64)
+            for part in ("value", "low", "high")
+        },
+        "reason": ([one.reason for one in estimates], pl.String),
+    }
 
 
 def metrics_to_pandas(found: Audit) -> pd.DataFrame:

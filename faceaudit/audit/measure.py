@@ -19,7 +19,8 @@ from faceaudit.audit.metrics import (
     auc_bound,
     average_precision_bound,
 )
-from faceaudit.audit.results import MetricValue, RocCurve, Subgroup
+from faceaudit.audit.reliability import find_reliability, without_scores
+from faceaudit.audit.results import MetricValue, Reliability, RocCurve, Subgroup
 from faceaudit.audit.scores import ScoreRows, roc_points, score_counts
 from faceaudit.audit.tally import CellCounts, Cut, Numbers, Tally, YearErrors
 from faceaudit.schema import AGE, Task
@@ -51,12 +52,14 @@ class Measured:
 
     values: list[MetricValue] = field(default_factory=list)
     curves: list[RocCurve] = field(default_factory=list)
+    reliability: list[Reliability] = field(default_factory=list)
     bounds: dict[str, float] = field(default_factory=dict)
     """How far figures from histograms of scores can be off at most, by the figure's name."""
 
     def extend(self, other: Measured) -> None:
         self.values += other.values
         self.curves += other.curves
+        self.reliability += other.reliability
         for name, bound in other.bounds.items():
             self.bounds[name] = max(bound, self.bounds.get(name, 0.0))
 
@@ -69,7 +72,7 @@ def measure(
     metrics: Sequence[Metric] | None = None,
     task: str | None = None,
 ) -> Measured:
-    """Metrics in the subgroups of one grouping, and ROC curves.
+    """Metrics in the subgroups of one grouping, with ROC curves and bins of confidence.
 
     Args:
         counted: The tally.
@@ -119,6 +122,8 @@ def _measure_chunk(
             found.values += _measure_classes(part, task, places, options)
         if task.name in counted.scores:
             found.extend(_measure_probabilities(part, task, rows.get(task.name), places, options))
+        elif places.asks("calibration"):
+            found.reliability += without_scores(task.name, subgroups)
     if years is not None:
         places = _Places(AGE, (), subgroups, metrics)
         found.values += _measure_years(part, years, places, options)
@@ -135,7 +140,7 @@ def _measure_probabilities(
         losses = part.of(part.counted.losses[task.name])
         found.values += _values(places, np.stack(losses.each), "losses", options, losses.blocks)
     if places.asks("calibration"):
-        found.values += _measure_calibration(part, places, options)
+        found.extend(_measure_calibration(part, places, options))
     return found
 
 
@@ -211,9 +216,19 @@ def _scores_of(
     return scores, {name: np.stack([one[name] for one in each]) for name in names}
 
 
-def _measure_calibration(part: _Part, places: _Places, options: Options) -> Iterator[MetricValue]:
+def _measure_calibration(part: _Part, places: _Places, options: Options) -> Measured:
     bins = part.of(part.counted.calibration[places.task])
-    return _values(places, np.stack(bins.each), "calibration", options, bins.blocks)
+    counts = np.stack(bins.each)
+    reliability = find_reliability(
+        places.task,
+        places.subgroups,
+        counts,
+        options,
+        own_class=places.own_class,
+        blocks=bins.blocks,
+    )
+    values = _values(places, counts, "calibration", options, bins.blocks)
+    return Measured(list(values), reliability=list(reliability))
 
 
 @dataclass(frozen=True)

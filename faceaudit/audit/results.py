@@ -329,6 +329,38 @@ class RocCurve:
 
 
 @dataclass(frozen=True)
+class ReliabilityBin:
+    """Faces of like confidence: how sure the model was of them, and how often it was right.
+
+    ``lower`` and ``upper`` are the bin's edges, of which the upper one belongs to it; the first bin
+    has both. ``confidence`` is the mean of the highest scores.
+    """
+
+    lower: float
+    upper: float
+    confidence: float | None
+    """None where the bin is kept back, for privacy."""
+    right: Estimate
+    """Share of right predictions."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """One task in one subgroup: how often it was right at each degree of confidence.
+
+    ``bins`` ascend; those without a face are left out. Where there is none, ``reason`` says why.
+    """
+
+    task: str
+    subgroup: Subgroup
+    n: int | None
+    """Annotated faces with scores; None where the number is kept back, for privacy."""
+    bins: tuple[ReliabilityBin, ...]
+    reason: str | None = None
+    small: bool = False
+
+
+@dataclass(frozen=True)
 class FitTest:
     """Whether counts or shares fit what was expected of them, by a chi-square statistic.
 
@@ -539,6 +571,8 @@ class Audit:
     leaks: LeaksLeftOut | None = None
     corrections: tuple[Correction, ...] = ()
     """How the composition was corrected, one entry per task where that was tried or compared."""
+    calibration: tuple[Reliability, ...] = ()
+    """How often every annotated task was right at each degree of confidence, by subgroup."""
 
     @cached_property
     def metrics_by_key(self) -> Mapping[MetricKey, MetricValue]:
@@ -559,3 +593,9 @@ class Audit:
         from faceaudit.audit.frame import metrics_to_pandas
 
         return metrics_to_pandas(self)
+
+    def calibration_to_polars(self) -> pl.DataFrame:
+        """The reliability bins, one row per bin (see ``frame.calibration_to_polars``)."""
+        from faceaudit.audit.frame import calibration_to_polars
+
+        return calibration_to_polars(self)

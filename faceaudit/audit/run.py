@@ -230,6 +230,7 @@ def _audited(
         conditioned_age=conditions[0].ages,
         confusions=tuple(_confusions(counted, groupings)),
         roc_curves=tuple(measured.curves),
+        calibration=tuple(measured.reliability),
         composition=tuple(find_composition(counted, groupings, options.confidence)),
         notes=tuple(
             dict.fromkeys(

@@ -24,6 +24,8 @@ from faceaudit.audit.results import (
     Decomposition,
     Estimate,
     LeakEffect,
+    Reliability,
+    ReliabilityBin,
     RocCurve,
     Subgroup,
     Verdict,
@@ -196,12 +198,31 @@ class _Cleaner:
             return replace(cleaned, hidden=_hidden_places(cleaned.counts, self.below))
         if isinstance(cleaned, Composition):
             return self.composition(cleaned)
+        if isinstance(value, Reliability):
+            return self.reliability(value)
         if isinstance(cleaned, LeakEffect) and self.few(value.leaked.n):
             return replace(cleaned, every=self.blank(value.every))  # less the rest, it would tell
         if isinstance(cleaned, WithFailures) and self.few(value.missed):
             blank = self.blank(value.difference)
             return replace(cleaned, missed=None, with_failures=blank, difference=blank)
         return cleaned
+
+    def reliability(self, value: Reliability) -> Reliability:
+        """Bins without small ones; where one alone would follow, without the next smallest."""
+        if self.few(value.n):
+            return replace(value, n=None, bins=(), reason=self.reason)
+        counts = np.array([place.right.n for place in value.bins], np.int64)
+        hidden = _hidden_in_row(counts, (counts > 0) & (counts < self.below))
+        return replace(
+            value,
+            bins=tuple(
+                self.blank_bin(place) if kept_back else place
+                for place, kept_back in zip(value.bins, hidden.tolist(), strict=True)
+            ),
+        )
+
+    def blank_bin(self, place: ReliabilityBin) -> ReliabilityBin:
+        return replace(place, confidence=None, right=self.blank(place.right))
 
     def composition(self, value: Composition) -> Composition:
         """Shares that are of too few faces, and what would tell them, left blank."""
@@ -302,11 +323,16 @@ class _Cleaner:
 
 def _hidden_places(counts: NDArray[np.int64], below: int) -> NDArray[np.bool_]:
     """Places of a confusion matrix that are not shown, and the next smallest of their row."""
-    hidden = (counts > 0) & (counts < below)
-    for row, places in zip(counts, hidden, strict=True):
-        others = np.flatnonzero((row > 0) & ~places)
-        if places.sum() == 1 and len(others):
-            places[others[np.argmin(row[others])]] = True
+    small = (counts > 0) & (counts < below)
+    return np.stack([_hidden_in_row(*row) for row in zip(counts, small, strict=True)])
+
+
+def _hidden_in_row(counts: NDArray[np.int64], small: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Small places of a row whose total is known; with one alone, also the next smallest."""
+    hidden = small.copy()
+    others = np.flatnonzero((counts > 0) & ~hidden)
+    if hidden.sum() == 1 and len(others):
+        hidden[others[np.argmin(counts[others])]] = True
     return hidden
 
 

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from faceaudit.audit.results import RocCurve
+from faceaudit.audit.results import Reliability, RocCurve
 from faceaudit.reporting.format import class_name, subgroup_name
 from faceaudit.reporting.tables import Scale
 
@@ -36,7 +36,6 @@ DASHES = ("-", (0, (5, 2)), (0, (6, 2, 1, 2)))
 DOTTED = (0, (1, 1.4))
 CURVE_POINTS = 40
 PANELS_PER_ROW = 4
-X_NAME, Y_NAME = "False positive rate", "True positive rate"
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -151,7 +150,7 @@ def draw_roc(name: str, classes: Sequence[str], curves: Sequence[RocCurve], alt:
         # The panels share their axes.
         grid[0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         grid[0].set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-        _name_axes(figure, width, height, legend)
+        _name_axes(figure, width, height, legend, "False positive rate", "True positive rate")
         handles = [_legend_line(grid[0], text, *style) for text, style in styles.items()]
         figure.legend(
             handles=handles,
@@ -162,6 +161,39 @@ def draw_roc(name: str, classes: Sequence[str], curves: Sequence[RocCurve], alt:
             borderaxespad=0.0,
             labelspacing=0.3,
         )
+        return Chart(name, _svg(figure, name), alt, _pixels(width))
+
+
+def draw_reliability(name: str, panels: Sequence[Reliability], min_n: int, alt: str) -> Chart:
+    """Share right over confidence, a panel per subgroup: a dot with its interval per bin.
+
+    Args:
+        name: Unique on the page.
+        panels: What is drawn, in order.
+        min_n: Bins of fewer faces are hollow.
+        alt: Text alternative.
+    """
+    columns = min(len(panels), PANELS_PER_ROW)
+    lines = -(-len(panels) // columns)
+    width, height = 0.65 + 1.95 * columns, 2.05 * lines + 0.55
+    with _figure(width, height) as figure:
+        grid = figure.subplots(
+            lines,
+            columns,
+            sharex=True,
+            sharey=True,
+            squeeze=False,
+            gridspec_kw=_margins(width, height, 0.55, 0.1, 0.28, 0.52)
+            | {"wspace": 0.15, "hspace": 0.26},
+        ).ravel()
+        for axis, panel in zip(grid, panels, strict=False):
+            _draw_reliability_panel(axis, panel, min_n)
+        for axis in grid[len(panels) :]:
+            axis.set_axis_off()
+        # The panels share their axes.
+        grid[0].set_xticks([0, 0.5, 1], ["0%", "50%", "100%"])
+        grid[0].set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
+        _name_axes(figure, width, height, 0.0, "Confidence", "Share right")
         return Chart(name, _svg(figure, name), alt, _pixels(width))
 
 
@@ -213,6 +245,29 @@ def _draw_roc_panel(
     axis.tick_params(length=0)
 
 
+def _draw_reliability_panel(axis: Axes, panel: Reliability, min_n: int) -> None:
+    axis.grid(visible=True)
+    axis.set_axisbelow(True)
+    axis.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
+    for one in panel.bins:
+        if one.confidence is None or one.right.value is None:
+            continue
+        if one.right.low is not None and one.right.high is not None:
+            axis.plot(
+                [one.confidence] * 2, [one.right.low, one.right.high], color=ACCENT, linewidth=1
+            )
+        fill = "white" if one.right.n < min_n else ACCENT
+        at = ([one.confidence], [one.right.value])
+        axis.plot(*at, "o", color=ACCENT, markerfacecolor=fill, markersize=3.4)
+    if not panel.bins:
+        axis.text(0.5, 0.5, "n/a", ha="center", va="center", color=MUTED)
+    axis.set_title(subgroup_name(panel.subgroup))
+    axis.set_aspect("equal")
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_ylim(-0.02, 1.02)
+    axis.tick_params(length=0)
+
+
 def thin_curve(
     x: NDArray[np.float64], y: NDArray[np.float64], points: int = CURVE_POINTS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -234,12 +289,14 @@ def _line_styles(curves: Sequence[RocCurve]) -> dict[str, LineStyle]:
     return styles
 
 
-def _name_axes(figure: Figure, width: float, height: float, legend: float) -> None:
+def _name_axes(
+    figure: Figure, width: float, height: float, legend: float, x_name: str, y_name: str
+) -> None:
     """Names of both axes, said once for all panels."""
     words: dict[str, Any] = {"color": MUTED, "fontsize": 8.5, "va": "center"}
-    figure.text((0.55 + width) / 2 / width, (0.2 + legend) / height, X_NAME, ha="center", **words)
+    figure.text((0.55 + width) / 2 / width, (0.2 + legend) / height, x_name, ha="center", **words)
     middle = (0.52 + legend + height) / 2 / height
-    figure.text(0.12 / width, middle, Y_NAME, ha="center", rotation=90, **words)
+    figure.text(0.12 / width, middle, y_name, ha="center", rotation=90, **words)
 
 
 def _legend_line(axis: Axes, text: str, color: str, dash: Any) -> Line2D:

@@ -24,6 +24,7 @@ from faceaudit.audit.results import (
     MetricValue,
     PairwiseDifference,
     PolicyFacts,
+    Reliability,
     Standardised,
     Subgroup,
     Verdict,
@@ -82,7 +83,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         ],
         "standardised": [_standardised(found) for found in audit.standardised],
         "decompositions": [_decomposition(found) for found in audit.decompositions],
-        "calibration": [],
+        "calibration": [_reliability(found) for found in audit.calibration],
         "composition": [_composition(found) for found in audit.composition],
         "corrections": [_correction(found) for found in audit.corrections],
         "verdicts": [verdict_facts(found) for found in audit.verdicts],
@@ -296,6 +297,26 @@ def _decomposition(found: Decomposition) -> dict[str, Any]:
             {"value_of_feature": one.value, **_estimate(one.estimate)}
             for one in found.contributions
         ],
+    }
+
+
+def _reliability(found: Reliability) -> dict[str, Any]:
+    bins = [
+        {
+            "lower": place.lower,
+            "upper": place.upper,
+            "confidence": place.confidence,
+            **_estimate(place.right),
+        }
+        for place in found.bins
+    ]
+    return {
+        "task": found.task,
+        "subgroup": dict(found.subgroup),
+        "n": found.n,
+        "bins": bins or None,
+        "reason": found.reason,
+        "small": found.small,
     }
 
 

@@ -12,6 +12,7 @@ from faceaudit.audit.changes import Change, Changes, Distance
 from faceaudit.audit.comparisons import Measurements, compare_values
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.measure import EVERY_METRIC
+from faceaudit.audit.reliability import EDGES, find_reliability
 from faceaudit.audit.results import (
     Audit,
     Composition,
@@ -182,6 +183,18 @@ class Sampler:
                     auc = self.share(1 / (1 + power), faces_of(subgroup))
                     yield RocCurve(task.name, label, subgroup, rate, rate**power, auc)
 
+    def reliability(self):
+        middle = (np.array(EDGES[:-1]) + np.array(EDGES[1:])) / 2
+        for subgroup in make_subgroups():
+            for task in TASKS:
+                n = self.random.multinomial(faces_of(subgroup), middle / middle.sum())
+                right = self.random.binomial(n, middle)
+                counts = np.stack([n, n * middle, right], axis=-1)[None]
+                own = task.name in subgroup
+                yield from find_reliability(
+                    task.name, [subgroup], counts, Options(MIN_N), own_class=own
+                )
+
     def coverage(self):
         for subgroup in make_subgroups():
             images = faces_of(subgroup) + 6
@@ -324,6 +337,7 @@ def make_audit():
         conditioned_age=tuple(sampler.conditioned()),
         confusions=tuple(sampler.confusions()),
         roc_curves=tuple(sampler.curves()),
+        calibration=tuple(sampler.reliability()),
         composition=tuple(sampler.composition()),
         notes=("race: the scheme fairface7 was audited as it is; nothing was mapped",),
         options={"min_n": MIN_N, "confidence": 0.95, "replicates": 2000, "seed": 0},
@@ -380,6 +394,7 @@ def brief(audit):
         conditioned_age=kept(audit.conditioned_age),
         confusions=kept(c for c in audit.confusions if c.task == GENDER),
         roc_curves=kept(of_gender(audit.roc_curves)),
+        calibration=kept(of_gender(audit.calibration)),
         composition=kept(of_gender(audit.composition)),
         with_failures=kept(of_gender(audit.with_failures)),
         within=None,
@@ -402,6 +417,7 @@ def without_labels(audit):
         conditioned_age=(),
         confusions=(),
         roc_curves=(),
+        calibration=(),
         coverage=tuple(everybody),
         composition=tuple(shares),
         verification=None,

@@ -163,7 +163,7 @@ def test_browser_opens_the_page(foreign_table, tmp_path):
         env={**os.environ, "HOME": str(tmp_path)},
     )
     assert "<h1>Audit of predictions.csv</h1>" in done.stdout
-    assert done.stdout.count("<section") == 10  # no ROC curves without scores
+    assert done.stdout.count("<section") == 10  # no ROC curves, no calibration without scores
 
 
 @pytest.mark.parametrize("unit", [None, "person"])

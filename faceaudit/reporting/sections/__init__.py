@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from faceaudit.reporting.sections import (
     age_error,
     baseline,
+    calibration,
     classes,
     composition,
     confusion,
@@ -56,6 +57,7 @@ SECTIONS: list[Section] = [
     Section("composition", "Composition", composition.gather),
     Section("classes", "Performance by class", classes.gather),
     Section("curves", "ROC curves", curves.gather),
+    Section("calibration", "Calibration", calibration.gather),
     Section("confusion", "Confusion matrices", confusion.gather),
     Section("leaks", "Leaked rows", leaks.gather),
     Section("origin", "Data and model", origin.gather),
