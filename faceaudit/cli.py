@@ -91,6 +91,12 @@ Within = Annotated[
 SuppressBelow = Annotated[
     int, typer.Option(help="Cells of fewer faces or images are left out, for privacy.")
 ]
+WithoutLeaks = Annotated[
+    Path | None,
+    typer.Option(
+        help="Leave out images that are in several sets: a table `leaks` wrote.", metavar="LEAKS"
+    ),
+]
 Baseline = Annotated[
     Path | None,
     typer.Option(
@@ -228,10 +234,7 @@ def report(
         str, typer.Option(help="Recompute with scikit-learn and fairlearn: auto, always, never.")
     ] = "auto",
     policy: PolicyFile = None,
-    without_leaks: Annotated[
-        Path | None,
-        typer.Option(help="Leave out images that are in several sets: a table `leaks` wrote."),
-    ] = None,
+    without_leaks: WithoutLeaks = None,
     baseline: Baseline = None,
     format_: Annotated[
         str, typer.Option("--format", help="What to write: html, json, md (a summary).")
@@ -304,6 +307,7 @@ def check(
     confidence: Confidence = 0.95,
     replicates: Replicates = 2000,
     seed: Seed = 0,
+    without_leaks: WithoutLeaks = None,
     format_: TableFormat = "table",
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -338,6 +342,7 @@ def check(
         confidence=confidence,
         replicates=replicates,
         seed=seed,
+        without_leaks=without_leaks,
     )
     if not quiet:
         typer.echo(found.to_json() if shown == "json" else found.to_text(), nl=shown != "json")

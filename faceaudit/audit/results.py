@@ -533,7 +533,7 @@ class LeaksLeftOut:
     rows: int
     images: int
     of_rows: int
-    effects: tuple[LeakEffect, ...]
+    effects: tuple[LeakEffect, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from faceaudit.audit.policy import STARTER, Policy, parse_rules, read_policy
-from faceaudit.audit.results import Outcome, PolicyFacts, Verdict
+from faceaudit.audit.results import LeaksLeftOut, Outcome, PolicyFacts, Verdict
 from faceaudit.audit.run import find_verdicts
 from faceaudit.audit.suppress import suppress_verdicts
 from faceaudit.audit.verdict import exit_codes, outcome_of
 from faceaudit.errors import InputError, UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.format import NOT_AVAILABLE, count, subgroup_name
-from faceaudit.reporting.json_report import policy_facts, table_facts, verdict_facts, written
+from faceaudit.reporting.json_report import (
+    leaks_facts,
+    policy_facts,
+    table_facts,
+    verdict_facts,
+    written,
+)
 from faceaudit.reporting.source import Reading, as_paths, label_file, read_source
 from faceaudit.reporting.subject import Provenance
+from faceaudit.reporting.without_leaks import leave_out, note_of
 from faceaudit.schema import SCHEMA_VERSION
 from faceaudit.storage import check_outputs, write_text
 
@@ -42,6 +49,8 @@ class Check:
     policy: PolicyFacts
     table: Provenance
     notes: tuple[str, ...]
+    leaks: LeaksLeftOut | None = None
+    """Rows that were left out because their picture is in several sets."""
 
     @property
     def outcome(self) -> Outcome:
@@ -68,6 +77,7 @@ class Check:
                 "outcome": self.outcome,
                 "exit_codes": self.exit_codes,
                 "verdicts": [verdict_facts(verdict) for verdict in self.verdicts],
+                "leaks": None if self.leaks is None else leaks_facts(self.leaks),
                 "notes": list(self.notes),
             }
         )
@@ -94,6 +104,7 @@ def check(
     confidence: float = 0.95,
     replicates: int = 2000,
     seed: int = 0,
+    without_leaks: Path | None = None,
 ) -> Check:
     """Hold a policy against a table of predictions: pass, fail or insufficient evidence per rule.
 
@@ -114,6 +125,8 @@ def check(
         confidence: With which all verdicts hold together, where a rule does not say it.
         replicates: As ``report`` takes it; no verdict rests on draws.
         seed: Of the draws.
+        without_leaks: A table that ``leaks`` wrote: rows whose picture is in several sets are left
+            out.
 
     Raises:
         FaceauditError: If an option or a rule cannot work, or the table or the labels cannot be
@@ -123,11 +136,14 @@ def check(
     if provenance not in PROVENANCES:
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
     if output is not None:
-        check_outputs([Path(output)], (*paths, label_file(labels), policy_file(policy)))
+        others = (label_file(labels), policy_file(policy), without_leaks)
+        check_outputs([Path(output)], (*paths, *others))
     rules, day = load_policy(policy), dt.date.today()
     source = read_source(paths, Reading(labels, provenance, columns, classes, age_bins, scheme_map))
+    divided = None if without_leaks is None else leave_out(source, Path(without_leaks))
+    leaks = None if divided is None else divided.facts()
     verdicts, notes = find_verdicts(
-        source.table,
+        source.table if divided is None else divided.source.table,
         rules,
         unit=unit,
         min_n=min_n,
@@ -140,7 +156,8 @@ def check(
         suppress_verdicts(verdicts, suppress_below),
         PolicyFacts(rules.name, rules.sha256, day),
         source.origin(has_labels=True),
-        (*source.notes, *notes),
+        (*source.notes, *notes, *([] if leaks is None else [note_of(leaks)])),
+        leaks,
     )
     if output is not None:
         write_text(Path(output), found.to_json())
@@ -207,6 +224,8 @@ def _lines(found: Check) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
         if verdict is not None:
             yield from (f"    {told}" for told in _told(verdict))
+    if found.leaks is not None:
+        yield note_of(found.leaks)
     yield (
         f"{found.policy.name} on {found.table.path}: {summary(found.verdicts)}; "
         f"exit code {found.exit_code}"

@@ -109,6 +109,11 @@ def policy_facts(policy: PolicyFacts) -> dict[str, Any]:
     return {"name": policy.name, "sha256": policy.sha256, "day": policy.day.isoformat()}
 
 
+def leaks_facts(leaks: LeaksLeftOut) -> dict[str, Any]:
+    """The rows that were left out, as a report and a check name them."""
+    return {name: value for name, value in vars(leaks).items() if name != "effects"}
+
+
 def verdict_facts(found: Verdict) -> dict[str, Any]:
     """One verdict, as a report and a check write it."""
     label = {} if found.label is None else {"class": found.label}
@@ -410,7 +415,7 @@ def _leaks(found: LeaksLeftOut | None) -> dict[str, Any] | None:
         }
         for effect in found.effects
     ]
-    return {**vars(found), "effects": effects}
+    return {**leaks_facts(found), "effects": effects}
 
 
 def _subgroup(subgroup: Subgroup | None) -> dict[str, str] | None:

@@ -35,6 +35,18 @@ class Divided:
     path: Path
     matched_by: str
 
+    def facts(self, effects: Sequence[LeakEffect] = ()) -> LeaksLeftOut:
+        """What was left out, and what it had changed where that was looked for."""
+        return LeaksLeftOut(
+            path=str(self.path),
+            sha256=sha256_of_file(self.path),
+            matched_by=self.matched_by,
+            rows=self.leaked.rows if self.leaked else 0,
+            images=self.leaked.images if self.leaked else 0,
+            of_rows=self.every.rows,
+            effects=tuple(effects),
+        )
+
 
 def leave_out(source: Source, path: Path) -> Divided:
     """The source without the rows whose image is in several of the sets that were searched.
@@ -134,24 +146,16 @@ def with_effects(
         for task, metric in names
         if (effect := _effect(task, metric, every, leaked, found)) is not None
     ]
-    rows = divided.leaked.rows if divided.leaked else 0
-    facts = LeaksLeftOut(
-        path=str(divided.path),
-        sha256=sha256_of_file(divided.path),
-        matched_by=divided.matched_by,
-        rows=rows,
-        images=divided.leaked.images if divided.leaked else 0,
-        of_rows=divided.every.rows,
-        effects=tuple(effects),
-    )
-    return replace(found, leaks=facts, notes=(*found.notes, *_notes(facts)))
+    facts = divided.facts(effects)
+    return replace(found, leaks=facts, notes=(*found.notes, note_of(facts)))
 
 
-def _notes(facts: LeaksLeftOut) -> Sequence[str]:
+def note_of(facts: LeaksLeftOut) -> str:
+    """What was left out, in words."""
     if not facts.rows:
         return (
             f"No row of the table is among the leaked images of {facts.path} (compared by "
-            f"{facts.matched_by}): nothing was left out. Check that it was made from these images.",
+            f"{facts.matched_by}): nothing was left out. Check that it was made from these images."
         )
     by_name = (
         " They were matched by the names of images, because the table has no hashes: an image of "
@@ -161,7 +165,7 @@ def _notes(facts: LeaksLeftOut) -> Sequence[str]:
     )
     return (
         f"{facts.rows:,} of {facts.of_rows:,} rows were left out: {facts.path} found their "
-        f"picture in several sets.{by_name}",
+        f"picture in several sets.{by_name}"
     )
 
 

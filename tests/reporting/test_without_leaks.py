@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from faceaudit import report, tally
+from faceaudit import check, report, tally
 from faceaudit.audit.results import LeaksLeftOut
 from faceaudit.errors import FaceauditError
 from faceaudit.reporting.json_report import SCHEMA_FILE
@@ -178,6 +178,38 @@ def test_a_report_without_the_option_has_no_such_section(folder: Path, tmp_path:
     found = report(folder / "t.parquet", output=tmp_path / "r.html", verify="never")
     assert 'id="leaks"' not in found.paths[0].read_text()
     assert json.loads(found.paths[1].read_text())["leaks"] is None
+
+
+def test_a_gate_leaves_out_the_same_rows_as_the_report(folder: Path, tmp_path: Path) -> None:
+    table, leaks = folder / "t.parquet", folder / "l.parquet"
+    rule = {
+        "task": "gender",
+        "metric": "accuracy",
+        "measure": "overall",
+        "at_least": 0.7,
+        "owner": "A",
+        "reason": "B",
+    }
+    policy = {"rule": [rule]}
+    found = check(table, policy, without_leaks=leaks, output=tmp_path / "v.json")
+    reported = report(
+        table, policy=policy, without_leaks=leaks, output=tmp_path / "r.json", formats=["json"]
+    )
+    assert found.verdicts == reported.audit.verdicts
+    assert found.verdicts[0].n == ROWS - LEAKED
+    assert check(table, policy).verdicts[0].n == ROWS
+    facts = json.loads((tmp_path / "v.json").read_text())
+    both = json.loads((tmp_path / "r.json").read_text())
+    assert facts["leaks"] == {k: v for k, v in both["leaks"].items() if k != "effects"}
+    told = f"{LEAKED} of {ROWS} rows were left out"
+    assert any(told in note for note in facts["notes"])
+    assert told in found.to_text()
+
+
+def test_a_gate_without_the_option_tells_of_no_leaks(folder: Path) -> None:
+    rule = {"metric": "failure_rate", "measure": "overall", "at_most": 0.5}
+    found = check(folder / "t.parquet", {"rule": [{**rule, "owner": "A", "reason": "B"}]})
+    assert json.loads(found.to_json())["leaks"] is None
 
 
 def test_what_cannot_work_is_said(folder: Path, tmp_path: Path) -> None:
