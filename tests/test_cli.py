@@ -12,6 +12,7 @@ import pytest
 
 import faceaudit
 from faceaudit import cli
+from faceaudit.cli import parsing
 from faceaudit.errors import EXIT_TEMPORARY, UsageError
 from faceaudit.models.bundle import Bundle
 
@@ -155,32 +156,32 @@ def test_an_interrupted_run_exits_75_and_leaves_nothing(
 
 
 def test_counts_and_shares() -> None:
-    assert cli.parse_count("--max-pixels", "2.5k") == 2500
-    assert cli.parse_auto("--workers", "auto") is None
-    assert cli.parse_failures("10%")(50) == 5
-    assert cli.parse_failures("3")(50) == 3
-    assert cli.parse_failures(None) is None
-    assert cli.parse_pairs("--columns", ["age_pred=yhat"]) == {"age_pred": "yhat"}
+    assert parsing.parse_count("--max-pixels", "2.5k") == 2500
+    assert parsing.parse_auto("--workers", "auto") is None
+    assert parsing.parse_failures("10%")(50) == 5
+    assert parsing.parse_failures("3")(50) == 3
+    assert parsing.parse_failures(None) is None
+    assert parsing.parse_pairs("--columns", ["age_pred=yhat"]) == {"age_pred": "yhat"}
     with pytest.raises(UsageError, match="at least 1"):
-        cli.parse_count("--workers", "0")
+        parsing.parse_count("--workers", "0")
 
 
 def test_an_absurd_count_is_refused() -> None:
     with pytest.raises(UsageError, match="at most"):
-        cli.parse_auto("--batch-size", "1e19")
+        parsing.parse_auto("--batch-size", "1e19")
 
 
 def test_options_with_lists_may_be_given_once_or_several_times() -> None:
-    assert cli.split_names(["gender, race", "site"]) == ["gender", "race", "site"]
-    assert cli.split_names("gender,race") == ["gender", "race"]
-    assert cli.split_names(None) == []
-    assert cli.parse_map(["race=utkface5,gender=gender2", "age=x"]) == {
+    assert parsing.split_names(["gender, race", "site"]) == ["gender", "race", "site"]
+    assert parsing.split_names("gender,race") == ["gender", "race"]
+    assert parsing.split_names(None) == []
+    assert parsing.parse_map(["race=utkface5,gender=gender2", "age=x"]) == {
         "race": "utkface5",
         "gender": "gender2",
         "age": "x",
     }
     with pytest.raises(UsageError, match="--columns a=y: a is given twice"):
-        cli.parse_pairs("--columns", ["a=x", "a=y"])
+        parsing.parse_pairs("--columns", ["a=x", "a=y"])
 
 
 def test_report_takes_every_feature_and_column_that_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,12 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 
+def source_of_commands() -> str:
+    """The text of all modules of the command line."""
+    modules = sorted(Path(cli.__file__).parent.glob("*.py"))
+    return "\n".join(module.read_text(encoding="utf-8") for module in modules)
+
+
 def test_the_generated_parts_of_the_readme_are_current() -> None:
     text = readme.README.read_text(encoding="utf-8")
     assert readme.filled(text) == text, "run python -m scripts.readme"
@@ -26,7 +32,7 @@ def test_links_of_pages_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_and_options_in_pages_exist(page: Path) -> None:
-    source = Path(cli.__file__).read_text(encoding="utf-8")
+    source = source_of_commands()
     known = {command.callback.__name__ for command in cli.app.registered_commands}  # type: ignore[union-attr]
     text = page.read_text(encoding="utf-8")
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
@@ -50,7 +56,7 @@ def test_every_command_and_option_has_help() -> None:
     for command in cli.app.registered_commands:
         assert command.callback is not None
         assert command.callback.__doc__
-    source = Path(cli.__file__).read_text(encoding="utf-8")
+    source = source_of_commands()
     for options in re.findall(r"typer\.(?:Option|Argument)\((.*?)\)\]", source, re.DOTALL):
         assert "help=" in options, options
 

@@ -1,0 +1,160 @@
+"""Commands from images: predict, prepare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from faceaudit.cli.logs import start_logging
+from faceaudit.cli.options import (
+    AgeBins,
+    Detector,
+    Faces,
+    Images,
+    Labels,
+    Limit,
+    LogFormat,
+    MaxPixels,
+    Provenance,
+    Quiet,
+    Verbose,
+    Workers,
+)
+from faceaudit.cli.parsing import parse_auto, parse_bins, parse_count, parse_failures, split_names
+from faceaudit.errors import EXIT_TOO_MANY_FAILURES
+
+if TYPE_CHECKING:
+    from faceaudit.pipeline.predict import Prediction
+
+
+def predict(
+    images: Images,
+    out: Annotated[Path, typer.Argument(help="The table to write: NAME.parquet.")],
+    model: Annotated[
+        str, typer.Option(help="A bundle that ships, a bundle's folder, or FILE.onnx.")
+    ] = "fairface",
+    detector: Detector = "retinaface",
+    faces: Faces = "largest",
+    align: Annotated[
+        str | None, typer.Option(help="similarity or none; default: as the model was trained.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Widening of crops; default: as the model was trained.")
+    ] = None,
+    labels: Labels = "auto",
+    provenance: Provenance = "annotated",
+    tasks: Annotated[str, typer.Option(help="What to predict.")] = "gender,race,age",
+    age_bins: AgeBins = None,
+    limit: Limit = None,
+    max_failures: Annotated[
+        str | None, typer.Option(help="Exit with 4 if more images fail: N or N%.")
+    ] = None,
+    max_pixels: MaxPixels = "100M",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    batch_size: Annotated[str, typer.Option(help="Images per chunk of work, or auto.")] = "auto",
+    workers: Workers = "auto",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Replace a table made with other inputs or options.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Predict age, gender and race of the faces in images, into one Parquet table."""
+    start_logging(quiet, verbose, log_format)
+    allowed = parse_failures(max_failures)
+    from faceaudit.pipeline.predict import predict as run
+    from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME
+
+    found = run(
+        images,
+        out,
+        model=model,
+        detector=detector,
+        faces=faces,
+        align=align,
+        margin=margin,
+        labels=labels,
+        provenance=provenance,
+        tasks=split_names(tasks),
+        age_bins=parse_bins(age_bins) or AGE_BINS[DEFAULT_AGE_SCHEME],
+        limit=limit,
+        max_pixels=parse_count("--max-pixels", max_pixels),
+        device=device,
+        precision=precision,
+        batch_size=parse_auto("--batch-size", batch_size),
+        workers=parse_auto("--workers", workers),
+        restart=restart,
+        quiet=quiet,
+    )
+    if not quiet:
+        typer.echo(prediction_message(found))
+    if allowed is not None and found.failed > allowed(found.images):
+        typer.echo(
+            f"{found.failed} of {found.images} images failed, more than --max-failures "
+            f"{max_failures}; the table is complete",
+            err=True,
+        )
+        raise typer.Exit(EXIT_TOO_MANY_FAILURES)
+
+
+def prepare(
+    images: Images,
+    folder: Annotated[Path, typer.Argument(help="Where the crops and their labels go.")],
+    detector: Detector = "retinaface",
+    faces: Faces = "largest",
+    align: Annotated[str, typer.Option(help="similarity or none.")] = "similarity",
+    margin: Annotated[float, typer.Option(help="Widening of the crops.")] = 0.4,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Height and width in pixels.")] = 192,
+    labels: Labels = "auto",
+    provenance: Provenance = "annotated",
+    limit: Limit = None,
+    max_pixels: MaxPixels = "100M",
+    workers: Workers = "auto",
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Detect, align and crop faces to a folder, which training reads."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.pipeline.prepare import prepare as run
+
+    found = run(
+        images,
+        folder,
+        detector=detector,
+        faces=faces,
+        align=align,
+        margin=margin,
+        size=size,
+        labels=labels,
+        provenance=provenance,
+        limit=limit,
+        max_pixels=parse_count("--max-pixels", max_pixels),
+        workers=parse_auto("--workers", workers),
+        quiet=quiet,
+    )
+    if not quiet:
+        typer.echo(
+            f"{found.images:,} images, {found.crops:,} crops in {found.folder} "
+            f"({status_message(found.statuses)})"
+        )
+
+
+def prediction_message(found: Prediction) -> str:
+    """One line on what a run did."""
+    if found.already_complete:
+        return f"{found.table}: complete already, {found.images:,} images; nothing was done"
+    rate = found.images / max(found.seconds, 1e-9)
+    return (
+        f"{found.table}: {found.images:,} images, {found.faces:,} faces "
+        f"({status_message(found.statuses)}) in {found.seconds:.1f} s, {rate:,.0f} images/s"
+    )
+
+
+def status_message(statuses: Any) -> str:
+    """Counts by status, in words."""
+    return ", ".join(f"{count:,} {status}" for status, count in statuses.items())

@@ -1,0 +1,164 @@
+"""Commands on models: train, tune, zoo, export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from faceaudit.cli.logs import start_logging
+from faceaudit.cli.options import (
+    Changes,
+    Limit,
+    LogFormat,
+    MaxSteps,
+    Quiet,
+    TableFormat,
+    TrainingData,
+    TrainingDevice,
+    Verbose,
+)
+from faceaudit.cli.parsing import one_of, parse_changes
+from faceaudit.errors import UsageError
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe that ships, or FILE.toml.")],
+    data: TrainingData,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The bundle's folder.")
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Checkpoints and history; default: OUTPUT.training.")
+    ] = None,
+    changes: Changes = None,
+    device: TrainingDevice = "auto",
+    max_steps: MaxSteps = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Train a recipe to a model bundle; goes on where an interrupted training stopped."""
+    start_logging(quiet, verbose, log_format)
+    require("torch", "faceaudit train", "train")
+    require("onnx", "faceaudit train", "train")
+    from faceaudit.training.train import train as run
+
+    bundle = run(
+        recipe,
+        data=data,
+        output=output,
+        work=work,
+        changes=parse_changes(changes),
+        device=device,
+        max_steps=max_steps,
+        limit=limit,
+    )
+    if not quiet:
+        typer.echo(f"bundle {bundle.name} in {bundle.graph.parent}")
+        for name, facts in bundle.card["metrics"].items():
+            measure = "mae" if "mae" in facts else "accuracy"
+            typer.echo(f"  {name}: {measure} {facts[measure]:.3f} on {facts['n']:,} {facts['on']}")
+
+
+def tune(
+    recipe: Annotated[str, typer.Argument(help="A recipe with ranges: one that ships or a file.")],
+    data: TrainingData,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The search's folder.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Settings to try in all.")] = None,
+    changes: Changes = None,
+    device: TrainingDevice = "auto",
+    max_steps: MaxSteps = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Search a recipe's ranges for the settings that validate best; goes on where it stopped."""
+    start_logging(quiet, verbose, log_format)
+    require("torch", "faceaudit tune", "train")
+    require("optuna", "faceaudit tune", "train")
+    from faceaudit.training.tune import tune as run
+
+    found = run(
+        recipe,
+        data=data,
+        output=output,
+        trials=trials,
+        changes=parse_changes(changes),
+        device=device,
+        max_steps=max_steps,
+        limit=limit,
+    )
+    if not quiet:
+        typer.echo(f"{found.recipe}: {found.value:.4f}, best of {found.trials} trials")
+        for key, value in found.best.items():
+            typer.echo(f"  {key} = {json.dumps(value)}")
+
+
+def zoo(
+    action: Annotated[
+        str | None, typer.Argument(help="Nothing, or show.", metavar="[show NAME]")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="A bundle.", hidden=True)] = None,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Also time each network on this machine's CPU.")
+    ] = False,
+    format_: TableFormat = "table",
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """List bundles, recipes and architectures with their cost; show a model card."""
+    start_logging(False, verbose, log_format)
+    shown = one_of("--format", format_, ("table", "json"))
+    if action is not None:
+        if action != "show" or name is None:
+            raise UsageError(f"zoo {action}: give nothing, or show NAME, such as show fairface")
+        from faceaudit.models.bundle import facts_of, load_bundle
+        from faceaudit.models.card import card_text
+
+        bundle = load_bundle(name)
+        text = json.dumps(facts_of(bundle), indent=2) if shown == "json" else card_text(bundle)
+        typer.echo(text, nl=shown == "json")
+        return
+    require("torch", "faceaudit zoo", "torch")
+    from faceaudit.training.zoo import zoo as run
+    from faceaudit.training.zoo import zoo_text
+
+    entries = run(speed=speed)
+    if shown == "json":
+        typer.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
+    else:
+        typer.echo(zoo_text(entries))
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A bundle: its name, folder or .onnx file.")],
+    file: Annotated[Path, typer.Argument(help="Where it goes: NAME.onnx, with NAME.json beside.")],
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Write a bundle as one ONNX file with its sidecar of facts."""
+    start_logging(quiet, verbose, log_format)
+    require("onnx", "faceaudit export", "train")
+    from faceaudit.models.standalone import export as run
+
+    written = run(model, file)
+    if not quiet:
+        typer.echo(f"{file}: {written.name}, sha256 {written.sha256}")
+
+
+def require(module: str, what: str, extra: str) -> None:
+    """Check that an optional dependency is there before anything is done."""
+    from importlib.util import find_spec
+
+    from faceaudit.errors import MissingExtraError
+
+    if find_spec(module) is None:
+        raise MissingExtraError(what, extra)
