@@ -31,6 +31,7 @@ from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME, YEARS
 from faceaudit.storage import atomic_write, write_text
 from faceaudit.training.data import Batch, CropSet, batches, class_sets
 from faceaudit.training.folding import fold_norms, unfold_norms
+from faceaudit.training.group import ALONE, Group
 from faceaudit.training.losses import classes_between, roughness, set_loss, value_loss
 from faceaudit.training.recipe import (
     VALUE_SCHEME,
@@ -190,6 +191,7 @@ def train(
     max_steps: int | None = None,
     device: str = "cpu",
     on_epoch: OnEpoch | None = None,
+    group: Group = ALONE,
 ) -> State:
     """Train to the recipe's end, going on from a checkpoint in ``work`` where there is one.
 
@@ -204,11 +206,13 @@ def train(
         max_steps: Stop after this many steps of every epoch (a trial).
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         on_epoch: Called after every epoch with its number and its row of the history.
+        group: The processes that train together; each gives the same arguments.
 
     Raises:
-        UsageError: If the checkpoint is of another recipe or of other data, or the loss is no
-            number any more.
+        UsageError: If the checkpoint is of another recipe or of other data, the batch cannot be
+            shared by the group, or the loss is no number any more.
     """
+    group.check(recipe.batch)
     state = new_state(recipe, device)
     identity = identity_of(recipe, training, validation, max_steps)
     checkpoint = work / CHECKPOINT
@@ -220,27 +224,30 @@ def train(
             if ended
             else f"going on at epoch {state.epoch + 1}, step {state.step}"
         )
-    steps = math.ceil(len(training) / recipe.batch)
+    joined = group.joined(state.network, device_of(state.network))
+    steps = math.ceil(group.whole(len(training)) / recipe.batch)
     steps = min(steps, max_steps) if max_steps else steps
     sizes = stage_sizes(recipe)
-    keep = partial(save, state, checkpoint, identity)
+    keep = partial(save, state, checkpoint, identity) if group.leads else _keep_nothing
     while state.epoch < recipe.epochs and not _is_exhausted(state, recipe):
         begun = time.monotonic()
         facts: dict[str, float] = {"epoch": state.epoch + 1, "size": sizes[state.epoch]}
         facts["learning_rate"] = recipe.learning_rate * rate_at(recipe, state.epoch, 0.5)
-        _run_epoch(recipe, state, training, sizes[state.epoch], steps, keep, say)
+        _run_epoch(recipe, state, joined, training, sizes[state.epoch], steps, keep, say, group)
         losses = _mean_losses(state, steps, recipe)
         state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
-        metrics = validate(state.average, recipe, validation, recipe.size)
+        metrics = group.told(partial(validate, state.average, recipe, validation, recipe.size))
         state.seconds += time.monotonic() - begun
         state.history.append(facts | losses | metrics | {"seconds": state.seconds})
-        write_history(work / HISTORY, state.history)
+        if group.leads:
+            write_history(work / HISTORY, state.history)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         say(f"epoch {state.epoch}/{recipe.epochs}: loss {losses['loss']:.4f}; {figures}")
-        _note_best(state, selection_value(metrics, recipe), recipe, work)
+        _note_best(state, selection_value(metrics, recipe), recipe, work if group.leads else None)
         keep()
         if on_epoch is not None:
             on_epoch(state.epoch, state.history[-1])
+    group.wait()
     if recipe.selection.keep == "best" and (work / BEST).is_file():
         found = torch.load(work / BEST, map_location=device, weights_only=True)
         state.average.load_state_dict(found)
@@ -260,11 +267,15 @@ def _mean_losses(state: State, steps: int, recipe: Recipe) -> dict[str, float]:
     return {"loss": loss} | {f"training_{name}_loss": value for name, value in losses.items()}
 
 
-def _note_best(state: State, value: float, recipe: Recipe, work: Path) -> None:
-    """Remember the best epoch, and its weights where they are to be kept."""
+def _keep_nothing() -> None:
+    """What a process does that does not lead, where the leading one saves a checkpoint."""
+
+
+def _note_best(state: State, value: float, recipe: Recipe, work: Path | None) -> None:
+    """Remember the best epoch, and its weights where they are to be kept, in a folder."""
     if value > state.best:
         state.best, state.best_epoch = value, state.epoch
-        if recipe.selection.keep == "best":
+        if work is not None and recipe.selection.keep == "best":
             _write(state.average.state_dict(), work / BEST)
 
 
@@ -320,22 +331,24 @@ def _task_value(metrics: Mapping[str, float], name: str, task: TaskRecipe) -> fl
 def _run_epoch(
     recipe: Recipe,
     state: State,
+    joined: nn.Module,
     training: CropSet,
     size: int,
     steps: int,
     keep: Callable[[], None],
     say: Callable[[str], None],
+    group: Group,
 ) -> None:
     """Take the steps that are left of an epoch; ``state.sums`` gathers their losses."""
     order = np.random.default_rng((recipe.seed, state.epoch)).permutation(len(training))
-    order = order[: steps * recipe.batch]
+    order = order[: min(steps * recipe.batch, group.whole(len(training)))]
     source = batches(
         training,
-        order.tolist(),
+        group.share(order.tolist(), recipe.batch),
         size,
-        recipe.batch,
+        recipe.batch // group.size,
         recipe.augmentation,
-        (recipe.seed, state.epoch),
+        (recipe.seed, state.epoch, *([group.rank] if group.size > 1 else [])),
         first=state.step,
         workers=available_cores(),
     )
@@ -345,7 +358,9 @@ def _run_epoch(
     skipped: list[Path] = []
     for batch in source:
         skipped += batch.skipped
-        _take_step(recipe, state, batch, steps)
+        if group.size > 1 and not len(batch.images):
+            batch = _blank(batch, size)  # the others wait for this process's gradients
+        _take_step(recipe, state, joined, batch, steps)
         now = time.monotonic()
         if now - said > 30:
             rate = (state.step - first) * recipe.batch / (now - begun)
@@ -359,13 +374,19 @@ def _run_epoch(
         say(f"left out {len(skipped)} crops that cannot be decoded, such as {skipped[0]}")
 
 
-def _take_step(recipe: Recipe, state: State, batch: Batch, steps: int) -> None:
+def _blank(batch: Batch, size: int) -> Batch:
+    """A black image without labels in place of a batch of none."""
+    nothing = {name: np.full(1, -1, values.dtype) for name, values in batch.labels.items()}
+    return Batch(np.zeros((1, size, size, 3), np.uint8), nothing, batch.skipped)
+
+
+def _take_step(recipe: Recipe, state: State, joined: nn.Module, batch: Batch, steps: int) -> None:
     factor = rate_at(recipe, state.epoch, state.step / steps)
     for group in state.optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     if len(batch.images):
         torch.manual_seed(recipe.seed + 7919 * state.total)  # dropout: equal after a resume
-        losses = batch_losses(state.network, batch, recipe, (recipe.seed, state.total))
+        losses = batch_losses(joined, batch, recipe, (recipe.seed, state.total))
         state.optimizer.zero_grad(set_to_none=True)
         _weighted(losses, recipe).backward()  # type: ignore[no-untyped-call]
         if recipe.clip_norm:
@@ -389,7 +410,7 @@ def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if wanted else torch.float32
 
 
-def forward(network: MultiTaskNetwork, images: Tensor, recipe: Recipe) -> dict[str, Tensor]:
+def forward(network: nn.Module, images: Tensor, recipe: Recipe) -> dict[str, Tensor]:
     """Outputs in float32, computed in the recipe's precision."""
     precision = precision_of(recipe, images.device)
     with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
@@ -408,7 +429,7 @@ def normalised(
 
 
 def batch_losses(
-    network: MultiTaskNetwork, batch: Batch, recipe: Recipe, seed: tuple[int, ...]
+    network: nn.Module, batch: Batch, recipe: Recipe, seed: tuple[int, ...]
 ) -> dict[str, Tensor]:
     """Loss of each task on one batch, without its weight; images may be mixed."""
     images = normalised(batch.images, recipe, device_of(network))

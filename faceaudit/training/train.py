@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from faceaudit.runtimes import choose_device
 from faceaudit.schema import AGE
 from faceaudit.storage import exclusive, make_folder, write_text
 from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
+from faceaudit.training.group import Group, open_group
 from faceaudit.training.history import draw_history
-from faceaudit.training.loop import HISTORY, OnEpoch, predict_logits, task_losses
+from faceaudit.training.loop import HISTORY, OnEpoch, State, predict_logits, task_losses
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import VALUE_SCHEME, Recipe, load_recipe
 from faceaudit.training.splits import TEST, VALIDATION, Split, divide
@@ -52,6 +54,10 @@ def train(
     (where every crop went, and why) and the bundle's own audit on crops it was not trained on,
     ``validation.html``, ``.json`` and ``.parquet``.
 
+    Started by ``torchrun``, the processes train together: each takes an equal share of every batch,
+    one GPU each where there are any, and the first one validates and writes. The result is that of
+    one process but for rounding and for what augmentation draws.
+
     Beside other work on the same cores, set ``OMP_WAIT_POLICY=PASSIVE``: threads that wait then
     leave the core to others. jemalloc (``LD_PRELOAD``) made a training on two cores 10 to 15 %
     faster, because large blocks are not given back to the system at every step.
@@ -71,35 +77,65 @@ def train(
         FaceauditError: If the recipe, the data or the device cannot be used.
     """
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
-    place = open_device(device)
     output = output or Path(settings.name)
     work = work or output.with_name(f"{output.name}.training")
-    make_folder(work)
-    crops = join_crops([read_crops(folder, settings) for folder in data])
+    with open_group(open_device(device)) as (group, place):
+        with exclusive(output) if group.leads else nullcontext():
+            make_folder(work)
+            split = _find_split(settings, data, work, limit, group)
+            say = log.info if group.leads else _say_nothing
+            state = run_loop(
+                settings, split.training, split.validation, work, say, max_steps, place, on_epoch,
+                group,
+            )  # fmt: skip
+            if group.leads:
+                _finish(settings, state, split, data, output, work)
+        group.wait()
+        return load_bundle(str(output))
+
+
+def _say_nothing(line: str) -> None:
+    """What a process says that does not lead."""
+
+
+def _find_split(
+    recipe: Recipe, data: Sequence[Path], work: Path, limit: int | None, group: Group
+) -> Split:
+    """The crops to train on, validate on and test on; the leading process hashes them first."""
+    crops = join_crops([read_crops(folder, recipe) for folder in data])
     if limit:
         crops = crops.take(np.arange(min(limit, len(crops))))
-    check_labels(crops, settings)
-    with exclusive(output):
-        split = divide(crops, settings, data, work)
-        training, validation = split.training, split.validation
-        if not len(training) or not len(validation):
-            raise UsageError(
-                f"--data: {len(crops)} crops give {len(training)} to train on and "
-                f"{len(validation)} to validate on; more are needed"
-            )
+    check_labels(crops, recipe)
+    if not group.leads:
+        group.wait()
+    split = divide(crops, recipe, data, work)
+    if group.leads:
+        group.wait()
+    if not len(split.training) or not len(split.validation):
+        raise UsageError(
+            f"--data: {len(crops)} crops give {len(split.training)} to train on and "
+            f"{len(split.validation)} to validate on; more are needed"
+        )
+    parts = [len(part) for part in (split.training, split.validation, split.test)]
+    if group.leads:
         log.info(
             "%d crops to train on, %d to validate on, %d to test on, %d left out",
-            *(len(part) for part in (training, validation, split.test)),
-            len(crops) - len(training) - len(validation) - len(split.test),
+            *parts,
+            len(crops) - sum(parts),
         )
-        state = run_loop(settings, training, validation, work, log.info, max_steps, place, on_epoch)
-        draw_history(work / HISTORY)
-        network = state.average.cpu()
-        temperatures = calibrate(network, settings, validation)
-        facts = describe(settings, network, split, temperatures, state.seconds)
-        bundle = finish(facts, network, settings, split, data, output, work)
+    return split
+
+
+def _finish(
+    recipe: Recipe, state: State, split: Split, data: Sequence[Path], output: Path, work: Path
+) -> None:
+    """Draw the history and write the calibrated bundle with its audit."""
+    draw_history(work / HISTORY)
+    network = state.average.cpu()
+    temperatures = calibrate(network, recipe, split.validation)
+    facts = describe(recipe, network, split, temperatures, state.seconds)
+    finish(facts, network, recipe, split, data, output, work)
     log.info("wrote %s; its audit is %s", output, work / "validation.html")
-    return bundle
 
 
 def open_device(device: str) -> str:
