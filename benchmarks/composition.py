@@ -1,9 +1,9 @@
 """Whether corrected shares hold the truth: ``python -m benchmarks.composition [--quick]``.
 
 Sets of faces are simulated whose composition is known. Shares are estimated as predicted, corrected
-by labelled faces of another set (adjusted count, and EM over the scores), and estimated from a
+by labeled faces of another set (adjusted count, and EM over the scores), and estimated from a
 stratified sample of the set itself. Once the assumption of label shift holds; once the set's faces
-are harder to tell apart than the labelled ones (as if blurred), where the page's caution must
+are harder to tell apart than the labeled ones (as if blurred), where the page's caution must
 appear. Each line says how often 95 % intervals held the true share, averaged over the classes.
 """
 
@@ -41,7 +41,7 @@ class World:
 
     classes: int
     shares: tuple[float, ...]
-    """True shares in the set; among the labelled faces the classes are equally frequent."""
+    """True shares in the set; among the labeled faces the classes are equally frequent."""
     labelled: int
     faces: int
     signal: float = 2.4
@@ -152,7 +152,7 @@ def run(world: World, trials: int) -> None:
 
 
 def sample_of(world: World, faces: pl.DataFrame, seed: int, n: int) -> Calibration:
-    """A labelled sample of the set, as ``faceaudit sample`` draws it."""
+    """A labeled sample of the set, as ``faceaudit sample`` draws it."""
     drawn = draw(faces, [world.task], ["confidence"], n, seed)
     rows = faces[drawn.place].with_columns(
         pl.Series("weight", drawn.weight), pl.Series("stratum", drawn.stratum)

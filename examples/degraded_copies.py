@@ -1,4 +1,4 @@
-"""Darken, blur, cover and shrink labelled images: who is no longer found, and who drops out first?
+"""Darken, blur, cover and shrink labeled images: who is no longer found, and who drops out first?
 
 Arguments: a folder to work in, and a folder of images that are named as UTKFace names them.
 """

@@ -1,4 +1,4 @@
-"""Pixel files: a CSV whose rows are images as grey values with spaces between."""
+"""Pixel files: a CSV whose rows are images as gray values with spaces between."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _columns(path: Path, header: bytes) -> list[str]:
     columns = [name.strip() for name in _fields(header.removeprefix(b"\xef\xbb\xbf"))]
     if PIXELS not in columns:
         raise InputError(
-            f"pixels:{path}: has no column {PIXELS!r} of grey values; it has: "
+            f"pixels:{path}: has no column {PIXELS!r} of gray values; it has: "
             f"{', '.join(columns[:8])}"
         )
     return columns

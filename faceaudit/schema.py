@@ -148,7 +148,7 @@ class Task:
 
     @property
     def ordinal(self) -> bool:
-        """Whether the classes have an order (age groups), so that a neighbour is a near miss."""
+        """Whether the classes have an order (age groups), so that a neighbor is a near miss."""
         return self.name == AGE_GROUP
 
 

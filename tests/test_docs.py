@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import re
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,50 @@ def test_commands_and_options_in_pages_exist(page: Path) -> None:
                 for option in re.findall(r"--([a-z-]+)", found[2]):
                     name = option.replace("-", "_")
                     assert re.search(rf"\b{name}_?:|--{option}\"", source), line
+
+
+BRITISH = re.compile(
+    r"labell|colour|\bgrey|centre|neighbour|licence|normalis|standardis|recognis|behaviour|"
+    r"\banalyse|optimis|modelled|towards",
+    re.IGNORECASE,
+)
+
+
+def prose_of(facts: object) -> Iterator[str]:
+    """Every sentence in a JSON or TOML: its values, not its keys."""
+    if isinstance(facts, Mapping):
+        facts = list(facts.values())
+    if isinstance(facts, list):
+        for one in facts:
+            yield from prose_of(one)
+    elif isinstance(facts, str) and " " in facts:
+        yield facts
+
+
+def read_by_users() -> Iterator[tuple[str, str]]:
+    """Names and texts: pages, templates, cards, recipes, and the commands' help."""
+    for page in PAGES:
+        # Names in backticks are those of columns and keys.
+        plain = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        yield page.name, plain
+    for template in sorted((ROOT / "reports" / "templates").rglob("*.html")):
+        text = re.sub(r"\{[{%].*?[%}]\}|<[^>]*>", "", template.read_text(encoding="utf-8"))
+        yield template.name, text
+    for card in sorted((ROOT / "faceaudit" / "models" / "bundles").glob("*/bundle.json")):
+        yield card.parent.name, "\n".join(prose_of(json.loads(card.read_text(encoding="utf-8"))))
+    for recipe in sorted((ROOT / "faceaudit" / "training" / "recipes").rglob("*.toml")):
+        yield recipe.name, "\n".join(prose_of(tomllib.loads(recipe.read_text(encoding="utf-8"))))
+    yield "help", "\n".join(re.findall(r'"[^"]* [^"]*"', source_of_commands()))
+
+
+def test_what_users_read_has_american_spelling() -> None:
+    found = [
+        (name, line)
+        for name, text in read_by_users()
+        for line in text.splitlines()
+        if BRITISH.search(line)
+    ]
+    assert not found
 
 
 def test_make_targets_in_pages_exist() -> None:

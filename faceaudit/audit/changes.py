@@ -119,7 +119,7 @@ class Changes:
     by: tuple[tuple[str, ...], ...]
     images: tuple[int, int]
     labelled: Mapping[str, int]
-    """Task -> labelled faces compared; of different images, of the smaller side."""
+    """Task -> labeled faces compared; of different images, of the smaller side."""
     changes: tuple[Change, ...]
     matching: Matching | None = None
     agreement: tuple[Agreement, ...] = ()

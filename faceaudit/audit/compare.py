@@ -342,7 +342,7 @@ def _age_checks(counted: PairedTally, cells: Cut) -> Iterator[Family]:
 
 
 def _predicted_shares(counted: PairedTally, cells: Cut, task: Task) -> Family:
-    """How often each class is predicted, of the faces that both scored, labelled or not."""
+    """How often each class is predicted, of the faces that both scored, labeled or not."""
     joint = _read(counted, cells, PREDICTIONS, task.name)
     assert joint is not None  # Every common task has predictions.
     k = len(task.classes)

@@ -1,6 +1,6 @@
 """Composition without labels: shares corrected for the model's confusion, and set against others.
 
-Labelled faces (``Calibration``) say how the model confuses classes. Which estimate follows depends
+Labeled faces (``Calibration``) say how the model confuses classes. Which estimate follows depends
 on where they come from: of a random sample of the set itself shares are estimated without any
 assumption on the model; of other faces under the assumption of label shift, which is tested as far
 as the confidences allow.
@@ -206,9 +206,9 @@ def correct(
     Args:
         table: The set, as rows or as a tally.
         composition: Shares as predicted (``coverage.find_composition``).
-        calibrations: Task name -> labelled faces.
+        calibrations: Task name -> labeled faces.
         references: Task name -> the shares that it should have.
-        reasons: Task name -> why there are no labelled faces.
+        reasons: Task name -> why there are no labeled faces.
         annotated: Task name -> faces by annotated class, (K,), where every face of the set is
             annotated: nothing is left to correct.
         confidence: Of all intervals.
@@ -319,11 +319,11 @@ def _annotated(counts: Values, replicates: int, generator: np.random.Generator) 
 def correct_shares(
     faces: FaceSet, calibration: Calibration, replicates: int, generator: np.random.Generator
 ) -> Corrected:
-    """Shares of one task corrected by labelled faces, with replicates in which both vary.
+    """Shares of one task corrected by labeled faces, with replicates in which both vary.
 
     Args:
         faces: The set.
-        calibration: The labelled faces.
+        calibration: The labeled faces.
         replicates: How many replicates to draw.
         generator: Of the replicates.
     """
@@ -349,7 +349,7 @@ def correct_shares(
 
 
 def _unknown(faces: FaceSet, calibration: Calibration, confusion: Values) -> str | None:
-    """Why labelled faces cannot say anything of some class, None where they can."""
+    """Why labeled faces cannot say anything of some class, None where they can."""
     task = calibration.task
     if not calibration.labelled:
         return f"no face in {calibration.where} has a label of this task"
@@ -373,7 +373,7 @@ def _fit(
     joint: Values,
     counts: Values,
 ) -> FitTest:
-    """Whether the set's confidences are a mixture of those of the labelled faces' classes.
+    """Whether the set's confidences are a mixture of those of the labeled faces' classes.
 
     The difference of the two distributions, by its own covariance over replicates.
     """
@@ -432,9 +432,9 @@ def shares_by_scores(
 def _recalibrated(
     scores: Values, own: Values, true: np.ndarray, weight: Values, labelled: int
 ) -> tuple[Values, Values]:
-    """Shares by EM with scores recalibrated on labelled faces, and their variance.
+    """Shares by EM with scores recalibrated on labeled faces, and their variance.
 
-    The variance is that of the set's scores plus that of the labelled faces, by leaving out one
+    The variance is that of the set's scores plus that of the labeled faces, by leaving out one
     group of them at a time (a delete-a-group jackknife).
     """
 

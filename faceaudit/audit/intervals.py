@@ -21,7 +21,7 @@ Values = NDArray[np.float64]
 Bounds = tuple[Values, Values]
 BISECTIONS = 50
 RARE = 3
-"""So many hits are rare: the score interval's bound towards 0 is replaced by Poisson's."""
+"""So many hits are rare: the score interval's bound toward 0 is replaced by Poisson's."""
 RARE_OF_FEW, FEW = 2, 50
 """Of up to 50 faces, so many."""
 

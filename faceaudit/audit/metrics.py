@@ -177,7 +177,7 @@ def faces_of_others(confusion: Any) -> Values:
 
 
 def selection_rate(confusion: Any) -> Values:
-    """Share of labelled faces that are predicted as a class, per class."""
+    """Share of labeled faces that are predicted as a class, per class."""
     return ratio(predicted_faces(confusion), labelled_faces(confusion)[..., None])
 
 

@@ -59,7 +59,7 @@ class PairedTally:
     ``first`` and ``second`` are the tallies of the faces that both tables scored, with the same
     cells and blocks. ``joint`` holds, per cell and block, by kind and task:
 
-    * ``classes``: labelled faces by annotated class and both predictions, (K, K + 1, K + 1); the
+    * ``classes``: labeled faces by annotated class and both predictions, (K, K + 1, K + 1); the
       last prediction is "not scored",
     * ``predictions``: all matched faces by both predictions, (K + 1, K + 1),
     * ``years``: faces with an annotated age by whether each prediction is within ``CS_YEARS``,

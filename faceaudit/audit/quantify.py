@@ -2,10 +2,10 @@
 
 Two ways, which rest on different things:
 
-* ``post_stratified``: faces of the set itself were sampled at random and labelled. Nothing is
+* ``post_stratified``: faces of the set itself were sampled at random and labeled. Nothing is
   assumed of the model.
-* ``adjusted_count`` and ``em_shares``: other faces were labelled. Both assume label shift: a face
-  of a class is predicted and scored in the set as it was among the labelled faces, and only how
+* ``adjusted_count`` and ``em_shares``: other faces were labeled. Both assume label shift: a face
+  of a class is predicted and scored in the set as it was among the labeled faces, and only how
   frequent the classes are differs.
 
 Every function takes plain arrays; leading axes are replicates.
@@ -31,12 +31,12 @@ DRAWN_AT_ONCE = 2**23
 PSEUDO_FACES = 0.5
 """Faces added to every class in replicates, so that a confusion not seen is possible."""
 FEW_IN_STRATUM = 3
-"""Strata with fewer labelled faces than this are taken together with their neighbor."""
+"""Strata with fewer labeled faces than this are taken together with their neighbor."""
 
 
 @dataclass(frozen=True)
 class LabelledFaces:
-    """Labelled faces of one task, with what the model made of them; n faces.
+    """Labeled faces of one task, with what the model made of them; n faces.
 
     ``cell`` is the face's place among ``shape``: annotated class, predicted class and bin of
     confidence. ``weight`` is how many faces it stands for and ``stratum`` what it was drawn from.
@@ -65,11 +65,11 @@ def post_stratified(shares: Any, joint: Any) -> Values:
 
     Args:
         shares: Shares of the predicted classes in the set, (..., K).
-        joint: Labelled faces by annotated and predicted class, (..., K, K), any scale.
+        joint: Labeled faces by annotated and predicted class, (..., K, K), any scale.
 
     Returns:
         Shares of the annotated classes, (..., K); NaN where a predicted class that occurs has no
-        labelled face.
+        labeled face.
 
     Source:
         Holt, Smith: Post stratification, JRSS A 142, 1979.
@@ -215,7 +215,7 @@ def with_bias(probs: Any, temperature: float, bias: Values) -> Values:
 
 
 def fit_bias(probs: Any, true: Codes, weight: Values) -> tuple[float, Values]:
-    """Temperature and bias per class that make scores fit labelled faces best.
+    """Temperature and bias per class that make scores fit labeled faces best.
 
     Args:
         probs: Scores, (n, K).
@@ -264,7 +264,7 @@ def share_draws(counts: Any, replicates: int, generator: np.random.Generator) ->
 def joint_draws(
     faces: LabelledFaces, replicates: int, generator: np.random.Generator, *, axis: int
 ) -> Values:
-    """Labelled faces as they might have come out; (R, K, K, B), any scale.
+    """Labeled faces as they might have come out; (R, K, K, B), any scale.
 
     Every face gets a random weight, within its stratum, such that the variance of a total is that
     of stratified sampling. ``PSEUDO_FACES`` are added to every class along ``axis`` (0: annotated,
@@ -337,7 +337,7 @@ def identified(rates: Values, draws: Values) -> bool:
     """Whether a confusion can be told from one that cannot be inverted.
 
     It cannot where the determinant has the other sign in more than 2.5 % of the replicates: some
-    mixture of classes is then predicted like another, as far as the labelled faces tell.
+    mixture of classes is then predicted like another, as far as the labeled faces tell.
     """
     sign = np.sign(np.linalg.det(rates))
     return bool(sign != 0 and (np.sign(np.linalg.det(draws)) != sign).mean() <= 0.025)

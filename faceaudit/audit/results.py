@@ -33,7 +33,7 @@ MetricKey = tuple[str, str, str | None, frozenset[tuple[str, str]]]
 class Estimate:
     """A value with its uncertainty.
 
-    ``value``, ``low`` and ``high`` share the metric's unit; ``n`` counts the labelled faces behind
+    ``value``, ``low`` and ``high`` share the metric's unit; ``n`` counts the labeled faces behind
     it. ``reason`` says why ``value`` (or the interval) is None.
     """
 
@@ -403,21 +403,21 @@ class Composition:
 class Correction:
     """How the shares of one task were corrected for the model's confusion, and how far that holds.
 
-    ``method`` is ``post_stratified`` (labelled faces of the set itself) or ``adjusted_count``
-    (labelled faces of another set, or the model's own validation), None where the shares could not
+    ``method`` is ``post_stratified`` (labeled faces of the set itself) or ``adjusted_count``
+    (labeled faces of another set, or the model's own validation), None where the shares could not
     be corrected, for the ``reason``.
     """
 
     task: str
     method: str | None
     source: str | None
-    """Where labelled faces come from: ``sample`` of the set, other ``labels``, ``bundle``."""
+    """Where labeled faces come from: ``sample`` of the set, other ``labels``, ``bundle``."""
     where: str | None
     """The file of labels, or the name of the model."""
     labelled: int
     reason: str | None = None
     fit: FitTest | None = None
-    """Whether the set's confidences fit what the labelled faces say, under label shift."""
+    """Whether the set's confidences fit what the labeled faces say, under label shift."""
     reference: FitTest | None = None
     """Whether the set's shares fit the reference shares."""
     reference_source: str | None = None

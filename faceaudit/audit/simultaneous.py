@@ -315,7 +315,7 @@ def _trials(values: Values, low: Values, high: Values, z: float) -> Values:
 
 
 def _score_limits(share: Values, trials: Values, z: Values) -> Bounds:
-    """Wilson's limits at standard normal quantiles, mended towards 0 and 1.
+    """Wilson's limits at standard normal quantiles, mended toward 0 and 1.
 
     There they are too near after a few hits: at 99 % of 30 faces two misses come about in 4 of 100
     tables, which Wilson's limit at 2.7 standard errors calls impossible. The limit on that side is

@@ -39,7 +39,7 @@ from faceaudit.schema import AGE_GROUP, OK
 
 Key = frozenset[tuple[str, str]]
 BASES = ("accuracy", "mae")
-"""Metrics that stand on every labelled face of a subgroup."""
+"""Metrics that stand on every labeled face of a subgroup."""
 EXPLAINED = {
     "pass": "the whole interval keeps the limit",
     "fail": "the whole interval breaks the limit",

@@ -1,4 +1,4 @@
-"""Images of a pixel file: a CSV whose rows are images as grey values."""
+"""Images of a pixel file: a CSV whose rows are images as gray values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_pixels(path: Path) -> ImageSource:
 
 
 def as_image(values: bytes) -> bytes:
-    r"""Grey values as the bytes of a PGM file; what is no square of values stays as it is.
+    r"""Gray values as the bytes of a PGM file; what is no square of values stays as it is.
 
     Args:
         values: Numbers from 0 to 255 with spaces between, row by row of a square image.

@@ -26,7 +26,7 @@ class ImageRef:
     """Where the bytes begin in a tar or pixel file; None where the file is the image."""
     size: int | None = None
     grey_values: bool = False
-    """Whether the bytes are grey values written out, as in a pixel file."""
+    """Whether the bytes are gray values written out, as in a pixel file."""
 
 
 @dataclass(frozen=True, eq=False)

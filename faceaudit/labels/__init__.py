@@ -38,7 +38,7 @@ LABEL_FORMATS: dict[str, LabelFormat] = {
     "fairface": LabelFormat("a CSV with the columns file, age, gender, race", found=True),
     "utkface": LabelFormat("file names [age]_[gender]_[race]_[date].jpg", found=True),
     "pixels": LabelFormat(
-        "a CSV of grey values with age, gender, ethnicity, as pixels:FILE", found=True
+        "a CSV of gray values with age, gender, ethnicity, as pixels:FILE", found=True
     ),
     "table": LabelFormat("any CSV, JSON-lines or Parquet file, as table:FILE", found=False),
 }

@@ -66,7 +66,7 @@ def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Each bit says whether a cell of a 16 x 17 reduction is darker than its right neighbor.
 
     Args:
-        image: Grey (H, W) or RGB (H, W, 3), at least 17 pixels wide and 16 high for full detail.
+        image: Gray (H, W) or RGB (H, W, 3), at least 17 pixels wide and 16 high for full detail.
 
     Source:
         Krawetz: Kind of Like That, 2013 (the "dHash"), with 16 rows of 16 comparisons.

@@ -31,7 +31,7 @@ Align = Literal["similarity", "none"]
 class Input:
     """What the graph takes: square crops of ``size`` pixels.
 
-    A graph whose input is uint8 normalises by itself; for a float input pixels are brought to
+    A graph whose input is uint8 normalizes by itself; for a float input pixels are brought to
     ``range`` (its upper end, 1 or 255) and then ``(pixel - mean) / std`` per channel.
     """
 

@@ -27,13 +27,13 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     yield f"# {bundle.name}"
     yield ""
     if card.get("research_only"):
-        yield "**Research only:** its licence allows no other use."
+        yield "**Research only:** its license allows no other use."
         yield ""
     if intended := card.get("intended_use"):
         yield f"{intended}"
         yield ""
     for title, value in (
-        ("Licence", bundle.licence),
+        ("License", bundle.licence),
         ("Training data", bundle.training_data),
         ("Started from", card.get("weights")),
         ("Network", _network(card)),

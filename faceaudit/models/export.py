@@ -41,7 +41,7 @@ def write_bundle(
         facts: The outputs' names must be the network's heads, in the same order.
         mean: Of pixels in 0 to 1, per channel, as in training.
         std: The same.
-        gray: Whether the network sees crops in grey.
+        gray: Whether the network sees crops in gray.
         scales: Output name -> factor, for outputs that are numbers.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def trace(deployed: Deployed, size: int, outputs: list[str]) -> onnx.ModelProto:
 
 
 def refer_to_weights(graph: onnx.ModelProto, weights: Path) -> None:
-    """Replace the initialisers that stand in a safetensors file by references to its bytes."""
+    """Replace the initializers that stand in a safetensors file by references to its bytes."""
     offsets = tensor_offsets(weights)
     for initializer in graph.graph.initializer:
         if initializer.name not in offsets:

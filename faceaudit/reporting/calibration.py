@@ -1,4 +1,4 @@
-"""What shares are corrected by and compared with: labelled faces, a model's card, target shares."""
+"""What shares are corrected by and compared with: labeled faces, a model's card, target shares."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def with_composition(
 ) -> Audit:
     """The audit with shares corrected for the model's confusion and set against target shares.
 
-    Without labelled faces the validation of the table's own model is used, where its bundle has it.
+    Without labeled faces the validation of the table's own model is used, where its bundle has it.
 
     Raises:
         FaceauditError: If a file cannot be read, or does not fit the table.
@@ -94,11 +94,11 @@ def _annotated(found: Audit, table: PredictionTable | Tally) -> dict[str, Any]:
     }
 
 
-# --- labelled faces ---------------------------------------------------------------------------
+# --- labeled faces ---------------------------------------------------------------------------
 
 
 def read_calibration(path: Path, table: PredictionTable | Tally) -> dict[str, Calibration]:
-    """Labelled faces by task: a sample of the table, or another table that is labelled.
+    """Labeled faces by task: a sample of the table, or another table that is labeled.
 
     Args:
         path: A CSV or Parquet file. With columns ``<task>_pred`` or ``<task>_prob_<class>`` it is a

@@ -177,7 +177,7 @@ def changes_facts(found: Changes) -> Mapping[str, object]:
     return {
         "mode": found.mode,
         "images": {"first": found.images[0], "second": found.images[1]},
-        "labelled": dict(found.labelled),
+        "labeled": dict(found.labelled),
         "matching": None if found.matching is None else vars(found.matching),
         "options": {name: _plain(value) for name, value in sorted(found.options.items())},
         "changes": [

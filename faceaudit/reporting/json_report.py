@@ -370,7 +370,7 @@ def _correction(found: Correction) -> dict[str, Any]:
         "method": found.method,
         "source": found.source,
         "where": found.where,
-        "labelled": found.labelled,
+        "labeled": found.labelled,
         "reason": found.reason,
         "fit": _fit_test(found.fit),
         "reference": _fit_test(found.reference),

@@ -99,8 +99,8 @@ def report(
         replicates: Draws of permutation tests, of corrected shares and of distances from a
             baseline; intervals of metrics need none. With fewer than 500 no test is a permutation.
         seed: Of the draws.
-        calibration: Labelled faces (CSV or Parquet) that correct the shares of the classes: what
-            ``faceaudit sample`` drew of this table, or a labelled table of predictions.
+        calibration: Labeled faces (CSV or Parquet) that correct the shares of the classes: what
+            ``faceaudit sample`` drew of this table, or a labeled table of predictions.
         reference: Target shares (columns task, class, share) that the composition is compared with.
         verify: Whether to recompute the figures with scikit-learn and fairlearn.
         policy: Rules to hold against the table: a TOML file, or its contents; None holds none.

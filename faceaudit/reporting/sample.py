@@ -51,7 +51,7 @@ def sample(
         table: A Parquet or CSV file, or a folder of ``part-*.parquet``.
         n: How many faces to draw; all, where there are fewer.
         output: The CSV to write; None is beside the table, ``NAME.sample.csv``.
-        tasks: What is to be labelled; None is every predicted task. The first ones also form the
+        tasks: What is to be labeled; None is every predicted task. The first ones also form the
             strata, as long as those stay large enough.
         columns: Canonical name -> name in the table, where they differ.
         classes: Task -> its classes in the order of a bare list of scores.

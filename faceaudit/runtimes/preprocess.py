@@ -1,4 +1,4 @@
-"""Pixels to what a graph without its own normalisation takes."""
+"""Pixels to what a graph without its own normalization takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from faceaudit.models.bundle import Input
 
 
 def prepare(crops: NDArray[np.uint8], facts: Input) -> NDArray[np.float32]:
-    """Normalised images in the graph's layout, of RGB crops (N, S, S, 3)."""
+    """Normalized images in the graph's layout, of RGB crops (N, S, S, 3)."""
     if facts.color == "BGR":
         crops = crops[..., ::-1]
     mean = np.asarray(facts.mean, np.float32)

@@ -213,7 +213,7 @@ def is_held_out(sha256: str, validation_share: float) -> bool:
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised-to-nothing pixels and labels of one step."""
+    """Normalized-to-nothing pixels and labels of one step."""
 
     images: Pixels  # (N, S, S, 3) RGB
     labels: dict[str, NDArray[np.int64]]  # (N,) each
@@ -236,7 +236,7 @@ def view_matrix(
         size: Width of the view in pixels.
         scale: Width of the view as a share of the stored crop.
         angle: Degrees, counter-clockwise.
-        shift: Of the view's centre, as shares of the view.
+        shift: Of the view's center, as shares of the view.
         mirror: Whether left and right are exchanged.
     """
     zoom = size / (scale * stored)

@@ -515,7 +515,7 @@ def _age_bounds(scheme: str) -> Tensor:
 
 @torch.no_grad()
 def update_average(state: State, decay: float) -> None:
-    """Move the averaged weights towards the current ones; fast at first, slowly later."""
+    """Move the averaged weights toward the current ones; fast at first, slowly later."""
     decay = min(decay, (1 + state.total) / (10 + state.total))
     for mean, now in zip(
         state.average.state_dict().values(), state.network.state_dict().values(), strict=True

@@ -227,7 +227,7 @@ class Recipe:
     ``frozen``: the part of the trunk that is not trained. ``norms = "folded"`` trains a pretrained
     trunk without its batch norms, about twice as fast on a CPU (see ``folding``). ``ema`` averages
     weights over steps (0: not). ``clip_norm`` bounds the gradient's norm (0: not). ``gray`` makes
-    images grey inside the network.
+    images gray inside the network.
     """
 
     name: str

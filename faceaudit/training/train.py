@@ -253,7 +253,7 @@ def describe(
         "temperatures_fitted_on": "validation crops"
         + ("" if len(split.test) else ", the same that the metrics are of"),
         "temperatures": dict(temperatures),
-        "normalisation": {"mean": recipe.mean, "std": recipe.std, "where": "in the graph"},
+        "normalization": {"mean": recipe.mean, "std": recipe.std, "where": "in the graph"},
         "recipe": recipe.to_json(),
         **recipe.card,
     }

@@ -205,7 +205,7 @@ TITLES = {
 
 
 def zoo_text(entries: Sequence[Entry]) -> str:
-    """The zoo as aligned text, by kind; of bundles also their licence, data and figures."""
+    """The zoo as aligned text, by kind; of bundles also their license, data and figures."""
     parts = []
     for kind, title in TITLES.items():
         chosen = [entry for entry in entries if entry.kind == kind]

@@ -87,7 +87,7 @@ def test_labels_can_be_named(tmp_path: Path) -> None:
 
 def test_a_file_without_pixels_is_one_clear_error(tmp_path: Path) -> None:
     path = written(tmp_path / "faces.csv", header="age,gender")
-    with pytest.raises(InputError, match="has no column 'pixels' of grey values; it has: age, gen"):
+    with pytest.raises(InputError, match="has no column 'pixels' of gray values; it has: age, gen"):
         find_images(f"pixels:{path}")
     with pytest.raises(InputError, match="cannot be read"):
         find_images(f"pixels:{tmp_path / 'none.csv'}")

@@ -112,7 +112,7 @@ def test_a_labelled_sample_corrects_the_shares_of_its_table(unlabelled):
     labels = labelled_sample(unlabelled)
     facts = composition_of(report(unlabelled, calibration=labels))
     (how,) = facts["corrections"]
-    assert (how["method"], how["source"], how["labelled"]) == ("post_stratified", "sample", 300)
+    assert (how["method"], how["source"], how["labeled"]) == ("post_stratified", "sample", 300)
     male = facts["composition"][0]
     truth = (rows_of()["gender_true"] == "Male").mean()
     assert male["corrected"]["low"] <= truth <= male["corrected"]["high"]
@@ -145,7 +145,7 @@ def test_a_labelled_table_of_other_images_corrects_too(tmp_path, unlabelled):
     rows_of(1500, share=0.5, seed=3).write_parquet(other)
     facts = composition_of(report(unlabelled, calibration=other))
     (how,) = facts["corrections"]
-    assert (how["method"], how["source"], how["labelled"]) == ("adjusted_count", "labels", 1500)
+    assert (how["method"], how["source"], how["labeled"]) == ("adjusted_count", "labels", 1500)
     male = facts["composition"][0]["corrected"]
     assert male["low"] <= SHARE <= male["high"]
 

@@ -20,7 +20,7 @@ COARSE_BINS = SCORE_BINS // COARSE
 CALIBRATION_BINS = 20
 """Bins of confidence, equally wide."""
 CONFIDENCE_BINS = 100
-"""Bins of the confidence of all faces, labelled or not."""
+"""Bins of the confidence of all faces, labeled or not."""
 ERROR_LIMIT = 100
 """Signed age errors are counted in bins of a year up to this; the outer bins hold the rest."""
 ERROR_BINS = 2 * ERROR_LIMIT + 1
