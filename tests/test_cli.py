@@ -12,9 +12,11 @@ import pytest
 
 import faceaudit
 from faceaudit import cli
+from faceaudit.audit.policy import STARTER
 from faceaudit.cli import parsing
-from faceaudit.errors import EXIT_TEMPORARY, UsageError
+from faceaudit.errors import EXIT_INSUFFICIENT, EXIT_RULE_FAILED, EXIT_TEMPORARY, UsageError
 from faceaudit.models.bundle import Bundle
+from faceaudit.showcase.run import PREDICTIONS
 
 
 def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -54,6 +56,60 @@ def test_report_and_predict_never_import_torch(specimens: Path, tmp_path: Path) 
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "out.html").is_file()
     assert (tmp_path / "out.json").is_file()
+
+
+ALONE = """
+import socket, sys
+
+class Absent:
+    "Finds none of the extras, as where they are not installed."
+
+    def find_spec(self, name, path=None, target=None):
+        extras = {"torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "optuna"}
+        if name.partition(".")[0] in extras:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+def offline(*given, **named):
+    raise OSError("there is no network")
+
+sys.meta_path.insert(0, Absent())
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = offline
+for module in ("torch", "onnx"):
+    try:
+        __import__(module)
+    except ModuleNotFoundError:
+        continue
+    raise SystemExit(f"{module} could be imported")
+from faceaudit.cli import main
+sys.argv[0] = "faceaudit"
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (["report", PREDICTIONS, "-o", "r.html", "--policy", STARTER], ["r.html", "r.json"]),
+        (["tally", PREDICTIONS, "t.tally"], ["t.tally"]),
+        (["compare", PREDICTIONS, PREDICTIONS, "-o", "c.html", "--mode", "drift"], ["c.html"]),
+        (["sample", PREDICTIONS, "-o", "s.csv"], ["s.csv"]),
+        (["check", PREDICTIONS, "--policy", STARTER, "-o", "v.json"], ["v.json"]),
+    ],
+    ids=lambda given: given[0],
+)
+def test_tables_are_audited_without_a_network_and_without_torch(
+    arguments: list[str | Path], written: list[str], tmp_path: Path
+) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", ALONE, *map(str, arguments)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode in {0, EXIT_INSUFFICIENT, EXIT_RULE_FAILED}, found.stderr
+    assert "Traceback" not in found.stderr
+    assert all((tmp_path / name).stat().st_size for name in written)
 
 
 def test_every_public_function_is_a_command() -> None:
