@@ -435,6 +435,9 @@ class Verification:
     """The metric and subgroup of the largest difference."""
     against: str
     """The libraries and their versions."""
+    subgroups: int
+    """Of so many subgroups, and of everybody."""
+    of_subgroups: int
 
 
 Outcome = Literal["pass", "fail", "insufficient"]

@@ -34,7 +34,7 @@ from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
 from faceaudit.audit.tally import Tally, cut, tally
 from faceaudit.audit.verdict import judge
-from faceaudit.audit.verify import VERIFY_ROWS, verify_audit
+from faceaudit.audit.verify import VERIFY_ROWS, VERIFY_SUBGROUPS, verify_audit
 from faceaudit.errors import UsageError
 from faceaudit.schema import AGE
 from faceaudit.tables import PredictionTable
@@ -74,7 +74,8 @@ def audit(
             ``permutation.FEWEST_DRAWS``) no test is a permutation.
         seed: Of the draws.
         verify: Whether to recompute the figures with scikit-learn and fairlearn; ``auto`` does up
-            to ``VERIFY_ROWS`` rows. A tally has no rows to recompute from.
+            to ``VERIFY_ROWS`` rows, of everybody and of ``VERIFY_SUBGROUPS`` subgroups. A tally
+            has no rows to recompute from.
         also: Further metrics by name, such as ``cs_at_3`` or ``challenge_30_fpr``.
         policy: Rules to hold against the table; None holds none.
         day: On which exceptions of the policy are current; None is today.
@@ -102,7 +103,8 @@ def audit(
     if policy is not None:
         found = _with_verdicts(found, counted, policy, options, day, rows)
     if verify == "always" or (verify == "auto" and table.rows <= VERIFY_ROWS):
-        return replace(found, verification=verify_audit(table, cut_by, found))
+        most = VERIFY_SUBGROUPS if verify == "auto" else None
+        return replace(found, verification=verify_audit(table, cut_by, found, most))
     return found
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.age import AGE_METRICS, LEGAL_YEARS
-from faceaudit.audit.metrics import METRICS
+from faceaudit.audit.metrics import METRICS, Values
 from faceaudit.audit.results import Audit, MetricValue, Subgroup, Verification
 from faceaudit.audit.subgroups import Feature
 from faceaudit.audit.tally import CALIBRATION_BINS
@@ -23,6 +24,9 @@ from faceaudit.tables import PredictionTable, score_columns
 
 VERIFY_ROWS = 50_000
 """With ``auto``, larger tables are not verified."""
+VERIFY_SUBGROUPS = 24
+"""With ``auto``, the figures of everybody and of so many subgroups are: other libraries need about
+as long for one subgroup as an audit does for ten."""
 BY_FAIRLEARN = "accuracy"
 """The metric that fairlearn's MetricFrame recomputes by subgroup."""
 
@@ -43,51 +47,68 @@ class FaceRows:
     y_score: NDArray[np.float64] | None
     classes: int
 
+    @cached_property
+    def auc(self) -> Values:
+        """AUC of every class against the rest, (K,); NaN where it has no face, or all."""
+        from sklearn.metrics import roc_auc_score
+
+        faces = self._annotated.sum(axis=0)
+        return self._of_scores(roc_auc_score, (faces > 0) & (faces < len(self.y_true)))
+
+    @cached_property
+    def average_precision(self) -> Values:
+        """Average precision of every class, (K,); NaN where it has no face."""
+        from sklearn.metrics import average_precision_score
+
+        return self._of_scores(average_precision_score, self._annotated.sum(axis=0) > 0)
+
+    @cached_property
+    def by_class(self) -> Sequence[Values]:
+        """Precision, recall and F1 of every class, (K,) each."""
+        from sklearn.metrics import precision_recall_fscore_support
+
+        numbers = range(self.classes)
+        found: Sequence[Values] = precision_recall_fscore_support(
+            self.y_true, self.y_pred, labels=numbers, average=None, zero_division=np.nan
+        )
+        return found
+
+    @cached_property
+    def false_positive_rate(self) -> Values:
+        """False positives of every class by all faces of others, (K,); NaN where there are none."""
+        from sklearn.metrics import multilabel_confusion_matrix
+
+        counts = multilabel_confusion_matrix(
+            self.y_true, self.y_pred, labels=range(self.classes)
+        ).astype(np.float64)
+        others = counts[:, 0].sum(axis=-1)
+        return np.asarray(counts[:, 0, 1] / np.where(others > 0, others, np.nan))
+
+    @property
+    def _annotated(self) -> NDArray[np.bool_]:
+        """Whether each face is of each class, (N, K)."""
+        return np.asarray(np.eye(self.classes, dtype=bool)[self.y_true])
+
+    def _of_scores(self, score: Callable[..., Any], defined: NDArray[np.bool_]) -> Values:
+        """A figure of some classes in one call."""
+        found = np.full(self.classes, np.nan)
+        if self.y_score is not None and defined.any():
+            own, scores = self._annotated[:, defined], self.y_score[:, defined]
+            # A single column is taken for a binary task, which is one list.
+            shape = (-1,) if own.shape[1] == 1 else own.shape
+            found[defined] = score(own.reshape(shape), scores.reshape(shape), average=None)
+        return found
+
 
 Reference = Callable[[FaceRows], Any]
+Name = tuple[tuple[str, str], ...]
+"""A subgroup's features and values; empty for everybody."""
 
 
 def references() -> dict[str, Reference]:
     """Metric name -> the same figure by scikit-learn, per class where the metric is."""
     from fairlearn import metrics as fair
     from sklearn import metrics as sk
-
-    def per_class(score: Callable[..., Any]) -> Reference:
-        return lambda rows: score(
-            rows.y_true,
-            rows.y_pred,
-            labels=range(rows.classes),
-            average=None,
-            zero_division=np.nan,
-        )
-
-    def f1(rows: FaceRows) -> Any:
-        return per_class(sk.f1_score)(rows)
-
-    def one_vs_rest(rows: FaceRows, k: int) -> float:
-        own = rows.y_true == k
-        if rows.y_score is None or own.all() or not own.any():
-            return float("nan")
-        return float(sk.roc_auc_score(own, rows.y_score[:, k]))
-
-    def auc(rows: FaceRows) -> list[float]:
-        return [one_vs_rest(rows, k) for k in range(rows.classes)]
-
-    def average_precision(rows: FaceRows) -> list[float]:
-        return [
-            float(sk.average_precision_score(rows.y_true == k, rows.y_score[:, k]))
-            if rows.y_score is not None and (rows.y_true == k).any()
-            else float("nan")
-            for k in range(rows.classes)
-        ]
-
-    def false_positive_rate(rows: FaceRows) -> list[float]:
-        return [
-            float(fair.false_positive_rate(rows.y_true == k, rows.y_pred == k, pos_label=True))
-            if (rows.y_true != k).any()
-            else float("nan")
-            for k in range(rows.classes)
-        ]
 
     def steps(rows: FaceRows) -> NDArray[np.float64]:
         return np.asarray(np.asarray(rows.y_pred, np.float64) - rows.y_true)
@@ -106,18 +127,18 @@ def references() -> dict[str, Reference]:
         "macro_recall": lambda rows: sk.recall_score(
             rows.y_true, rows.y_pred, average="macro", zero_division=np.nan
         ),
-        "macro_auc": lambda rows: np.nanmean(auc(rows)),
-        "macro_average_precision": lambda rows: np.nanmean(average_precision(rows)),
+        "macro_auc": lambda rows: np.nanmean(rows.auc),
+        "macro_average_precision": lambda rows: np.nanmean(rows.average_precision),
         "log_loss": _log_loss,
         "brier": _brier,
         "ece": _calibration_error,
-        "f1": f1,
-        "recall": per_class(sk.recall_score),
-        "precision": per_class(sk.precision_score),
+        "f1": lambda rows: rows.by_class[2],
+        "recall": lambda rows: rows.by_class[1],
+        "precision": lambda rows: rows.by_class[0],
         "selection_rate": lambda rows: [(rows.y_pred == k).mean() for k in range(rows.classes)],
-        "false_positive_rate": false_positive_rate,
-        "auc": auc,
-        "average_precision": average_precision,
+        "false_positive_rate": lambda rows: rows.false_positive_rate,
+        "auc": lambda rows: rows.auc,
+        "average_precision": lambda rows: rows.average_precision,
         "one_off": lambda rows: (np.abs(steps(rows)) <= 1).mean(),
         "step_mae": lambda rows: sk.mean_absolute_error(rows.y_true, rows.y_pred),
         "mean_signed_step": lambda rows: steps(rows).mean(),
@@ -185,21 +206,42 @@ def _calibration_error(rows: FaceRows) -> float:
 
 
 def verify_audit(
-    table: PredictionTable, features: Sequence[Feature], found: Audit
+    table: PredictionTable, features: Sequence[Feature], found: Audit, most: int | None = None
 ) -> Verification | None:
     """The largest difference between the audit's figures and scikit-learn's and fairlearn's.
 
     None where the audit has no figure to recompute.
+
+    Args:
+        table: The table that was audited.
+        features: What it was cut by.
+        found: The audit.
+        most: Subgroups whose figures are recomputed, evenly spread over all; None takes every one.
     """
     largest, where, compared = 0.0, "", 0
-    for value, expected in _pairs(table, features, found):
+    every = list(dict.fromkeys(_name(value) for value in found.metrics if value.subgroup))
+    chosen = _spread_over(every, most)
+    for value, expected in _pairs(table, features, found, {(), *chosen}):
         compared += 1
         difference = abs((value.estimate.value or 0.0) - expected)
         if difference >= largest:
             largest, where = difference, _place(value)
     if not compared:
         return None
-    return Verification(table.rows, compared, float(largest), where, _libraries())
+    return Verification(
+        table.rows, compared, float(largest), where, _libraries(), len(chosen), len(every)
+    )
+
+
+def _name(value: MetricValue) -> Name:
+    return tuple(value.subgroup.items())
+
+
+def _spread_over(names: Sequence[Name], most: int | None) -> Sequence[Name]:
+    """So many of the names, evenly spread, the first and the last included."""
+    if most is None or len(names) <= most:
+        return names
+    return [names[at] for at in np.linspace(0, len(names) - 1, most).round().astype(int)]
 
 
 def _libraries() -> str:
@@ -216,27 +258,30 @@ def _place(value: MetricValue) -> str:
 
 
 def _pairs(
-    table: PredictionTable, features: Sequence[Feature], found: Audit
+    table: PredictionTable, features: Sequence[Feature], found: Audit, chosen: Container[Name]
 ) -> Iterator[tuple[MetricValue, float]]:
-    """The audit's values, each with the same figure by another library."""
+    """The audit's values in some subgroups, each with the same figure by another library."""
     known = references()
     frame = _collected(table, features)
     scored = {task.name: task for task in table.tasks if task.name in table.scored}
-    by_place: dict[tuple[str, tuple[tuple[str, str], ...]], list[MetricValue]] = {}
-    for value in found.metrics:
-        if value.estimate.value is not None:
-            key = (value.task, tuple(value.subgroup.items()))
-            by_place.setdefault(key, []).append(value)
+    by_place: dict[tuple[str, Name], list[MetricValue]] = {}
+    recomputed = [
+        value
+        for value in found.metrics
+        if value.estimate.value is not None and _name(value) in chosen
+    ]
+    for value in recomputed:
+        by_place.setdefault((value.task, _name(value)), []).append(value)
     tasks = {task.name: task for task in table.tasks}
     for (name, subgroup), values in by_place.items():
         part = _of_subgroup(frame, features, dict(subgroup))
         for needs_scores in (False, True):
-            chosen = [one for one in values if (one.metric in OF_SCORES) == needs_scores]
-            if not chosen or (needs_scores and name not in scored):
+            asked = [one for one in values if (one.metric in OF_SCORES) == needs_scores]
+            if not asked or (needs_scores and name not in scored):
                 continue
             rows = _face_rows(part, tasks.get(name), with_scores=needs_scores)
-            yield from _compare(chosen, rows, known, tasks.get(name))
-    yield from _by_fairlearn(frame, features, tasks, found)
+            yield from _compare(asked, rows, known, tasks.get(name))
+    yield from _by_fairlearn(frame, features, tasks, recomputed)
 
 
 def _compare(
@@ -303,32 +348,32 @@ def _by_fairlearn(
     frame: pl.DataFrame,
     features: Sequence[Feature],
     tasks: Mapping[str, Task],
-    found: Audit,
+    recomputed: Sequence[MetricValue],
 ) -> Iterator[tuple[MetricValue, float]]:
     """Accuracy by subgroup, from fairlearn's MetricFrame."""
     from fairlearn.metrics import MetricFrame
     from sklearn.metrics import accuracy_score
 
     places = [feature.name for feature in features]
-    for by in found.by:
-        keys = [f"_feature_{places.index(name)}" for name in by]
-        for task in tasks.values():
-            values = [
-                value
-                for value in found.metrics
-                if (value.metric, value.task, tuple(value.subgroup))
-                == (BY_FAIRLEARN, task.name, by)
-                and value.estimate.value is not None
-            ]
-            if not values:
-                continue
-            rows = frame.drop_nulls([task.true_column, task.pred_column, *keys])
-            by_group = MetricFrame(
-                metrics=accuracy_score,
-                y_true=rows[task.true_column].to_numpy(),
-                y_pred=rows[task.pred_column].to_numpy(),
-                sensitive_features={key: rows[key].to_numpy() for key in keys},
-            ).by_group
-            for value in values:
-                group = tuple(value.subgroup.values())
-                yield value, float(by_group[group if len(group) > 1 else group[0]])
+    families: dict[tuple[str, tuple[str, ...]], list[MetricValue]] = {}
+    for value in recomputed:
+        if value.metric == BY_FAIRLEARN and value.subgroup:
+            families.setdefault((value.task, tuple(value.subgroup)), []).append(value)
+    for (name, by), values in families.items():
+        task = tasks[name]
+        keys = [f"_feature_{places.index(one)}" for one in by]
+        groups = pl.DataFrame(
+            [tuple(value.subgroup.values()) for value in values], schema=keys, orient="row"
+        )
+        rows = frame.drop_nulls([task.true_column, task.pred_column]).join(
+            groups, on=keys, how="semi"
+        )
+        by_group = MetricFrame(
+            metrics=accuracy_score,
+            y_true=rows[task.true_column].to_numpy(),
+            y_pred=rows[task.pred_column].to_numpy(),
+            sensitive_features={key: rows[key].to_numpy() for key in keys},
+        ).by_group
+        for value in values:
+            group = tuple(value.subgroup.values())
+            yield value, float(by_group[group if len(group) > 1 else group[0]])

@@ -398,6 +398,8 @@ def _verification(found: Verification | None) -> dict[str, Any] | None:
         "largest_difference": found.largest_difference,
         "where": found.where,
         "against": found.against,
+        "subgroups": found.subgroups,
+        "of_subgroups": found.of_subgroups,
     }
 
 

@@ -79,6 +79,20 @@ def test_verification_finds_a_wrong_figure(
     assert "macro_f1, overall" in found.where
 
 
+def test_of_many_subgroups_some_are_verified_unless_all_are_asked_for(
+    open_table: OpenTable, frame: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faceaudit.audit.run.VERIFY_SUBGROUPS", 3)
+    some, every = (
+        quick_audit(open_table(frame), verify=verify).verification for verify in ("auto", "always")
+    )
+    assert some is not None
+    assert every is not None
+    assert (some.subgroups, some.of_subgroups) == (3, every.of_subgroups)
+    assert every.subgroups == every.of_subgroups > 3
+    assert 0 < some.compared < every.compared
+
+
 def test_subgroups_agree_with_fairlearns_metric_frame(
     open_table: OpenTable, frame: pl.DataFrame
 ) -> None:
