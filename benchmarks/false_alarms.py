@@ -1,287 +1,419 @@
 """How often equal subgroups are called different: ``python -m benchmarks.false_alarms [--quick]``.
 
-Tables of subgroups that are truly equal are simulated and put through the very code of the audit: a
-false alarm is a table in which any pair is shown to differ. Then the power for true gaps, and
-fairlearn's bootstrap interval of ``difference()`` on tables of the same kind. ``--quick`` takes a
-tenth of the simulations.
+Tables of subgroups that are truly equal are simulated (``equal_subgroups``) and put through the
+very code of the audit: a false alarm is a table in which any pair, or any subgroup and the rest, is
+shown to differ. Then the permutation test, and faces that belong to units. ``--quick`` takes a
+twentieth of the simulations.
 """
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.equal_subgroups import Errors, Faces
 from faceaudit.audit.age import AGE_METRICS
-from faceaudit.audit.bounds import bounds_of
+from faceaudit.audit.bounds import bounds_of, figures
 from faceaudit.audit.clusters import spread_over_blocks, told_by_units
-from faceaudit.audit.metrics import METRICS, Metric, accuracy
-from faceaudit.audit.permutation import deal, furthest_test
-from faceaudit.audit.simultaneous import Figures, Pairs, critical_of_pairs, every_pair
-from faceaudit.audit.tally import ERROR_BINS, YearErrors
+from faceaudit.audit.metrics import METRICS, Metric
+from faceaudit.audit.permutation import (
+    bins_of,
+    deal,
+    furthest_test,
+    joined,
+    means_of_bins,
+    of_years,
+)
+from faceaudit.audit.simultaneous import (
+    Figures,
+    Pairs,
+    critical_of,
+    critical_of_pairs,
+    every_pair,
+)
+from faceaudit.audit.tally import BLOCKS, YearErrors
 
 SIMULATIONS = 5_000
+CHUNK = 100
+"""Tables that are held at a time."""
 DRAWS = 199
 """Of each permutation test; the audit takes 2,000."""
-BLOCKS = 256
-ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
-MAE = next(metric for metric in AGE_METRICS if metric.name == "mae")
+CONFIDENCE = 0.95
+UNIT, ALIKE = 4, 0.3
+"""Faces of a unit, and how alike they err."""
+COMPARED = {m.name: m for m in (*METRICS, *AGE_METRICS) if m.incomparable is None}
+ON_FACES = ("classes", "groups", "losses", "scores")
+ON_MIX = {"f1", "macro_f1", "precision", "macro_precision", "selection_rate"}
+ON_MIX |= {"average_precision", "macro_average_precision"}
+"""Metrics that truly differ between subgroups with other mixes of classes."""
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
+Alarms = NDArray[np.bool_]
 
-SIZES = {
-    "30 each": lambda size: np.full(size, 30),
-    "300 each": lambda size: np.full(size, 300),
-    "30 to 3,000": lambda size: np.geomspace(30, 3000, size).astype(np.int64),
-    "one of 3,000, others 30": lambda size: np.array([3000] + [30] * (size - 1)),
-}
+
+@dataclass(frozen=True)
+class Setting:
+    """Subgroups: their sizes and mixes of classes, and how well all of them are recognized."""
+
+    sizes: tuple[int, ...]
+    rate: float = 0.8
+    classes: int = 2
+    mixed: bool = False
+    """Whether the share of the first class goes from .2 to .8 over the subgroups."""
+
+    def __str__(self) -> str:
+        faces = " ".join(f"{n:,}" for n in self.sizes)
+        mixed = ", mixes .2 to .8" if self.mixed else ""
+        return f"{faces}; {self.classes} classes, rate {self.rate:g}{mixed}"
+
+    @property
+    def mixes(self) -> Values:
+        """Shares of the classes, (S, K)."""
+        size, classes = len(self.sizes), self.classes
+        first = np.linspace(0.2, 0.8, size) if self.mixed else np.full(size, 1 / classes)
+        others = np.repeat((1 - first)[:, None] / (classes - 1), classes - 1, axis=1)
+        return np.concatenate([first[:, None], others], axis=1)
+
+
+SPREAD = (30, 95, 300, 949, 3000)
+SETTINGS = [
+    Setting((30, 3000)),
+    Setting((300, 300), 0.95),
+    Setting((300, 300, 300), 0.5),
+    Setting((30, 30, 300, 3000), 0.95, mixed=True),
+    Setting((3000, 30, 30, 30, 30)),
+    Setting((30, 3000, 3000, 3000, 3000), 0.99),
+    Setting(SPREAD, mixed=True),
+    Setting((300, 300, 300, 300, 300), 0.95),
+    Setting((300, 300, 300, 300, 300), 0.8, 5),
+    Setting(SPREAD, 0.95, 5),
+    Setting((100,) * 9, 0.9, 5),
+]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Shares of false alarms in one setting; None is not simulated."""
+    """Shares of false alarms of one metric in one setting; None is not simulated."""
 
+    metric: str
     setting: str
     pairs: float
-    permutation: float | None
-    either: float | None
+    rests: float | None = None
 
 
-def alarms(figures: Figures, size: int, confidence: float = 0.95) -> NDArray[np.bool_]:
+def figures_of(metric: Metric, counts: Any, told: Values | None = None) -> Figures:
+    """Figures of a metric with the intervals of the audit; of the first class where per class."""
+    values, faces = figures(metric.function, counts), figures(metric.faces, counts)
+    low, high = bounds_of(metric, counts, np.ones(values.shape) if told is None else told, 0.95)
+    if metric.per_class:
+        values, low, high, faces = (part[..., 0] for part in (values, low, high, faces))
+    # As in the audit: a point is no interval.
+    low, high = (np.where(high > low, bound, np.nan) for bound in (low, high))
+    degrees = np.maximum(faces - 1.0, 1)
+    return Figures.of_bounds(metric, values, low, high, 0.95, degrees)
+
+
+def together(own: Figures, others: Figures) -> Figures:
+    """Figures of subgroups, and after them those of their rests."""
+    parts = ("values", "told", "below", "above", "degrees")
+    both = {name: np.concatenate([getattr(own, name), getattr(others, name)]) for name in parts}
+    return replace(own, **both)
+
+
+def pair_alarms(found: Figures, size: int, confidence: float = CONFIDENCE) -> Alarms:
     """In which tables any pair is shown to differ; the figures are those of many tables."""
-    tables = len(figures.values) // size
     first, second = every_pair(size)
-    start = (np.arange(tables) * size)[:, None]
-    pairs = Pairs(figures, (start + first).ravel(), (start + second).ravel())
-    low, high = pairs.bounds(critical_of_pairs(size, confidence))
-    return np.asarray(((low > 0) | (high < 0)).reshape(tables, -1).any(axis=1))
+    start = (np.arange(len(found.values) // size) * size)[:, None]
+    pairs = Pairs(found, (start + first).ravel(), (start + second).ravel())
+    return any_shown(pairs, critical_of_pairs(size, confidence), len(first))
 
 
-def shares(right: Counts, faces: Counts) -> Figures:
-    """Figures of accuracies, (tables, subgroups) flattened."""
-    confusion = np.zeros((right.size, 2, 2), np.int64)
-    confusion[:, 0, 0] = right.ravel()
-    confusion[:, 0, 1] = (np.broadcast_to(faces, right.shape) - right).ravel()
-    degrees = np.broadcast_to(faces, right.shape).ravel() - 1.0
-    return figures_of(ACCURACY, confusion, np.ones(right.size), degrees)
+def rest_alarms(own: Figures, others: Figures, size: int) -> Alarms:
+    """In which tables any subgroup is shown to differ from all others."""
+    every = np.arange(len(own.values))
+    pairs = Pairs(together(own, others), every, every + len(every))
+    return any_shown(pairs, critical_of(size, CONFIDENCE), size)
 
 
-def figures_of(
-    metric: Metric, counts: object, told: Values, degrees: Values | None = None
-) -> Figures:
-    """Figures of a metric with the intervals of the audit."""
-    low, high = bounds_of(metric, counts, told, 0.95)
-    return Figures.of_bounds(metric, metric.function(counts), low, high, 0.95, degrees)
+def any_shown(pairs: Pairs, critical: float, family: int) -> Alarms:
+    """In which tables any of as many differences each leaves out zero."""
+    low, high = pairs.bounds(critical)
+    return np.asarray(((low > 0) | (high < 0)).reshape(-1, family).any(axis=1))
 
 
-def tables_of(generator: np.random.Generator, tables: int, faces: Counts, rates: Values) -> Counts:
-    """Right and wrong faces by table, subgroup and class, (tables, S, C, 2).
+def face_alarms(
+    generator: np.random.Generator, setting: Setting, simulations: int
+) -> Iterator[Row]:
+    """Every metric of classes, groups, losses and scores in one setting."""
+    pool, size = Faces.of(setting.classes, setting.rate), len(setting.sizes)
+    found: dict[str, list[tuple[Alarms, Alarms]]] = {}
+    for tables in _chunks(simulations):
+        drawn = pool.draw(generator, tables, np.array(setting.sizes), setting.mixes)
+        others = (drawn.sum(axis=1, keepdims=True) - drawn).reshape(-1, drawn.shape[-1])
+        drawn = drawn.reshape(others.shape)
+        for needs in ON_FACES:
+            if needs == "groups" and setting.classes == 2:
+                continue  # two groups are always neighbors
+            own, rest = pool.counts(needs, drawn), pool.counts(needs, others)
+            for metric in COMPARED.values():
+                if metric.needs != needs or (setting.mixed and metric.name in ON_MIX):
+                    continue
+                kept = alarms_of(metric, own, rest, size)
+                found.setdefault(metric.name, []).append(kept)
+    yield from (_row(name, setting, kept) for name, kept in found.items())
 
-    Args:
-        generator: Random numbers.
-        tables: How many.
-        faces: Faces by subgroup and class, (S, C).
-        rates: Shares that are right, by class, (C,).
-    """
-    right = generator.binomial(faces, rates, (tables, *faces.shape))
-    return np.stack([right, faces - right], axis=-1)
+
+def alarms_of(metric: Metric, own: Any, rest: Any, size: int) -> tuple[Alarms, Alarms]:
+    """Of the pairs and, where the audit compares with it, of the rest."""
+    mine = figures_of(metric, own)
+    pairs = pair_alarms(mine, size)
+    if metric.per_class or size < 3:
+        return pairs, np.zeros(0, np.bool_)
+    return pairs, rest_alarms(mine, figures_of(metric, rest), size)
 
 
-def permutation_alarms(
-    generator: np.random.Generator, tables: Counts, at: float = 0.05
-) -> NDArray[np.bool_]:
-    """In which tables the permutation test of any gap gives at most this p value.
+def _row(name: str, setting: object, kept: Sequence[tuple[Alarms, Alarms]]) -> Row:
+    pairs, rests = (np.concatenate(part) for part in zip(*kept, strict=True))
+    return Row(name, str(setting), float(pairs.mean()), float(rests.mean()) if len(rests) else None)
 
-    Many tables are dealt at once, each as classes of its own.
-    """
-    count, size, classes = tables.shape[:3]
-    found = np.zeros(count, np.bool_)
-    for start in range(0, count, 100):
-        part = tables[start : start + 100]
-        side = np.moveaxis(part, 0, 1).reshape(size, -1, 2)  # (S, tables x C, 2)
-        dealt = np.concatenate([side[None], deal(side, DRAWS, generator)])
-        right = dealt[..., 0].reshape(DRAWS + 1, size, -1, classes).sum(axis=-1)
-        faces = part.sum(axis=(2, 3)).T  # (S, tables)
-        for number in range(len(part)):
-            values = right[:, :, number] / faces[:, number]
-            found[start + number] = furthest_test(values, "").p_value <= at
+
+def year_alarms(
+    generator: np.random.Generator, setting: Setting, simulations: int
+) -> Iterator[Row]:
+    """Every metric of errors in years, which are skewed."""
+    pool, size = Errors.gamma(), len(setting.sizes)
+    found: dict[str, list[tuple[Alarms, Alarms]]] = {}
+    for tables in _chunks(simulations):
+        drawn = pool.draw(generator, tables, np.array(setting.sizes))
+        others = (drawn.sum(axis=1, keepdims=True) - drawn).reshape(-1, drawn.shape[-1])
+        own, rest = pool.counts(drawn.reshape(others.shape)), pool.counts(others)
+        for metric in COMPARED.values():
+            if metric.needs == "years":
+                found.setdefault(metric.name, []).append(alarms_of(metric, own, rest, size))
+    yield from (_row(name, setting, kept) for name, kept in found.items())
+
+
+def share_alarms(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
+    """Shares, such as accuracy: more rates and sizes."""
+    for size in (2, 5, 9):
+        for faces in (
+            np.full(size, 30),
+            np.full(size, 300),
+            np.geomspace(30, 3000, size).astype(np.int64),
+            np.array([3000] + [30] * (size - 1)),
+        ):
+            for rate in (0.5, 0.8, 0.95, 0.99):
+                right = generator.binomial(faces, rate, (simulations, size))
+                sums = [part.sum(axis=1, keepdims=True) for part in (right, faces[None])]
+                own = confusions(right, faces)
+                rest = confusions(sums[0] - right, sums[1] - faces)
+                kept = alarms_of(COMPARED["accuracy"], own, rest, size)
+                yield _row("a share", Setting(tuple(faces.tolist()), rate), [kept])
+
+
+def confusions(right: Counts, faces: Counts) -> Counts:
+    """Confusions of one class, (tables x subgroups, 2, 2)."""
+    found = np.zeros((right.size, 2, 2), np.int64)
+    found[:, 0, 0] = right.ravel()
+    found[:, 0, 1] = (np.broadcast_to(faces, right.shape) - right).ravel()
     return found
 
 
-def false_alarms(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
-    """Independent faces: rates, numbers of subgroups, sizes and mixes of classes."""
-    for size in (2, 5, 9):
-        for name, sizes in SIZES.items():
-            for rate in (0.5, 0.8, 0.95, 0.99):
-                tables = tables_of(generator, simulations, sizes(size)[:, None], np.array([rate]))
-                yield row_of(generator, f"{size} subgroups, {name}, rate {rate}", tables)
-    for rates, title in (((0.9, 0.9), "equal"), ((0.98, 0.75), ".98 and .75")):
-        for name in ("300 each", "30 to 3,000"):
-            sizes = SIZES[name](6)
-            own = (sizes * np.array([0.2, 0.8, 0.3, 0.7, 0.4, 0.6])).astype(np.int64)
-            faces = np.stack([own, sizes - own], axis=1)
-            tables = tables_of(generator, simulations, faces, np.array(rates))
-            setting = f"6 subgroups, {name}, mixes of two classes .2 to .8, rates {title}"
-            yield row_of(generator, setting, tables, equal=rates[0] == rates[1])
+def _chunks(simulations: int) -> Iterator[int]:
+    for start in range(0, simulations, CHUNK):
+        yield min(CHUNK, simulations - start)
 
 
-def row_of(
-    generator: np.random.Generator, setting: str, tables: Counts, *, equal: bool = True
-) -> Row:
-    """Alarms of both tests; pairs only where the subgroups' accuracies are truly equal."""
-    permuted = permutation_alarms(generator, tables)
-    if not equal:
-        return Row(setting, np.nan, permuted.mean(), None)
-    right, faces = tables[..., 0].sum(axis=-1), tables[0].sum(axis=(1, 2))
-    shown = alarms(shares(right, faces), tables.shape[1])
-    return Row(setting, shown.mean(), permuted.mean(), (shown | permuted).mean())
+# --- the permutation test ---------------------------------------------------------------------
+
+
+def dealt_alarms(
+    generator: np.random.Generator, metric: Metric, tables: Counts, at: float = 0.05
+) -> Alarms:
+    """In which tables the permutation test of any gap gives at most this p value.
+
+    Many tables are dealt at once, each as classes of its own.
+
+    Args:
+        generator: Random numbers.
+        metric: A metric of confusions.
+        tables: Confusions of subgroups, (tables, S, K, K).
+        at: The level.
+    """
+    count, size, classes, outcomes = tables.shape
+    side = np.moveaxis(tables, 0, 1).reshape(size, -1, outcomes)  # (S, tables x K, K)
+    dealt = np.concatenate([side[None], deal(side, DRAWS, generator)])
+    dealt = dealt.reshape(DRAWS + 1, size, count, classes, outcomes)
+    values = np.asarray(metric.function(dealt))
+    tests = (furthest_test(values[:, :, number], "") for number in range(count))
+    return np.array([test.p_value <= at for test in tests])
+
+
+def permutation_alarms(
+    generator: np.random.Generator, setting: Setting, simulations: int
+) -> Iterator[Row]:
+    """Metrics of classes by the permutation test; also those that depend on the mix."""
+    pool = Faces.of(setting.classes, setting.rate)
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "macro_precision")
+    found: dict[str, list[Alarms]] = {name: [] for name in names}
+    for tables in _chunks(simulations):
+        drawn = pool.draw(generator, tables, np.array(setting.sizes), setting.mixes)
+        counts = pool.counts("classes", drawn.reshape(-1, drawn.shape[-1]))
+        counts = counts.reshape(tables, len(setting.sizes), *counts.shape[1:])
+        for name in names:
+            found[name].append(dealt_alarms(generator, COMPARED[name], counts))
+    for name, kept in found.items():
+        yield Row(name, str(setting), float(np.concatenate(kept).mean()))
+
+
+def permuted_years(
+    generator: np.random.Generator, sizes: Sequence[int], pools: Sequence[Errors], simulations: int
+) -> Iterator[Row]:
+    """Metrics of years by the permutation test, each subgroup with errors of its own pool."""
+    names = ("mae", "rmse", "mean_signed_error", "cs_at_5")
+    names = names if pools[0] is pools[-1] else ("mae",)
+    found: dict[str, list[bool]] = {name: [] for name in names}
+    whole = sum(pool.counts(np.ones((1, len(pool.years)), np.int64)).errors[0] for pool in pools)
+    place = bins_of(whole)
+    means = means_of_bins(whole, place)
+    for tables in _chunks(simulations):
+        drawn = [
+            pool.counts(pool.draw(generator, tables, np.array([n]))[:, 0]).errors
+            for n, pool in zip(sizes, pools, strict=True)
+        ]
+        side = joined(np.stack(drawn), place)  # (S, tables, bins)
+        dealt = np.concatenate([side[None], deal(side, DRAWS, generator)])
+        for number, name in [(k, name) for k in range(tables) for name in names]:
+            told = of_years(COMPARED[name], dealt[:, :, number], means)
+            assert told is not None  # The bins hold these figures.
+            found[name].append(furthest_test(told[0], "", told[1]).p_value <= 0.05)
+    spread = "" if pools[0] is pools[-1] else "; equal means, other spreads"
+    for name, kept in found.items():
+        yield Row(name, " ".join(f"{n:,}" for n in sizes) + spread, float(np.mean(kept)))
+
+
+def all_permuted(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
+    """The permutation test in every setting that is simulated."""
+    for setting in (
+        Setting(SPREAD, 0.95, mixed=True),
+        Setting((300, 300, 300), mixed=True),
+        Setting((3000, 30, 30, 30, 30), 0.9, 5, mixed=True),
+    ):
+        yield from permutation_alarms(generator, setting, simulations)
+    usual = Errors.gamma()
+    yield from permuted_years(generator, SPREAD, [usual] * 5, simulations)
+    wide = Errors.gamma(0.8, usual.mean / 0.8)
+    yield from permuted_years(generator, (30, 3000), [wide, usual], simulations)
+    yield from permuted_years(generator, (30, 300, 300), [wide, usual, usual], simulations)
+
+
+# --- units ------------------------------------------------------------------------------------
 
 
 def clustered_alarms(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
     """Units of four faces that err together, respected by ``--unit`` and not."""
-    for size, units, rate in ((2, 100, 0.9), (5, 50, 0.8), (5, 250, 0.95), (9, 100, 0.9)):
-        alike = 0.3
-        first, second = rate * (1 / alike - 1), (1 - rate) * (1 / alike - 1)
-        kept, plain = [], []
-        for start in range(0, simulations, 50):
-            count = min(50, simulations - start) * size
-            chance = generator.beta(first, second, (count, units))
-            right = generator.binomial(4, chance)
-            block = (
-                generator.integers(0, BLOCKS, (count, units)) + BLOCKS * np.arange(count)[:, None]
-            )
-            sums = [
-                np.bincount(block.ravel(), part.ravel(), BLOCKS * count).reshape(count, BLOCKS)
-                for part in (right, 4 - right)
-            ]
-            blocks = np.zeros((BLOCKS, count, 2, 2), np.int64)
-            blocks[:, :, 0, 0], blocks[:, :, 0, 1] = sums[0].T, sums[1].T
-            kept.append(alarms(block_figures(blocks), size))
-            total = blocks.sum(axis=0)
-            plain.append(alarms(shares(total[:, 0, 0], total.sum(axis=(1, 2))), size))
-        name = f"{size} subgroups of {units} units of 4 faces, rate {rate}"
-        yield Row(f"{name}, --unit", np.concatenate(kept).mean(), None, None)
-        yield Row(f"{name}, taken as independent", np.concatenate(plain).mean(), None, None)
+    for units, rate in (((100, 100), 0.9), ((50,) * 5, 0.8), ((25, 50, 100, 250, 750), 0.95)):
+        setting = Setting(tuple(UNIT * n for n in units), rate)
+        kept: dict[str, list[Alarms]] = {}
+        for tables in _chunks(simulations):
+            blocks, years = clustered(generator, tables, units, rate)
+            for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+                found = block_figures(COMPARED[name], blocks)
+                kept.setdefault(f"{name} --unit", []).append(pair_alarms(found, len(units)))
+            found = block_figures(COMPARED["mae"], years)
+            kept.setdefault("mae --unit", []).append(pair_alarms(found, len(units)))
+            plain = figures_of(COMPARED["accuracy"], blocks.sum(axis=0))
+            kept.setdefault("accuracy as if independent", []).append(pair_alarms(plain, len(units)))
+        for name, alarms in kept.items():
+            yield Row(name, str(setting), float(np.concatenate(alarms).mean()))
 
 
-def block_figures(blocks: Counts) -> Figures:
-    """Figures of accuracies from counts by block, (BLOCKS, tables x subgroups, 2, 2)."""
-    total = blocks.sum(axis=0)
-    values, faces = np.asarray(accuracy(total)), total.sum(axis=(1, 2)).astype(np.float64)
-    spread = spread_over_blocks(ACCURACY, blocks)
-    plain = bounds_of(ACCURACY, total, np.ones(len(total)), 0.95)
-    told = told_by_units(ACCURACY, values, faces, plain, spread, 0.95)
-    degrees = np.maximum(np.minimum(spread.blocks, faces) - 1, 1)
-    return figures_of(ACCURACY, total, told, degrees)
+def clustered(
+    generator: np.random.Generator, tables: int, units: Sequence[int], rate: float
+) -> tuple[Counts, YearErrors]:
+    """Confusions (BLOCKS, tables x S, 2, 2) and errors in years by block of units."""
+    size, spread = len(units), 1 / ALIKE - 1
+    confusion = np.zeros((BLOCKS, tables, size, 2, 2), np.int64)
+    sums = np.zeros((BLOCKS, tables, size, 4))
+    at = np.arange(tables)[:, None]
+    for k, count in enumerate(units):
+        block = generator.integers(0, BLOCKS, (tables, count))
+        true = generator.integers(0, 2, (tables, count))
+        alike = generator.beta(rate * spread, (1 - rate) * spread, (tables, count))
+        right = generator.binomial(UNIT, alike)
+        np.add.at(confusion, (block, at, k, true, true), right)
+        np.add.at(confusion, (block, at, k, true, 1 - true), UNIT - right)
+        # Gamma errors whose part that a unit shares makes them as alike.
+        shared = generator.gamma(ALIKE * 1.3, 4.5, (tables, count, 1))
+        errors = shared + generator.gamma((1 - ALIKE) * 1.3, 4.5, (tables, count, UNIT))
+        for power, place in ((1, 1), (2, 2)):
+            np.add.at(sums, (block, at, k, place), (errors**power).sum(axis=-1))
+    faces = confusion.sum(axis=(-2, -1), keepdims=True)[..., 0].reshape(BLOCKS, -1, 1)
+    return confusion.reshape(BLOCKS, -1, 2, 2), YearErrors(faces, sums.reshape(BLOCKS, -1, 4))
 
 
-def years_alarms(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
-    """Mean absolute errors in years, which are skewed."""
-    for size in (2, 5, 9):
-        for name in ("30 each", "300 each", "30 to 3,000"):
-            faces = SIZES[name](size)
-            sums = np.zeros((simulations, size, 4))
-            for number, n in enumerate(faces):
-                for start in range(0, simulations, 500):
-                    rows = slice(start, min(start + 500, simulations))
-                    errors = generator.gamma(1.3, 4.5, (rows.stop - rows.start, n))
-                    sums[rows, number, 1] = errors.sum(axis=1)
-                    sums[rows, number, 2] = np.square(errors).sum(axis=1)
-            counted = np.zeros((simulations * size, ERROR_BINS), np.int64)
-            counted[:, 0] = np.tile(faces, simulations)
-            years = YearErrors(counted, sums.reshape(-1, 4))
-            degrees = np.tile(faces - 1.0, simulations)
-            figures = figures_of(MAE, years, np.ones(len(counted)), degrees)
-            setting = f"{size} subgroups, {name}, mean absolute error"
-            yield Row(setting, alarms(figures, size).mean(), None, None)
+def block_figures(metric: Metric, blocks: Any) -> Figures:
+    """Figures from counts by block; the second axis is that of tables and subgroups."""
+    total = blocks.map(lambda part: part.sum(axis=0)) if metric.name == "mae" else blocks.sum(0)
+    values, faces = figures(metric.function, total), figures(metric.faces, total)
+    spread = spread_over_blocks(metric, blocks)
+    plain = bounds_of(metric, total, np.ones(len(values)), 0.95)
+    told = told_by_units(metric, values, faces, plain, spread, 0.95)
+    found = figures_of(metric, total, told)
+    return replace(found, degrees=np.maximum(np.minimum(spread.blocks, faces) - 1, 1))
 
 
-def power(generator: np.random.Generator, simulations: int) -> Iterator[tuple[str, float, float]]:
-    """How often one subgroup of five that is worse by a gap is told apart from any other."""
-    for faces in (100, 300, 1000, 3000):
-        for gap in (0.02, 0.05, 0.1):
-            rates = np.array([0.9 - gap, 0.9, 0.9, 0.9, 0.9])
-            right = generator.binomial(faces, rates, (simulations, 5))
-            tables = np.stack([right, faces - right], axis=-1)[:, :, None]
-            figures = shares(right, np.full(5, faces))
-            pairs = Pairs(figures, *(np.ravel(one) for one in with_first(simulations, 5)))
-            low, high = pairs.bounds(critical_of_pairs(5, 0.95))
-            shown = ((low > 0) | (high < 0)).reshape(simulations, -1).any(axis=1)
-            yield (
-                f"5 subgroups of {faces:,}, one at {0.9 - gap:.2f}, others at 0.90",
-                shown.mean(),
-                permutation_alarms(generator, tables[: max(simulations // 5, 100)]).mean(),
-            )
-
-
-def with_first(tables: int, size: int) -> tuple[Counts, Counts]:
-    """Numbers of the first subgroup of every table and of each other one."""
-    start = (np.arange(tables) * size)[:, None]
-    return np.broadcast_to(start, (tables, size - 1)), start + np.arange(1, size)
-
-
-def beside_fairlearn(generator: np.random.Generator, trials: int) -> str:
-    """Bootstrap interval of ``difference()`` of fairlearn and ours, on ten equal subgroups."""
-    from fairlearn.metrics import MetricFrame
-    from sklearn.metrics import accuracy_score
-
-    faces = np.linspace(90, 560, 10).astype(np.int64)
-    groups = np.repeat(np.arange(10), faces)
-    theirs = ours = 0
-    start = time.perf_counter()
-    for trial in range(trials):
-        right = generator.random(len(groups)) < 0.8
-        frame = MetricFrame(
-            metrics=accuracy_score,
-            y_true=np.ones(len(groups), np.int64),
-            y_pred=right.astype(np.int64),
-            sensitive_features=groups,
-            n_boot=60,
-            ci_quantiles=[0.025, 0.975],
-            random_state=trial,
-        )
-        theirs += frame.difference_ci()[0] > 0
-        counted = np.bincount(groups, right, 10).astype(np.int64)
-        ours += bool(alarms(shares(counted[None], faces), 10)[0])
-    spent = time.perf_counter() - start
-    return (
-        f"fairlearn's interval of difference() left out zero in {theirs} of {trials} tables of ten "
-        f"equal subgroups, ours showed a pair in {ours} ({spent:.0f} s)"
-    )
-
-
-def main() -> None:
-    """Print every table."""
-    quick = "--quick" in sys.argv
-    simulations = SIMULATIONS // 10 if quick else SIMULATIONS
-    generator = np.random.default_rng(0)
-    print(f"False alarms in {simulations:,} tables of equal subgroups, nominal 5 %")
-    print(f"{'setting':<92} {'pairs':>6} {'permuted':>8} {'either':>6}")
-    kept: list[Row] = []
-    for simulate in (false_alarms, clustered_alarms, years_alarms):
-        for row in simulate(generator, simulations):
-            kept.append(row)
-            figures = f"{shown(row.pairs)} {shown(row.permutation):>8} {shown(row.either)}"
-            print(f"{row.setting:<92} {figures}")
-    held = [row for row in kept if "as independent" not in row.setting]
-    print(
-        f"highest: pairs {shown(max(r.pairs for r in held if not np.isnan(r.pairs)))}, permutation "
-        f"{shown(max(r.permutation for r in held if r.permutation is not None))}, either "
-        f"{shown(max(r.either for r in held if r.either is not None))}"
-    )
-    print(f"\nPower in {simulations:,} tables: told apart; permutation test of any gap")
-    for setting, told, permuted in power(generator, simulations):
-        print(f"{setting:<60} {shown(told)} {shown(permuted)}")
-    print("\n" + beside_fairlearn(generator, 5 if quick else 20))
+# --- printing ---------------------------------------------------------------------------------
 
 
 def shown(share: float | None) -> str:
     """A share in percent, empty where there is none."""
     return f"{'':>6}" if share is None or np.isnan(share) else f"{100 * share:5.1f}%"
+
+
+def print_metrics(rows: Sequence[Row]) -> None:
+    """Of every metric the mean and the highest share over settings, and which setting that is."""
+    print(f"{'metric':<24} {'pairs':>13} {'versus rest':>13}  highest in")
+    for name in dict.fromkeys(row.metric for row in rows):
+        mine = [row for row in rows if row.metric == name]
+        rests = [row.rests for row in mine if row.rests is not None]
+        worst = max(mine, key=lambda row: max(row.pairs, row.rests or 0))
+        pairs = [row.pairs for row in mine]
+        of_rests = _both(rests) if rests else f"{'':>13}"
+        print(f"{name:<24} {_both(pairs)} {of_rests}  {worst.setting}")
+
+
+def _both(shares: Sequence[float]) -> str:
+    return f"{shown(float(np.mean(shares)))} {shown(max(shares))}"
+
+
+def print_settings(title: str, rows: Sequence[Row]) -> None:
+    """Every row."""
+    print(f"\n{title}")
+    for row in rows:
+        print(f"{row.metric:<26} {shown(row.pairs)}  {row.setting}")
+
+
+def main() -> None:
+    """Print every table."""
+    quick = "--quick" in sys.argv
+    simulations = SIMULATIONS // 20 if quick else SIMULATIONS
+    generator = np.random.default_rng(0)
+    print(f"False alarms in {simulations:,} tables of equal subgroups a setting, nominal 5 %")
+    print("mean and highest over settings; the setting: faces of the subgroups, and their classes")
+    rows = list(share_alarms(generator, simulations))
+    for setting in SETTINGS:
+        rows += face_alarms(generator, setting, simulations)
+        if setting.rate == 0.8 or not setting.mixed:
+            rows += year_alarms(generator, setting, simulations)
+    print_metrics(rows)
+    print_settings("The permutation test", list(all_permuted(generator, simulations)))
+    print_settings("Units of four faces", list(clustered_alarms(generator, simulations)))
 
 
 if __name__ == "__main__":

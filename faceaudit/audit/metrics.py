@@ -60,6 +60,8 @@ class Metric:
     per_class: bool = False
     within_own_class: bool = True
     """Whether it has a meaning among faces of a single annotated class of its own task."""
+    incomparable: str | None = None
+    """Why nothing is claimed of differences in it, where nothing is."""
     second_moment: Callable[[Any], Values] | None = None
     """Counts to the mean square of what a ``mean``, ``positive`` or ``root`` metric averages."""
     mean_of: str = ""
@@ -504,6 +506,8 @@ METRICS: list[Metric] = [
         interval="calibration",
         better="lower",
         within_own_class=False,
+        incomparable="of equally calibrated subgroups the one with fewer faces comes out at 0 more "
+        "often, and further off elsewhere",
     ),
     Metric(
         name="f1",

@@ -69,14 +69,18 @@ class Permutations:
         dealt = self._dealt[task]
         if dealt is None:
             return None
-        values = _of_years(metric, *dealt) if in_years else np.asarray(metric.function(dealt))
-        if values is None:
-            return None
+        method = METHOD.format(
+            strata="annotated age groups" if in_years else "annotated classes",
+            draws=len(dealt[0] if in_years else dealt) - 1,
+        )
+        at = list(ranked)
+        if in_years:
+            found = of_years(metric, *dealt)
+            return found and furthest_test(found[0][:, at], method, found[1][:, at])
+        values = np.asarray(metric.function(dealt))
         if label is not None:
             values = values[..., self._classes(task).index(label)]
-        strata = "annotated age groups" if in_years else "annotated classes"
-        method = METHOD.format(strata=strata, draws=len(values) - 1)
-        return furthest_test(values[:, list(ranked)], method)
+        return furthest_test(values[:, at], method)
 
     def _can_deal(self, task: str) -> bool:
         own = {feature.column for feature in self.counted.features if feature.name in self.cells.by}
@@ -97,14 +101,11 @@ class Permutations:
     def _deal_years(self) -> tuple[Values, Values] | None:
         """Draws of errors in few bins, (R + 1, S, G, bins), and what each bin stands for."""
         errors = self.cells.of(self.counted.errors)
-        place = _bins_of(errors.sum(axis=(0, 1)))
-        joined = np.zeros((*errors.shape[:-1], int(place.max()) + 1), np.int64)
-        for number in range(joined.shape[-1]):
-            joined[..., number] = errors[..., place == number].sum(axis=-1)
-        drawn = self._draws(AGE, joined)
+        place = bins_of(errors.sum(axis=(0, 1)))
+        drawn = self._draws(AGE, joined(errors, place))
         if drawn is None:
             return None
-        return drawn.sum(axis=2), _mean_of_bins(errors.sum(axis=(0, 1)), place)
+        return drawn.sum(axis=2), means_of_bins(errors.sum(axis=(0, 1)), place)
 
     def _draws(self, task: str, counts: Numbers) -> Values | None:
         """The counts themselves, and as they might have been dealt, (R + 1, S, C, J)."""
@@ -148,20 +149,25 @@ def deal(counts: Counts, draws: int, generator: np.random.Generator) -> Counts:
     return found
 
 
-def furthest_test(values: Values, method: str) -> AnyGapTest:
+def furthest_test(values: Values, method: str, errors: Values | None = None) -> AnyGapTest:
     """How often chance makes the furthest difference as far as in the first row of the values.
 
-    Each difference is taken from its mean over all rows and by its spread over them, so that every
-    row is treated alike and the test is exact where the faces of a class are exchangeable.
+    Each difference is taken from its mean over all rows and by its standard error, so that every
+    row is treated alike and the test is exact where the faces of a class are exchangeable. With
+    ``errors`` it also holds where subgroups have equal means and other spreads.
 
     Args:
         values: A figure by draw and subgroup, the observed first, (R + 1, S); NaN where undefined.
         method: What was done, in words.
+        errors: Standard error of each in its row; None takes the spread of each difference over all
+            rows.
 
     Source:
         Westfall, Young: Resampling-based multiple testing, 1993 (max of standardized differences);
-        Phipson, Smyth: Permutation p-values should never be zero, Statistical Applications in
-        Genetics and Molecular Biology 9, 2010.
+        Janssen: Studentized permutation tests for non-i.i.d. hypotheses and the generalized
+        Behrens-Fisher problem, Statistics and Probability Letters 36, 1997; Phipson, Smyth:
+        Permutation p-values should never be zero, Statistical Applications in Genetics and
+        Molecular Biology 9, 2010.
     """
     furthest = np.zeros(len(values))
     for first in range(values.shape[1] - 1):
@@ -170,7 +176,10 @@ def furthest_test(values: Values, method: str) -> AnyGapTest:
         count = np.maximum(known.sum(axis=0), 1)
         beyond = np.where(known, apart, 0)
         beyond = np.where(known, beyond - beyond.sum(axis=0) / count, 0)
-        spread = np.sqrt(np.square(beyond).sum(axis=0) / count)
+        if errors is None:
+            spread = np.sqrt(np.square(beyond).sum(axis=0) / count)
+        else:
+            spread = np.hypot(errors[:, first, None], errors[:, first + 1 :])
         distances = np.abs(beyond) / np.where(spread > 1e-12, spread, np.inf)
         furthest = np.maximum(furthest, distances.max(axis=1))
     # Rounding must not tell equal tables apart.
@@ -178,7 +187,7 @@ def furthest_test(values: Values, method: str) -> AnyGapTest:
     return AnyGapTest(float(furthest[0]), (beaten + 1) / len(values), method)
 
 
-def _bins_of(errors: Counts) -> NDArray[np.int64]:
+def bins_of(errors: Counts) -> NDArray[np.int64]:
     """The bin of few, about equally full, of every bin of signed error, (ERROR_BINS,)."""
     share = (errors.cumsum() - errors / 2) / max(errors.sum(), 1)
     place = np.minimum((share * YEAR_BINS).astype(np.int64), YEAR_BINS - 1)
@@ -189,27 +198,52 @@ def _bins_of(errors: Counts) -> NDArray[np.int64]:
     return np.asarray(numbers, np.int64).ravel()
 
 
-def _mean_of_bins(errors: Counts, place: NDArray[np.int64]) -> Values:
-    """Mean error, |error|, error² and share within five years of every joined bin, (4, bins)."""
+def joined(errors: Numbers, place: NDArray[np.int64]) -> Counts:
+    """Errors in few bins, (..., bins), from (..., ERROR_BINS)."""
+    member = np.eye(int(place.max()) + 1, dtype=np.int64)[place]
+    return np.asarray(np.asarray(errors, np.int64) @ member)
+
+
+def means_of_bins(errors: Counts, place: NDArray[np.int64]) -> Values:
+    """Mean of what ``YEAR_FIGURES`` average, and of its square, in every joined bin, (4, 2, bins).
+
+    Args:
+        errors: Faces by signed error, (ERROR_BINS,).
+        place: The joined bin of each.
+    """
     distance = np.arange(len(errors)) - ERROR_LIMIT
     middle = distance - np.sign(distance) / 2
     kinds = np.stack([middle, np.abs(middle), middle**2, np.abs(distance) <= 5])
     faces = np.bincount(place, errors)
     weights = np.where(faces[place] > 0, errors, 1)
+    whole = np.bincount(place, weights)
     return np.stack(
-        [np.bincount(place, kind * weights) / np.bincount(place, weights) for kind in kinds]
+        [[np.bincount(place, kind**power * weights) / whole for power in (1, 2)] for kind in kinds]
     )
 
 
 YEAR_FIGURES = ("mean_signed_error", "mae", "rmse", "cs_at_5")
-"""The figures that joined bins hold, in the order of ``_mean_of_bins``."""
+"""The figures that joined bins hold, in the order of ``means_of_bins``."""
 
 
-def _of_years(metric: Metric, dealt: Counts, means: Values) -> Values | None:
-    """A figure of every draw and subgroup, (R + 1, S); None where the bins do not hold it."""
+def of_years(metric: Metric, dealt: Counts, means: Values) -> tuple[Values, Values] | None:
+    """A figure of every draw and subgroup, and its standard error; None where no bins hold it.
+
+    Args:
+        metric: The metric.
+        dealt: Faces by joined bin, (..., bins).
+        means: Of the bins, as ``means_of_bins`` gives them.
+    """
     if metric.name not in YEAR_FIGURES:
         return None
     faces = dealt.sum(axis=-1)
-    total = dealt @ means[YEAR_FIGURES.index(metric.name)]
-    found = total / np.where(faces > 0, faces, np.nan)
-    return np.sqrt(found) if metric.name == "rmse" else np.asarray(found)
+    n = np.where(faces > 0, faces, np.nan)
+    kind = means[YEAR_FIGURES.index(metric.name)]
+    found, squares = (np.asarray(dealt @ one / n) for one in kind)
+    # Half a face that differs by as much as faces do, so that none seen is not none possible.
+    usual = (dealt @ kind[1]).sum(axis=-1, keepdims=True) / faces.sum(axis=-1, keepdims=True)
+    errors = np.sqrt((np.maximum(squares - found**2, 0) + usual / (2 * n)) / n)
+    if metric.name == "rmse":
+        root = np.sqrt(found)
+        return root, errors / (2 * np.maximum(root, 1e-9))
+    return found, errors

@@ -429,6 +429,11 @@ def _check_limits(rule: Rule) -> None:
 
 def _limits_of(rule: Rule) -> tuple[str, ...]:
     """The limits that a measure takes."""
+    if rule.measure in BETWEEN and rule.metrics[0].incomparable:
+        raise UsageError(
+            f"{rule.where}: subgroups are not compared in {rule.name}: "
+            f"{rule.metrics[0].incomparable}; choose overall, each or worst"
+        )
     if rule.measure in {"overall", "each"} and len(rule.metrics) == 1:
         return ("at_least", "at_most")
     if rule.measure == "ratio":

@@ -11,15 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from faceaudit.audit.intervals import Bounds, Values, normal_quantile
-from faceaudit.audit.metrics import SYMMETRIC, Metric
+from faceaudit.audit.metrics import SYMMETRIC, Interval, Metric
 from faceaudit.audit.results import Estimate
 
 Places = NDArray[np.int64]
+Shape = Literal["share", "skewed", "even"]
+SHAPES: dict[Interval, Shape] = {"share": "share", "positive": "skewed", "steps": "skewed"}
+"""How limits far out follow from an interval; "even" where it is not told here."""
 FARTHEST = 8.2
 """Standard errors beyond which a p value is not told from 0."""
 MANY = 50
@@ -34,17 +38,18 @@ GRID = np.linspace(0, FARTHEST, 83)
 class Figures:
     """Values of subgroups and what their limits at any confidence follow from; arrays (K,).
 
-    Of a share that is ``trials``, the faces that would tell as much if they were independent; of
-    any other figure how far its limits are below and above it at one standard error.
+    ``told`` is, of a share, the faces that would tell as much if they were independent; of a mean
+    that cannot be negative, how far the middle of its limits is above it at one standard error. Any
+    other figure has limits that reach in proportion, ``below`` and ``above`` at one standard error.
     """
 
     values: Values
-    trials: Values
+    told: Values
     below: Values
     above: Values
     degrees: Values
     limits: tuple[float, float]
-    is_share: bool
+    shape: Shape
 
     @classmethod
     def of(
@@ -86,18 +91,19 @@ class Figures:
         below, above = values - low, high - values
         if metric.interval in SYMMETRIC:
             below = above = np.maximum(below, above)
-        is_share = metric.interval == "share"
-        trials = np.full_like(values, np.nan)
-        if is_share:
-            trials = _trials(values, low, high, z) * (reach / z) ** 2
-        return cls(values, trials, below / reach, above / reach, freedom, metric.limits, is_share)
+        shape, told = SHAPES.get(metric.interval, "even"), np.full_like(values, np.nan)
+        if shape == "share":
+            told = _trials(values, low, high, z) * (reach / z) ** 2
+        if shape == "skewed":
+            told = above**2 / (2 * (above + values)) / reach**2
+        return cls(values, told, below / reach, above / reach, freedom, metric.limits, shape)
 
     def at(self, numbers: Places) -> Figures:
         """Those of some subgroups."""
         return replace(
             self,
             values=self.values[numbers],
-            trials=self.trials[numbers],
+            told=self.told[numbers],
             below=self.below[numbers],
             above=self.above[numbers],
             degrees=self.degrees[numbers],
@@ -128,8 +134,10 @@ class Figures:
     def _reaching(self, at: Places, reach: Values) -> Bounds:
         """The same with each subgroup's own quantile, (M,)."""
         values = self.values[at]
-        if self.is_share:
-            low, high = _score_limits(values, self.trials[at], reach)
+        if self.shape == "share":
+            low, high = _score_limits(values, self.told[at], reach)
+        elif self.shape == "skewed":
+            low, high = _skewed_limits(values, self.told[at], reach)
         else:
             low = np.maximum(values - reach * self.below[at], self.limits[0])
             high = np.minimum(values + reach * self.above[at], self.limits[1])
@@ -145,14 +153,17 @@ def with_rests(figures: Figures, faces: Values) -> Figures:
 
     values = without(faces * figures.values) / others
     errors = np.sqrt(without(np.square(faces * figures.standard_errors))) / others
+    told = without(figures.told)
+    if figures.shape == "skewed":
+        told = errors**2 / (2 * np.maximum(values, errors))
     return Figures(
         np.concatenate([figures.values, values]),
-        np.concatenate([figures.trials, without(figures.trials)]),
+        np.concatenate([figures.told, told]),
         np.concatenate([figures.below, errors]),
         np.concatenate([figures.above, errors]),
         np.concatenate([figures.degrees, np.full(len(others), figures.degrees.sum())]),
         figures.limits,
-        figures.is_share,
+        figures.shape,
     )
 
 
@@ -332,6 +343,22 @@ def _score_limits(share: Values, trials: Values, z: Values) -> Bounds:
     low = np.minimum(center - half, _rarest(share * trials, trials, z))
     high = np.maximum(center + half, 1 - _rarest((1 - share) * trials, trials, z))
     return np.minimum(np.maximum(low, 0), share), np.maximum(np.minimum(high, 1), share)
+
+
+def _skewed_limits(mean: Values, shift: Values, z: Values) -> Bounds:
+    """Limits of a mean that cannot be negative, at Student's quantiles.
+
+    They are those of the figure's own interval, whose values vary in proportion to their mean, but
+    for the upper one, which is further by as much again as the interval's middle is above the mean:
+    where a mean is larger, so are all values, and thirty of them seldom show the largest.
+
+    Source:
+        ``intervals.positive_mean_interval``; the square of the spread by the mean that is added is
+        the second order of limits for values that vary in proportion to the square of their mean.
+    """
+    middle = shift * z**2
+    half = np.sqrt(2 * middle * mean + middle**2)
+    return np.maximum(mean + middle - half, 0), mean + 2 * middle + half
 
 
 def _rarest(hits: Values, trials: Values, z: Values) -> Values:

@@ -41,7 +41,7 @@ from faceaudit.tables import PredictionTable
 OpenTable = Callable[..., PredictionTable]
 RowsOf = Callable[..., pl.DataFrame]
 ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
-MAE = next(metric for metric in AGE_METRICS if metric.name == "mae")
+SIGNED = next(metric for metric in AGE_METRICS if metric.name == "mean_signed_error")
 NAMES = "abcdefghi"
 RIGHT_AND_FACES = st.lists(
     st.integers(30, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
@@ -83,9 +83,9 @@ def test_two_means_have_a_student_test_no_bolder_than_welch() -> None:
     for name, one in zip("ab", errors, strict=True):
         low, high = mean_interval(one.mean(), one.var(), len(one), 0.95)
         found = Estimate(float(one.mean()), float(low), float(high), len(one))
-        values.append(MetricValue("age", "mae", {"race": name}, found))
+        values.append(MetricValue("age", "mean_signed_error", {"race": name}, found))
     own = Measurements(values, [math.inf, math.inf])
-    pair = compare_values(MAE, own, Measurements([], []), ["race"], Options()).pairs[0]
+    pair = compare_values(SIGNED, own, Measurements([], []), ["race"], Options()).pairs[0]
     welch = stats.ttest_ind(*errors, equal_var=False)
     assert welch.pvalue <= pair.p_value <= 2 * welch.pvalue
 
@@ -243,7 +243,7 @@ def test_student_quantiles_are_scipys_and_normal_at_the_end() -> None:
         ("gender", "macro_f1", None),
         ("race", "recall", "Black"),
         ("gender", "macro_auc", None),
-        ("race", "ece", None),
+        ("race", "brier", None),
         ("age_group", "one_off", None),
         ("age", "mae", None),
         ("age", "mean_signed_error", None),
@@ -266,6 +266,13 @@ def test_every_kind_of_metric_is_compared(
         assert "any two subgroups by gender and race" in found.family
     else:
         assert found.reason.startswith("fewer than two subgroups")
+
+
+def test_calibration_errors_are_told_and_no_difference_of_them_is_claimed(counted: Tally) -> None:
+    found = compare_subgroups(counted, "gender", "ece", ["race"])
+    assert all(one.estimate is not None for one in found.subgroups)
+    assert (found.pairs, found.versus_rest, found.any_gap) == ((), (), None)
+    assert "fewer faces comes out at 0 more often" in str(found.reason)
 
 
 def test_subgroup_against_the_rest_is_against_all_other_faces(counted: Tally) -> None:

@@ -172,6 +172,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"task": "age", "metric": "mean_signed_error", "measure": "ratio"},
         "a ratio of mean_signed_error has no meaning",
     ),
+    "difference of calibration errors": (
+        {"metric": "ece", "measure": "difference", "at_least": None, "at_most": 0.1},
+        "subgroups are not compared in ece",
+    ),
     "crossed limits": ({"measure": "each", "at_most": 0.8}, "at_least 0.9 is above at_most 0.8"),
     "confidence": ({"confidence": 95}, "confidence is 95"),
     "min_n": ({"min_n": 0}, "min_n is 0; give a whole number"),
