@@ -1,45 +1,51 @@
-"""Whether corrected shares hold the truth: ``python -m benchmarks.composition [--quick]``.
+"""Whether corrected shares hold the truth: ``python -m benchmarks.composition [--sets 2000]``.
 
 Sets of faces are simulated whose composition is known. Shares are estimated as predicted, corrected
 by labeled faces of another set (adjusted count, and EM over the scores), and estimated from a
 stratified sample of the set itself. Once the assumption of label shift holds; once the set's faces
 are harder to tell apart than the labeled ones (as if blurred), where the page's caution must
-appear. Each line says how often 95 % intervals held the true share, averaged over the classes.
+appear. With units, four images of a person share the class and part of the noise. Each line says
+how often 95 % intervals held the true share, averaged over the classes, and in brackets of the
+class that they held least often.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from faceaudit.audit.composition import (
-    DOUBTFUL,
-    Calibration,
-    FaceSet,
-    calibrate,
+from faceaudit.audit.composition import DOUBTFUL
+from faceaudit.audit.corrected import (
+    CorrectedShares,
+    CountedShares,
+    Unknown,
     correct_shares,
     shares_by_scores,
 )
-from faceaudit.audit.intervals import wilson
+from faceaudit.audit.face_sets import UNIT, Calibration, FaceSet, calibrate
 from faceaudit.audit.sampling import draw
+from faceaudit.audit.tally import BLOCKS, block_of
 from faceaudit.schema import Task
 from faceaudit.tables import score_columns
 
 Values = NDArray[np.float64]
-REPLICATES = 1000
+SETS = 400
+CONFIDENCE = 0.95
+ALIKE = 0.3
+"""Intra-class correlation of the noise of one person's images."""
+KINDS = ("predicted", "corrected", "by scores", "own sample")
 
 
 @dataclass(frozen=True)
 class World:
-    """A task and how well its classes can be told apart."""
+    """A task, how well its classes can be told apart, and who was labeled."""
 
-    classes: int
     shares: tuple[float, ...]
     """True shares in the set; among the labeled faces the classes are equally frequent."""
     labelled: int
@@ -47,39 +53,75 @@ class World:
     signal: float = 2.4
     blur: float = 1.0
     """Factor on the signal in the set alone; below 1 label shift does not hold."""
+    unit: int = 1
+    """Images of a person."""
+    told: bool = True
+    """Whether the audit is told which images are of one person."""
 
     @property
     def task(self) -> Task:
-        return Task("task", "custom", tuple(f"class {k + 1}" for k in range(self.classes)))
+        """The task whose shares are asked for."""
+        names = tuple(f"class {k + 1}" for k in range(len(self.shares)))
+        return Task("task", "custom", names)
+
+    @property
+    def name(self) -> str:
+        """The line's name."""
+        parts = [
+            f"{len(self.shares)} classes, {max(self.shares):g} to {min(self.shares):g}",
+            f"{self.labelled:,} of {self.faces:,}",
+            *(["good model"] if self.signal > 3 else []),
+            *(["blurred"] if self.blur < 1 else []),
+            *([f"units of {self.unit}"] if self.unit > 1 else []),
+            *([] if self.told else ["not told"]),
+        ]
+        return ", ".join(parts)
 
 
+EVEN, SKEWED = (0.5, 0.2, 0.15, 0.1, 0.05), (0.9, 0.04, 0.03, 0.02, 0.01)
+SEVEN = (0.4, 0.2, 0.15, 0.1, 0.05, 0.05, 0.05)
 WORLDS = (
-    World(2, (0.8, 0.2), 300, 2000),
-    World(2, (0.97, 0.03), 300, 2000),
-    World(5, (0.5, 0.2, 0.15, 0.1, 0.05), 500, 2000),
-    World(5, (0.9, 0.04, 0.03, 0.02, 0.01), 500, 2000),
-    World(7, (0.4, 0.2, 0.15, 0.1, 0.05, 0.05, 0.05), 4000, 10_000),
-    World(5, (0.5, 0.2, 0.15, 0.1, 0.05), 500, 2000, blur=0.75),
-    World(7, (0.4, 0.2, 0.15, 0.1, 0.05, 0.05, 0.05), 4000, 10_000, blur=0.75),
+    World((0.8, 0.2), 300, 2000),
+    World((0.97, 0.03), 300, 2000),
+    World((0.97, 0.03), 100, 500),
+    World(EVEN, 500, 2000),
+    World(EVEN, 150, 1000),
+    World(SKEWED, 500, 2000),
+    World(SKEWED, 150, 1000),
+    World(SKEWED, 500, 2000, signal=3.5),
+    World(SEVEN, 4000, 10_000),
+    World(SEVEN, 350, 1000, signal=3.5),
+    World((0.8, 0.2), 300, 2000, unit=4),
+    World((0.8, 0.2), 300, 2000, unit=4, told=False),
+    World(EVEN, 800, 2000, unit=4),
+    World(EVEN, 800, 2000, unit=4, told=False),
+    World(EVEN, 500, 2000, blur=0.75),
+    World(SEVEN, 4000, 10_000, blur=0.75),
 )
 
 
 def simulate(
     world: World, shares: Sequence[float], rows: int, signal: float, generator: np.random.Generator
 ) -> pl.DataFrame:
-    """Faces with annotated and predicted class and scores, a row each."""
-    true = generator.choice(world.classes, rows, p=shares)
-    logits = signal * np.eye(world.classes)[true] + generator.normal(size=(rows, world.classes))
-    probs = np.exp(1.5 * logits)
+    """Faces with annotated and predicted class, scores and person, a row each."""
+    size, people = len(shares), -(-rows // world.unit)
+    person = np.repeat(np.arange(people), world.unit)[:rows]
+    true = generator.choice(size, people, p=shares)[person]
+    own, common = generator.normal(size=(rows, size)), generator.normal(size=(people, size))
+    alike = ALIKE if world.unit > 1 else 0.0
+    noise = np.sqrt(1 - alike) * own + np.sqrt(alike) * common[person]
+    logits = 1.5 * (signal * np.eye(size)[true] + noise)
+    probs = np.exp(logits - logits.max(axis=1, keepdims=True))
     probs /= probs.sum(axis=1, keepdims=True)
     task, names = world.task, np.array(world.task.classes)
-    scores = dict(zip(score_columns(task), probs.T, strict=True))
+    persons = {UNIT: [f"person {n}" for n in person]} if world.unit > 1 and world.told else {}
     return pl.DataFrame(
         {
             task.true_column: names[true],
             task.pred_column: names[probs.argmax(axis=1)],
             "confidence": probs.max(axis=1),
-            **scores,
+            **dict(zip(score_columns(task), probs.T, strict=True)),
+            **persons,
         }
     )
 
@@ -88,67 +130,43 @@ def as_set(world: World, faces: pl.DataFrame, edges: Values) -> FaceSet:
     """The set as an audit sees it: without annotations."""
     pred = faces[world.task.pred_column].cast(pl.Enum(world.task.classes)).to_physical().to_numpy()
     bins = np.searchsorted(edges, faces["confidence"].to_numpy(), side="left")
-    counts = np.zeros((world.classes, len(edges) + 1))
-    np.add.at(counts, (pred, bins), 1)
-    return FaceSet(counts, faces.select(score_columns(world.task)).to_numpy())
+    block = block_of(faces[UNIT]) if UNIT in faces.columns else None
+    counts = np.zeros((1 if block is None else BLOCKS, len(world.shares), len(edges) + 1))
+    np.add.at(counts, (np.zeros(len(pred), int) if block is None else block, pred, bins), 1)
+    return FaceSet(counts, faces.select(score_columns(world.task)).to_numpy(), block)
 
 
-@dataclass
-class Tally:
-    """How often intervals of one estimate held the truth, and how wide they were."""
+@dataclass(frozen=True)
+class Trial:
+    """What one simulated set showed: bounds by kind of estimate, and whether a caution came."""
 
-    held: float = 0.0
-    width: float = 0.0
-    trials: int = 0
-
-    def add(self, low: Values, high: Values, truth: Values) -> None:
-        self.held += float(((low <= truth) & (truth <= high)).mean())
-        self.width += float((high - low).mean())
-        self.trials += 1
-
-    def __str__(self) -> str:
-        if not self.trials:
-            return "none"
-        return f"{100 * self.held / self.trials:5.1f} % ±{50 * self.width / self.trials:4.1f}"
+    bounds: Mapping[str, tuple[Values, Values]]
+    caution: bool | None
+    """None where shares could not be corrected."""
 
 
-def run(world: World, trials: int) -> None:
-    """Print one line: how often each kind of interval held the truth, and how often a caution."""
-    truth = np.array(world.shares)
-    predicted, corrected, scored, sampled = Tally(), Tally(), Tally(), Tally()
-    cautions = undefined = 0
-    equal = np.full(world.classes, 1 / world.classes)
-    for trial in range(trials):
-        generator = np.random.default_rng([trial, world.classes, world.faces])
-        faces = simulate(world, truth, world.faces, world.signal * world.blur, generator)
-        others = simulate(world, equal, world.labelled, world.signal, generator)
-        calibration = calibrate(world.task, others, "others", "labels")
-        seen = as_set(world, faces, calibration.edges)
-        predicted.add(*wilson(seen.shares, seen.faces, 0.95), truth)
-        found = correct_shares(seen, calibration, REPLICATES, generator)
-        if found.point is None:
-            undefined += 1
-        else:
-            corrected.add(*found.bounds(0.95), truth)
-            fit = None if found.fit is None else found.fit.p_value
-            cautions += fit is not None and fit < DOUBTFUL
-            by_scores = shares_by_scores(seen, calibration, 0.95) or []
-            bounds = np.array([(one.low, one.high) for one in by_scores], float)
-            scored.add(bounds[:, 0], bounds[:, 1], truth)
-        own = correct_shares(
-            seen, sample_of(world, faces, trial, min(world.labelled, 500)), REPLICATES, generator
-        )
-        if own.point is not None:
-            sampled.add(*own.bounds(0.95), truth)
-    name = f"{world.classes} classes, largest {world.shares[0]:g}" + (
-        ", faces blurred" if world.blur < 1 else ""
-    )
-    caution = f"{100 * cautions / max(trials - undefined, 1):5.1f} %"
-    print(
-        f"{name:<38}{predicted!s:>16}{corrected!s:>16}{scored!s:>16}{caution:>9}{sampled!s:>16}"
-        + (f"   ({undefined} not identified)" if undefined else ""),
-        flush=True,
-    )
+def trial(world: World, seed: int) -> Trial:
+    """Simulate one set, and its labeled faces, and estimate its shares."""
+    generator = np.random.default_rng([seed, len(world.shares), world.faces, world.labelled])
+    equal = np.full(len(world.shares), 1 / len(world.shares))
+    signal = world.signal
+    faces = simulate(world, world.shares, world.faces, signal * world.blur, generator)
+    others = simulate(world, equal.tolist(), world.labelled, signal, generator)
+    calibration = calibrate(world.task, others, "others", "labels")
+    seen = as_set(world, faces, calibration.edges)
+    bounds = {"predicted": CountedShares(seen).bounds(CONFIDENCE)}
+    found, caution = correct_shares(seen, calibration), None
+    if isinstance(found, CorrectedShares):
+        bounds["corrected"] = found.bounds(CONFIDENCE)
+        p_value = None if found.shift is None else found.shift.p_value
+        caution = p_value is not None and p_value < DOUBTFUL
+        by_scores = shares_by_scores(seen, calibration, CONFIDENCE) or []
+        low, high = np.array([(one.low, one.high) for one in by_scores], float).T
+        bounds["by scores"] = low, high
+    own = correct_shares(seen, sample_of(world, faces, seed, min(world.labelled, 500)))
+    if not isinstance(own, Unknown):
+        bounds["own sample"] = own.bounds(CONFIDENCE)
+    return Trial(bounds, caution)
 
 
 def sample_of(world: World, faces: pl.DataFrame, seed: int, n: int) -> Calibration:
@@ -160,20 +178,76 @@ def sample_of(world: World, faces: pl.DataFrame, seed: int, n: int) -> Calibrati
     return calibrate(world.task, rows, "sample", "sample")
 
 
+@dataclass
+class Coverage:
+    """How often intervals of one kind held the true shares, and how wide they were."""
+
+    held: list[NDArray[np.bool_]] = field(default_factory=list)
+    width: list[float] = field(default_factory=list)
+
+    def add(self, low: Values, high: Values, truth: Values) -> None:
+        """Count one set."""
+        self.held.append((low <= truth) & (truth <= high))
+        self.width.append(float((high - low).mean()))
+
+    @property
+    def by_class(self) -> Values:
+        """Share of the sets whose interval held the true share, (K,)."""
+        return np.asarray(np.mean(self.held, axis=0))
+
+    def __str__(self) -> str:
+        if not self.held:
+            return "none"
+        held, half = 100 * self.by_class, 50 * float(np.mean(self.width))
+        return f"{held.mean():.1f}% ({held.min():.1f}%) ±{half:.1f}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One world: coverage by kind of estimate, and how often what happened."""
+
+    world: World
+    kinds: Mapping[str, Coverage]
+    cautions: float
+    unknown: float
+    """Share of the sets whose shares could not be corrected."""
+
+
+def run(world: World, sets: int) -> Line:
+    """Simulate a world's sets."""
+    truth, kinds = np.array(world.shares), {name: Coverage() for name in KINDS}
+    cautions = []
+    for seed in range(sets):
+        found = trial(world, seed)
+        for name, (low, high) in found.bounds.items():
+            kinds[name].add(low, high, truth)
+        if found.caution is not None:
+            cautions.append(found.caution)
+    shown = float(np.mean(cautions)) if cautions else 0.0
+    return Line(world, kinds, shown, 1 - len(cautions) / sets)
+
+
 def main() -> None:
     """Print the table."""
-    trials = 40 if "--quick" in sys.argv else 400
-    started = time.perf_counter()
-    print(
-        f"{trials} simulated sets a line; 95 % intervals: how often they hold, half-width in points"
-    )
-    print(
-        f"{'':<38}{'predicted':>16}{'corrected':>16}{'by scores':>16}{'caution':>9}"
-        f"{'own sample':>16}"
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=int, default=SETS, help="simulated sets a line")
+    parser.add_argument("--quick", action="store_true", help="40 sets a line")
+    given = parser.parse_args()
+    sets = 40 if given.quick else given.sets
+    started = time.process_time()
+    print(f"{sets:,} simulated sets a line; half-widths in points")
+    print("| classes, shares; labeled of faces | " + " | ".join(KINDS[:3]), end=" | ")
+    print("caution | own sample | no correction |")
+    print("| --- " * 7 + "|")
     for world in WORLDS:
-        run(world, trials)
-    print(f"{time.perf_counter() - started:.0f} s")
+        line = run(world, sets)
+        predicted, corrected, scored, sampled = (str(line.kinds[name]) for name in KINDS)
+        print(
+            f"| {world.name} | {predicted} | {corrected} | {scored} | {line.cautions:.1%} | "
+            f"{sampled} | {line.unknown:.1%} |",
+            flush=True,
+        )
+    print(f"{time.process_time() - started:.0f} s of processor time")
 
 
 if __name__ == "__main__":

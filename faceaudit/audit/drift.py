@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -129,10 +130,7 @@ def _notes(sides: Sequence[Sides]) -> Iterator[str]:
         yield from (note for table in side.counted.tables for note in table.notes)
     unit = sides[0].counted.unit
     if unit is not None:
-        yield (
-            f"Faces of one {unit} are not taken as independent; the shares of subgroups among "
-            "images are taken as if they were."
-        )
+        yield f"Faces and images of one {unit} are not taken as independent."
     for feature in sides[0].counted.features:
         if feature.predicted:
             yield (
@@ -399,30 +397,31 @@ def _of_subgroups(drawing: _Drawing, by: tuple[str, ...]) -> Distance:
     sides = []
     for side in (drawing.first, drawing.second):
         cells = cut(side.counted, by, missing=NOT_ANNOTATED)
-        images = cells.of(side.counted.images).sum(axis=-1)
         sides.append(
-            {tuple(one.values()): int(n) for one, n in zip(cells.subgroups, images, strict=True)}
+            {
+                tuple(one.values()): cells.blocks(side.counted.images, index).sum(axis=-1)
+                for index, one in enumerate(cells.subgroups)
+            }
         )
-    keys = sorted({**sides[0], **sides[1]})
-    counts = [np.array([[side.get(one, 0) for one in keys]]) for side in sides]
-    return drawing.distance("subgroups", ", ".join(by), {}, (counts[0], counts[1]))
+    first, second = (_columns(side, sorted({**sides[0], **sides[1]})) for side in sides)
+    return drawing.distance("subgroups", ", ".join(by), {}, (first, second))
 
 
 def _of_statuses(drawing: _Drawing, by: tuple[str, ...]) -> Iterator[Distance]:
-    statuses = sorted({*drawing.first.counted.statuses, *drawing.second.counted.statuses})
+    counted = drawing.first.counted, drawing.second.counted
+    statuses = sorted({*counted[0].statuses, *counted[1].statuses})
     for subgroup, *images in _aligned(drawing, by, lambda side: side.images):
-        counts = [
-            np.array(
-                [
-                    [
-                        dict(zip(side.counted.statuses, one[0], strict=True)).get(s, 0)
-                        for s in statuses
-                    ]
-                ]
-            )
-            for side, one in zip((drawing.first, drawing.second), images, strict=True)
-        ]
-        yield drawing.distance("status", STATUS, subgroup, (counts[0], counts[1]))
+        first, second = (
+            _columns(dict(zip(side.statuses, blocks.T, strict=True)), statuses)
+            for side, blocks in zip(counted, images, strict=True)
+        )
+        yield drawing.distance("status", STATUS, subgroup, (first, second))
+
+
+def _columns(side: Mapping[Any, NDArray[np.int64]], keys: Sequence[Any]) -> NDArray[np.int64]:
+    """Counts by block under each key, (B, keys); 0 where a side has not the key."""
+    none = np.zeros_like(next(iter(side.values())))
+    return np.stack([side.get(key, none) for key in keys], axis=1)
 
 
 def _of_task(drawing: _Drawing, what: What, task: Task, by: tuple[str, ...]) -> Iterator[Distance]:

@@ -8,12 +8,12 @@ Two ways, which rest on different things:
   of a class is predicted and scored in the set as it was among the labeled faces, and only how
   frequent the classes are differs.
 
-Every function takes plain arrays; leading axes are replicates.
+How far single faces move these estimates, which is what their intervals rest on, is here too.
+Functions take plain arrays; leading axes of shares and rates are sets.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,38 +26,10 @@ Codes = NDArray[np.int64]
 ITERATIONS = 2_000
 TOLERANCE = 1e-7
 """Estimates have converged when no share moves by more than this in a step."""
-DRAWN_AT_ONCE = 2**23
-"""Random weights that are held in memory at a time."""
 PSEUDO_FACES = 0.5
-"""Faces added to every class in replicates, so that a confusion not seen is possible."""
-FEW_IN_STRATUM = 3
-"""Strata with fewer labeled faces than this are taken together with their neighbor."""
-
-
-@dataclass(frozen=True)
-class LabelledFaces:
-    """Labeled faces of one task, with what the model made of them; n faces.
-
-    ``cell`` is the face's place among ``shape``: annotated class, predicted class and bin of
-    confidence. ``weight`` is how many faces it stands for and ``stratum`` what it was drawn from.
-    """
-
-    cell: Codes  # (n,)
-    weight: Values  # (n,)
-    stratum: Codes  # (n,), from 0
-    shape: tuple[int, int, int]  # K, K, bins of confidence
-
-    @property
-    def plain(self) -> bool:
-        """Whether they are one sample in which every face stands for as many."""
-        return bool(np.ptp(self.weight) == 0 and np.ptp(self.stratum) == 0)
-
-    @property
-    def joint(self) -> Values:
-        """Faces that they stand for by annotated class, predicted class and bin, (K, K, B)."""
-        size = int(np.prod(self.shape))
-        totals = np.bincount(self.cell, self.weight, size).astype(np.float64)
-        return np.asarray(totals.reshape(self.shape))
+"""Faces added to every class for the spread alone, so that a confusion not seen is possible."""
+SURE = 1.96
+"""Standard errors that a determinant must be from 0 for its matrix to be inverted."""
 
 
 def post_stratified(shares: Any, joint: Any) -> Values:
@@ -160,184 +132,25 @@ def _most_likely(q: Values, m: Values) -> Values:
     return p
 
 
-def em_shares(probs: Any, prior: Any, start: Any | None = None) -> Values:
-    """Shares of the classes from the scores of a set, by expectation and maximization.
+def not_identified(joint: Values) -> tuple[int, int] | None:
+    """The two classes that are confused most, where a confusion cannot surely be inverted.
+
+    It cannot where its determinant is less than ``SURE`` standard errors from 0: some mixture of
+    classes is then predicted like another, as far as the labeled faces tell.
 
     Args:
-        probs: Scores of the faces of the set, calibrated where the classes are as frequent as in
-            ``prior``; (N, K).
-        prior: Shares of the classes that the scores were calibrated with, (K,).
-        start: Shares to start from; None is ``prior``.
-
-    Returns:
-        Shares, (K,).
-
-    Source:
-        Saerens, Latinne, Decaestecker: Adjusting the outputs of a classifier to new a priori
-        probabilities, Neural Computation 14, 2002.
+        joint: Labeled faces by annotated and predicted class, (K, K).
     """
-    prior = np.asarray(prior, np.float64)
-    odds = likelihoods(probs, prior)
-    p: Values = np.asarray(prior if start is None else start, np.float64)
-    for _ in range(ITERATIONS):
-        pull = (odds / np.maximum(odds @ p, np.finfo(np.float64).tiny)[:, None]).mean(axis=0)
-        new = np.asarray(p * pull / (p @ pull), np.float64)
-        done = float(np.abs(new - p).max()) <= TOLERANCE
-        p = new
-        if done:
-            break
-    return np.asarray(p, np.float64)
-
-
-def likelihoods(probs: Any, prior: Any) -> Values:
-    """How likely each face looks as it does in each class, up to a factor per face, (N, K)."""
-    probs, prior = np.asarray(probs, np.float64), np.asarray(prior, np.float64)
-    return np.asarray(np.divide(probs, prior, out=np.zeros_like(probs), where=prior > 0))
-
-
-def em_variance(probs: Any, prior: Any, shares: Values) -> Values:
-    """Variance of ``em_shares`` because the set is finite, (K,); from the observed information."""
-    odds = likelihoods(probs, prior)
-    odds = odds / np.maximum(odds @ shares, np.finfo(np.float64).tiny)[:, None]
-    # Shares sum to 1: directions within the simplex only.
-    basis = np.linalg.svd(np.ones((1, len(shares))))[2][1:].T  # (K, K - 1)
-    scores = odds @ basis
-    information = scores.T @ scores
-    return np.asarray(np.diag(basis @ np.linalg.pinv(information) @ basis.T))
-
-
-def with_bias(probs: Any, temperature: float, bias: Values) -> Values:
-    """Scores whose logarithms were divided by a temperature and moved by a bias per class."""
-    logs = np.log(np.maximum(np.asarray(probs, np.float64), 1e-12)) / temperature + bias
-    logs -= logs.max(axis=-1, keepdims=True)
-    found = np.exp(logs)
-    return np.asarray(found / found.sum(axis=-1, keepdims=True))
-
-
-def fit_bias(probs: Any, true: Codes, weight: Values) -> tuple[float, Values]:
-    """Temperature and bias per class that make scores fit labeled faces best.
-
-    Args:
-        probs: Scores, (n, K).
-        true: Annotated classes, (n,).
-        weight: How many faces each stands for, (n,).
-
-    Returns:
-        The temperature, and biases (K,) of which the first is 0.
-
-    Source:
-        Alexandari, Kundaje, Shrikumar: Maximum likelihood with bias-corrected calibration is
-        hard-to-beat at label shift adaptation, ICML 2020.
-    """
-    from scipy.optimize import minimize
-
-    logs = np.log(np.maximum(np.asarray(probs, np.float64), 1e-12))
-    hot = np.eye(logs.shape[1])[true]
-    share = (weight / weight.sum())[:, None]
-
-    def loss(x: Values) -> tuple[float, Values]:
-        scaled = x[0] * logs + np.concatenate([[0.0], x[1:]])
-        scaled -= scaled.max(axis=1, keepdims=True)
-        normal = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-        error = share * (np.exp(normal) - hot)
-        # A weak pull to the scores as they are keeps classes without faces finite.
-        pull = 1e-4 * (x - start)
-        slope = np.concatenate([[(error * logs).sum()], error.sum(axis=0)[1:]])
-        value = -(share * hot * normal).sum() + 0.5e-4 * ((x - start) ** 2).sum()
-        return float(value), slope + pull
-
-    start = np.concatenate([[1.0], np.zeros(logs.shape[1] - 1)])
-    bounds = [(0.05, 20.0), *[(-10.0, 10.0)] * (logs.shape[1] - 1)]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    return float(1 / found[0]), np.concatenate([[0.0], found[1:]])
-
-
-# --- replicates -------------------------------------------------------------------------------
-
-
-def share_draws(counts: Any, replicates: int, generator: np.random.Generator) -> Values:
-    """Shares as they might have come out for other faces from the same source; (R, ...)."""
-    drawn = generator.standard_gamma(np.asarray(counts, np.float64), (replicates, *counts.shape))
-    return np.asarray(drawn / drawn.sum(axis=tuple(range(1, drawn.ndim)), keepdims=True))
-
-
-def joint_draws(
-    faces: LabelledFaces, replicates: int, generator: np.random.Generator, *, axis: int
-) -> Values:
-    """Labeled faces as they might have come out; (R, K, K, B), any scale.
-
-    Every face gets a random weight, within its stratum, such that the variance of a total is that
-    of stratified sampling. ``PSEUDO_FACES`` are added to every class along ``axis`` (0: annotated,
-    1: predicted), spread evenly over the other axis, so that a confusion that was not seen is not
-    impossible.
-
-    Source:
-        Rubin: The Bayesian bootstrap, Annals of Statistics 9, 1981; Rao, Wu: Resampling inference
-        with complex survey data, JASA 83, 1988 (the scale for small strata).
-    """
-    from scipy.sparse import csr_array
-
-    stratum = merged_strata(faces.stratum)
-    order = np.argsort(stratum, kind="stable")
-    sizes = np.bincount(stratum)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    n, size = sizes[stratum[order]], int(np.prod(faces.shape))
-    # Sums over the faces of one place, as a product with their weights.
-    places = csr_array(
-        (faces.weight[order], (faces.cell[order], np.arange(len(order)))), (size, len(order))
-    )
-    step, parts = max(DRAWN_AT_ONCE // len(order), 1), []
-    for first in range(0, replicates, step):
-        rows = min(step, replicates - first)
-        drawn = generator.standard_gamma(np.maximum(n - 2, 0.5) / n, (rows, len(order)))
-        totals = np.maximum(np.add.reduceat(drawn, starts, axis=1), np.finfo(np.float64).tiny)
-        drawn *= np.repeat(sizes / totals, sizes, axis=1)
-        parts.append(np.asarray((places @ drawn.T).T))
-    joint = np.concatenate(parts).reshape(replicates, *faces.shape)
-    return joint + _pseudo(faces.shape, axis, generator, joint) * np.mean(faces.weight)
-
-
-def count_draws(
-    counts: Any, replicates: int, generator: np.random.Generator, *, axis: int = 0
-) -> Values:
-    """Counts by annotated class, predicted class and bin as they might have come out.
-
-    The same as ``joint_draws`` for faces that stand for one each, whatever their number.
-    """
-    counts = np.asarray(counts, np.float64)
-    joint = generator.standard_gamma(counts, (replicates, *counts.shape))
-    return joint + _pseudo(counts.shape, axis, generator, joint)
-
-
-def _pseudo(
-    shape: tuple[int, ...], axis: int, generator: np.random.Generator, joint: Values
-) -> Values:
-    """Pseudo-faces, for the classes along an axis that have any face."""
-    spread = PSEUDO_FACES * shape[axis] / np.prod(shape)
-    others = tuple(place for place in (1, 2, 3) if place != axis + 1)
-    present = joint.sum(axis=others, keepdims=True) > 0
-    return np.asarray(generator.standard_gamma(spread, joint.shape) * present)
-
-
-def merged_strata(stratum: Codes) -> Codes:
-    """Strata of which each has a few faces: small ones are joined with the next."""
-    sizes = np.bincount(stratum)
-    place, new, filled = np.zeros(len(sizes), np.int64), 0, 0
-    for old, size in enumerate(sizes):
-        place[old] = new
-        filled += size
-        if filled >= FEW_IN_STRATUM:
-            new, filled = new + 1, 0
-    if filled and new:  # What is left over belongs to the last one that is complete.
-        place[place == new] = new - 1
-    return np.asarray(np.unique(place[stratum], return_inverse=True)[1], np.int64)
-
-
-def identified(rates: Values, draws: Values) -> bool:
-    """Whether a confusion can be told from one that cannot be inverted.
-
-    It cannot where the determinant has the other sign in more than 2.5 % of the replicates: some
-    mixture of classes is then predicted like another, as far as the labeled faces tell.
-    """
-    sign = np.sign(np.linalg.det(rates))
-    return bool(sign != 0 and (np.sign(np.linalg.det(draws)) != sign).mean() <= 0.025)
+    size, faces = len(joint), joint.sum(axis=1, keepdims=True)
+    smooth = (joint + PSEUDO_FACES / size) / (faces + PSEUDO_FACES)
+    rates = rates_of(joint)
+    if np.linalg.cond(rates) < 1 / np.finfo(np.float64).eps:
+        # d log det(M) = trace(M^-1 dM): a face of class i, predicted j, moves it by (M^-1)_ji.
+        moves = np.linalg.inv(rates).T
+        mean = (smooth * moves).sum(axis=1, keepdims=True)
+        variance = (smooth * np.square(moves - mean)).sum(axis=1) / faces[:, 0]
+        if variance.sum() * SURE**2 < 1:
+            return None
+    apart = np.abs(rates[:, None] - rates).sum(axis=-1) + 2 * np.eye(size)
+    first, second = np.unravel_index(apart.argmin(), apart.shape)
+    return int(first), int(second)

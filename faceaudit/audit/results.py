@@ -385,7 +385,7 @@ class ReferenceShare:
 
 @dataclass(frozen=True)
 class Composition:
-    """Share of one class among scored faces, as predicted and, overall, as corrected."""
+    """Share of one class among scored faces, as predicted and as corrected."""
 
     task: str
     label: str
@@ -422,6 +422,8 @@ class Correction:
     """Whether the set's shares fit the reference shares."""
     reference_source: str | None = None
     """The file of reference shares."""
+    doubtful: tuple[Subgroup, ...] = ()
+    """Subgroups whose confidences contradict label shift."""
 
 
 @dataclass(frozen=True)

@@ -382,8 +382,7 @@ def _notes(
 def _notes_of_units(counted: Tally) -> Iterator[str]:
     yield (
         f"Faces of one {counted.unit} are not taken as independent: intervals rest on how the "
-        f"figures vary when blocks of {counted.unit} are left out. Those of corrected shares and "
-        "of reference shares (composition) do not."
+        f"figures vary when blocks of {counted.unit} are left out."
     )
     everybody = cut(counted, ())
     faces = [everybody.blocks(counts, 0).sum(axis=-1) for counts in counted.predicted.values()]

@@ -39,7 +39,7 @@ MinN = Annotated[
 Confidence = Annotated[float, typer.Option(help="Of intervals, between 0 and 1.")]
 Replicates = Annotated[
     int,
-    typer.Option(min=100, help="Draws of permutation tests, distances and corrected shares."),
+    typer.Option(min=100, help="Draws of permutation tests and distances."),
 ]
 Seed = Annotated[int, typer.Option(help="Of the draws; intervals of metrics need none.")]
 PolicyFile = Annotated[

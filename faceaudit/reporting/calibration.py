@@ -11,14 +11,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from faceaudit.audit.composition import (
-    NO_CONFUSION,
-    Calibration,
-    Reference,
-    calibrate,
-    correct,
-)
+from faceaudit.audit.composition import NO_CONFUSION, Choices, Reference, correct
+from faceaudit.audit.face_sets import BY, UNIT, Calibration, LabelledFaces, calibrate
 from faceaudit.audit.results import Audit
+from faceaudit.audit.subgroups import Feature, chosen_features, find_features, unit_feature
 from faceaudit.audit.tally import Tally
 from faceaudit.errors import InputError, LabelError, SchemaError
 from faceaudit.models.bundle import BUNDLES, FACTS
@@ -48,29 +44,30 @@ def with_composition(
         FaceauditError: If a file cannot be read, or does not fit the table.
     """
     table, options = source.table, found.options
-    annotated = _annotated(found, table)
-    open_ = [task for task in found.tasks if task.name not in annotated]
-    labelled = {} if calibration is None else read_calibration(calibration, table)
-    wanted = {} if reference is None else read_reference(reference, found.tasks)
+    unit, features = options["unit"], _features(found, table)
+    annotated = _annotated(found)
+    labelled = {}
+    if calibration is not None:
+        labelled = read_calibration(calibration, table, features, unit)
     calibrations, reasons = dict(labelled), {}
-    for task in open_:
-        if task.name not in calibrations:
+    for task in found.tasks:
+        if task.name not in calibrations and task.name not in annotated:
             card = _of_bundle(task, source)
             if isinstance(card, Calibration):
                 calibrations[task.name] = card
             else:
                 reasons[task.name] = card
-    composition, corrections = correct(
-        table,
-        found.composition,
-        calibrations,
-        wanted,
+    choices = Choices(
+        calibrations=calibrations,
+        references={} if reference is None else read_reference(reference, found.tasks),
         reasons=reasons,
         annotated=annotated,
+        features=features,
+        unit=unit,
+        min_n=int(options["min_n"]),
         confidence=float(options["confidence"]),
-        replicates=int(options["replicates"]),
-        seed=int(options["seed"]),
     )
+    composition, corrections = correct(table, found.composition, choices)
     return replace(
         found,
         composition=composition,
@@ -83,27 +80,39 @@ def with_composition(
     )
 
 
-def _annotated(found: Audit, table: PredictionTable | Tally) -> dict[str, Any]:
-    """Faces by annotated class, of tasks in which every predicted face is annotated."""
-    overall = {c.task.name: c.counts for c in found.confusions if not c.subgroup}
+def _features(found: Audit, table: PredictionTable | Tally) -> tuple[Feature, ...]:
+    """The sensitive features of the audit."""
+    names = found.options["by"]
+    if isinstance(table, Tally):
+        return chosen_features(table.features, names)
+    return find_features(table, names)
+
+
+def _annotated(found: Audit) -> frozenset[str]:
+    """Tasks in which every predicted face is annotated."""
+    labelled = {c.task.name: int(c.counts.sum()) for c in found.confusions if not c.subgroup}
     faces = {c.task: c.share.n for c in found.composition if not c.subgroup}
-    return {
-        name: counts.sum(axis=1).astype(float)
-        for name, counts in overall.items()
-        if counts.sum() and counts.sum() == faces.get(name)
-    }
+    return frozenset(name for name, n in labelled.items() if n and n == faces.get(name))
 
 
 # --- labeled faces ---------------------------------------------------------------------------
 
 
-def read_calibration(path: Path, table: PredictionTable | Tally) -> dict[str, Calibration]:
+def read_calibration(
+    path: Path,
+    table: PredictionTable | Tally,
+    features: Sequence[Feature] = (),
+    unit: str | None = None,
+) -> dict[str, Calibration]:
     """Labeled faces by task: a sample of the table, or another table that is labeled.
 
     Args:
         path: A CSV or Parquet file. With columns ``<task>_pred`` or ``<task>_prob_<class>`` it is a
             table of its own; otherwise its rows are found in ``table`` by ``image`` and ``face``.
         table: The table whose composition is asked for, or its tally.
+        features: What subgroups are formed by.
+        unit: Column of the table whose values name rows that are not independent; of a table of its
+            own too, where it has that column.
 
     Raises:
         InputError: If the file cannot be read.
@@ -114,13 +123,13 @@ def read_calibration(path: Path, table: PredictionTable | Tally) -> dict[str, Ca
     if not path.exists():
         raise InputError(f"--calibration {path}: there is no such file")
     if path.is_dir() or _has_predictions(path):
-        return _labelled_table(path, table.tasks)
+        return _labelled_table(path, table.tasks, unit)
     if isinstance(table, Tally):
         raise LabelError(
             f"--calibration {path}: a tally has no images to find its rows by; give the table, or "
             "labels that have the predictions (<task>_pred) beside them"
         )
-    return _labelled_sample(path, table)
+    return _labelled_sample(path, table, features, unit)
 
 
 def _read_frame(path: Path, option: str) -> pl.DataFrame:
@@ -147,7 +156,7 @@ def _has_predictions(path: Path) -> bool:
     return any(n.endswith(("_pred", "_probs")) or "_prob_" in n for n in names)
 
 
-def _labelled_table(path: Path, tasks: Sequence[Task]) -> dict[str, Calibration]:
+def _labelled_table(path: Path, tasks: Sequence[Task], unit: str | None) -> dict[str, Calibration]:
     """Calibration from another table of predictions, in the classes of the tasks."""
     given = read_table(path)
     ages = next((task for task in tasks if task.name == AGE_GROUP), None)
@@ -172,14 +181,20 @@ def _labelled_table(path: Path, tasks: Sequence[Task]) -> dict[str, Calibration]
         columns = [task.true_column, task.pred_column]
         columns += score_columns(task) if task.name in given.scored else []
         columns += [WEIGHT] if WEIGHT in given.features else []
-        rows = given.frame.select(columns).drop_nulls(columns[:2]).collect()
+        known = [UNIT] if unit in given.features else []
+        frame = given.frame
+        if unit is not None and known:
+            frame = frame.with_columns(unit_feature(given, unit).values(frame).alias(UNIT))
+        rows = frame.select(*columns, *known).drop_nulls(columns[:2]).collect()
         found[task.name] = calibrate(task, rows, path.name, "labels")
     if not found:
         raise LabelError(f"--calibration {path}: no task of the table is annotated in it")
     return found
 
 
-def _labelled_sample(path: Path, table: PredictionTable) -> dict[str, Calibration]:
+def _labelled_sample(
+    path: Path, table: PredictionTable, features: Sequence[Feature], unit: str | None
+) -> dict[str, Calibration]:
     """Calibration from labels of faces of the table."""
     labels = _checked_labels(_read_frame(path, "--calibration"), path, table)
     keys = [IMAGE, FACE] if FACE in labels.columns else [IMAGE]
@@ -190,7 +205,11 @@ def _labelled_sample(path: Path, table: PredictionTable) -> dict[str, Calibratio
     tasks = [task for task in table.tasks if task.true_column in labels.columns]
     scored = [name for task in tasks if task.name in table.scored for name in score_columns(task)]
     columns = [*keys, *(task.pred_column for task in tasks), *scored]
-    rows = frame.select(columns).join(given, on=keys, how="inner").collect(engine="streaming")
+    known = [feature.values(frame).alias(BY + feature.name) for feature in features]
+    known += [unit_feature(table, unit).values(frame).alias(UNIT)] if unit else []
+    rows = (
+        frame.select(*columns, *known).join(given, on=keys, how="inner").collect(engine="streaming")
+    )
     if rows.height == 0:
         some = ", ".join(map(repr, labels[IMAGE].head(SUCH)))
         raise LabelError(
@@ -208,7 +227,8 @@ def _labelled_sample(path: Path, table: PredictionTable) -> dict[str, Calibratio
     for task in tasks:
         faces = table.frame.select(pl.col(task.pred_column).is_not_null().sum()).collect().item()
         whole = _is_whole(labels, rows, faces)
-        found[task.name] = calibrate(task, rows, path.name, "sample" if whole else "labels")
+        names = [feature.name for feature in features]
+        found[task.name] = calibrate(task, rows, path.name, "sample" if whole else "labels", names)
     return found
 
 
@@ -320,8 +340,8 @@ def _of_bundle(task: Task, source: Source) -> Calibration | str:
             f"the validation of {name} is known for other classes ({', '.join(known.classes)}); "
             "label a sample (`faceaudit sample`) and give it as --calibration"
         )
-    labelled = int(known.counts.sum())
-    return Calibration(task, "bundle", name, known.counts, np.array(known.edges), labelled)
+    faces = LabelledFaces.of_counts(known.counts)
+    return Calibration(task, "bundle", name, faces, np.array(known.edges))
 
 
 def _card(name: str, sha256: str) -> Mapping[str, Any] | None:

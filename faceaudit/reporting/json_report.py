@@ -375,6 +375,7 @@ def _correction(found: Correction) -> dict[str, Any]:
         "fit": _fit_test(found.fit),
         "reference": _fit_test(found.reference),
         "reference_source": found.reference_source,
+        "doubtful": [dict(subgroup) for subgroup in found.doubtful],
     }
 
 

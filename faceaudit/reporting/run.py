@@ -96,8 +96,8 @@ def report(
         min_n: Subgroups with fewer faces are shown and marked, and not ranked.
         suppress_below: Cells of fewer faces or images are not shown, for privacy; 0 shows all.
         confidence: Of all intervals.
-        replicates: Draws of permutation tests, of corrected shares and of distances from a
-            baseline; intervals of metrics need none. With fewer than 500 no test is a permutation.
+        replicates: Draws of permutation tests and of distances from a baseline; intervals need
+            none. With fewer than 500 no test is a permutation.
         seed: Of the draws.
         calibration: Labeled faces (CSV or Parquet) that correct the shares of the classes: what
             ``faceaudit sample`` drew of this table, or a labeled table of predictions.

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import faceaudit
-from faceaudit.audit.composition import calibrate
+from faceaudit.audit.face_sets import calibrate
 from faceaudit.audit.results import Audit, MetricValue
 from faceaudit.faces import Face
 from faceaudit.models.bundle import Bundle

@@ -5,16 +5,20 @@ import polars as pl
 import pytest
 from scipy.stats import chisquare
 
-from faceaudit.audit.composition import (
+from faceaudit.audit.composition import Choices, Reference, compare_shares, correct
+from faceaudit.audit.corrected import CorrectedShares, correct_shares
+from faceaudit.audit.coverage import find_composition
+from faceaudit.audit.face_sets import (
+    BY,
+    UNIT,
     Calibration,
     FaceSet,
-    Reference,
+    LabelledFaces,
     calibrate,
-    correct,
     read_set,
 )
-from faceaudit.audit.coverage import find_composition
 from faceaudit.audit.intervals import wilson
+from faceaudit.audit.subgroups import find_features, find_groupings
 from faceaudit.audit.tally import tally
 from faceaudit.schema import task_of_scheme
 
@@ -39,17 +43,18 @@ def faces_like(shares, rows, seed=0, signal=2.4):
     )
 
 
-def corrected(table, calibration=None, reference=None, annotated=None, **options):
-    shares = find_composition(tally(table), [], 0.95)
-    return correct(
-        table,
-        shares,
-        {} if calibration is None else {"race": calibration},
-        {} if reference is None else {"race": reference},
-        reasons={},
-        annotated=annotated or {},
+def corrected(table, calibration=None, reference=None, annotated=(), by=(), **options):
+    features = find_features(table, by)
+    counted = tally(table, features, unit=options.get("unit"))
+    shares = find_composition(counted, find_groupings(features), 0.95)
+    choices = Choices(
+        calibrations={} if calibration is None else {"race": calibration},
+        references={} if reference is None else {"race": reference},
+        annotated=frozenset(annotated),
+        features=features,
         **options,
     )
+    return correct(table, shares, choices)
 
 
 @pytest.fixture
@@ -156,12 +161,15 @@ def test_intervals_narrow_with_more_labelled_faces_and_stay_with_a_larger_set(op
 
 def test_counts_of_a_card_correct_as_single_faces_do(table, labels):
     faces = calibrate(RACE, labels, "labels", "labels")
-    card = Calibration(RACE, "bundle", "model", faces.joint, faces.edges, faces.labelled)
+    counts = LabelledFaces.of_counts(faces.joint)
+    card = Calibration(RACE, "bundle", "model", counts, faces.edges)
     by_faces, _ = corrected(table, faces)
     by_card, (found,) = corrected(table, card)
     assert found.source == "bundle"
     for one, other in zip(by_faces, by_card, strict=True):
-        assert one.corrected == other.corrected
+        assert one.corrected.value == pytest.approx(other.corrected.value)
+        assert one.corrected.low == pytest.approx(other.corrected.low)
+        assert one.corrected.n == other.corrected.n == 800
         assert other.em.low is None
         assert "calibrated" in other.em.reason
 
@@ -169,7 +177,7 @@ def test_counts_of_a_card_correct_as_single_faces_do(table, labels):
 def test_a_tally_is_corrected_without_confidences(table, labels):
     counted, calibration = tally(table), calibrate(RACE, labels, "labels", "labels")
     shares = find_composition(counted, [], 0.95)
-    found, (how,) = correct(counted, shares, {"race": calibration}, {}, reasons={}, annotated={})
+    found, (how,) = correct(counted, shares, Choices({"race": calibration}))
     whole, _ = corrected(table, calibration)
     assert [c.corrected.value for c in found] == pytest.approx([c.corrected.value for c in whole])
     assert found[0].em is None
@@ -193,10 +201,9 @@ def test_a_set_is_counted_by_class_and_confidence(table):
     assert found.faces == 4000
 
 
-def test_equal_seeds_give_equal_shares(table, labels):
+def test_intervals_repeat_exactly(table, labels):
     calibration = calibrate(RACE, labels, "labels", "labels")
-    assert corrected(table, calibration, seed=4) == corrected(table, calibration, seed=4)
-    assert corrected(table, calibration, seed=4) != corrected(table, calibration, seed=5)
+    assert corrected(table, calibration) == corrected(table, calibration)
 
 
 def test_predicted_shares_are_compared_as_scipy_and_wilson_do(table):
@@ -223,33 +230,189 @@ def test_annotated_shares_are_compared_where_all_faces_are_annotated(open_table)
     frame = faces_like(SHARES, 3000, seed=6)
     counts = np.array([(frame["race_true"] == name).sum() for name in RACE.classes], float)
     shares, (found,) = corrected(
-        open_table(frame), reference=Reference(SHARES, "shares.csv"), annotated={"race": counts}
+        open_table(frame), reference=Reference(SHARES, "shares.csv"), annotated=["race"]
     )
     assert found.method == "annotated"
     assert found.reference.p_value > 0.001
     assert shares[0].corrected.value == pytest.approx(counts[0] / 3000)
     low, high = wilson(counts[0] / 3000, 3000, 0.95)
-    assert (shares[0].corrected.low, shares[0].corrected.high) == pytest.approx(
-        (low, high), abs=2e-3
-    )
+    assert (shares[0].corrected.low, shares[0].corrected.high) == pytest.approx((low, high))
 
 
 def test_false_alarms_against_a_target_are_as_rare_as_they_should_be():
     """The corrected shares' test rejects a true target in about 5 % of the cases."""
-    from faceaudit.audit.composition import compare_shares, correct_shares
-
     generator = np.random.default_rng(0)
     rates = np.full((3, 3), 0.1) + 0.7 * np.eye(3)
     true, found = np.array([0.5, 0.3, 0.2]), []
     task = task_of_scheme("race", "utkface5")
     for _ in range(200):
         seen = generator.multinomial(200, rates)[..., None].astype(float)
-        faces = FaceSet(generator.multinomial(2000, true @ rates)[:, None].astype(float))
-        calibration = Calibration(task, "bundle", "model", seen, np.zeros(0), 600)
-        shares = correct_shares(faces, calibration, 1000, generator)
-        found.append(compare_shares(faces, shares, Reference(true, "target"), 0.95))
+        faces = FaceSet(generator.multinomial(2000, true @ rates)[None, :, None].astype(float))
+        counts = LabelledFaces.of_counts(seen)
+        calibration = Calibration(task, "bundle", "model", counts, np.zeros(0))
+        shares = correct_shares(faces, calibration)
+        assert isinstance(shares, CorrectedShares)
+        found.append(compare_shares(shares, Reference(true, "target"), 0.95))
     assert np.mean([one.test.p_value < 0.05 for one in found]) < 0.1
     together = [
         all(s.difference.low <= 0 <= s.difference.high for s in one.shares) for one in found
     ]
     assert np.mean(together) > 0.9
+
+
+# --- units ------------------------------------------------------------------------------------
+
+
+def people(frame, images=4):
+    """The same faces as images of persons: each row is there several times."""
+    persons = frame.with_row_index("person").with_columns(pl.col("person").cast(pl.String))
+    return pl.concat([persons] * images).with_columns(
+        image=pl.concat([frame["image"] + f"-{n}" for n in range(images)])
+    )
+
+
+def width(one):
+    return one.high - one.low
+
+
+def test_images_of_one_person_tell_as_much_as_one_of_them(open_table):
+    """Four copies of every image: intervals of a quarter of the faces, not of all of them."""
+    frame, labels = faces_like(SHARES, 1500), people(faces_like(np.full(5, 0.2), 500, seed=1))
+    once, (_,) = corrected(
+        open_table(frame.drop("race_true")),
+        calibrate(RACE, faces_like(np.full(5, 0.2), 500, seed=1), "labels", "labels"),
+    )
+    table = open_table(people(frame).drop("race_true"))
+    copies = calibrate(RACE, labels.rename({"person": UNIT}), "labels", "labels")
+    by_units, (found,) = corrected(table, copies, unit="person")
+    naive, (other,) = corrected(table, calibrate(RACE, labels, "labels", "labels"))
+    for alone, unit, none in zip(once, by_units, naive, strict=True):
+        for kind in ("corrected", "em"):
+            single, known, blind = (getattr(one, kind) for one in (alone, unit, none))
+            assert known.value == pytest.approx(single.value, abs=2e-3)
+            assert width(known) == pytest.approx(width(single), rel=0.3)
+            assert width(blind) < 0.65 * width(single)
+    assert found.fit.statistic < other.fit.statistic
+
+
+def test_a_sample_of_persons_counts_each_of_them_once(open_table):
+    frame = people(faces_like(SHARES, 1000, seed=2))
+    table = open_table(frame.drop("race_true"))
+    drawn = frame.sample(1200, seed=3).with_columns(weight=pl.lit(4000 / 1200))
+    plain, _ = corrected(table, calibrate(RACE, drawn, "labels", "sample"))
+    own = calibrate(RACE, drawn.rename({"person": UNIT}), "labels", "sample")
+    by_units, _ = corrected(table, own, unit="person")
+    # Persons have one class each: no interval is shorter than that of so many persons.
+    low, high = wilson(by_units[0].corrected.value, 1000, 0.95)
+    assert width(by_units[0].corrected) > 0.95 * (high - low)
+    assert width(plain[0].corrected) < 0.8 * width(by_units[0].corrected)
+
+
+def test_shares_against_a_target_take_units_as_units(open_table):
+    target = np.array([0.55, 0.2, 0.12, 0.08, 0.05])
+    frame = faces_like(SHARES, 1000, seed=4).drop("race_true")
+    once, (alone,) = corrected(open_table(frame), reference=Reference(target, "shares.csv"))
+    table = open_table(people(frame))
+    units, (known,) = corrected(table, reference=Reference(target, "shares.csv"), unit="person")
+    _, (blind,) = corrected(table, reference=Reference(target, "shares.csv"))
+    assert blind.reference.statistic == pytest.approx(4 * alone.reference.statistic)
+    assert known.reference.statistic == pytest.approx(alone.reference.statistic, rel=0.3)
+    for one, other in zip(once, units, strict=True):
+        single, by_unit = one.reference.difference, other.reference.difference
+        assert width(by_unit) == pytest.approx(width(single), rel=0.3)
+
+
+# --- subgroups --------------------------------------------------------------------------------
+
+
+def two_sites(rows=3000):
+    """Two sites of different composition, and whose labeled faces are told apart equally well."""
+    here = faces_like(SHARES, rows, seed=7).with_columns(site=pl.lit("here"))
+    there = faces_like(SHARES[::-1], rows, seed=8).with_columns(
+        site=pl.lit("there"), image=pl.lit("there/") + pl.col("image")
+    )
+    return pl.concat([here, there])
+
+
+def test_every_subgroup_has_its_own_corrected_shares(open_table, labels):
+    table = open_table(two_sites().drop("race_true"))
+    calibration = calibrate(RACE, labels, "labels", "labels")
+    # Ten intervals: at 99.9 % all of them hold.
+    shares, (found,) = corrected(table, calibration, by=["site"], confidence=0.999)
+    for site, truth in (("here", SHARES), ("there", SHARES[::-1])):
+        own = [one for one in shares if one.subgroup == {"site": site}]
+        for one, p in zip(own, truth, strict=True):
+            assert one.corrected.low <= p <= one.corrected.high
+            assert one.em is None
+    assert found.doubtful == ()
+
+
+def test_subgroups_whose_faces_look_otherwise_are_named(open_table, labels):
+    blurred = faces_like(SHARES, 3000, seed=9, signal=1.6).with_columns(site=pl.lit("blurred"))
+    sharp = two_sites().filter(pl.col("site") == "here")
+    table = open_table(pl.concat([sharp, blurred]).drop("race_true"))
+    _, (found,) = corrected(table, calibrate(RACE, labels, "labels", "labels"), by=["site"])
+    assert found.doubtful == ({"site": "blurred"},)
+
+
+def test_a_subgroup_is_estimated_from_a_sample_though_the_model_errs_more_in_it(open_table):
+    """What faces of a predicted class are differs between the sites; nothing is assumed alike."""
+    here = faces_like(SHARES, 3000, seed=10).with_columns(site=pl.lit("here"))
+    there = faces_like(SHARES, 3000, seed=11, signal=1.0).with_columns(site=pl.lit("there"))
+    frame = pl.concat([here, there.with_columns(image=pl.lit("t") + pl.col("image"))])
+    table = open_table(frame.drop("race_true"))
+    drawn = frame.sample(1000, seed=3).with_columns(
+        pl.col("site").alias(BY + "site"), weight=pl.lit(6.0)
+    )
+    own = calibrate(RACE, drawn, "labels", "sample", ["site"])
+    shares, _ = corrected(table, own, by=["site"], confidence=0.999)
+    for site in ("here", "there"):
+        found = [one for one in shares if one.subgroup == {"site": site}]
+        assert sum(one.corrected.value for one in found) == pytest.approx(1)
+        for one, p in zip(found, SHARES, strict=True):
+            assert one.corrected.low <= p <= one.corrected.high
+
+
+def test_shares_of_subgroups_add_up_to_those_of_all(open_table):
+    frame = two_sites()
+    table = open_table(frame.drop("race_true"))
+    drawn = frame.sample(900, seed=5).with_columns(
+        pl.col("site").alias(BY + "site"), weight=pl.lit(6000 / 900)
+    )
+    own = calibrate(RACE, drawn, "labels", "sample", ["site"])
+    shares, _ = corrected(table, own, by=["site"])
+    whole = [one.corrected.value for one in shares if not one.subgroup]
+    parts = [one.corrected.value for one in shares if one.subgroup]
+    assert (np.array(parts).reshape(2, 5).mean(axis=0)) == pytest.approx(whole, abs=0.005)
+
+
+def test_subgroups_of_few_faces_are_null_with_the_reason(open_table, labels):
+    few = faces_like(SHARES, 20, seed=12).with_columns(site=pl.lit("small"))
+    table = open_table(pl.concat([two_sites(), few]).drop("race_true"))
+    shares, _ = corrected(table, calibrate(RACE, labels, "labels", "labels"), by=["site"])
+    (reason,) = {one.corrected.reason for one in shares if one.subgroup == {"site": "small"}}
+    assert reason == "not corrected: fewer than 30 scored faces"
+
+
+def test_subgroups_of_few_labelled_faces_are_null_with_the_reason(open_table):
+    frame = two_sites(400)
+    table = open_table(frame.drop("race_true"))
+    rows = pl.concat([frame.filter(pl.col("site") == "here")[:300], frame[-7:]])
+    drawn = rows.with_columns(pl.col("site").alias(BY + "site"), weight=pl.lit(800 / 307))
+    shares, _ = corrected(table, calibrate(RACE, drawn, "l", "sample", ["site"]), by=["site"])
+    (reason,) = {one.corrected.reason for one in shares if one.subgroup == {"site": "there"}}
+    assert reason == "only 7 labeled faces of this subgroup; label at least 20"
+
+
+def test_subgroups_that_are_predictions_are_not_corrected_by_other_faces(open_table, labels):
+    table = open_table(faces_like(SHARES, 3000).drop("race_true"))
+    shares, _ = corrected(table, calibrate(RACE, labels, "labels", "labels"), by=["race_pred"])
+    (reason,) = {one.corrected.reason for one in shares if one.subgroup}
+    assert reason.startswith("not identified: the subgroup is formed by predictions")
+
+
+def test_a_class_that_no_labelled_face_is_predicted_as_is_said(table, labels):
+    never = labels.with_columns(race_pred=pl.col("race_pred").replace("Indian", "White"))
+    _, (found,) = corrected(table, calibrate(RACE, never, "labels", "labels"))
+    assert found.method is None
+    assert found.reason.startswith("not identified: no labeled face is predicted Indian")

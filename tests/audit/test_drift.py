@@ -251,3 +251,22 @@ def test_tallies_of_other_units_are_refused(open_table: OpenTable, rows_of: Rows
     features = find_features(table, ["gender"])
     with pytest.raises(SchemaError, match="the first tally has the unit none, the second person"):
         quick(tally(table, features), tally(table, features, unit="person"))  # type: ignore[arg-type]
+
+
+def test_images_are_counted_in_every_block_of_units(open_table: OpenTable, rows_of: RowsOf) -> None:
+    """With units, no image of a status or a subgroup is left out, and fewer tell of a shift."""
+    first = rows_of(600).with_columns(person=pl.int_range(600) // 20)
+    second = rows_of(600).with_columns(
+        person=pl.int_range(600) // 20,
+        gender_true=pl.when(pl.int_range(600) // 20 < 18)
+        .then(pl.lit("Female"))
+        .otherwise(pl.lit("Male")),
+        image=pl.lit("later/") + pl.col("image"),
+    )
+    found = quick(open_table(first), open_table(second), unit="person", replicates=100)
+    for what, name in (("status", "status"), ("subgroups", "gender")):
+        one = distance(found, what, name)
+        assert (one.first, one.second) == (600, 600)
+    counts = [frame["gender_true"].value_counts(sort=True)["count"] for frame in (first, second)]
+    _, low, high = samples(*(side.to_list() for side in counts)).cross_fitted(0.95)
+    assert (one.high or 0) - (one.low or 0) > 1.5 * (high - low)

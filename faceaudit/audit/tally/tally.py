@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -286,7 +286,19 @@ class Cut:
         return np.asarray(np.flatnonzero(self.index == subgroup))
 
 
-def cut(counted: Tally, by: Sequence[str], *, missing: str | None = None) -> Cut:
+class Celled(Protocol):
+    """What is counted by cell: a tally, or what numbers the cells of one."""
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What cells are combinations of."""
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Values of the features, cell by cell."""
+
+
+def cut(counted: Celled, by: Sequence[str], *, missing: str | None = None) -> Cut:
     """The subgroups of a grouping; no feature at all is everybody.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from faceaudit.audit.composition import DOUBTFUL
@@ -52,6 +52,7 @@ class TaskComposition:
     task: str
     overall: Table
     by_subgroup: Table | None
+    corrected_by_subgroup: Table | None
     basis: str
     """How the shares were corrected and what that assumes, or why they were not."""
     cautions: tuple[str, ...]
@@ -66,7 +67,10 @@ class Composition:
     has_labels: bool
     corrected: bool
     confidence: str
-    has_unit: bool
+    unit: str
+    """What faces of one unit share, empty without units."""
+    two_ways: bool
+    """Whether shares by scores stand beside adjusted counts."""
     basis: str
     """What the shares of all tasks rest on, where that is the same; else empty."""
     tasks: tuple[TaskComposition, ...]
@@ -85,9 +89,10 @@ def gather(subject: Subject) -> Composition | None:
                 TaskComposition(
                     task_title(task.name),
                     _overall(task, overall, correction),
-                    _by_subgroup(subject, task, shares),
+                    _by_subgroup(subject, task, shares, corrected=False),
+                    _by_subgroup(subject, task, shares, corrected=True),
                     _basis(correction),
-                    tuple(_cautions(correction)),
+                    tuple(_cautions(correction, overall)),
                     _against(overall, correction, confidence_percent(subject.audit)),
                 )
             )
@@ -101,7 +106,8 @@ def gather(subject: Subject) -> Composition | None:
         has_labels(subject.audit),
         any(c.method not in (None, "annotated") for c in corrections.values()),
         confidence_percent(subject.audit),
-        bool(subject.audit.options.get("unit")),
+        str(subject.audit.options.get("unit") or ""),
+        any(c.em is not None for c in subject.audit.composition),
         basis,
         tuple(found),
     )
@@ -154,8 +160,18 @@ def _target_cells(share: Share, footnotes: Footnotes) -> list[Cell]:
     ]
 
 
-def _by_subgroup(subject: Subject, task: Task, shares: Sequence[Share]) -> Table | None:
-    cuts = groupings(subject, [c.subgroup for c in shares])
+def _by_subgroup(
+    subject: Subject, task: Task, shares: Sequence[Share], *, corrected: bool
+) -> Table | None:
+    """Shares of every subgroup, as predicted or as corrected; None where there are none."""
+
+    def shown(share: Share | None) -> Estimate | None:
+        if share is None:
+            return None
+        return share.corrected if corrected else share.share
+
+    places = [c for c in shares if c.subgroup and shown(c) is not None]
+    cuts = groupings(subject, [c.subgroup for c in places])
     if not cuts:
         return None
     footnotes, fewest = Footnotes(), min_n(subject.audit)
@@ -163,12 +179,14 @@ def _by_subgroup(subject: Subject, task: Task, shares: Sequence[Share]) -> Table
 
     def row(subgroup: Subgroup) -> Row:
         found = [by_place.get((frozenset(subgroup.items()), name)) for name in task.classes]
-        cells = [estimate_cell(c.share if c else None, "share", footnotes) for c in found]
+        cells = [estimate_cell(shown(c), "share", footnotes) for c in found]
         n = max((c.share.n for c in found if c), default=0)
         return Row(subgroup_name(subgroup), tuple(cells), n < fewest)
 
+    kind = "corrected shares" if corrected else "shares of the predicted classes"
+    suffix = "" if corrected else ", not corrected"
     return Table(
-        f"{task_title(task.name)}: shares of the predicted classes by subgroup, not corrected",
+        f"{task_title(task.name)}: {kind} by subgroup{suffix}",
         "Subgroup",
         tuple(Column(class_name(name)) for name in task.classes),
         tuple(RowGroup(g.title, tuple(row(s) for s in g.subgroups)) for g in cuts),
@@ -209,21 +227,42 @@ def _basis(correction: Correction | None) -> str:
     )
 
 
-def _cautions(correction: Correction | None) -> list[str]:
+def _cautions(correction: Correction | None, overall: Sequence[Share]) -> Iterator[str]:
     """What speaks against the assumption of label shift, or that nothing could."""
     if correction is None or correction.method != "adjusted_count" or correction.fit is None:
-        return []
+        return
     fit = correction.fit
     if fit.p_value is None:
-        return [f"Whether that assumption holds was not tested: {fit.reason}."]
-    if fit.p_value >= DOUBTFUL:
-        return []
-    return [
-        "That assumption does not hold here, and the corrected shares are not calibrated for these "
-        "images: no mixture of the labeled faces' classes has the confidences that the model has "
-        f"here ({_test(fit)}). Do not rely on them; label a sample of these images "
-        "(faceaudit sample)."
-    ]
+        yield f"Whether that assumption holds was not tested: {fit.reason}."
+    elif fit.p_value < DOUBTFUL:
+        yield (
+            "That assumption does not hold here, and the corrected shares are not calibrated for "
+            "these images: no mixture of the labeled faces' classes has the confidences that the "
+            f"model has here ({_test(fit)}). Do not rely on them; label a sample of these images "
+            "(faceaudit sample)."
+        )
+    apart = [class_name(c.label) for c in overall if _disagree(c)]
+    if apart:
+        yield (
+            f"The two ways of correcting disagree on {', '.join(apart)}: their intervals do not "
+            "meet. Under the assumption both are right, so that it is in doubt."
+        )
+    if correction.doubtful:
+        names = ", ".join(subgroup_name(subgroup) for subgroup in correction.doubtful)
+        yield (
+            f"Within subgroups it does not hold for {names}, by the same test with all subgroups "
+            "taken together (Holm): do not rely on their corrected shares."
+        )
+
+
+def _disagree(share: Share) -> bool:
+    """Whether the intervals of the two corrections are apart."""
+    one, other = share.corrected, share.em
+    if one is None or other is None or other.low is None or other.high is None:
+        return False
+    if one.low is None or one.high is None:
+        return False
+    return one.high < other.low or other.high < one.low
 
 
 def _against(shares: Sequence[Share], correction: Correction | None, confidence: str) -> str:
