@@ -568,7 +568,7 @@ def _draw(
         f"{title}. {'; '.join(claims) or 'No interval that is claimed excludes no change'}. "
         "The tables below have the figures."
     )
-    return draw_dots("changes", names, (1,), panels, alt)
+    return draw_dots(names, (1,), panels, alt)
 
 
 def _panel(task: str, metric: str, chosen: Sequence[Change | None]) -> DotPanel:

@@ -93,13 +93,7 @@ def _groups(subject: Subject, task: Task) -> tuple[GroupCalibration, ...]:
 def _group(
     subject: Subject, task: Task, grouping: Grouping, panels: Sequence[Reliability]
 ) -> GroupCalibration:
-    name = "-".join(["calibration", task.name, *grouping.by])
-    chart = draw_reliability(
-        "".join(c if c.isascii() and (c.isalnum() or c == "-") else "-" for c in name),
-        panels,
-        min_n(subject.audit),
-        _alt(subject, task, panels),
-    )
+    chart = draw_reliability(panels, min_n(subject.audit), _alt(subject, task, panels))
     return GroupCalibration(grouping.title, chart, _table(subject, task, grouping, panels))
 
 

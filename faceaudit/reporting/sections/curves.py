@@ -69,9 +69,7 @@ def _group_curves(
     task: Task, grouping: Grouping, classes: list[str], curves: list[RocCurve]
 ) -> GroupCurves:
     chosen = [c for c in curves if set(c.subgroup) in (set(), set(grouping.by))]
-    name = "-".join(["roc", task.name, *grouping.by])
-    chart = draw_roc(_identifier(name), classes, chosen, _alt(task, classes, chosen))
-    return GroupCurves(grouping.title, chart)
+    return GroupCurves(grouping.title, draw_roc(classes, chosen, _alt(task, classes, chosen)))
 
 
 def _alt(task: Task, classes: list[str], curves: list[RocCurve]) -> str:
@@ -93,8 +91,3 @@ def _alt(task: Task, classes: list[str], curves: list[RocCurve]) -> str:
         f"ROC curves of {task_title(task.name).lower()}, one panel per class, one line per "
         f"subgroup. {'; '.join(said) or 'No curve is defined'}. All values are in the table below."
     )
-
-
-def _identifier(name: str) -> str:
-    """A name that can be an id in the page."""
-    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "-" for c in name)

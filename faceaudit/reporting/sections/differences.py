@@ -293,7 +293,7 @@ def _chart(subject: Subject, told: Sequence[Headline]) -> tuple[Chart | None, st
     )
     first = [subgroup[finest[0]] for subgroup in subgroups]
     breaks = [k for k in range(1, len(first)) if first[k] != first[k - 1]]
-    drawn = draw_dots("differences", names, breaks if len(finest) > 1 else (), panels, alt)
+    drawn = draw_dots(names, breaks if len(finest) > 1 else (), panels, alt)
     return drawn, _capital(title)
 
 

@@ -134,7 +134,7 @@ def _overview(
         + " ".join(told)
         + " The same figures are in the tables of the next section."
     )
-    return draw_dots("overview", names, breaks if len(grouping.by) > 1 else (), panels, alt)
+    return draw_dots(names, breaks if len(grouping.by) > 1 else (), panels, alt)
 
 
 def _panel(
