@@ -20,6 +20,7 @@ from faceaudit.schema import (
     task_of_scheme,
 )
 from faceaudit.tables import PredictionTable, read_table
+from faceaudit.tables.part import rows_where
 
 FAIRFACE = task_of_scheme("race", "fairface7")
 GENDER = task_of_scheme("gender", "gender2")
@@ -54,6 +55,54 @@ def write_with_metadata(path: Path, frame: pl.DataFrame, metadata: TableMetadata
 def seven(**scores: float) -> dict[str, float]:
     rest = (1 - sum(scores.values())) / (7 - len(scores))
     return {name: scores.get(name.replace(" ", "_"), rest) for name in FAIRFACE.classes}
+
+
+# --- rows in the middle -----------------------------------------------------------------------
+
+
+def reads_a_range_alone(table: PredictionTable) -> bool:
+    """Whether polars hands a range of rows down to the files, with its beginning."""
+    plan = table.frame.select(table.tasks[0].pred_column).slice(3, 2).explain()
+    return "SLICE: Positive { offset: 3, len: 2 }" in plan and "FILTER" not in plan
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"image": list("abcdefg")},
+        {"image": ["a", None, *"cdefg"]},
+        {},
+        {"status": ["ok", "no_face", *["ok"] * 5]},
+        {"gender_true": [" Male ", "female", *["Female"] * 5]},
+        {"gender_prob_Male": [0.9, 0.8, *[1.0] * 5], "gender_prob_Female": [0.1, 0.9, *[0.0] * 5]},
+    ],
+)
+def test_a_range_of_rows_of_a_parquet_table_is_read_without_the_others(
+    read: Callable[..., PredictionTable], columns: dict[str, Any]
+) -> None:
+    table = read({"gender_pred": ["Male", "Female", *["Male"] * 5], **columns})
+    assert table.sliceable
+    assert reads_a_range_alone(table)
+    whole = rows_of_table(table)
+    assert table.frame.slice(3, 2).collect().equals(whole.slice(3, 2))
+
+
+def test_a_range_that_needs_the_rows_before_it_is_not_asked_for(
+    read: Callable[..., PredictionTable], tmp_path: Path
+) -> None:
+    columns = {"image": list("abcdefg"), "gender_pred": ["Male", *["Female"] * 6]}
+    labels = pl.DataFrame({"image": ["a", "b"], "gender_true": ["Male", "Female"]})
+    joined = read(columns, labels=labels)
+    filtered = rows_where(read(columns), pl.col("image") != "b")
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for number, dtype in enumerate((pl.String, pl.Categorical)):
+        part = pl.DataFrame(columns).with_columns(pl.col("gender_pred").cast(dtype))
+        part.write_parquet(mixed / f"part-{number}.parquet")
+    for table in (joined, filtered, read_table(mixed), read(columns, "table.csv")):
+        assert not table.sliceable
+    assert not reads_a_range_alone(joined)
+    assert not reads_a_range_alone(filtered)
 
 
 # --- what is read -----------------------------------------------------------------------------

@@ -50,8 +50,11 @@ def open_parts(path: Path, parts: Sequence[Path]) -> Draft:
     """
     if SUFFIXES[parts[0].suffix.lower()] == "csv":
         return _with_trimmed_names(Draft(path, _scan_csv(path), None))
-    metadata = _metadata(path, parts)
-    return _with_trimmed_names(Draft(path, _scan_parquet(path, parts), metadata))
+    schemas = [parquet_schema(part) for part in parts]
+    same = all(schema == schemas[0] for schema in schemas)
+    frame = pl.scan_parquet(list(parts), glob=False) if same else _scan_unlike(path, parts, schemas)
+    draft = Draft(path, frame, _metadata(path, parts), sliceable=same)
+    return _with_trimmed_names(draft)
 
 
 def _with_trimmed_names(draft: Draft) -> Draft:
@@ -118,11 +121,10 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
 # --- Parquet ----------------------------------------------------------------------------------
 
 
-def _scan_parquet(path: Path, parts: Sequence[Path]) -> pl.LazyFrame:
+def _scan_unlike(
+    path: Path, parts: Sequence[Path], schemas: Sequence[Mapping[str, pl.DataType]]
+) -> pl.LazyFrame:
     """The parts one after the other; a column that they encode differently in a common type."""
-    schemas = [parquet_schema(part) for part in parts]
-    if all(schema == schemas[0] for schema in schemas):
-        return pl.scan_parquet(list(parts), glob=False)
     columns = dict.fromkeys(name for schema in schemas for name in schema)
     wanted = {}
     for name in columns:
@@ -249,7 +251,7 @@ def with_labels(draft: Draft, labels: pl.DataFrame | None) -> Draft:
         first = pl.col(FACE).fill_null(0) == 0
         trues = [name for name in labels.columns if name.endswith("_true")]
         frame = frame.with_columns(pl.when(first).then(pl.col(name)).alias(name) for name in trues)
-    return replace(draft, labels_joined=True).having(frame)
+    return replace(draft, labels_joined=True, sliceable=False).having(frame)
 
 
 def with_image(draft: Draft) -> Draft:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import polars as pl
 
 from faceaudit.schema import AGE, AGE_PRED, AGE_TRUE
-from faceaudit.tables.table import IMAGE, PredictionTable
+from faceaudit.tables.table import IMAGE, PredictionTable, hashes_of
 
 
 def rows_where(table: PredictionTable, keep: pl.Expr) -> PredictionTable:
@@ -22,7 +22,6 @@ def rows_where(table: PredictionTable, keep: pl.Expr) -> PredictionTable:
     }
     facts = frame.select(
         pl.len().alias("rows"),
-        pl.col(IMAGE).hash().n_unique().alias("images"),
         *(pl.col(column).is_not_null().any() for column in truths.values()),
     )
     found = facts.collect(engine="streaming").row(0, named=True)
@@ -30,6 +29,7 @@ def rows_where(table: PredictionTable, keep: pl.Expr) -> PredictionTable:
         table,
         frame=frame,
         rows=found["rows"],
-        images=found["images"],
+        images=hashes_of(frame, pl.col(IMAGE)).n_unique(),
         annotated=frozenset(name for name, column in truths.items() if found[column]),
+        sliceable=False,
     )

@@ -24,6 +24,7 @@ from faceaudit.tables.table import (
     STATUS,
     Draft,
     PredictionTable,
+    hashes_of,
     readable,
     score_columns,
     some_of,
@@ -147,14 +148,16 @@ def _finished(draft: Draft, parts: Sequence[Path]) -> PredictionTable:
     truths = [name for name in _true_columns(draft) if name in draft.dtypes]
     facts = draft.frame.select(
         pl.len().alias("rows"),
-        *(_image_counts() if draft.named else ()),
         *(pl.col(name).is_not_null().any() for name in truths),
     )
     found = facts.collect(engine="streaming").row(0, named=True)
     if not found["rows"]:
         raise SchemaError(f"{draft.path}: the table has no rows; predict some images first")
-    nameless = found.get("nameless", found["rows"])
-    images = found.get("images", 0) + nameless
+    nameless, images = found["rows"], 0
+    if draft.named:
+        names = hashes_of(draft.frame, pl.col(IMAGE).drop_nulls())
+        nameless, images = nameless - len(names), names.n_unique()
+    images += nameless
     if nameless and draft.named:
         draft = _with_every_image_named(draft)
     if images < found["rows"]:
@@ -177,14 +180,8 @@ def _finished(draft: Draft, parts: Sequence[Path]) -> PredictionTable:
         metadata=draft.metadata,
         notes=draft.notes,
         named=draft.named,
+        sliceable=draft.sliceable,
     )
-
-
-def _image_counts() -> list[pl.Expr]:
-    """How many images have a name, and how many rows have none."""
-    # Hashed, because the names of millions of images fill the memory.
-    images = pl.col(IMAGE).drop_nulls().hash().n_unique()
-    return [images.alias("images"), pl.col(IMAGE).null_count().alias("nameless")]
 
 
 def _with_every_image_named(draft: Draft) -> Draft:
@@ -199,8 +196,7 @@ def _with_repeated_rows_told(draft: Draft, rows: int) -> Draft:
     """A note on rows that occur twice, of which each counts."""
     names = [name for name, dtype in draft.dtypes.items() if not dtype.is_nested()]
     key = [IMAGE, FACE] if FACE in draft.dtypes else names
-    different = draft.frame.select(pl.struct(key).hash().n_unique())
-    repeated = rows - different.collect(engine="streaming").item()
+    repeated = rows - hashes_of(draft.frame, pl.struct(key)).n_unique()
     if not repeated:
         return draft
     same = "the image and face" if FACE in draft.dtypes else "every value"

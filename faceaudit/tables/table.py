@@ -38,6 +38,8 @@ class PredictionTable:
     notes: tuple[str, ...] = ()
     named: bool = True
     """Whether the table names its images; otherwise every row is an image of its own."""
+    sliceable: bool = False
+    """Whether rows in the middle are read without those before them."""
 
     def task(self, name: str) -> Task:
         """The task of this name."""
@@ -70,6 +72,7 @@ class Draft:
     notes: tuple[str, ...] = ()
     dtypes: Mapping[str, pl.DataType] = field(default_factory=dict)
     named: bool = True
+    sliceable: bool = False
 
     def having(self, frame: pl.LazyFrame, *notes: str) -> Draft:
         """The same draft with other rows or columns, and more notes."""
@@ -97,6 +100,11 @@ def values_of(draft: Draft, column: str) -> dict[str, int]:
         return {}
     counts = draft.frame.group_by(column).len().drop_nulls(column).sort(column)
     return dict(counts.collect(engine="streaming").rows())
+
+
+def hashes_of(frame: pl.LazyFrame, key: pl.Expr) -> pl.Series:
+    """Hashes of what names each row: the names of millions of images would fill the memory."""
+    return frame.select(key.hash()).collect(engine="streaming").to_series()
 
 
 def as_number(draft: Draft, column: str, value: pl.Expr, dtype: pl.DataType) -> pl.Expr:

@@ -24,6 +24,7 @@ from faceaudit.audit.tally import (
     Tally,
     add_up,
     block_of,
+    count,
     cut,
     error_bin,
     load_tally,
@@ -416,6 +417,58 @@ def test_a_stream_of_parts_is_summed_one_at_a_time(
 
     summed = add_up(parts())
     assert_equal_tallies(summed, tally_of(frame, path))
+
+
+def in_parts(frame: pl.DataFrame, folder: Path, sizes: list[int]) -> Path:
+    """A folder of parts of these numbers of rows, in row groups of 30."""
+    folder.mkdir()
+    for number, rows in enumerate(sizes):
+        part = frame.slice(sum(sizes[:number]), rows)
+        part.write_parquet(folder / f"part-{number}.parquet", row_group_size=30)
+    return folder
+
+
+@pytest.mark.parametrize("unit", [None, "person"])
+def test_rows_counted_range_by_range_are_those_of_the_table(
+    rows_of: Callable[..., pl.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unit: str | None,
+) -> None:
+    person = (pl.int_range(pl.len()) // 3).cast(pl.String)
+    frame = rows_of(400, seed=3).with_columns(site=pl.lit("a"), person=person)
+    whole = tally_of(frame, tmp_path / "whole.parquet", unit=unit)
+    table = read_table(in_parts(frame, tmp_path / "parts", [100, 7, 250, 43]))
+    monkeypatch.setattr(count, "RANGE_VALUES", 1)
+    monkeypatch.setattr(count, "BATCH_ROWS", 64)
+    assert table.sliceable
+    assert_equal_tallies(tally(table, FEATURES, unit=unit), whole)
+
+
+def test_one_range_is_read_ahead_of_the_one_that_is_counted(
+    rows_of: Callable[..., pl.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = rows_of(400).with_columns(site=pl.lit("a"))
+    table = read_table(in_parts(frame, tmp_path / "parts", [400]))
+    monkeypatch.setattr(count, "RANGE_VALUES", 1)
+    monkeypatch.setattr(count, "BATCH_ROWS", 50)
+    begun, ahead = [], []
+    read = pl.LazyFrame.collect_batches
+
+    def noted(frame: pl.LazyFrame, **options: Any) -> Iterator[pl.DataFrame]:
+        begun.append(frame)
+        return read(frame, **options)
+
+    add = count._Images.add
+
+    def counted(images: Any, batch: Any) -> None:
+        ahead.append(len(begun) - len(ahead))
+        add(images, batch)
+
+    monkeypatch.setattr(pl.LazyFrame, "collect_batches", noted)
+    monkeypatch.setattr(count._Images, "add", counted)
+    tally(table, FEATURES)
+    assert ahead == [2] * 7 + [1]
 
 
 # --- what does not matter ---------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, pairwise
 
 import numpy as np
 import polars as pl
@@ -43,6 +44,9 @@ from faceaudit.tables import IMAGE, STATUS, PredictionTable, readable, score_col
 
 Values = NDArray[np.float64]
 BATCH_ROWS = 131_072
+"""Rows that are counted together."""
+RANGE_VALUES = 2**24
+"""Values, rows times columns, that are read ahead of counting."""
 MISSING = -1
 SMALLEST = float(np.finfo(np.float64).eps)
 """Probabilities are raised to this before their logarithm, as scikit-learn's log_loss does."""
@@ -76,8 +80,7 @@ def tally(
     images = _Images(coder) if table.images == table.rows else None
     # Counting releases the interpreter's lock for the most part: tasks are counted side by side.
     with readable(table.path), ThreadPoolExecutor(len(counters) or 1) as pool:
-        frame = _coded(table, coder, owner)
-        for rows in frame.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+        for rows in _batches(table, _coded(table, coder, owner)):
             batch = _Batch.of(rows, coder)
             waiting = [pool.submit(counter.add, batch) for counter in counters]
             if images is not None:
@@ -203,6 +206,26 @@ def _coded(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> p
     if owner:
         columns.append(owner.values(table.frame).alias("_unit"))
     return rows.select(columns)
+
+
+def _batches(table: PredictionTable, coded: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Rows in their order, some at a time.
+
+    Polars decodes Parquet without waiting for what it decoded to be taken, so that a table would
+    fill the memory while it is counted (https://github.com/pola-rs/polars/issues/28569). Where rows
+    in the middle can be read without those before them, they are therefore asked for in ranges, and
+    one range is read while the one before it is counted.
+    """
+    names = coded.collect_schema().names()
+    ranges = [coded]
+    if table.sliceable and ROWS not in names:
+        size = max(RANGE_VALUES // len(names), BATCH_ROWS)
+        ranges = [coded.slice(start, size) for start in range(0, table.rows, size)]
+    started: Iterator[Iterator[pl.DataFrame]] = (
+        one.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True) for one in ranges
+    )
+    for batches, _ in pairwise(chain(started, [iter(())])):
+        yield from batches
 
 
 def _confidence_of(task: Task) -> str:
