@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from faceaudit.errors import BundleError, UsageError
+from faceaudit.memory import keep_freed_memory
 from faceaudit.models import find_backbone
 from faceaudit.models.bundle import Bundle
 from faceaudit.models.heads import Deployed, MultiTaskNetwork
@@ -40,6 +41,7 @@ class TorchRuntime:
             )
         if precision == "auto":
             precision = "float16" if device.startswith("cuda") else "float32"
+        keep_freed_memory()
         self.precision = precision
         self._device = torch.device(device)
         deployed = load_network(bundle)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from faceaudit.errors import UsageError
+from faceaudit.memory import keep_freed_memory
 from faceaudit.models import find_backbone
 from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of, load_bundle
 from faceaudit.models.export import write_bundle
@@ -59,8 +60,7 @@ def train(
     one process but for rounding and for what augmentation draws.
 
     Beside other work on the same cores, set ``OMP_WAIT_POLICY=PASSIVE``: threads that wait then
-    leave the core to others. jemalloc (``LD_PRELOAD``) made a training on two cores 10 to 15 %
-    faster, because large blocks are not given back to the system at every step.
+    leave the core to others.
 
     Args:
         recipe: Name of a recipe that ships, a TOML file, or a recipe.
@@ -76,6 +76,7 @@ def train(
     Raises:
         FaceauditError: If the recipe, the data or the device cannot be used.
     """
+    keep_freed_memory()
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     output = output or Path(settings.name)
     work = work or output.with_name(f"{output.name}.training")
