@@ -3,7 +3,8 @@
 Every row of the reference works that a recipe repeats, with what was reported, what leaks, and what
 was measured here: ``docs/results/NAME.json`` of a run (the card's metrics of its bundle), and the
 study of sharing (``docs/results/study.json``, by ``python -m benchmarks.study``) and the leak
-reproduced (``docs/results/redrawn.json``, by ``python -m benchmarks.redrawn``).
+reproduced (``docs/results/redrawn.json``, by ``python -m benchmarks.redrawn``), and the ablations
+of the default bundle's recipe (``ablations.json``, by ``python -m benchmarks.ablations``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import redrawn
+from benchmarks import ablations, redrawn
 from benchmarks.study import Comparison, table
 from faceaudit.models import find_backbone
 from faceaudit.training.recipe import Recipe, Reference, list_recipes, load_recipe
@@ -41,6 +42,7 @@ def document() -> str:
         parts.append("\n".join(_section(source, own)))
     parts.append("\n".join(_leak()))
     parts.append("\n".join(_study()))
+    parts.append("\n".join(_ablations()))
     return "\n".join(parts)
 
 
@@ -113,6 +115,22 @@ def _study() -> Iterator[str]:
         f"intervals; p values adjusted for all {len(found)} comparisons (Holm).\n"
     )
     yield table(found)
+    yield ""
+
+
+def _ablations() -> Iterator[str]:
+    yield "## What each choice in the default bundle's recipe gives\n"
+    if not ablations.RESULTS.is_file():
+        yield "Not run yet: `python -m benchmarks.ablations run` answers it.\n"
+        return
+    found = [Comparison(**one) for one in json.loads(ablations.RESULTS.read_text())]
+    yield (
+        "Recipe `fairface`, two epochs at 80 pixels, one choice undone at a time; one seed. Points "
+        f"of accuracy on the same {found[0].images:,} held-out images, less the whole recipe's, "
+        "with 95 % intervals; * where the p value, adjusted for all of them (Holm), is below 0.05. "
+        "The intervals hold the images' chance, not the seed's.\n"
+    )
+    yield ablations.table_of(found)
     yield ""
 
 
