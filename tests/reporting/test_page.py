@@ -235,3 +235,29 @@ def test_unknown_name_in_a_template_is_an_error():
     template = make_environment().from_string("{{ summary.typo }}")
     with pytest.raises(jinja2.UndefinedError):
         template.render(summary=object())
+
+
+def test_facts_of_the_model_stand_first_and_the_rest_of_its_card_is_folded(sample_subject):
+    card = {
+        "limits": ["Knows faces from afar.", "Knows none in the dark."],
+        "recipe": {"stages": [{"epochs": 3, "size": 80}, {"epochs": 1, "size": 112}]},
+    }
+    metadata = sample_subject.provenance.metadata
+    metadata = replace(metadata, model={**metadata.model, "card": card})
+    provenance = replace(sample_subject.provenance, metadata=metadata)
+    (section,) = [one for one in SECTIONS if one.name == "origin"]
+    values = section.gather(replace(sample_subject, provenance=provenance))
+    template = make_environment().get_template(section.template)
+    shown, folded = template.render(v=values, section=section).split("<details>")
+    assert "<td>Knows faces from afar. Knows none in the dark.</td>" in shown
+    assert "<td>epochs 3, size 80; epochs 1, size 112</td>" in folded
+    assert "{&#39;" not in shown + folded
+
+
+def test_cells_of_stacked_tables_say_what_they_are_on_narrow_screens(page):
+    for table in re.findall(r'<table class="[^"]*stacked">.*?</table>', page, re.DOTALL):
+        columns = re.findall(r"<th scope=\"col\"", table)
+        for row in re.findall(r"<tr>\n?<th scope=\"row\".*?</tr>", table, re.DOTALL):
+            # The row's header and a rule or definition beneath it speak for themselves.
+            assert row.count("data-head=") >= len(columns) - 2
+            assert row.count("<td") - row.count("data-head=") <= 1

@@ -20,6 +20,8 @@ PLAIN_NAMES = {
     "by": "Subgroups by",
 }
 MODEL_FIRST = ("name", "licence", "training_data", "sha256")
+CARD_FIRST = ("intended_use", "limits", "weakest", "backbone", "parameters")
+"""Of a model's card; the rest, such as its recipe, is folded."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class FactList:
 
     title: str
     facts: tuple[Fact, ...]
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,13 +113,17 @@ def _model(provenance: Provenance) -> list[FactList]:
     metadata = provenance.metadata
     if metadata is None:
         return []
+    card = dict(metadata.model.get("card") or {})
     first = {name: metadata.model[name] for name in MODEL_FIRST if name in metadata.model}
+    first |= {name: card.pop(name) for name in CARD_FIRST if name in card}
+    others = {k: v for k, v in metadata.model.items() if k not in first and k != "card"}
     return [
-        FactList("Model", _flat({**first, **metadata.model})),
+        FactList("Model", _flat({**first, **others})),
         FactList("Face detector", _flat(metadata.detector)),
         FactList("Preprocessing", _flat(metadata.preprocessing)),
         FactList("Prediction", _flat({"precision": metadata.precision or UNKNOWN})),
         FactList("Options of the prediction", _flat(metadata.options)),
+        FactList("The rest of the model's card", _flat(card), folded=True),
     ]
 
 
@@ -139,6 +146,11 @@ def _plain(name: str) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_plain(name).lower()} {_text(v)}" for name, v in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_text(v) for v in value)
+        texts = [_text(v) for v in value]
+        if any(isinstance(v, Mapping) for v in value):
+            return "; ".join(texts)
+        return (" " if all(text.endswith(".") for text in texts) else ", ").join(texts)
     return str(value)
