@@ -147,6 +147,16 @@ class Family:
     undefined: str
     failures: Failures = "left out"
     only: tuple[Values, Values] | None = None
+    no_interval: str = NO_SPREAD
+    """Why a difference that is defined has no interval, where it has none."""
+
+
+def without_claims(family: Family, why: str) -> Family:
+    """A family of which the figures are told, and nothing of their differences."""
+    unknown = np.full(len(family.n), np.nan)
+    return replace(
+        family, p_values=unknown, bounds=lambda confidence: (unknown, unknown), no_interval=why
+    )
 
 
 def judge(family: Family, min_n: int, confidence: float) -> list[Change]:
@@ -183,7 +193,9 @@ def _change(
     n = int(family.n[index])
     difference = None if first is None or second is None else second - first
     low, high = (None, None) if difference is None else (_known(bounds[0]), _known(bounds[1]))
-    reason = family.undefined if difference is None else NO_SPREAD if low is None else None
+    reason = family.no_interval if low is None else None
+    if difference is None:
+        reason = family.undefined
     p_value = None if difference is None else _known(family.p_values[index])
     p_adjusted = None if difference is None else _known(adjusted)
     verdict: Verdict = "few faces" if n < min_n else "no difference shown"

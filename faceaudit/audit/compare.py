@@ -16,21 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceaudit.audit.age import CHALLENGE_YEARS, CS_YEARS
-from faceaudit.audit.changes import Agreement, Better, Change, Changes, Family, judge
+from faceaudit.audit.changes import (
+    Agreement,
+    Better,
+    Change,
+    Changes,
+    Family,
+    judge,
+    without_claims,
+)
 from faceaudit.audit.clusters import FEW_BLOCKS
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.estimates import OWN_CLASS
 from faceaudit.audit.intervals import Bounds, share_interval
 from faceaudit.audit.measure import EVERY_METRIC
-from faceaudit.audit.metrics import (
-    Metric,
-    Need,
-    Values,
-    macro_f1,
-    macro_precision,
-    present_classes,
-    ratio,
-)
+from faceaudit.audit.metrics import Need, Values, ratio
 from faceaudit.audit.paired import (
     ADULTS,
     CHALLENGED,
@@ -47,10 +47,16 @@ from faceaudit.audit.paired import (
     paired_tally,
 )
 from faceaudit.audit.paired_shares import mcnemar, tango_interval
+from faceaudit.audit.paired_spread import (
+    Outcomes,
+    PairedSpread,
+    spread_of_difference,
+    spread_of_shares,
+)
 from faceaudit.audit.results import Estimate, Subgroup
 from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores, score_counts
 from faceaudit.audit.subgroups import find_groupings
-from faceaudit.audit.tally import CellCounts, Cut, Tally, YearErrors, cut, years_by_block, years_of
+from faceaudit.audit.tally import CellCounts, Cut, Tally, cut, years_by_block, years_of
 from faceaudit.schema import AGE, Task
 
 FAILURE_RATE, PREDICTED_SHARE = "failure_rate", "predicted_share"
@@ -61,8 +67,6 @@ NO_AGREEMENT_INTERVAL = "no interval: faces of one unit are not independent"
 NEEDS: tuple[Need, ...] = ("classes", "groups", "scores", "losses", "calibration")
 """Kinds of counts of a task with classes."""
 YEARS_TASK = Task(AGE, "years", ())
-TINY = 1e-12
-"""Differences below this are rounding."""
 Hits = Callable[[int], tuple[NDArray[np.bool_], NDArray[np.bool_]]]
 """From K to which predictions count, (L, K, K) by annotated class, and of which faces, (L, K)."""
 
@@ -234,20 +238,7 @@ WITH_FAILURES = ("accuracy", "one_off")
 """Shares that are also told with unscored faces as errors."""
 
 
-@dataclass(frozen=True)
-class _Outcomes:
-    """Faces by which table has them right; blocks come first, (B, F)."""
-
-    both: Values
-    first: Values
-    second: Values
-    n: Values
-
-    def total(self, part: Values) -> Values:
-        return np.asarray(part.sum(axis=0))
-
-
-def _outcomes(joint: Values, hits: Any, counted: Any) -> _Outcomes:
+def _outcomes(joint: Values, hits: Any, counted: Any) -> Outcomes:
     """Outcomes from counts by class and both predictions.
 
     Args:
@@ -265,7 +256,7 @@ def _outcomes(joint: Values, hits: Any, counted: Any) -> _Outcomes:
     second = np.einsum("bgky,lky->bgl", joint.sum(axis=-2), right, optimize=True)
     n = np.einsum("bgk,lk->bgl", joint.sum(axis=(-2, -1)), whole, optimize=True)
     flat = (blocks, groups * len(whole))
-    return _Outcomes(
+    return Outcomes(
         *(np.asarray(part.reshape(flat)) for part in (both, first - both, second - both, n))
     )
 
@@ -379,7 +370,7 @@ class _Named:
 
 
 def _share_family(
-    named: _Named, outcomes: _Outcomes, unit: str | None, *, failures: bool = False
+    named: _Named, outcomes: Outcomes, unit: str | None, *, failures: bool = False
 ) -> Family:
     n = outcomes.total(outcomes.n)
     only = outcomes.total(outcomes.first), outcomes.total(outcomes.second)
@@ -391,7 +382,7 @@ def _share_family(
             return tango_interval(*only, n, confidence)
 
     else:
-        spread = _spread_of_shares(outcomes)
+        spread = spread_of_shares(outcomes)
         p_values, bounds = spread.p_values, spread.bounds
     return Family(
         named.task,
@@ -413,71 +404,6 @@ def _share_family(
 # --- any metric, by leaving blocks out --------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Spread:
-    """Figures of both tables, and how their difference varies over blocks; all (F,)."""
-
-    n: Values
-    first: Values
-    second: Values
-    error: Values
-    """Standard error of the difference."""
-    blocks: Values
-    """Blocks with faces."""
-    moving: Values
-    """Blocks that move the difference at all."""
-
-    @classmethod
-    def of(cls, parts: Sequence[_Spread]) -> _Spread:
-        """Several subgroups, one after the other."""
-        return cls(*(np.concatenate(one) for one in zip(*map(_fields, parts), strict=True)))
-
-    @property
-    def difference(self) -> Values:
-        return self.second - self.first
-
-    @property
-    def p_values(self) -> Values:
-        """Student's test, but never below what the signs of the moving blocks can tell."""
-        from scipy.special import stdtr
-
-        degrees = np.where(self.blocks > 1, self.blocks - 1, np.nan)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = 2 * stdtr(degrees, -np.abs(self.difference) / self.error)
-        found = np.maximum(found, 2.0 ** (1 - np.maximum(self.moving, 1)))
-        found = np.where(self.moving == 0, 1.0, found)
-        return np.where(np.isnan(self.difference), np.nan, found)
-
-    def bounds(self, confidence: float) -> Bounds:
-        from scipy.special import stdtrit
-
-        degrees = np.where(self.blocks > 1, self.blocks - 1, np.nan)
-        half = stdtrit(degrees, (1 + confidence) / 2) * np.where(self.error > 0, self.error, np.nan)
-        return self.difference - half, self.difference + half
-
-
-def _fields(spread: _Spread) -> tuple[Values, ...]:
-    return spread.n, spread.first, spread.second, spread.error, spread.blocks, spread.moving
-
-
-def _spread_of_shares(outcomes: _Outcomes) -> _Spread:
-    """Linearized spread of a difference of shares over blocks."""
-    n = outcomes.total(outcomes.n)
-    both, gained = outcomes.total(outcomes.both), outcomes.second - outcomes.first
-    difference = ratio(outcomes.total(gained), n)
-    moves = gained - np.nan_to_num(difference) * outcomes.n
-    blocks = np.asarray((outcomes.n > 0).sum(axis=0), np.float64)
-    scale = ratio(blocks, blocks - 1)
-    return _Spread(
-        n,
-        ratio(both + outcomes.total(outcomes.first), n),
-        ratio(both + outcomes.total(outcomes.second), n),
-        np.sqrt(scale * np.square(moves).sum(axis=0)) / np.where(n > 0, n, np.nan),
-        blocks,
-        np.asarray((gained != 0).sum(axis=0), np.float64),
-    )
-
-
 def _spreads(
     counted: PairedTally,
     cells: Cut,
@@ -497,18 +423,19 @@ def _spreads(
     ]
     if not metrics or not sides[0].counts or (need == "groups" and not task.ordinal):
         return
-    found: dict[str, list[_Spread]] = {metric.name: [] for metric in metrics}
+    found: dict[str, list[PairedSpread]] = {metric.name: [] for metric in metrics}
     for index in range(len(cells.subgroups)):
         read = [(side.whole(cells, index), side.blocks(cells, index)) for side in sides]
         for metric in metrics:
-            found[metric.name].append(_difference(metric, read, len(task.classes)))
+            figures = len(task.classes) if metric.per_class else 1
+            found[metric.name].append(spread_of_difference(metric, read, figures))
     for metric in metrics:
-        spread = _Spread.of(found[metric.name])
+        spread = PairedSpread.of(found[metric.name])
         undefined = own_class and not metric.within_own_class
         if undefined:
             spread = replace(spread, first=spread.first * np.nan, second=spread.second * np.nan)
         labels: Sequence[str | None] = task.classes if metric.per_class else (None,)
-        yield Family(
+        family = Family(
             task.name,
             metric.name,
             cells.by,
@@ -521,6 +448,7 @@ def _spreads(
             spread.bounds,
             OWN_CLASS if undefined else metric.undefined,
         )
+        yield without_claims(family, metric.incomparable) if metric.incomparable else family
 
 
 @dataclass(frozen=True)
@@ -552,45 +480,6 @@ class _Side:
             return years_by_block(self.counted, cells, index).map(lambda part: part.sum(axis=1))
         assert self.counts is not None
         return cells.blocks(self.counts, index)
-
-
-def _difference(metric: Metric, sides: Sequence[tuple[Any, Any]], classes: int) -> _Spread:
-    """Both values of one subgroup and the spread of their difference, each (L,)."""
-    labels = classes if metric.per_class else 1
-    values, moves, faces, occupied = [], [], [], []
-    for whole, blocks in sides:
-        values.append(np.reshape(metric.function(whole), labels))
-        faces.append(np.reshape(metric.faces(whole), labels))
-        occupied.append(np.asarray(metric.faces(blocks)).reshape(-1, labels) > 0)
-        moves.append(_moves(metric, blocks).reshape(-1, labels))
-    moved = moves[1] - moves[0]  # (B, L)
-    count = np.asarray((occupied[0] | occupied[1]).sum(axis=0), np.float64)
-    error = np.sqrt(ratio(count - 1, count) * np.square(moved).sum(axis=0))
-    moving = np.asarray((np.abs(moved) > TINY).sum(axis=0), np.float64)
-    return _Spread(np.minimum(*faces), values[0], values[1], error, count, moving)
-
-
-def _moves(metric: Metric, blocks: Any) -> Values:
-    """How far the metric moves when each block is left out, (B, ...).
-
-    Source:
-        Efron, Stein: The jackknife estimate of variance, Annals of Statistics 9, 1981.
-    """
-    function: Callable[[Any], Values] = metric.function
-    if metric.function in (macro_f1, macro_precision):
-        present = present_classes(np.asarray(blocks).sum(axis=0))
-        macro = metric.function
-
-        def function(counts: Any) -> Values:
-            return macro(counts, present)
-
-    if isinstance(blocks, YearErrors):
-        left = blocks.map(lambda part: part.sum(axis=0, keepdims=True) - part)
-        return np.asarray(function(left) - function(blocks.map(lambda part: part.sum(axis=0))))
-    every = np.asarray(blocks)
-    return np.asarray(
-        function(every.sum(axis=0, keepdims=True) - every) - function(every.sum(axis=0))
-    )
 
 
 # --- agreement --------------------------------------------------------------------------------

@@ -492,18 +492,28 @@ def _figure(metric: Metric, value: MetricValue, options: Options) -> SubgroupFig
     return SubgroupFigure(value.subgroup, found.value, None, found.n, small, reason)
 
 
+def figures_of(
+    metric: Metric, estimates: Sequence[Estimate], degrees: Sequence[float], confidence: float
+) -> Figures:
+    """What limits of differences follow from.
+
+    Args:
+        metric: The metric.
+        estimates: Of every subgroup.
+        degrees: Of freedom of each one's spread, as ``degrees_of`` gives them. They are fewer than
+            the faces: limits far out rest on a spread that is estimated from them.
+        confidence: Of the estimates' intervals.
+    """
+    used = [
+        float(max(min(given, estimate.n - 1), 1))
+        for estimate, given in zip(estimates, degrees, strict=True)
+    ]
+    return Figures.of(metric, estimates, used, confidence)
+
+
 def _figures(metric: Metric, measured: Measurements, options: Options) -> Figures:
     estimates = [value.estimate for value in measured.values]
-    degrees = [_degrees(one, given) for one, given in zip(estimates, measured.degrees, strict=True)]
-    return Figures.of(metric, estimates, degrees, options.confidence)
-
-
-def _degrees(estimate: Estimate, given: float) -> float:
-    """Fewer than the faces: limits far out rest on a spread that is estimated from them.
-
-    At 95 % limits are those of the estimate; further out they reach as far as Student's.
-    """
-    return float(max(min(given, estimate.n - 1), 1))
+    return figures_of(metric, estimates, measured.degrees, options.confidence)
 
 
 def _with_errors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.changes import (
-    Better,
     Change,
     Changes,
     Distance,
@@ -19,26 +19,25 @@ from faceaudit.audit.changes import (
     Family,
     What,
     judge,
+    without_claims,
 )
 from faceaudit.audit.compare import FAILURE_RATE, PREDICTED_SHARE
+from faceaudit.audit.comparisons import degrees_of, figures_of
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.distances import TwoSamples
-from faceaudit.audit.intervals import (
-    Bounds,
-    difference_interval,
-    generator_for,
-    normal_quantile,
-)
+from faceaudit.audit.estimates import Options
+from faceaudit.audit.intervals import Bounds, generator_for, normal_quantile
 from faceaudit.audit.measure import EVERY_METRIC
-from faceaudit.audit.metrics import Values
+from faceaudit.audit.metrics import Metric, Values
 from faceaudit.audit.paired import common_tasks
+from faceaudit.audit.rates import RATES
 from faceaudit.audit.results import Audit, Estimate, Subgroup
 from faceaudit.audit.run import audit
-from faceaudit.audit.simultaneous import holm
+from faceaudit.audit.simultaneous import Pairs, holm, two_sided
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
 from faceaudit.audit.tally import CONFIDENCE_BINS, CellCounts, Tally, cut, tally
 from faceaudit.errors import SchemaError
-from faceaudit.schema import OK, Task
+from faceaudit.schema import AGE, OK, Task
 from faceaudit.tables import STATUS, PredictionTable
 
 Source = PredictionTable | Tally
@@ -110,7 +109,7 @@ def compare_drift(
             task: min(n, sides[1].audit.labelled.get(task, 0))
             for task, n in sides[0].audit.labelled.items()
         },
-        changes=tuple(_changes(sides[0].audit, sides[1].audit, tasks, min_n, confidence)),
+        changes=tuple(_changes(sides, tasks, Options(min_n, confidence))),
         distances=tuple(_distances(drawing, tasks, groupings)),
         notes=tuple(dict.fromkeys(_notes(sides))),
         options={
@@ -197,30 +196,34 @@ def measures(table: PredictionTable) -> dict[str, NDArray[np.int64]]:
 # --- figures of both --------------------------------------------------------------------------
 
 
-def _changes(
-    first: Audit, second: Audit, tasks: Sequence[Task], min_n: int, confidence: float
-) -> Iterator[Change]:
+def _changes(sides: Sequence[Sides], tasks: Sequence[Task], options: Options) -> Iterator[Change]:
     """Differences of the figures that both audits have, family by family."""
     known = {task.name for task in tasks}
-    better: dict[str, Better] = {metric.name: metric.better for metric in EVERY_METRIC}
-    better |= {FAILURE_RATE: "lower", PREDICTED_SHARE: "neither"}
-    theirs = dict(_figures(second))
-    families: dict[
-        tuple[str, str, tuple[str, ...], Failures], list[tuple[Key, Estimate, Estimate]]
-    ] = {}
-    subgroups: dict[Key, Subgroup] = {}
-    for key, estimate, subgroup in _figures_with_subgroups(first):
-        task, metric, _, by, _, failures = key
-        if key in theirs and (task in known or task in {"", "age"}):
-            families.setdefault((task, metric, by, failures), []).append(
-                (key, estimate, theirs[key])
-            )
-            subgroups[key] = subgroup
+    metrics = {metric.name: metric for metric in (*EVERY_METRIC, *RATES)}
+    theirs = dict(_figures(sides[1].audit))
+    degrees = [_degrees(side) for side in sides]
+    families: dict[tuple[str, str, tuple[str, ...], Failures], list[Both]] = {}
+    for key, estimate, subgroup in _figures_with_subgroups(sides[0].audit):
+        task, metric, label, by, cell, failures = key
+        if key in theirs and (task in known or task in {"", AGE}):
+            freedom = (degrees[0].get(cell, math.inf), degrees[1].get(cell, math.inf))
+            both = Both(subgroup, label, (estimate, theirs[key]), freedom)
+            families.setdefault((task, metric, by, failures), []).append(both)
     for (task, metric, by, failures), found in families.items():
-        where = [(subgroups[key], key[2]) for key, _, _ in found]
-        pairs = [(one, other) for _, one, other in found]
-        family = unpaired(task, metric, by, better[metric], where, pairs, confidence)
-        yield from judge(replace(family, failures=failures), min_n, confidence)
+        family = unpaired(metrics[metric], task, by, found, options.confidence)
+        yield from judge(replace(family, failures=failures), options.min_n, options.confidence)
+
+
+def _degrees(side: Sides) -> dict[frozenset[tuple[str, str]], float]:
+    """Degrees of freedom of the spread in every subgroup of a table with units."""
+    if side.counted.unit is None:
+        return {}
+    cuts = [cut(side.counted, by) for by in ((), *side.audit.by)]
+    return {
+        frozenset(subgroup.items()): degrees
+        for cells in cuts
+        for subgroup, degrees in zip(cells.subgroups, degrees_of(side.counted, cells), strict=True)
+    }
 
 
 def _figures(found: Audit) -> Iterator[tuple[Key, Estimate]]:
@@ -256,56 +259,56 @@ def _figures_with_subgroups(found: Audit) -> Iterator[tuple[Key, Estimate, Subgr
         yield where, both.with_failures, both.subgroup
 
 
+@dataclass(frozen=True)
+class Both:
+    """A figure in both tables."""
+
+    subgroup: Subgroup
+    label: str | None
+    estimates: tuple[Estimate, Estimate]
+    degrees: tuple[float, float] = (math.inf, math.inf)
+    """Of freedom of either one's spread; infinite without units."""
+
+
 def unpaired(
-    task: str,
-    metric: str,
-    by: tuple[str, ...],
-    better: Better,
-    where: Sequence[tuple[Subgroup, str | None]],
-    pairs: Sequence[tuple[Estimate, Estimate]],
-    confidence: float,
+    metric: Metric, task: str, by: tuple[str, ...], found: Sequence[Both], confidence: float
 ) -> Family:
     """A family of differences between independent figures, from their own intervals.
 
-    Bounds at another confidence are taken in proportion to the normal quantile.
-    """
-    from scipy.special import ndtr
+    They are made of the same limits as those of subgroups (see ``simultaneous``).
 
-    figures = np.array([[_numbers(one), _numbers(other)] for one, other in pairs])
-    values, lows, highs = (figures[:, :, part] for part in range(3))  # each (F, 2)
-    difference = values[:, 1] - values[:, 0]
-    second, first = ((values[:, k], lows[:, k], highs[:, k]) for k in (1, 0))
-    low, high = difference_interval(second, first)
-    below, above = difference - low, high - difference
-    toward_zero = np.where(difference > 0, below, above) / normal_quantile(confidence)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p_values = 2 * ndtr(-np.abs(difference) / toward_zero)
+    Args:
+        metric: The metric.
+        task: Its task.
+        by: The grouping.
+        found: The figure in every subgroup and class.
+        confidence: Of the estimates' intervals.
+    """
+    sides = [[one.estimates[k] for one in found] for k in range(2)]
+    degrees = [one.degrees[k] for k in range(2) for one in found]
+    figures = figures_of(metric, [*sides[0], *sides[1]], degrees, confidence)
+    first = np.arange(len(found))
+    pairs = Pairs(figures, first + len(found), first)
+    none = np.isnan(pairs.standard_errors)
 
     def bounds(wanted: float) -> Bounds:
-        scale = normal_quantile(wanted) / normal_quantile(confidence)
-        return difference - scale * below, difference + scale * above
+        low, high = pairs.bounds(normal_quantile(wanted))
+        return np.where(none, np.nan, low), np.where(none, np.nan, high)
 
-    n: Values = np.array([min(one.n, other.n) for one, other in pairs], np.float64)
-    return Family(
+    family = Family(
         task,
-        metric,
+        metric.name,
         by,
-        better,
-        where,
-        n,
-        values[:, 0],
-        values[:, 1],
-        p_values,
+        metric.better,
+        [(one.subgroup, one.label) for one in found],
+        np.array([min(one.n for one in both.estimates) for both in found], np.float64),
+        figures.values[: len(found)],
+        figures.values[len(found) :],
+        np.where(none, np.nan, two_sided(pairs.from_zero)),
         bounds,
         NO_VALUE,
     )
-
-
-def _numbers(one: Estimate) -> tuple[float, float, float]:
-    value, low, high = (
-        np.nan if part is None else float(part) for part in (one.value, one.low, one.high)
-    )
-    return value, low, high
+    return without_claims(family, metric.incomparable) if metric.incomparable else family
 
 
 # --- distributions ----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from faceaudit.audit.comparisons import degrees_of, figures_of
 from faceaudit.audit.coverage import estimate_counts
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.extremes import Bounded
@@ -24,6 +25,7 @@ from faceaudit.audit.policy import Policy, Rule
 from faceaudit.audit.rates import images_by_outcome
 from faceaudit.audit.results import Estimate
 from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores
+from faceaudit.audit.simultaneous import Figures
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features
 from faceaudit.audit.tally import Cut, Numbers, Tally
 from faceaudit.errors import UnknownNameError, UsageError
@@ -176,6 +178,29 @@ class RuleFigures:
     """Confidence to low and high; NaN where there is none."""
     is_share: bool
     """Whether the interval follows from value and faces alone, as that of a share does."""
+    figures: Figures
+    """What the limits of differences follow from, as in the section Differences."""
+
+    def apart(self, z: Values, kept: Numbers) -> Bounded:
+        """Values of some subgroups with the limits that their differences are made of.
+
+        Args:
+            z: Standard normal quantile of each.
+            kept: The subgroups.
+        """
+        return self._limited(self.figures.at(kept), z)
+
+    def apart_with_faces(self, z: Values, kept: Numbers, others: int) -> Callable[[int], Bounded]:
+        """The same if every subgroup had so many faces at least; see ``with_faces``."""
+        faces = self.faces[kept]
+        of_one_face = self.figures.at(kept).with_faces(1 / faces).with_means(others)
+        seen = np.concatenate([faces, np.zeros(others)])
+        return lambda n: self._limited(of_one_face.with_faces(np.maximum(seen, n)), z)
+
+    def _limited(self, figures: Figures, z: Values) -> Bounded:
+        below, above = figures.sides(np.arange(len(figures.values)), z)
+        low, high = figures.values - below, figures.values + above
+        return Bounded(figures.values, *_without_nan(low, high, self.metric))
 
     def bounded(self, confidence: float, kept: Numbers) -> Bounded:
         """Values of some subgroups with their intervals."""
@@ -243,11 +268,16 @@ def find_figures(
         return _numbers(found, "low"), _numbers(found, "high")
 
     usual = estimates(options.confidence)
-    values = _numbers(usual, "value")
-    faces = np.array([one.n for one in usual], np.float64)
-    reasons = tuple(one.reason for one in usual)
-    is_share = metric.interval == "share" and counted.unit is None
-    return RuleFigures(metric, values, faces, reasons, measured, is_share)
+    degrees = degrees_of(counted, cells)
+    return RuleFigures(
+        metric,
+        _numbers(usual, "value"),
+        np.array([one.n for one in usual], np.float64),
+        tuple(one.reason for one in usual),
+        measured,
+        is_share=metric.interval == "share" and counted.unit is None,
+        figures=figures_of(metric, usual, [degrees[index] for index in kept], options.confidence),
+    )
 
 
 def _numbers(estimates: Sequence[Estimate], name: str) -> Values:

@@ -109,6 +109,33 @@ class Figures:
             degrees=self.degrees[numbers],
         )
 
+    def with_faces(self, times: Values) -> Figures:
+        """The same figures of so many times as many faces, (K,)."""
+        root = np.sqrt(times)
+        told = self.told / times if self.shape == "skewed" else self.told * times
+        return replace(
+            self,
+            told=told,
+            below=self.below / root,
+            above=self.above / root,
+            degrees=self.degrees * times,
+        )
+
+    def with_means(self, others: int) -> Figures:
+        """These, and others of which nothing is known, taken to be as these are on average."""
+
+        def more(parts: Values) -> Values:
+            return np.concatenate([parts, np.full(others, parts.mean())])
+
+        return replace(
+            self,
+            values=more(self.values),
+            told=more(self.told),
+            below=more(self.below),
+            above=more(self.above),
+            degrees=more(self.degrees),
+        )
+
     @cached_property
     def standard_errors(self) -> Values:
         """The mean distance of the limits at one standard error, never 0; (K,)."""

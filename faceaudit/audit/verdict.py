@@ -4,13 +4,15 @@ A rule bounds a quantity: a figure, the worst of several, or how far apart the f
 interval decides: a rule passes if the whole interval keeps the limit, fails if the whole interval
 breaks it, and else the evidence is insufficient. The intervals of all rules hold together with the
 policy's confidence: each rule takes an equal share of what may go wrong (Bonferroni), and so does
-each figure or pair of a rule. So neither a pass nor a failure comes by trying often.
+each figure of a rule. Differences hold together as those of the section Differences do, from the
+same limits. So neither a pass nor a failure comes by trying often.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -29,6 +31,7 @@ from faceaudit.audit.intervals import normal_quantile
 from faceaudit.audit.metrics import Values
 from faceaudit.audit.policy import BETWEEN, LEAST_CONFIDENT, Exempt, Policy, Rule
 from faceaudit.audit.results import Exemption, Outcome, Subgroup, Verdict
+from faceaudit.audit.simultaneous import critical_of_pairs
 from faceaudit.audit.tally import Numbers, cut
 from faceaudit.errors import (
     EXIT_DONE,
@@ -55,6 +58,9 @@ EXIT_CODES: dict[Outcome, int] = {
     "insufficient": EXIT_INSUFFICIENT,
     "pass": EXIT_DONE,
 }
+
+_ByFaces = Callable[[int], Bounded]
+"""From a number of faces to figures with limits."""
 
 
 def judge(policy: Policy, evidence: Evidence) -> tuple[Verdict, ...]:
@@ -152,23 +158,70 @@ class _Case:
         """Subgroups that are too small, or absent."""
         return (*(self.subgroups[index] for index in self.small), *self.absent)
 
+    def _held(self, index: int) -> tuple[str | None, ...]:
+        """The values of a subgroup's control features."""
+        return tuple(self.subgroups[index].get(name) for name in self.rule.within)
+
     def strata(self, kept: Numbers) -> Numbers:
         """A number for each value of the control features, per subgroup."""
-        keys = [tuple(self.subgroups[i].get(name) for name in self.rule.within) for i in kept]
+        keys = [self._held(index) for index in kept]
         place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         return np.array([place[key] for key in keys], np.int64)
 
-    def confidences(self, kept: Numbers) -> tuple[float, float]:
-        """Confidence of each interval that shows a failure, and of each that shows a pass."""
-        statements = len(kept)
-        if self.rule.measure in BETWEEN:
-            sizes = np.bincount(self.strata(kept)) if len(kept) else np.zeros(1)
-            statements = int((sizes * (sizes - 1) // 2).sum())
-        each = min(1 - self.error / max(statements * len(self.figures), 1), MOST_CONFIDENT)
+    def bounded(self, kept: Numbers) -> tuple[list[Bounded], list[Bounded]]:
+        """Figures with the limits that show a failure, and with those that show a pass."""
+        if self.rule.measure not in BETWEEN:
+            each = self._confidence(len(kept))
+            found = [one.bounded(each, kept) for one in self.figures]
+            return found, found
+        failing, passing = (
+            [one.apart(z, kept) for one in self.figures] for z in self._quantiles(kept, kept)
+        )
+        return failing, passing
+
+    def with_faces(self, kept: Numbers, others: Numbers) -> tuple[list[_ByFaces], list[_ByFaces]]:
+        """The same with so many faces of every subgroup, reaching as far again as ``POWER`` asks.
+
+        Args:
+            kept: Subgroups whose figures are taken as they are.
+            others: Those that are too small for that, or absent.
+        """
+        if self.rule.measure not in BETWEEN:
+            each = _with_power(self._confidence(len(self.usable) + len(others)))
+            found = [one.with_faces(each, kept, len(others)) for one in self.figures]
+            return found, found
+        at = np.concatenate([kept, others])
+        more = NormalDist().inv_cdf(POWER)
+        failing, passing = (
+            [one.apart_with_faces(z + more, kept, len(others)) for one in self.figures]
+            for z in self._quantiles(np.concatenate([self.usable, others]), at)
+        )
+        return failing, passing
+
+    def _confidence(self, size: int) -> float:
+        """Of each interval of a rule on as many subgroups."""
+        return min(1 - self.error / max(size * len(self.figures), 1), MOST_CONFIDENT)
+
+    def _quantiles(self, every: Numbers, at: Numbers) -> tuple[Values, Values]:
+        """Quantiles that limits of differences are taken at, to show a failure and a pass.
+
+        All differences within each value of the control features are a family.
+
+        Args:
+            every: The subgroups that are compared.
+            at: Those of them that the quantiles are for.
+        """
+        sizes = Counter(self._held(index) for index in every)
+        families = sum(size > 1 for size in sizes.values()) * len(self.figures)
+        error = self.error / max(families, 1)
+        critical = {
+            held: critical_of_pairs(max(size, 2), 1 - error) for held, size in sizes.items()
+        }
+        failing = np.array([critical[self._held(index)] for index in at])
         if self.rule.measure == "equivalent":
             # All pairs must pass, so that none needs a share (intersection-union test).
-            return each, 1 - 2 * self.error
-        return each, each
+            return failing, np.full_like(failing, NormalDist().inv_cdf(1 - self.error))
+        return failing, failing
 
 
 @dataclass(frozen=True)
@@ -239,11 +292,7 @@ def _decided(case: _Case) -> Verdict:
             n_needed=rule.min_n if case.subgroups else None,
             small=case.not_judged,
         )
-    to_fail, to_pass = case.confidences(usable)
-    failing = [one.bounded(to_fail, usable) for one in case.figures]
-    passing = (
-        failing if to_fail == to_pass else [one.bounded(to_pass, usable) for one in case.figures]
-    )
+    failing, passing = case.bounded(usable)
     found = []
     for limit in _limits(rule):
         extreme = _both(limit, limit.quantity(failing, strata), limit.quantity(passing, strata))
@@ -286,10 +335,7 @@ def _n_needed(case: _Case) -> int | None:
     others = np.concatenate([case.small, np.zeros(len(case.absent), np.int64)])
     usable = _farthest_out(case)
     strata = case.strata(np.concatenate([usable, others]))
-    failing, passing = (
-        [one.with_faces(_with_power(confidence), usable, len(others)) for one in case.figures]
-        for confidence in case.confidences(np.concatenate([case.usable, others]))
-    )
+    failing, passing = case.with_faces(usable, others)
 
     def decided(n: int) -> bool:
         outcomes = set()

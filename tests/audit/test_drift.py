@@ -11,8 +11,9 @@ from scipy.stats import chi2_contingency, ks_2samp
 
 from faceaudit.audit.changes import Changes, Distance, judge
 from faceaudit.audit.distances import TwoSamples, kolmogorov_smirnov, total_variation
-from faceaudit.audit.drift import compare_drift, unpaired
+from faceaudit.audit.drift import Both, compare_drift, unpaired
 from faceaudit.audit.intervals import difference_interval, wilson
+from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.results import Estimate
 from faceaudit.audit.run import audit
 from faceaudit.audit.subgroups import find_features
@@ -22,6 +23,7 @@ from faceaudit.tables import PredictionTable
 
 OpenTable = Callable[..., PredictionTable]
 RowsOf = Callable[..., pl.DataFrame]
+ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
 
 
 def quick(first: PredictionTable, second: PredictionTable, **options: object) -> Changes:
@@ -133,9 +135,10 @@ def test_families_of_equal_shares_raise_few_false_alarms() -> None:
             found = generator.binomial(n, share) / n
             bounds = wilson(found, n, 0.95)
             sides.append([Estimate(*part) for part in zip(found, *bounds, n.tolist(), strict=True)])
-        pairs = list(zip(*sides, strict=True))
-        where = [({"race": str(k)}, None) for k in range(len(n))]
-        family = unpaired("gender", "accuracy", ("race",), "higher", where, pairs, 0.95)
+        both = [
+            Both({"race": str(k)}, None, pair) for k, pair in enumerate(zip(*sides, strict=True))
+        ]
+        family = unpaired(ACCURACY, "gender", ("race",), both, 0.95)
         alarms += any(one.claimed for one in judge(family, 30, 0.95))
     assert alarms / 400 <= 0.06
 
@@ -168,6 +171,9 @@ def test_other_compositions_failures_and_errors_are_found(
     ).with_columns(pl.when(~failed).then(name).alias(name) for name in predictions)
     found = quick(open_table(first), open_table(second))
     overall = {(one.task, one.metric): one for one in found.changes if not one.subgroup}
+    calibrated = overall["gender", "ece"]
+    assert (calibrated.low, calibrated.p_value, calibrated.claimed) == (None, None, False)
+    assert "fewer faces comes out at 0" in str(calibrated.reason)
     assert overall["", "failure_rate"].verdict == "regressed"
     assert overall["age", "mae"].verdict == "regressed"
     assert overall["age", "mean_signed_error"].verdict == "changed"

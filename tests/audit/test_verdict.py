@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from faceaudit.audit.comparisons import compare_subgroups
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.evidence import Evidence
-from faceaudit.audit.intervals import difference_interval, share_interval
+from faceaudit.audit.intervals import share_interval
 from faceaudit.audit.policy import Policy, parse_rules
 from faceaudit.audit.results import Verdict
 from faceaudit.audit.run import audit, find_verdicts
@@ -128,15 +129,13 @@ def test_the_interval_of_a_single_figure_is_that_of_the_report_at_the_rules_conf
     assert (found.low, found.high) == pytest.approx((float(low), float(high)))
 
 
-def test_the_interval_of_a_difference_is_newcombes_with_a_share_for_every_pair() -> None:
+def test_the_interval_of_a_difference_is_that_of_the_section_differences() -> None:
     right = [(200, 190), (150, 120), (300, 250)]
     found = verdict(sites(right), **BETWEEN, at_most=0.5)
-    each = 1 - 0.05 / 3
-    bounds = [(yes / n, *map(float, share_interval(yes / n, n, each))) for n, yes in right]
-    pairs = [difference_interval(a, b) for a in bounds for b in bounds if a != b]
+    pairs = compare_subgroups(sites(right), "gender", "accuracy", ["site"]).pairs
     assert found.value == pytest.approx(190 / 200 - 120 / 150)
-    assert found.low == pytest.approx(max(low for low, _ in pairs))
-    assert found.high == pytest.approx(max(high for _, high in pairs))
+    assert found.low == pytest.approx(max(max(one.low, -one.high) for one in pairs))
+    assert found.high == pytest.approx(max(max(one.high, -one.low) for one in pairs))
     assert found.subgroups == ({"site": "S0"}, {"site": "S1"})
     assert found.n == 150
 
