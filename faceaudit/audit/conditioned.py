@@ -141,10 +141,10 @@ def _by_age(counted: Tally, cells: Cut, task: Task, metric: Metric) -> _Grouped:
             return face_sums(metric, years.map(lambda part: part[:, :groups]))
     else:
         confusion = counted.confusion[AGE_GROUP]
-        own = face_sums(metric, _apart(cells.of(confusion)))
+        own = face_sums(metric, cells.of(confusion), by_class=True)
 
         def of_blocks(index: int) -> Values:
-            return face_sums(metric, _apart(cells.blocks(confusion, index)))
+            return face_sums(metric, cells.blocks(confusion, index), by_class=True)
 
     return _Grouped(
         AGE if metric.needs == "years" else AGE_GROUP,

@@ -67,17 +67,19 @@ class Strata:
         return np.asarray(self.sums.sum(axis=0)), blocks
 
 
-def face_sums(metric: Metric, counts: Any) -> Values:
+def face_sums(metric: Metric, counts: Any, *, by_class: bool = False) -> Values:
     """Faces, sum of the figure and sum of its squares, (..., 3), of one of ``MEANS``.
 
     Args:
         metric: The metric.
         counts: What it needs; leading axes stay.
+        by_class: Whether confusions, (..., K, K), give those of every annotated class, (..., K, 3).
     """
     if metric.needs in {"classes", "groups"}:
         size = np.shape(counts)[-1]
         each = metric.function(np.eye(size * size).reshape(size, size, size, size))
-        parts = [(counts * each**power).sum(axis=(-2, -1)) for power in range(3)]
+        summed = (-1,) if by_class else (-2, -1)
+        parts = [(counts * each**power).sum(axis=summed) for power in range(3)]
         return np.asarray(np.stack(parts, axis=-1), np.float64)
     faces, mean = np.asarray(metric.faces(counts), np.float64), metric.function(counts)
     square = mean if metric.second_moment is None else metric.second_moment(counts)

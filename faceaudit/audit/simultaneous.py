@@ -32,6 +32,8 @@ LEAST_TRIALS = 1e-6
 """Faces that limits from 0 to 1 speak of."""
 GRID = np.linspace(0, FARTHEST, 83)
 """Standard normal quantiles that limits are taken at, (Z,)."""
+HALVINGS = 7
+"""After so many a part of ``GRID`` has two neighbors."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,15 @@ class Figures:
     def on_grid(self) -> Bounds:
         """How far the limits are below and above at every quantile of ``GRID``, (Z, K) each."""
         at = np.broadcast_to(np.arange(len(self.values)), (len(GRID), len(self.values)))
-        return self._reaching(at, student_grid(self.degrees))
+        return self._reaching(at, self._student)
+
+    @cached_property
+    def _student(self) -> Values:
+        return student_grid(self.degrees)
+
+    def at_step(self, at: Places, step: Places) -> Bounds:
+        """``on_grid`` of some subgroups at one place of the grid each, (M,) each."""
+        return self._reaching(at, self._student[step, at])
 
     def sides(self, at: Places, z: Values) -> Bounds:
         """How far the limits of some subgroups are below and above them, (M,) each.
@@ -211,7 +221,7 @@ class Pairs:
         errors = self.figures.standard_errors
         return np.hypot(errors[self.first], errors[self.second])
 
-    def bounds(self, z: float | Values) -> Bounds:
+    def bounds(self, z: float) -> Bounds:
         """Bounds of every difference at a standard normal quantile.
 
         Source:
@@ -219,13 +229,12 @@ class Pairs:
             Statistics in Medicine 17, 1998 (method 10); Zou, Donner: Construction of confidence
             limits about effect measures, Statistics in Medicine 27, 2008, for other figures.
         """
-        reach = np.broadcast_to(np.asarray(z, np.float64), self.first.shape)
-        first_below, first_above = self.figures.sides(self.first, reach)
-        second_below, second_above = self.figures.sides(self.second, reach)
+        everyone = np.arange(len(self.figures.values))
+        below, above = self.figures.sides(everyone, np.full(len(everyone), z))
         found = self.differences
         return (
-            found - np.hypot(first_below, second_above),
-            found + np.hypot(first_above, second_below),
+            found - np.hypot(below[self.first], above[self.second]),
+            found + np.hypot(above[self.first], below[self.second]),
         )
 
     @cached_property
@@ -240,20 +249,31 @@ class Pairs:
         those at ``GRID``, joined by lines.
         """
         apart = self.differences - point
-        below, above = self.figures.on_grid
-        reach = np.where(
-            apart >= 0,
-            np.hypot(below[:, self.first], above[:, self.second]),
-            np.hypot(above[:, self.first], below[:, self.second]),
-        )  # (Z, M), ascending
-        gap = np.abs(apart)
-        step = np.clip((reach < gap).sum(axis=0), 1, len(GRID) - 1)
-        at = np.arange(len(gap))
-        near, far = reach[step - 1, at], reach[step, at]
+        gap, higher = np.abs(apart), apart >= 0
+        before = np.zeros(len(gap), np.int64)
+        step = np.full(len(gap), len(GRID) - 1)
+        # Limits ascend along the grid: it is halved until two neighbors hold the point.
+        for _ in range(HALVINGS):
+            middle = np.maximum((before + step) // 2, 1)
+            short = self._reach(middle, higher) < gap
+            before, step = np.where(short, middle, before), np.where(short, step, middle)
+        near, far = self._reach(step - 1, higher), self._reach(step, higher)
         width = np.where(far > near, far - near, np.inf)
         found = GRID[step - 1] + (GRID[1] - GRID[0]) * np.clip((gap - near) / width, 0, 1)
-        found = np.where(reach[-1] < gap, FARTHEST, found)
-        return np.where(apart >= 0, found, -found)
+        found = np.where(far < gap, FARTHEST, found)
+        return np.where(higher, found, -found)
+
+    def _reach(self, step: Places, higher: NDArray[np.bool_]) -> Values:
+        """How far each interval reaches towards the other side at a place of ``GRID``, (M,)."""
+        sides = []
+        for at in (self.first, self.second):
+            if 2 * HALVINGS * len(at) < len(GRID) * len(self.figures.values):
+                sides.append(self.figures.at_step(at, step))
+            else:
+                below, above = self.figures.on_grid
+                sides.append((below[step, at], above[step, at]))
+        first, second = sides
+        return np.where(higher, np.hypot(first[0], second[1]), np.hypot(first[1], second[0]))
 
 
 def student(z: Values, degrees: Values) -> Values:

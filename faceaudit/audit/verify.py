@@ -24,7 +24,7 @@ from faceaudit.tables import PredictionTable, score_columns
 
 VERIFY_ROWS = 50_000
 """With ``auto``, larger tables are not verified."""
-VERIFY_SUBGROUPS = 24
+VERIFY_SUBGROUPS = 12
 """With ``auto``, the figures of everybody and of so many subgroups are: other libraries need about
 as long for one subgroup as an audit does for ten."""
 BY_FAIRLEARN = "accuracy"

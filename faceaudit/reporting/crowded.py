@@ -6,14 +6,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from faceaudit.audit.results import Audit, Decomposition, Subgroup
+from faceaudit.audit.results import (
+    Audit,
+    ConditionedAge,
+    Confusion,
+    Decomposition,
+    MetricValue,
+    RocCurve,
+    Subgroup,
+)
 from faceaudit.reporting.subject import Subject, headlines
 
 PAGE_SUBGROUPS = 100
 """So many subgroups the page shows of all groupings together; the JSON holds all."""
+PAGE_DETAILS = 30
+"""Of so many it shows what takes a table or a line of each: classes, ages, curves, confusion."""
 FEWEST = 2
 """Of every grouping the page shows at least so many."""
 _Name = frozenset[tuple[str, str]]
+_Sizes = Mapping[tuple[str, ...], Mapping[_Name, int]]
 
 
 def for_page(subject: Subject) -> Subject:
@@ -21,62 +32,71 @@ def for_page(subject: Subject) -> Subject:
 
     Where there are more than ``PAGE_SUBGROUPS``, small groupings stay whole, of the others the
     largest subgroups are kept, and those that are the worst or the best in a task's main figure.
-    Disparities and verdicts are those of all subgroups.
+    Disparities and verdicts are those of all subgroups. Details are kept of fewer likewise.
     """
     audit = subject.audit
-    known = _subgroups(audit)
-    room = _room([len(sizes) for sizes in known.values()])
-    crowded = {by: sizes for by, sizes in known.items() if len(sizes) > room}
-    if not crowded:
+    sizes = _subgroups(audit)
+    dropped, notes = _dropped(audit, sizes, PAGE_SUBGROUPS, "")
+    plain, of_details = _dropped(audit, sizes, PAGE_DETAILS, "in detail (by class, by age) ")
+    if not dropped | plain:
         return subject
-    dropped = set()
-    notes = []
-    for by, sizes in crowded.items():
-        # Ties keep the order in which they were found.
-        largest = sorted(sizes, key=lambda name: -sizes[name])[:room]
-        dropped |= sizes.keys() - {*largest, *_named(audit, by)}
-        notes.append(
-            f"There are {len(sizes):,} subgroups by {' and '.join(by)}. The page shows the "
-            f"{room} with the most faces and those that are the worst or the best in "
-            "accuracy or mean absolute error; the figures of every one are in the JSON."
-        )
     changed: dict[str, Any] = {
-        one.name: tuple(_kept(getattr(audit, one.name), dropped))
+        one.name: tuple(_kept(getattr(audit, one.name), dropped, dropped | plain))
         for one in fields(audit)
         if isinstance(getattr(audit, one.name), tuple)
     }
-    changed["notes"] = (*notes, *audit.notes)
+    changed["notes"] = (*notes, *of_details, *audit.notes)
     return replace(subject, audit=replace(audit, **changed))
 
 
-def _room(sizes: Iterable[int]) -> int:
-    """How many subgroups of each grouping the page can hold; groupings with fewer leave theirs."""
-    left, ascending = PAGE_SUBGROUPS, sorted(sizes)
+def _dropped(audit: Audit, sizes: _Sizes, room: int, how: str) -> tuple[set[_Name], list[str]]:
+    """Subgroups that find no room, and a note for each grouping that has some."""
+    each = _room([len(members) for members in sizes.values()], room)
+    dropped: set[_Name] = set()
+    notes = []
+    for by, members in sizes.items():
+        if len(members) <= each:
+            continue
+        # Ties keep the order in which they were found.
+        largest = sorted(members, key=lambda name: -members[name])[:each]
+        dropped |= members.keys() - {*largest, *_named(audit, by)}
+        notes.append(
+            f"There are {len(members):,} subgroups by {' and '.join(by)}. The page shows {how}the "
+            f"{each} with the most faces and those that are the worst or the best in "
+            "accuracy or mean absolute error; the figures of every one are in the JSON."
+        )
+    return dropped, notes
+
+
+def _room(sizes: Iterable[int], room: int) -> int:
+    """How many subgroups of each grouping find room; groupings with fewer leave theirs."""
+    left, ascending = room, sorted(sizes)
     for place, size in enumerate(ascending):
         waiting = len(ascending) - place
         if size * waiting > left:
             return max(left // waiting, FEWEST)
         left -= size
-    return PAGE_SUBGROUPS
+    return room
 
 
-def _subgroups(audit: Audit) -> dict[tuple[str, ...], dict[_Name, int]]:
+def _subgroups(audit: Audit) -> _Sizes:
     """The subgroups of every grouping with their faces or images."""
     found: dict[tuple[str, ...], dict[_Name, int]] = {}
-    for subgroup, n in _sizes(audit):
+    for subgroup, n in _faces(audit):
         sizes = found.setdefault(tuple(subgroup), {})
         name = frozenset(subgroup.items())
         sizes[name] = max(n, sizes.get(name, 0))
     return found
 
 
-def _sizes(audit: Audit) -> Iterator[tuple[Subgroup, int]]:
+def _faces(audit: Audit) -> Iterator[tuple[Subgroup, int]]:
     for coverage in audit.coverage:
         yield coverage.subgroup, 0
     for composition in audit.composition:
         yield composition.subgroup, composition.share.n
     for value in audit.metrics:
-        yield value.subgroup, value.estimate.n
+        if value.label is None:
+            yield value.subgroup, value.estimate.n
 
 
 def _named(audit: Audit, by: tuple[str, ...]) -> Iterator[_Name]:
@@ -90,10 +110,20 @@ def _named(audit: Audit, by: tuple[str, ...]) -> Iterator[_Name]:
                 yield frozenset(subgroup.items())
 
 
-def _kept(facts: Iterable[Any], dropped: set[_Name]) -> Iterator[Any]:
+def _kept(facts: Iterable[Any], dropped: set[_Name], plain: set[_Name]) -> Iterator[Any]:
+    """What is not of a dropped subgroup, nor a detail of one that is shown plainly."""
     for fact in facts:
         subgroup = getattr(fact, "subgroup", None)
         if isinstance(fact, Decomposition) and fact.second is None:
             subgroup = fact.first
-        if not isinstance(subgroup, Mapping) or frozenset(subgroup.items()) not in dropped:
+        out = plain if _is_detail(fact) else dropped
+        if not isinstance(subgroup, Mapping) or frozenset(subgroup.items()) not in out:
             yield fact
+
+
+def _is_detail(fact: object) -> bool:
+    if isinstance(fact, MetricValue):
+        return fact.label is not None
+    if isinstance(fact, ConditionedAge):
+        return fact.age_group is not None
+    return isinstance(fact, Confusion | Decomposition | RocCurve)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from faceaudit.audit.results import Contribution, Decomposition, Estimate, Subgroup
 from faceaudit.reporting import format as text
 from faceaudit.reporting.glossary import DIFFERENCES, Unit, feature_title, metric_facts, task_title
-from faceaudit.reporting.subject import Subject, groupings, label_word, min_n
+from faceaudit.reporting.subject import Subject, groupings, index_metrics, key, label_word, min_n
 from faceaudit.reporting.tables import (
     Cell,
     Column,
@@ -237,10 +237,8 @@ def _table(subject: Subject, found: Sequence[Decomposition]) -> Table:
 
 def _faces(subject: Subject, one: Decomposition) -> int:
     """Faces of the first side: those behind its own figure."""
-    for value in subject.audit.metrics:
-        if (value.task, value.metric) == (one.task, one.metric) and value.subgroup == one.first:
-            return value.estimate.n
-    return one.gap.n
+    found = index_metrics(subject.audit).get(key(one.task, one.metric, one.first))
+    return one.gap.n if found is None else found.estimate.n
 
 
 def _scale(found: Sequence[Decomposition]) -> Scale:

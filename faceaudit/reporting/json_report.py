@@ -432,8 +432,7 @@ def _lines(value: Any) -> str:
     return "[\n" + ",\n".join(_dumps(entry) for entry in value) + "\n]"
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+_dumps = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _sorted(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,11 +18,12 @@ from faceaudit.audit import scores as scores_module
 from faceaudit.audit.comparisons import Measurements, compare_values
 from faceaudit.audit.disparity import find_disparity
 from faceaudit.audit.estimates import Options
+from faceaudit.audit.intervals import share_interval
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.results import Audit, Disparity, Estimate, MetricValue
 from faceaudit.audit.run import audit
-from faceaudit.audit.simultaneous import Figures
+from faceaudit.audit.simultaneous import GRID, Figures, Pairs, every_pair
 from faceaudit.audit.subgroups import find_features
 from faceaudit.audit.tally import tally
 from faceaudit.audit.verify import references
@@ -588,6 +589,27 @@ def test_one_unit_of_most_faces_bounds_nothing_and_breaks_nothing(
         for pair in comparison.pairs:
             assert math.isfinite(pair.difference + pair.low + pair.high + pair.p_value)
             assert pair.low <= pair.difference <= pair.high
+
+
+@pytest.mark.parametrize("size", [3, 12])
+def test_the_quantile_of_a_difference_is_where_its_limits_on_the_grid_pass_0(size: int) -> None:
+    random = np.random.default_rng(size)
+    metric = next(one for one in METRICS if one.name == "accuracy")
+    values = random.choice([0.0, 0.5, 0.9, 0.97, 1.0], size)
+    low, high = share_interval(values, random.integers(30, 400, size), 0.95)
+    figures = Figures.of_bounds(metric, values, low, high, 0.95)
+    for pairs in (
+        Pairs(figures, *every_pair(size)),
+        Pairs(figures, np.array([0]), np.array([size - 1])),
+    ):
+        below, above = figures.on_grid
+        down = np.hypot(below[:, pairs.first], above[:, pairs.second])
+        up = np.hypot(above[:, pairs.first], below[:, pairs.second])
+        expected = [
+            np.interp(abs(apart), down[:, k] if apart >= 0 else up[:, k], GRID)
+            for k, apart in enumerate(pairs.differences)
+        ]
+        assert np.allclose(np.abs(pairs.from_zero), expected, atol=1e-9)
 
 
 def test_limits_from_0_to_1_stay_so_at_every_confidence() -> None:

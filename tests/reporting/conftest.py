@@ -342,7 +342,7 @@ def make_audit():
         notes=("race: the scheme fairface7 was audited as it is; nothing was mapped",),
         options={"min_n": MIN_N, "confidence": 0.95, "replicates": 2000, "seed": 0},
         verification=Verification(
-            2372, 214, 3.3e-16, "macro_auc, Female", "scikit-learn 1.7.2, fairlearn 0.12.0", 24, 31
+            2372, 214, 3.3e-16, "macro_auc, Female", "scikit-learn 1.7.2, fairlearn 0.12.0", 12, 31
         ),
         policy=PolicyFacts("policy.toml", "ef" * 32, dt.date(2026, 11, 25)),
         verdicts=make_verdicts(),

@@ -42,7 +42,7 @@ def test_the_page_shows_the_largest_and_the_worst_subgroups_and_says_so(
     page, facts = files.paths[0].read_text(), json.loads(files.paths[1].read_text())
     assert "There are 8 subgroups by site. The page shows the 2 with the most faces" in page
     assert all(f"site-{site}" in page for site in (1, 6, 7))
-    tables = page.split('id="performance"')[1].split("</section>")[0]
+    tables = _section(page, "performance")
     assert "site-7" in tables
     assert "site-2" not in tables
     assert {one["subgroup"].get("site") for one in facts["metrics"]} == {
@@ -58,7 +58,23 @@ def test_a_page_that_can_hold_every_subgroup_shows_every_one(table: Path) -> Non
 
 
 def test_small_groupings_stay_whole_and_large_ones_share_what_is_left() -> None:
-    assert crowded._room([1, 5, 14, 70]) == crowded.PAGE_SUBGROUPS
-    room = crowded._room([1, 5, 67, 335])
-    assert 1 + 5 + 2 * room == crowded.PAGE_SUBGROUPS
-    assert crowded._room([500] * 400) == crowded.FEWEST
+    assert crowded._room([1, 5, 14, 70], 100) == 100
+    room = crowded._room([1, 5, 67, 335], 100)
+    assert 1 + 5 + 2 * room == 100
+    assert crowded._room([500] * 400, 100) == crowded.FEWEST
+
+
+def test_details_are_of_fewer_subgroups_than_plain_figures(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowded, "PAGE_DETAILS", 4)
+    page = report(table, **QUICK).paths[0].read_text()
+    assert "The page shows in detail (by class, by age) the 3 with the most faces" in page
+    sections = {name: _section(page, name) for name in ("performance", "classes", "confusion")}
+    assert all(f"site-{site}" in sections["performance"] for site in range(8))
+    for name in ("classes", "confusion"):
+        assert [site for site in range(8) if f"site-{site}" in sections[name]] == [1, 5, 6, 7]
+
+
+def _section(page: str, name: str) -> str:
+    return page.split(f'id="{name}"')[1].split("</section>")[0]

@@ -129,13 +129,15 @@ def _cell_table(subject: Subject, cells: Sequence[ConditionedAge]) -> Table:
     """Every figure of every cell, with its interval."""
     footnotes = Footnotes()
     metrics = [m for m in CELL_METRICS if any(m in c.estimates for c in cells)]
+    own: dict[frozenset[tuple[str, str]], list[ConditionedAge]] = {}
+    for cell in cells:
+        own.setdefault(_frozen(cell.subgroup), []).append(cell)
     groups = []
     for part in parts(subject, [c.subgroup for c in cells]):
         for subgroup in part.subgroups:
-            own = [c for c in cells if _frozen(c.subgroup) == _frozen(subgroup)]
             rows = [
                 _metric_row(str(c.age_group), metrics, [c.estimates] * len(metrics), footnotes, c)
-                for c in own
+                for c in own[_frozen(subgroup)]
             ]
             groups.append(RowGroup(subgroup_name(subgroup), tuple(rows)))
     return Table(
