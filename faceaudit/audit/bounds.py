@@ -22,7 +22,9 @@ from faceaudit.audit.intervals import (
     overlap_interval,
     positive_mean_interval,
     rank_interval,
+    rank_variance,
     share_interval,
+    told_by_degrees,
     weighted_interval,
 )
 from faceaudit.audit.metrics import (
@@ -30,6 +32,7 @@ from faceaudit.audit.metrics import (
     Metric,
     Values,
     annotated_faces,
+    auc_influence,
     correct_faces,
     curve_influence,
     labelled_faces,
@@ -43,10 +46,17 @@ PSEUDO_FACES = 0.5
 """Half a face with a large error is added to spreads, so that unseen errors are possible: two age
 groups off, ``FAR_OFF`` times the root mean squared error, or a loss of ``UNSEEN``."""
 FAR_OFF = 3.5
-UNSEEN = {"log_loss": -math.log(0.05), "brier": 0.95**2}
-"""Losses of a face whose annotated class has a probability of .05, and another all the rest."""
+UNSEEN = {"log_loss": -math.log(0.01), "brier": 0.95**2}
+"""Losses of a face whose annotated class has a probability of .01, or .05, and another the rest."""
+CHANCE_FACES = 0.2
+"""Part of a face that scores by chance, for the spread of an AUC where few are out of order."""
+LOST_FACES = 0.1
+"""Part of a face of the class that scores lowest, for the spread of an average precision."""
+ALIKE_FACES = 0.5
+"""Part of a face in which all classes vary as one, for their correlation."""
 MORE_FACES = 2.5
 """Faces added to every annotated class, for figures of several classes."""
+RIGHT_AND_WRONG = 2
 STEP = 1e-4
 """Share of a face that is added to see how a figure moves."""
 
@@ -110,16 +120,20 @@ def _overlap(metric: Metric, counts: Any, values: Values, told: Any, confidence:
 
 
 def _rank(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
-    others, own = np.moveaxis(counts.totals, -1, 0) * told
-    return rank_interval(values, own, others, confidence)
+    others, own = np.moveaxis(counts.totals, -1, 0)
+    smaller = np.minimum(others, own)
+    unseen = rank_variance(1 - ratio(CHANCE_FACES / 2, smaller + CHANCE_FACES), own, others)
+    spread = ratio(counts.apply(auc_variance) + unseen, rank_variance(values, own, others) + unseen)
+    told = ratio(told, spread)
+    return rank_interval(values, own * told, others * told, confidence)
 
 
 def _curve(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
     own = counts.totals[..., 1]
     variance = counts.apply(average_precision_variance)
     # As a share of so many faces would vary; a perfect curve tells no more than its faces.
-    alone = ratio(PSEUDO_FACES, own)
-    faces = ratio(values * (1 - values) * own + PSEUDO_FACES, variance * own + alone)
+    alone = ratio(LOST_FACES, own)
+    faces = ratio(values * (1 - values) * own + LOST_FACES, variance * own + alone)
     return share_interval(values, faces * told, confidence)
 
 
@@ -173,25 +187,48 @@ def _squared_steps(confusion: Any) -> Values:
 def _classes(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
     smooth = smoothed_confusion(counts)
     moves = influence(metric.function, smooth)
-    variance = (smooth * np.square(moves)).sum(axis=(-2, -1))
-    center = np.asarray(metric.function(smooth))
-    # A share of so many faces would vary as much.
+    by_class = (smooth * np.square(moves)).sum(axis=-1)
+    variance, center = by_class.sum(axis=-1), np.asarray(metric.function(smooth))
+    # A share of so many faces would vary as much, and be known as well.
     alike = ratio(center * (1 - center), variance)
     seen = ratio(labelled_faces(counts), labelled_faces(smooth))
-    low, high = share_interval(center, alike * seen * told, confidence)
+    known = told_by_degrees(degrees_of_sum(by_class, annotated_faces(smooth) - 1), confidence)
+    low, high = share_interval(center, alike * seen * known * told, confidence)
     return np.minimum(low, values), np.maximum(high, values)
+
+
+def degrees_of_sum(variances: Values, degrees: Values) -> Values:
+    """Degrees of freedom of a sum over the last axis, from those of what is added.
+
+    Args:
+        variances: Of what is added, (..., K).
+        degrees: Degrees of freedom of each variance, (..., K); 0 or less where there is none.
+
+    Source:
+        Satterthwaite: An approximate distribution of estimates of variance components, Biometrics
+        Bulletin 2, 1946.
+    """
+    each = np.square(variances) / np.where(degrees > 0, degrees, np.inf)
+    return ratio(np.square(variances.sum(axis=-1)), each.sum(axis=-1))
 
 
 def smoothed_confusion(confusion: Any) -> Values:
     """The confusion with ``MORE_FACES`` faces of every annotated class, (..., K, K).
 
-    They are right as often as all faces are, and their errors are spread evenly over the other
-    classes that occur, so that a class of few faces is neither sure to be recognized nor lost.
+    They are right as often as all faces are with ``RIGHT_AND_WRONG`` more of either, and their
+    errors are spread evenly over the other classes that occur, so that a class of few faces is
+    neither sure to be recognized nor lost.
+
+    Source:
+        Agresti, Coull: Approximate is better than "exact" for interval estimation of binomial
+        proportions, American Statistician 52, 1998 (two successes and two failures are added).
     """
     confusion = np.asarray(confusion, np.float64)
     size = confusion.shape[-1]
     present = present_classes(confusion)
-    right = (correct_faces(confusion).sum(axis=-1) + 0.5) / (labelled_faces(confusion) + 1)
+    right = (correct_faces(confusion).sum(axis=-1) + RIGHT_AND_WRONG) / (
+        labelled_faces(confusion) + 2 * RIGHT_AND_WRONG
+    )
     others = np.maximum(present.sum(axis=-1) - 1, 1)
     wrong = (1 - right) / others
     diagonal = np.eye(size, dtype=bool)
@@ -217,10 +254,18 @@ def _mean_of_classes(
     bounds = BOUNDS[single.interval](single, counts, each, np.asarray(told)[..., None], confidence)
     counted = ~np.isnan(each)
     weights = np.nan_to_num(ratio(counted, counted.sum(axis=-1, keepdims=True)))
-    size = each.shape[-1]
-    # Without rows it is not known how the classes vary together: at worst, as one.
-    correlation = counts.correlations.get(single.name, np.ones((size, size)))
-    return weighted_interval(each, bounds, weights, correlation)
+    return weighted_interval(each, bounds, weights, _correlation(single, counts))
+
+
+def _correlation(single: Metric, counts: ScoreCounts) -> Values:
+    """How the values of a metric per class vary together, (..., K, K).
+
+    Without rows it is not known: at worst, as one. Few faces of a class tell little of it.
+    """
+    own = counts.totals[..., 1]
+    fewer = np.minimum(own[..., :, None], own[..., None, :])
+    found = counts.correlations.get(single.name, np.ones_like(fewer))
+    return np.asarray((fewer * found + ALIKE_FACES) / (fewer + ALIKE_FACES))
 
 
 def _union(confusion: Any) -> Values:
@@ -229,16 +274,27 @@ def _union(confusion: Any) -> Values:
     return np.asarray(both - correct_faces(confusion))
 
 
+def auc_variance(scores: Any) -> Values:
+    """DeLong's variance of the AUC, (...), from (..., 2, B)."""
+    scores = np.asarray(scores)
+    faces = scores.sum(axis=-1)
+    moves = (np.square(auc_influence(scores)) * scores).sum(axis=-1)
+    return np.asarray((moves * faces / np.maximum(faces - 1, 1)).sum(axis=-1))
+
+
 def average_precision_variance(scores: Any) -> Values:
     """Variance of the average precision by the delta method, (...), from (..., 2, B)."""
-    moves = np.square(curve_influence(scores)) * scores
-    return np.asarray(moves.sum(axis=(-2, -1)))
+    scores = np.asarray(scores)
+    own = scores[..., 1, :].sum(axis=-1)
+    moves = (np.square(curve_influence(scores)) * scores).sum(axis=(-2, -1))
+    return np.asarray(moves * own / np.maximum(own - 1, 1))
 
 
 def _calibration(
     metric: Metric, counts: Any, values: Values, told: Any, confidence: float
 ) -> Bounds:
-    return calibration_interval(counts, told, confidence)
+    known = told_by_degrees(np.maximum(counts[..., 0] - 1, 0).sum(axis=-1), confidence)
+    return calibration_interval(counts, known * told, confidence)
 
 
 BOUNDS: dict[str, Callable[..., Bounds]] = {

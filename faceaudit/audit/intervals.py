@@ -22,8 +22,8 @@ Bounds = tuple[Values, Values]
 BISECTIONS = 50
 RARE = 3
 """So many hits are rare: the score interval's bound toward 0 is replaced by Poisson's."""
-RARE_OF_FEW, FEW = 2, 50
-"""Of up to 50 faces, so many."""
+RARE_OF_FEW, FEW = 2, 40
+"""Of up to 40 faces, so many."""
 
 
 def normal_quantile(confidence: float) -> float:
@@ -37,6 +37,15 @@ def student_quantile(degrees: Any, confidence: float) -> Values:
 
     degrees = np.asarray(degrees, np.float64)
     return np.asarray(stdtrit(np.where(degrees > 0, degrees, np.nan), (1 + confidence) / 2))
+
+
+def told_by_degrees(degrees: Any, confidence: float) -> Values:
+    """The share of faces that count where a variance is estimated; NaN without degrees of freedom.
+
+    An interval of so much fewer faces at the normal quantile is as long as Student's.
+    """
+    student = student_quantile(degrees, confidence)
+    return np.asarray(np.square(normal_quantile(confidence) / student))
 
 
 def wilson(share: Any, trials: Any, confidence: float) -> Bounds:
@@ -131,12 +140,23 @@ def rank_interval(auc: Any, positives: Any, negatives: Any, confidence: float) -
     m, n = np.where(usable, m, np.nan), np.where(usable, n, np.nan)
 
     def outside(t: Values) -> NDArray[np.bool_]:
-        spread = t * (1 - t) * (1 + ((m + n) / 2 - 1) * ((1 - t) / (2 - t) + t / (1 + t)))
-        return np.asarray(np.abs(t - theta) > z * np.sqrt(spread / (m * n)))
+        return np.asarray(np.abs(t - theta) > z * np.sqrt(rank_variance(t, m, n)))
 
     low = _boundary(outside, np.zeros_like(theta), theta)
     high = _boundary(outside, np.ones_like(theta), theta)
     return low, high
+
+
+def rank_variance(auc: Any, positives: Any, negatives: Any) -> Values:
+    """Variance of an AUC, from its value and the faces of both classes; NaN without either.
+
+    Source:
+        Hanley, McNeil: The meaning and use of the area under a receiver operating characteristic
+        curve, Radiology 143, 1982; both class sizes are replaced by their mean (Newcombe 2006).
+    """
+    t, m, n = (np.asarray(part, np.float64) for part in (auc, positives, negatives))
+    spread = t * (1 - t) * (1 + ((m + n) / 2 - 1) * ((1 - t) / (2 - t) + t / (1 + t)))
+    return ratio(spread, m * n)
 
 
 def _boundary(outside: Any, far: Values, near: Values) -> Values:

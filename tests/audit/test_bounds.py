@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from faceaudit.audit.age import AGE_METRICS
-from faceaudit.audit.bounds import BOUNDS, ScoreCounts, influence, smoothed_confusion
+from faceaudit.audit.bounds import (
+    BOUNDS,
+    ScoreCounts,
+    degrees_of_sum,
+    influence,
+    smoothed_confusion,
+)
 from faceaudit.audit.estimates import FEW_UNITS, Options, estimate
+from faceaudit.audit.intervals import rank_interval, rank_variance
 from faceaudit.audit.metrics import (
     METRICS,
     Metric,
@@ -82,6 +89,34 @@ def test_rows_shorten_the_interval_of_macro_auc() -> None:
     (tally,) = estimate(NAMED["macro_auc"], ScoreCounts(counts), Options())
     assert rows.value == tally.value
     assert tally.low < rows.low < rows.high < tally.high
+
+
+def test_an_auc_has_newcombes_interval_at_delongs_variance() -> None:
+    generator = np.random.default_rng(11)
+    # Scores with fewer faces far off than Hanley and McNeil expect.
+    own, others = generator.normal(3, 1, 400), generator.normal(0, 1, 600)
+    scores = np.concatenate([others, own])
+    true = np.repeat([1, 0], [600, 400])
+    counts = ScoreCounts([rank_counts(true, np.stack([scores, -scores], axis=1))])
+    found = estimate(NAMED["auc"], counts, Options())[0]
+    plain = [float(bound) for bound in rank_interval(found.value, 400, 600, 0.95)]
+    wins = own[:, None] > others
+    delong = wins.mean(axis=1).var(ddof=1) / 400 + wins.mean(axis=0).var(ddof=1) / 600
+    expected = np.sqrt(delong / rank_variance(found.value, 400, 600))
+    assert (found.high - found.low) / (plain[1] - plain[0]) == pytest.approx(expected, rel=0.05)
+
+
+def test_an_auc_without_an_error_has_newcombes_interval() -> None:
+    counts = ScoreCounts([np.array([[[0, 20], [30, 0]], [[30, 0], [0, 20]]])[:, :, ::-1]])
+    found = estimate(NAMED["auc"], counts, Options())[0]
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (1.0, *(float(bound) for bound in rank_interval(1.0, 20, 30, 0.95)))
+    )
+
+
+def test_degrees_of_freedom_of_equal_variances_add_up() -> None:
+    assert float(degrees_of_sum(np.full(5, 0.2), np.full(5, 9.0))) == pytest.approx(45)
+    assert float(degrees_of_sum(np.array([1.0, 0.0]), np.array([9.0, 0.0]))) == pytest.approx(9)
 
 
 def test_smoothing_adds_faces_of_annotated_classes_alone() -> None:

@@ -13,7 +13,9 @@ from faceaudit.audit.intervals import (
     overlap_interval,
     positive_mean_interval,
     rank_interval,
+    rank_variance,
     share_interval,
+    told_by_degrees,
     weighted_interval,
     wilson,
 )
@@ -48,7 +50,7 @@ def test_newcombes_example_of_a_difference() -> None:
 def test_after_one_hit_the_lower_bound_is_poissons() -> None:
     from scipy.stats import poisson
 
-    for hits, trials in [(1, 400), (2, 400), (3, 400), (2, 40)]:
+    for hits, trials in [(1, 400), (2, 400), (3, 400), (3, 50), (2, 40)]:
         low, high = (float(bound) for bound in share_interval(hits / trials, trials, 0.95))
         assert poisson.sf(hits - 1, low * trials) == pytest.approx(0.05)
         assert high == wilson(hits / trials, trials, 0.95)[1]
@@ -143,6 +145,35 @@ def test_rank_interval_holds_the_auc_and_narrows() -> None:
     assert (wide[1] - wide[0] > narrow[1] - narrow[0]).all()
     # The two classes of a binary task mirror each other.
     np.testing.assert_allclose(wide[0], 1 - rank_interval(1 - auc, 12, 10, 0.95)[1], atol=1e-12)
+
+
+def test_shares_of_20_faces_or_more_hold_every_rate_in_91_of_100_tables() -> None:
+    from scipy.stats import binom
+
+    rates = np.concatenate([np.linspace(0.5, 0.99, 400), np.linspace(0.99, 0.9999, 100)])
+    for trials in (20, 30, 40, 41, 50, 100, 300, 1000):
+        hits = np.arange(trials + 1)
+        low, high = share_interval(hits / trials, trials, 0.95)
+        chances = binom.pmf(hits, trials, rates[:, None])
+        inside = (low <= rates[:, None]) & (rates[:, None] <= high)
+        held = (chances * inside).sum(axis=1)
+        assert held.min() >= 0.91
+        assert 0.94 <= held.mean() <= 0.965
+
+
+def test_the_variance_of_an_auc_is_hanley_and_mcneils_at_equal_sizes() -> None:
+    # A = 0.9, 50 of either: Q1 = A / (2 - A), Q2 = 2 A^2 / (1 + A).
+    first, second = 0.9 / 1.1, 2 * 0.81 / 1.9
+    expected = (0.9 * 0.1 + 49 * (first - 0.81) + 49 * (second - 0.81)) / 2500
+    assert float(rank_variance(0.9, 50, 50)) == pytest.approx(expected)
+
+
+def test_so_many_told_faces_have_students_interval() -> None:
+    from scipy.stats import norm, t
+
+    told = float(told_by_degrees(7, 0.9))
+    assert norm.ppf(0.95) / np.sqrt(told) == pytest.approx(t.ppf(0.95, 7))
+    assert np.isnan(told_by_degrees(0, 0.9))
 
 
 def test_rank_interval_holds_the_true_auc_as_often_as_it_says() -> None:
