@@ -40,7 +40,6 @@ from faceaudit.audit.tally.bins import (
     COARSE,
     COARSE_BINS,
     ERROR_BINS,
-    SCORE_BINS,
     calibration_bin,
     error_bin,
     score_bin,
@@ -283,18 +282,17 @@ def draw_losses(
 def draw_scores(
     generator: Generator, tables: int, faces: int, rate: float, units: bool
 ) -> Iterator[Drawn]:
-    """Figures of scores, from rows and as from a tally without rows."""
+    """Figures of scores, from rows and, where they differ, as from a tally without rows."""
     for classes in CLASSES:
         truth = score_truth(classes, rate)
         true, scores = scored(generator, tables, faces, classes, lead_for(classes, rate), units)
         counts, codes = ranked(true, scores)
-        bins = np.moveaxis(score_bin(scores), -1, 1)
         # All tables are one array with a further axis: figures are then found for all at once.
         rows = ScoreCounts([counts], correlations(counts, codes))
-        tally = ScoreCounts([by_place(true, bins, SCORE_BINS)[0]])
         blocks = None
         if units:
-            block = in_blocks(generator, tables, faces)[:, None] * COARSE_BINS + bins // COARSE
+            bins = np.moveaxis(score_bin(scores), -1, 1) // COARSE
+            block = in_blocks(generator, tables, faces)[:, None] * COARSE_BINS + bins
             apart = by_place(true, block, BLOCKS * COARSE_BINS)[0]
             apart = apart.reshape(tables, classes, 2, BLOCKS, COARSE_BINS)
             blocks = list(np.moveaxis(apart, 3, 1))
@@ -306,7 +304,10 @@ def draw_scores(
                 single = truth[metric.mean_of]
                 expected = (single * has).sum(axis=-1) / has.sum(axis=-1)
             yield Drawn(f"{classes}", metric, rows, expected, blocks)
-            yield Drawn(f"{classes}", metric, tally, expected, blocks, "tally")
+            if metric.mean_of:
+                # A tally without rows does not tell how the classes vary together.
+                alone = ScoreCounts([counts])
+                yield Drawn(f"{classes}", metric, alone, expected, blocks, "tally")
 
 
 # --- years ------------------------------------------------------------------------------------
@@ -327,9 +328,15 @@ def raw_errors(generator: Generator, tables: int, faces: int, units: bool) -> Ar
 
 
 @cache
+def many_errors(units: bool) -> Array:
+    """Errors in standard deviations, of one very large table."""
+    return raw_errors(np.random.default_rng(1), 1, 8 * TRUTH_FACES, units)
+
+
+@cache
 def years_for(rate: float, units: bool) -> tuple[float, dict[str, Array]]:
     """Years of a standard deviation, and the true figures, from a very large table."""
-    errors = raw_errors(np.random.default_rng(1), 1, 8 * TRUTH_FACES, units)
+    errors = many_errors(units)
     years = float(5 / np.quantile(np.abs(errors), rate))
     counts = year_errors(errors * years)
     return years, {metric.name: np.asarray(metric.function(counts)) for metric in ON_YEARS}

@@ -15,13 +15,17 @@ import numpy as np
 
 from faceaudit.audit.bounds import smoothed_confusion
 from faceaudit.audit.intervals import Bounds, normal_quantile, student_quantile
-from faceaudit.audit.metrics import Metric, Values
+from faceaudit.audit.metrics import Interval, Metric, Values
 from faceaudit.audit.tally import YearErrors
 
 FEW_BLOCKS = 20
 """With fewer blocks of units an interval rests on too few to be relied on."""
-UNSEEN = 0.5
-"""Blocks full of errors that are added to those seen, for how far faces of a unit err together."""
+COUNT_ERRORS: frozenset[Interval] = frozenset(
+    {"share", "overlap", "classes", "mean_of_classes", "rank", "curve"}
+)
+"""Kinds of intervals of figures whose distance from 0 or 1 is a share of errors."""
+UNSEEN = 0.1
+"""Part of a block full of errors, added to those seen for how far faces of a unit err together."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def told_by_units(
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = np.maximum(spread.variance / alone, 1)
         size = np.maximum(faces / spread.blocks, 1)
-    if metric.limits == (0.0, 1.0):
+    if metric.interval in COUNT_ERRORS:
         errors = faces * np.minimum(values, 1 - values)
         effect = (errors * effect + UNSEEN * size * size) / (errors + UNSEEN * size)
     return (z / student_quantile(spread.blocks - 1, confidence)) ** 2 / effect
