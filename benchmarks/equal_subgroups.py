@@ -7,7 +7,7 @@ figures of all subgroups are those of the pool.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,8 +22,10 @@ from faceaudit.audit.tally.bins import CALIBRATION_BINS, calibration_bin, error_
 
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
-FACES = 480
+FACES = 240
 """Typical faces, or sizes of typical errors."""
+CHUNK = 100
+"""Tables that are held at a time."""
 SURE = 1.5
 """Scores are computed from log odds that are so many times too large."""
 
@@ -92,7 +94,7 @@ class Faces:
             size = self.scores.shape[1]
             return (drawn @ self._cells).astype(np.int64).reshape(-1, size, size)
         if needs == "losses":
-            return drawn @ self._losses
+            return drawn @ self.losses
         if needs == "calibration":
             return (drawn @ self._calibration).reshape(len(drawn), CALIBRATION_BINS, 3)
         ranked = np.stack([drawn[:, order] for order in self._order], axis=1)  # (N, K, M)
@@ -125,7 +127,8 @@ class Faces:
         return np.eye(size * size)[self.true * size + self.scores.argmax(axis=1)]
 
     @cached_property
-    def _losses(self) -> Values:
+    def losses(self) -> Values:
+        """What losses sum up of every kind of face, (M, 5)."""
         own = self.scores[np.arange(len(self.true)), self.true]
         squared = (np.square(self.scores).sum(axis=1) - own**2 + (1 - own) ** 2) / 2
         loss = -np.log(own)
@@ -170,3 +173,9 @@ class Errors:
             (drawn @ np.eye(ERROR_BINS)[error_bin(self.years)]).astype(np.int64),
             drawn @ np.stack(powers, axis=-1),
         )
+
+
+def chunks(simulations: int, most: int = CHUNK) -> Iterator[int]:
+    """Numbers of tables that are held at a time."""
+    for start in range(0, simulations, most):
+        yield min(most, simulations - start)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.equal_subgroups import Errors, Faces
+from benchmarks.equal_subgroups import Errors, Faces, chunks
 from faceaudit.audit.age import AGE_METRICS
 from faceaudit.audit.bounds import bounds_of, figures
 from faceaudit.audit.clusters import spread_over_blocks, told_by_units
@@ -39,8 +39,6 @@ from faceaudit.audit.simultaneous import (
 from faceaudit.audit.tally import BLOCKS, YearErrors
 
 SIMULATIONS = 5_000
-CHUNK = 100
-"""Tables that are held at a time."""
 DRAWS = 199
 """Of each permutation test; the audit takes 2,000."""
 CONFIDENCE = 0.95
@@ -152,7 +150,7 @@ def face_alarms(
     """Every metric of classes, groups, losses and scores in one setting."""
     pool, size = Faces.of(setting.classes, setting.rate), len(setting.sizes)
     found: dict[str, list[tuple[Alarms, Alarms]]] = {}
-    for tables in _chunks(simulations):
+    for tables in chunks(simulations):
         drawn = pool.draw(generator, tables, np.array(setting.sizes), setting.mixes)
         others = (drawn.sum(axis=1, keepdims=True) - drawn).reshape(-1, drawn.shape[-1])
         drawn = drawn.reshape(others.shape)
@@ -188,7 +186,7 @@ def year_alarms(
     """Every metric of errors in years, which are skewed."""
     pool, size = Errors.gamma(), len(setting.sizes)
     found: dict[str, list[tuple[Alarms, Alarms]]] = {}
-    for tables in _chunks(simulations):
+    for tables in chunks(simulations):
         drawn = pool.draw(generator, tables, np.array(setting.sizes))
         others = (drawn.sum(axis=1, keepdims=True) - drawn).reshape(-1, drawn.shape[-1])
         own, rest = pool.counts(drawn.reshape(others.shape)), pool.counts(others)
@@ -224,11 +222,6 @@ def confusions(right: Counts, faces: Counts) -> Counts:
     return found
 
 
-def _chunks(simulations: int) -> Iterator[int]:
-    for start in range(0, simulations, CHUNK):
-        yield min(CHUNK, simulations - start)
-
-
 # --- the permutation test ---------------------------------------------------------------------
 
 
@@ -261,7 +254,7 @@ def permutation_alarms(
     pool = Faces.of(setting.classes, setting.rate)
     names = ("accuracy", "balanced_accuracy", "macro_f1", "macro_precision")
     found: dict[str, list[Alarms]] = {name: [] for name in names}
-    for tables in _chunks(simulations):
+    for tables in chunks(simulations):
         drawn = pool.draw(generator, tables, np.array(setting.sizes), setting.mixes)
         counts = pool.counts("classes", drawn.reshape(-1, drawn.shape[-1]))
         counts = counts.reshape(tables, len(setting.sizes), *counts.shape[1:])
@@ -281,7 +274,7 @@ def permuted_years(
     whole = sum(pool.counts(np.ones((1, len(pool.years)), np.int64)).errors[0] for pool in pools)
     place = bins_of(whole)
     means = means_of_bins(whole, place)
-    for tables in _chunks(simulations):
+    for tables in chunks(simulations):
         drawn = [
             pool.counts(pool.draw(generator, tables, np.array([n]))[:, 0]).errors
             for n, pool in zip(sizes, pools, strict=True)
@@ -320,7 +313,7 @@ def clustered_alarms(generator: np.random.Generator, simulations: int) -> Iterat
     for units, rate in (((100, 100), 0.9), ((50,) * 5, 0.8), ((25, 50, 100, 250, 750), 0.95)):
         setting = Setting(tuple(UNIT * n for n in units), rate)
         kept: dict[str, list[Alarms]] = {}
-        for tables in _chunks(simulations):
+        for tables in chunks(simulations):
             blocks, years = clustered(generator, tables, units, rate)
             for name in ("accuracy", "balanced_accuracy", "macro_f1"):
                 found = block_figures(COMPARED[name], blocks)
@@ -376,16 +369,17 @@ def shown(share: float | None) -> str:
     return f"{'':>6}" if share is None or np.isnan(share) else f"{100 * share:5.1f}%"
 
 
-def print_metrics(rows: Sequence[Row]) -> None:
+def print_metrics(rows: Sequence[Row], *, rests: bool = True) -> None:
     """Of every metric the mean and the highest share over settings, and which setting that is."""
-    print(f"{'metric':<24} {'pairs':>13} {'versus rest':>13}  highest in")
+    heads = f"{'pairs':>13} {'versus rest':>13}" if rests else f"{'mean, highest':>13}"
+    print(f"{'metric':<24} {heads}  highest in")
     for name in dict.fromkeys(row.metric for row in rows):
         mine = [row for row in rows if row.metric == name]
-        rests = [row.rests for row in mine if row.rests is not None]
+        against = [row.rests for row in mine if row.rests is not None]
         worst = max(mine, key=lambda row: max(row.pairs, row.rests or 0))
         pairs = [row.pairs for row in mine]
-        of_rests = _both(rests) if rests else f"{'':>13}"
-        print(f"{name:<24} {_both(pairs)} {of_rests}  {worst.setting}")
+        shares = [_both(pairs), *([_both(against) if against else " " * 13] if rests else [])]
+        print(f"{name:<24} {' '.join(shares)}  {worst.setting}", flush=True)
 
 
 def _both(shares: Sequence[float]) -> str:
@@ -396,7 +390,7 @@ def print_settings(title: str, rows: Sequence[Row]) -> None:
     """Every row."""
     print(f"\n{title}")
     for row in rows:
-        print(f"{row.metric:<26} {shown(row.pairs)}  {row.setting}")
+        print(f"{row.metric:<26} {shown(row.pairs)}  {row.setting}", flush=True)
 
 
 def main() -> None:

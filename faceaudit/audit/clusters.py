@@ -7,7 +7,8 @@ spread of a figure over tables that lack one block each holds whatever the faces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,13 @@ import numpy as np
 from faceaudit.audit.bounds import smoothed_confusion
 from faceaudit.audit.intervals import Bounds, normal_quantile, student_quantile
 from faceaudit.audit.metrics import Interval, Metric, Values
-from faceaudit.audit.tally import YearErrors
+from faceaudit.audit.results import Subgroup
+from faceaudit.audit.tally import Cut, Tally, YearErrors
 
 FEW_BLOCKS = 20
 """With fewer blocks of units an interval rests on too few to be relied on."""
+NAMED = 5
+"""So many subgroups are named in a note; of the others their number is told."""
 COUNT_ERRORS: frozenset[Interval] = frozenset(
     {"share", "overlap", "classes", "mean_of_classes", "rank", "curve"}
 )
@@ -100,6 +104,45 @@ def told_by_units(
         errors = faces * np.minimum(values, 1 - values)
         effect = (errors * effect + UNSEEN * size * size) / (errors + UNSEEN * size)
     return (z / student_quantile(spread.blocks - 1, confidence)) ** 2 / effect
+
+
+def blocks_used(counted: Tally, cells: Cut) -> Values:
+    """Blocks of units that the scored faces of every subgroup are in: about its units, (S,)."""
+    faces = np.zeros((len(cells.subgroups), counted.blocks))
+    for counts in counted.predicted.values():
+        for number in range(len(cells.subgroups)):
+            faces[number] += cells.blocks(counts, number).sum(axis=-1)
+    return np.asarray((faces > 0).sum(axis=1), np.float64)
+
+
+def degrees_of(counted: Tally, cells: Cut) -> list[float]:
+    """Degrees of freedom of the spread in each subgroup: its blocks less 1.
+
+    Without units they are infinite, as spreads follow from counts.
+    """
+    if counted.unit is None:
+        return [math.inf] * len(cells.subgroups)
+    return [float(max(used - 1, 1)) for used in blocks_used(counted, cells)]
+
+
+def few_units(unit: str, used: Sequence[tuple[Subgroup, float]]) -> Iterator[str]:
+    """A note on the subgroups whose faces are of too few units.
+
+    Args:
+        unit: What the units are called.
+        used: Subgroups, that of all faces too, and about how many units each has.
+    """
+    few = [subgroup for subgroup, blocks in used if 0 < blocks < FEW_BLOCKS]
+    if not few:
+        return
+    if {} in few:
+        few = [{}]
+    names = [", ".join(subgroup.values()) or "the whole table" for subgroup in few[:NAMED]]
+    more = [f"and {len(few) - NAMED} more"] if len(few) > NAMED else []
+    yield (
+        f"Fewer than {FEW_BLOCKS} different values of {unit} are in {'; '.join([*names, *more])}: "
+        "intervals there are wide for it (Student's), and less to be relied on than others."
+    )
 
 
 def _map(counts: Any, function: Callable[[Any], Any]) -> Any:

@@ -25,7 +25,7 @@ from faceaudit.audit.changes import (
     judge,
     without_claims,
 )
-from faceaudit.audit.clusters import FEW_BLOCKS
+from faceaudit.audit.clusters import few_units
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.estimates import OWN_CLASS
 from faceaudit.audit.intervals import Bounds, share_interval
@@ -160,13 +160,13 @@ def _unit_notes(counted: PairedTally) -> Iterator[str]:
         f"Faces of one {counted.unit} are not taken as independent: intervals and tests rest on "
         f"how the differences vary when blocks of {counted.unit} are left out."
     )
-    found = cut(counted.joint, ()).blocks(counted.joint.numbers[IMAGES][""], 0)
-    used = int((found.sum(axis=(1, 2)) > 0).sum())
-    if used < FEW_BLOCKS:
-        yield (
-            f"The faces are of about {used} different values of {counted.unit}: too few for tests "
-            "that can be relied on."
-        )
+    used = []
+    for by in [(), *find_groupings(counted.first.features)]:
+        cells = cut(counted.joint, by)
+        for index, subgroup in enumerate(cells.subgroups):
+            blocks = cells.blocks(counted.joint.numbers[IMAGES][""], index)
+            used.append((subgroup, float((blocks.sum(axis=(1, 2)) > 0).sum())))
+    yield from few_units(counted.unit, used)
 
 
 def _families(

@@ -15,6 +15,7 @@ from statistics import NormalDist
 import numpy as np
 
 from faceaudit.audit.age import AGE_METRICS, age_metric
+from faceaudit.audit.clusters import degrees_of
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import Values
 from faceaudit.audit.measure import EVERY_METRIC, measure
@@ -178,20 +179,6 @@ def cut_within(counted: Tally, by: Sequence[str], within: Mapping[str, str]) -> 
     place = np.full(len(cells.subgroups) + 1, -1)
     place[used] = np.arange(len(used))
     return Cut(cells.by, tuple(cells.subgroups[number] for number in used), place[index])
-
-
-def degrees_of(counted: Tally, cells: Cut) -> list[float]:
-    """Degrees of freedom of the spread in each subgroup: its blocks less 1; infinite without units.
-
-    Without units they are infinite, as spreads follow from counts.
-    """
-    if counted.unit is None:
-        return [math.inf] * len(cells.subgroups)
-    blocks = np.zeros((len(cells.subgroups), counted.blocks))
-    for counts in counted.predicted.values():
-        for number in range(len(cells.subgroups)):
-            blocks[number] += cells.blocks(counts, number).sum(axis=-1)
-    return [float(max(used - 1, 1)) for used in (blocks > 0).sum(axis=1)]
 
 
 def compare_values(

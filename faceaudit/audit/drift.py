@@ -21,8 +21,9 @@ from faceaudit.audit.changes import (
     judge,
     without_claims,
 )
+from faceaudit.audit.clusters import degrees_of
 from faceaudit.audit.compare import FAILURE_RATE, PREDICTED_SHARE
-from faceaudit.audit.comparisons import degrees_of, figures_of
+from faceaudit.audit.comparisons import figures_of
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.distances import TwoSamples
 from faceaudit.audit.estimates import Options

@@ -13,7 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from faceaudit.audit.comparisons import degrees_of, figures_of
+from faceaudit.audit.clusters import degrees_of
+from faceaudit.audit.comparisons import figures_of
 from faceaudit.audit.coverage import estimate_counts
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.extremes import Bounded

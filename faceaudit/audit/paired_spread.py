@@ -55,6 +55,10 @@ class PairedSpread:
         """Several subgroups, one after the other."""
         return cls(*(np.concatenate(one) for one in zip(*map(_fields, parts), strict=True)))
 
+    def at(self, places: slice) -> PairedSpread:
+        """Those of some figures."""
+        return PairedSpread(*(part[places] for part in _fields(self)))
+
     @property
     def difference(self) -> Values:
         return self.second - self.first

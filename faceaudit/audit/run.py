@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-
 from faceaudit.audit.age import age_metric
-from faceaudit.audit.clusters import FEW_BLOCKS
+from faceaudit.audit.clusters import blocks_used, few_units
 from faceaudit.audit.comparisons import Place, by_place, compare_grouping, cut_within
 from faceaudit.audit.conditioned import condition_age, condition_within
 from faceaudit.audit.coverage import find_composition, find_coverage
@@ -28,6 +26,7 @@ from faceaudit.audit.results import (
     Disparity,
     MetricValue,
     PolicyFacts,
+    Subgroup,
     Verdict,
 )
 from faceaudit.audit.scores import EXACT_ROWS, ScoreRows, read_scores
@@ -367,7 +366,7 @@ def _notes(
                 "model's errors decide who is counted where, and can create or hide differences."
             )
     if counted.unit is not None:
-        yield from _notes_of_units(counted)
+        yield from _notes_of_units(counted, features)
     if bounds:
         worst = " and ".join(
             f"no {name} by more than {bound:.2g}" for name, bound in bounds.items()
@@ -379,16 +378,13 @@ def _notes(
         )
 
 
-def _notes_of_units(counted: Tally) -> Iterator[str]:
+def _notes_of_units(counted: Tally, features: Sequence[Feature]) -> Iterator[str]:
     yield (
         f"Faces of one {counted.unit} are not taken as independent: intervals rest on how the "
         f"figures vary when blocks of {counted.unit} are left out."
     )
-    everybody = cut(counted, ())
-    faces = [everybody.blocks(counts, 0).sum(axis=-1) for counts in counted.predicted.values()]
-    used = int((np.sum(faces, axis=0) > 0).sum())
-    if used < FEW_BLOCKS:
-        yield (
-            f"The faces are of about {used} different values of {counted.unit}: too few "
-            "for intervals that can be relied on."
-        )
+    used: list[tuple[Subgroup, float]] = []
+    for by in [(), *find_groupings(features)]:
+        cells = cut(counted, by)
+        used += zip(cells.subgroups, blocks_used(counted, cells), strict=True)
+    yield from few_units(str(counted.unit), used)

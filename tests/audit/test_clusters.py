@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import t
 
-from faceaudit.audit.clusters import spread_over_blocks
+from faceaudit.audit.clusters import Spread, spread_over_blocks, told_by_units
 from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import METRICS, Metric
@@ -92,13 +93,39 @@ def test_one_block_has_no_spread(metric: Metric) -> None:
     assert np.isnan(spread_over_blocks(metric, blocks).variance).all()
 
 
-def test_few_units_are_warned_of(open_table: OpenTable, rows_of: RowsOf) -> None:
+def test_subgroups_of_few_units_are_named(open_table: OpenTable, rows_of: RowsOf) -> None:
     rows = rows_of(300)
     many = rows.with_columns(person=pl.int_range(pl.len()) % 90)
     few = rows.with_columns(person=pl.int_range(pl.len()) % 7)
+    female = pl.col("gender_true") == "Female"
+    some = many.with_columns(person=pl.when(female).then(pl.col("person") % 8).otherwise("person"))
     notes = [
-        audit(open_table(frame), by=[], unit="person", replicates=100, verify="never").notes
-        for frame in (many, few)
+        [
+            note
+            for note in audit(
+                open_table(frame), by=["gender"], unit="person", replicates=100, verify="never"
+            ).notes
+            if "Fewer than 20 different values of person" in note
+        ]
+        for frame in (many, few, some)
     ]
-    assert not any("too few" in note for note in notes[0])
-    assert any("about 7 different values of person" in note for note in notes[1])
+    assert notes[0] == []
+    assert "in the whole table:" in notes[1][0]
+    assert "in Female:" in notes[2][0]
+
+
+def test_intervals_are_students_with_the_subgroups_own_number_of_units() -> None:
+    metric = next(metric for metric in EVERY_METRIC if metric.name == "mae")
+    values, faces, plain = np.full(2, 5.0), np.full(2, 400.0), (np.full(2, 4.5), np.full(2, 5.5))
+    spread = Spread(np.full(2, 0.2), np.array([6.0, 200.0]))
+    told = told_by_units(metric, values, faces, plain, spread, 0.95)
+    assert told[0] / told[1] == pytest.approx((t.ppf(0.975, 199) / t.ppf(0.975, 5)) ** 2)
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_faces_of_one_unit_have_no_interval(blocks: int) -> None:
+    counts = np.zeros((256, 2, 2), np.int64)
+    counts[:blocks, 0] = (30, 10)
+    found = estimate(ACCURACY, counts.sum(axis=0)[None], Options(), blocks=[counts])[0]
+    assert (found.low, found.high) == (None, None)
+    assert found.reason
