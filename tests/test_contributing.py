@@ -160,8 +160,8 @@ def test_a_new_architecture_trains_in_a_recipe(monkeypatch: pytest.MonkeyPatch) 
 
     from faceaudit.models import BACKBONES
     from faceaudit.models.backbone import Backbone
-    from faceaudit.training.loop import new_state
     from faceaudit.training.recipe import load_recipe
+    from faceaudit.training.state import new_state
 
     monkeypatch.setitem(
         BACKBONES,

@@ -27,10 +27,13 @@ from faceaudit.storage import exclusive, make_folder, write_text
 from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
 from faceaudit.training.group import Group, open_group
 from faceaudit.training.history import draw_history
-from faceaudit.training.loop import HISTORY, OnEpoch, State, predict_logits, task_losses
+from faceaudit.training.loop import HISTORY, OnEpoch
 from faceaudit.training.loop import train as run_loop
+from faceaudit.training.objective import task_losses
 from faceaudit.training.recipe import VALUE_SCHEME, Recipe, load_recipe
 from faceaudit.training.splits import TEST, VALIDATION, Split, divide
+from faceaudit.training.state import State
+from faceaudit.training.validation import predict_logits
 from faceaudit.training.validation_page import audit_held_out
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.pipeline.predict import predict
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.reporting.run import report
 from faceaudit.showcase.images import photograph
-from faceaudit.training import loop
+from faceaudit.training import loop, objective, schedule
 from faceaudit.training.data import CropSet, read_crops
 from faceaudit.training.recipe import (
     Augmentation,
@@ -28,6 +29,7 @@ from faceaudit.training.recipe import (
     recipe_from_facts,
 )
 from faceaudit.training.splits import Split, divide
+from faceaudit.training.state import new_state
 from faceaudit.training.train import train
 
 FACTS = {
@@ -139,23 +141,23 @@ def test_schedules_give_the_rate_that_they_promise() -> None:
     step = recipe_with(
         stages=stages, schedule={"kind": "step", "warmup": 0.0, "factor": 0.5, "every": 10}
     )
-    assert [loop.rate_at(step, epoch, 0.5) for epoch in (0, 9, 10, 29)] == [1, 1, 0.5, 0.25]
+    assert [schedule.rate_at(step, epoch, 0.5) for epoch in (0, 9, 10, 29)] == [1, 1, 0.5, 0.25]
     late = recipe_with(
         stages=stages, schedule={"kind": "exponential", "warmup": 0.0, "factor": 0.9, "after": 20}
     )
-    assert [loop.rate_at(late, epoch, 0.0) for epoch in (0, 19)] == [1, 1]
-    assert loop.rate_at(late, 21, 0.0) == pytest.approx(0.81)
+    assert [schedule.rate_at(late, epoch, 0.0) for epoch in (0, 19)] == [1, 1]
+    assert schedule.rate_at(late, 21, 0.0) == pytest.approx(0.81)
     constant = recipe_with(stages=stages, schedule={"kind": "constant", "warmup": 0.1})
-    assert loop.rate_at(constant, 0, 0.0) == 0
-    assert loop.rate_at(constant, 25, 0.0) == 1
+    assert schedule.rate_at(constant, 0, 0.0) == 0
+    assert schedule.rate_at(constant, 25, 0.0) == 1
 
 
 def test_a_restart_begins_a_new_cycle_at_its_own_peak() -> None:
     stages = (Stage(2, 32), Stage(1, 48), Stage(2, 48, restart=True, rate=0.5))
     recipe = replace(recipe_with(), stages=stages, schedule=Schedule(warmup=0.0))
-    assert loop.rate_at(recipe, 0, 0.0) == 1
-    assert loop.rate_at(recipe, 2, 0.999) == pytest.approx(0, abs=1e-4)
-    assert loop.rate_at(recipe, 3, 0.0) == 0.5
+    assert schedule.rate_at(recipe, 0, 0.0) == 1
+    assert schedule.rate_at(recipe, 2, 0.999) == pytest.approx(0, abs=1e-4)
+    assert schedule.rate_at(recipe, 3, 0.0) == 0.5
 
 
 def test_training_stops_where_patience_ends_and_keeps_the_best(
@@ -169,7 +171,7 @@ def test_training_stops_where_patience_ends_and_keeps_the_best(
     values = iter([0.9, 0.5, 0.8, 0.7, 0.1])
     kept: list[torch.Tensor] = []
 
-    def measured(network: loop.MultiTaskNetwork, *_: object) -> dict[str, float]:
+    def measured(network: MultiTaskNetwork, *_: object) -> dict[str, float]:
         kept.append(next(network.parameters()).detach().clone())
         return {"gender": 0.5, "race": 0.5, "age_group": 0.5, "gender_loss": next(values)}
 
@@ -219,17 +221,17 @@ def test_identical_images_with_other_labels_are_left_out(crops: Path, tmp_path: 
 def test_mixed_images_hold_the_stated_share_of_themselves(kind: str) -> None:
     images = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 20, 20).clone()
     settings = replace(Augmentation(), **{kind: 1.0})
-    found, order, share = loop.mixed(images, settings, np.random.default_rng(1))
+    found, order, share = objective.mixed(images, settings, np.random.default_rng(1))
     wanted = share * images + (1 - share) * images[torch.from_numpy(order)]
     assert 0 < share < 1
     assert torch.allclose(found.mean((1, 2, 3)), wanted.mean((1, 2, 3)), atol=1e-5)
-    same, _, whole = loop.mixed(images, Augmentation(), np.random.default_rng(1))
+    same, _, whole = objective.mixed(images, Augmentation(), np.random.default_rng(1))
     assert whole == 1
     assert torch.equal(same, images)
 
 
 def test_frozen_parameters_are_not_in_the_optimizer() -> None:
-    state = loop.new_state(recipe_with(frozen="trunk", optimizer="sgd"))
+    state = new_state(recipe_with(frozen="trunk", optimizer="sgd"))
     trained = sum(len(group["params"]) for group in state.optimizer.param_groups)
     assert trained == len(list(state.network.heads.parameters()))
 

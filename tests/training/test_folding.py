@@ -10,8 +10,8 @@ from torch import nn
 from faceaudit.errors import UsageError
 from faceaudit.models import find_backbone
 from faceaudit.training.folding import Folded, fold_norms, unfold_norms
-from faceaudit.training.loop import new_state
 from faceaudit.training.recipe import load_recipe
+from faceaudit.training.state import new_state
 
 SMALL = 64
 WITH_NORMS = ["mobilenet_v2", "efficientnet_lite0", "mobilefacenet", "resnet34"]

@@ -14,10 +14,11 @@ from safetensors.numpy import load_file
 from faceaudit.errors import UsageError
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
-from faceaudit.training import loop
+from faceaudit.training import loop, objective
 from faceaudit.training.data import Batch
 from faceaudit.training.group import Group, open_group
 from faceaudit.training.recipe import load_recipe
+from faceaudit.training.state import new_state
 from faceaudit.training.train import train
 
 RECIPE = """
@@ -98,10 +99,10 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_empty_share_adds_nothing_to_the_gradients(recipe: str) -> None:
     settings = load_recipe(recipe)
-    network = loop.new_state(settings).network
+    network = new_state(settings).network
     labels = {name: np.empty(0, np.int64) for name in ("gender", "age_low", "age_high")}
     batch = loop._blank(Batch(np.empty((0, 48, 48, 3), np.uint8), labels, ()), 48)
-    losses = loop.batch_losses(network, batch, settings, (0,))
+    losses = objective.batch_losses(network, batch, settings, (0,))
     sum(losses.values()).backward()
     found = [parameter.grad for parameter in network.parameters()]
     assert all(one is not None and not one.any() for one in found)

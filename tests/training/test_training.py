@@ -17,7 +17,7 @@ from faceaudit.models.bundle import load_bundle
 from faceaudit.pipeline.predict import predict
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
-from faceaudit.training import loop
+from faceaudit.training import loop, objective, schedule
 from faceaudit.training.data import (
     CropSet,
     augmented_view,
@@ -30,6 +30,7 @@ from faceaudit.training.data import (
 )
 from faceaudit.training.recipe import NO_AUGMENTATION, Recipe, Stage, load_recipe
 from faceaudit.training.splits import divide
+from faceaudit.training.state import State, new_state
 from faceaudit.training.train import best_temperature, train
 
 SMALL = """
@@ -178,9 +179,9 @@ def test_augmentation_depends_on_its_seed_alone(crops: Path, recipe: str) -> Non
 
 
 def test_the_rate_warms_up_and_ends_at_zero() -> None:
-    assert loop.rate_factor(0.0, 0.1) == 0
-    assert loop.rate_factor(0.1, 0.1) == pytest.approx(1)
-    assert loop.rate_factor(1.0, 0.1) == pytest.approx(0)
+    assert schedule.rate_factor(0.0, 0.1) == 0
+    assert schedule.rate_factor(0.1, 0.1) == pytest.approx(1)
+    assert schedule.rate_factor(1.0, 0.1) == pytest.approx(0)
 
 
 def test_temperature_undoes_overconfidence(recipe: str) -> None:
@@ -223,11 +224,11 @@ def test_an_interrupted_loop_goes_on_to_the_same_result(
     parts = divide(read_crops(crops, settings), settings, [crops], tmp_path)
     original, count = loop.update_average, 0
 
-    def run(name: str) -> loop.State:
+    def run(name: str) -> State:
         (tmp_path / name).mkdir(exist_ok=True)
         return loop.train(settings, parts.training, parts.validation, tmp_path / name, said.append)
 
-    def kill_in_the_middle(state: loop.State, decay: float) -> None:
+    def kill_in_the_middle(state: State, decay: float) -> None:
         nonlocal count
         count += 1
         if count == 8:
@@ -305,7 +306,7 @@ def test_a_finished_training_goes_on_with_a_new_cycle_and_with_nothing_else(
     short = replace(load_recipe(recipe), backbone="custom_cnn", stages=(one,))
     parts = divide(read_crops(crops, short), short, [crops], tmp_path)
 
-    def run(stages: tuple[Stage, ...]) -> loop.State:
+    def run(stages: tuple[Stage, ...]) -> State:
         settings = replace(short, stages=stages)
         return loop.train(settings, parts.training, parts.validation, tmp_path, lambda _: None, 2)
 
@@ -363,10 +364,10 @@ def test_a_device_that_is_not_there_is_one_clear_error(crops: Path, recipe: str)
 
 def test_bfloat16_trains_and_outputs_stay_float32(crops: Path, recipe: str) -> None:
     settings = replace(load_recipe(recipe), backbone="custom_cnn", precision="bfloat16")
-    state = loop.new_state(settings)
+    state = new_state(settings)
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    low = loop.forward(state.network.eval(), images, settings)
-    high = loop.forward(state.network, images, replace(settings, precision="auto"))
+    low = objective.forward(state.network.eval(), images, settings)
+    high = objective.forward(state.network, images, replace(settings, precision="auto"))
     for name, values in high.items():
         assert low[name].dtype == values.dtype == torch.float32
         assert torch.allclose(low[name], values, atol=0.05)

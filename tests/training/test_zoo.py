@@ -7,8 +7,8 @@ import pytest
 from faceaudit.models import BACKBONES, find_backbone
 from faceaudit.models.bundle import load_bundle
 from faceaudit.training import zoo as module
-from faceaudit.training.loop import new_state
 from faceaudit.training.recipe import list_recipes, load_recipe
+from faceaudit.training.state import new_state
 from faceaudit.training.zoo import Entry, zoo, zoo_text
 
 

@@ -1,0 +1,202 @@
+"""What a training is at one moment: its start, its moving average, and its checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from faceaudit.errors import UsageError
+from faceaudit.models import find_backbone
+from faceaudit.models.bundle import load_bundle
+from faceaudit.models.heads import MultiTaskNetwork, freeze
+from faceaudit.models.weights import load_weights
+from faceaudit.runtimes.torch_runtime import load_network
+from faceaudit.storage import atomic_write
+from faceaudit.training.data import CropSet
+from faceaudit.training.folding import fold_norms
+from faceaudit.training.recipe import Recipe
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+WITHOUT_EFFECT = ("name", "licence", "training_data", "reference", "card", "tune")
+"""Keys of a recipe that do not change what is learned."""
+COUNTERS = ("epoch", "step", "total", "best", "best_epoch", "sums", "history", "seconds")
+
+
+@dataclass
+class State:
+    """Everything that a training is at one moment; saved and restored whole."""
+
+    network: MultiTaskNetwork
+    average: MultiTaskNetwork
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    total: int = 0  # over all epochs
+    best: float = -math.inf  # highest validation value so far
+    best_epoch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # of the epoch's training losses, by task
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
+    seconds: float = 0.0  # spent on finished epochs, over all runs
+
+
+def new_state(recipe: Recipe, device: str = "cpu") -> State:
+    """A training before its first step, on a device."""
+    torch.manual_seed(recipe.seed)
+    backbone = find_backbone(recipe.backbone)
+    trunk = backbone.build()
+    if not recipe.start:
+        load_weights(backbone, trunk, recipe.weights)
+    outputs = {task.output: max(1, len(task.classes)) for task in recipe.outputs()}
+    heads = recipe.heads
+    network = MultiTaskNetwork(
+        trunk, backbone.features, outputs, heads.dropout, heads.kind, heads.units
+    )
+    if recipe.start:
+        begin_with(network, recipe)
+    freeze(network, backbone, recipe.frozen)
+    if recipe.norms == "folded":
+        fold_norms(network.trunk, recipe.size)
+    network = network.to(device).to(memory_format=torch.channels_last)
+    return State(network, deepcopy(network), make_optimizer(network, recipe))
+
+
+def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
+    """Copy the weights of the bundle that a recipe starts from.
+
+    Raises:
+        BundleError: If the bundle is missing or damaged.
+        UsageError: If it has another backbone, other heads or other outputs.
+    """
+    bundle = load_bundle(recipe.start)
+    found = load_network(bundle).network.state_dict()
+    try:
+        network.load_state_dict(found)
+    except RuntimeError as error:
+        raise UsageError(
+            f"recipe {recipe.name}: start: the bundle {bundle.name} has another backbone, other "
+            "heads or other outputs than the recipe"
+        ) from error
+
+
+def make_optimizer(network: MultiTaskNetwork, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer, with a rate for the trunk and one for the heads.
+
+    Frozen parameters are left out; norms and biases do not decay.
+    """
+    groups: list[dict[str, Any]] = []
+    for module, rate in (
+        (network.trunk, recipe.trunk_learning_rate or recipe.learning_rate),
+        (network.heads, recipe.learning_rate),
+    ):
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        for decay, members in (
+            (recipe.weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim <= 1]),
+        ):
+            if members:
+                facts = {"lr": rate, "base_lr": rate, "weight_decay": decay}
+                groups.append({"params": members, **facts})
+    return OPTIMIZERS[recipe.optimizer](groups)
+
+
+@torch.no_grad()
+def update_average(state: State, decay: float) -> None:
+    """Move the averaged weights toward the current ones; fast at first, slowly later."""
+    decay = min(decay, (1 + state.total) / (10 + state.total))
+    for mean, now in zip(
+        state.average.state_dict().values(), state.network.state_dict().values(), strict=True
+    ):
+        if mean.is_floating_point():
+            mean.lerp_(now, 1 - decay)
+        else:
+            mean.copy_(now)
+
+
+def identity_of(
+    recipe: Recipe, training: CropSet, validation: CropSet, max_steps: int | None
+) -> dict[str, str]:
+    """What a checkpoint must agree in: everything that decides the weights, as text."""
+    facts = {
+        name: json.dumps(value, sort_keys=True)
+        for name, value in recipe.to_json().items()
+        if name not in WITHOUT_EFFECT
+    }
+    return facts | {
+        "training crops": digest_of(training),
+        "validation crops": digest_of(validation),
+        "max_steps": str(max_steps),
+    }
+
+
+def digest_of(crops: CropSet) -> str:
+    """Hash of crops, their sources and their labels."""
+    found = hashlib.sha256()
+    for file, digest in zip(crops.files, crops.sha256, strict=True):
+        found.update(f"{file.name}\0{digest}\n".encode("utf-8", "surrogateescape"))
+    for name in sorted(crops.labels):
+        found.update(np.ascontiguousarray(crops.labels[name]).tobytes())
+    return found.hexdigest()
+
+
+def save(state: State, path: Path, identity: Mapping[str, str]) -> None:
+    """Write a checkpoint; the previous one stays until this one is complete."""
+    write_tensors(
+        {
+            "identity": dict(identity),
+            "network": state.network.state_dict(),
+            "average": state.average.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            **{name: getattr(state, name) for name in COUNTERS},
+        },
+        path,
+    )
+
+
+def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
+    """Fill a state from a checkpoint (tensors and numbers only; nothing is unpickled freely).
+
+    Raises:
+        UsageError: If it belongs to another training; says in what it differs.
+    """
+    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    known = found.get("identity", {})
+    differing = [name for name, value in identity.items() if known.get(name) != value]
+    if differing == ["stages"] and _is_continued(known["stages"], identity["stages"]):
+        differing = []
+    if differing:
+        raise UsageError(
+            f"{path}: belongs to a training with other {', '.join(differing)}; "
+            f"give another --output, or remove {path.parent} to start again"
+        )
+    state.network.load_state_dict(found["network"])
+    state.average.load_state_dict(found["average"])
+    state.optimizer.load_state_dict(found["optimizer"])
+    for name in COUNTERS:
+        setattr(state, name, found[name])
+
+
+def _is_continued(before: str, now: str) -> bool:
+    """Whether stages, as text, only add a new cycle behind those before."""
+    old, new = json.loads(before), json.loads(now)
+    added = new[len(old) :]
+    return bool(added) and new[: len(old)] == old and bool(added[0]["restart"])
+
+
+def write_tensors(facts: Any, path: Path) -> None:
+    """Write tensors, numbers and text; the file that was there stays until it is complete."""
+    with atomic_write(path) as file:
+        torch.save(facts, file)

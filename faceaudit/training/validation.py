@@ -1,0 +1,120 @@
+"""How well a network does on crops that it did not learn from, and what an epoch is chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from faceaudit.errors import InputError
+from faceaudit.models.heads import MultiTaskNetwork
+from faceaudit.ordered import available_cores
+from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
+from faceaudit.training.data import Batch, CropSet, batches, class_sets
+from faceaudit.training.objective import device_of, forward, normalized, task_losses
+from faceaudit.training.recipe import VALUE_SCHEME, YEARS_SCHEME, Recipe, TaskRecipe, age_bins
+
+
+def validate(
+    network: MultiTaskNetwork, recipe: Recipe, crops: CropSet, size: int
+) -> dict[str, float]:
+    """Accuracy and loss by task on the central views; 0 where no crop has a label.
+
+    A class counts as right where the annotation allows it. Ages count by group, a distribution
+    over years by the groups of the default scheme; where years are predicted and some are known,
+    ``age_mae`` is the mean absolute error.
+    """
+    found, labels = predict_logits(network, recipe, crops, size)
+    metrics: dict[str, float] = {}
+    for name, task in recipe.tasks.items():
+        if name == AGE:
+            metrics |= _age_metrics(found[AGE], labels, task)
+        else:
+            known = labels[name] >= 0
+            sets = class_sets(task.scheme)
+            metrics[name] = _share(sets[labels[name][known], found[name][known].argmax(1)])
+    tensors = {name: torch.from_numpy(values) for name, values in found.items()}
+    losses = task_losses(tensors, labels, recipe)
+    return metrics | {f"{name}_loss": loss.item() for name, loss in losses.items()}
+
+
+@torch.inference_mode()
+def predict_logits(
+    network: MultiTaskNetwork, recipe: Recipe, crops: CropSet, size: int
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.int64]]]:
+    """Logits (N, K) and labels (N,) by name, of the central views of crops that can be decoded."""
+    network.eval()
+    found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in recipe.tasks}
+    labels: dict[str, list[NDArray[np.int64]]] = {name: [] for name in crops.labels}
+    source: Iterator[Batch] = batches(
+        crops, range(len(crops)), size, 128, None, (0,), workers=available_cores()
+    )
+    for batch in source:
+        if not len(batch.images):
+            continue
+        images = normalized(batch.images, recipe, device_of(network))
+        for name, value in forward(network, images, recipe).items():
+            found[name].append(value.cpu().numpy())
+        for name, rows in batch.labels.items():
+            labels[name].append(rows)
+    if not any(found.values()):
+        raise InputError(f"none of {len(crops)} crops can be decoded, such as {crops.files[0]}")
+    return (
+        {name: np.concatenate(values) for name, values in found.items()},
+        {name: np.concatenate(rows) for name, rows in labels.items()},
+    )
+
+
+def selection_value(metrics: Mapping[str, float], recipe: Recipe) -> float:
+    """What the selection maximizes after an epoch (see ``Selection``)."""
+    by = recipe.selection.by
+    if by.endswith("_loss"):
+        return -metrics[by]
+    names = [by] if by else list(recipe.tasks)
+    weights = [recipe.tasks[name].weight for name in names]
+    values = [_task_value(metrics, name, recipe.tasks[name]) for name in names]
+    return float(np.average(values, weights=weights)) if sum(weights) else 0.0
+
+
+def _task_value(metrics: Mapping[str, float], name: str, task: TaskRecipe) -> float:
+    if name == AGE and task.scheme == VALUE_SCHEME:
+        return -metrics.get("age_mae", task.scale) / task.scale
+    return metrics["age_group" if name == AGE else name]
+
+
+def _age_metrics(
+    found: NDArray[np.float32], labels: Mapping[str, NDArray[np.int64]], task: TaskRecipe
+) -> dict[str, float]:
+    low, high = labels["age_low"], labels["age_high"]
+    exact = (low >= 0) & (low == high)
+    metrics: dict[str, float] = {}
+    if task.scheme == VALUE_SCHEME:
+        years = found[:, 0] * task.scale
+    else:
+        powers = np.exp(found - found.max(1, keepdims=True))
+        probs = powers / powers.sum(1, keepdims=True)
+        years = probs @ np.arange(probs.shape[1], dtype=np.float32)
+        metrics["age_group"] = _group_accuracy(probs, low, high, task)
+    if task.scheme in (VALUE_SCHEME, YEARS_SCHEME) and exact.any():
+        metrics["age_mae"] = float(np.abs(years[exact] - low[exact]).mean())
+    return metrics
+
+
+def _group_accuracy(
+    probs: NDArray[np.float32], low: NDArray[np.int64], high: NDArray[np.int64], task: TaskRecipe
+) -> float:
+    """Share of faces whose most probable group is the one that their age surely falls in."""
+    bins = np.asarray(AGE_BINS[DEFAULT_AGE_SCHEME])
+    if task.scheme == YEARS_SCHEME:
+        probs = np.add.reduceat(probs, bins, axis=1)
+    else:
+        bins = np.asarray(age_bins(task.scheme))
+    first, last = (np.searchsorted(bins, end, side="right") - 1 for end in (low, high))
+    known = (low >= 0) & (first == last)
+    return _share((probs.argmax(1) == first)[known])
+
+
+def _share(right: NDArray[np.bool_]) -> float:
+    return float(right.mean()) if right.size else 0.0
