@@ -26,7 +26,8 @@ Mode = Literal["paired", "drift"]
 Better = Literal["higher", "lower", "zero", "neither"]
 Failures = Literal["left out", "errors"]
 What = Literal["subgroups", "status", "annotated", "predicted", "confidence", "measure"]
-TELLING = ("predicted_share", "selection_rate", "failure_rate")
+FAILURE_RATE, PREDICTED_SHARE = "failure_rate", "predicted_share"
+TELLING = (PREDICTED_SHARE, "selection_rate", FAILURE_RATE)
 """Shares that tell how many faces there are of a kind."""
 NO_SPREAD = "no interval: it needs two faces, of two units, on which the difference varies"
 

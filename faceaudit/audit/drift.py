@@ -12,6 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.changes import (
+    FAILURE_RATE,
+    PREDICTED_SHARE,
     Change,
     Changes,
     Distance,
@@ -22,7 +24,6 @@ from faceaudit.audit.changes import (
     without_claims,
 )
 from faceaudit.audit.clusters import degrees_of
-from faceaudit.audit.compare import FAILURE_RATE, PREDICTED_SHARE
 from faceaudit.audit.comparisons import figures_of
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.distances import TwoSamples

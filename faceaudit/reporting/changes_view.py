@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from faceaudit.audit.changes import Change, Changes, Distance
-from faceaudit.audit.compare import FAILURE_RATE, PREDICTED_SHARE
+from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
 from faceaudit.audit.drift import DETECTION_SCORE, SHORTER_SIDE
 from faceaudit.audit.results import Estimate, Subgroup
 from faceaudit.reporting import format as text
