@@ -50,10 +50,11 @@ def open_parts(path: Path, parts: Sequence[Path]) -> Draft:
     """
     if SUFFIXES[parts[0].suffix.lower()] == "csv":
         return _with_trimmed_names(Draft(path, _scan_csv(path), None))
+    metadata = _metadata(path, parts)
     schemas = [parquet_schema(part) for part in parts]
     same = all(schema == schemas[0] for schema in schemas)
     frame = pl.scan_parquet(list(parts), glob=False) if same else _scan_unlike(path, parts, schemas)
-    draft = Draft(path, frame, _metadata(path, parts), sliceable=same)
+    draft = Draft(path, frame, metadata, sliceable=same)
     return _with_trimmed_names(draft)
 
 
@@ -73,7 +74,8 @@ def _with_trimmed_names(draft: Draft) -> Draft:
 
 
 def _scan_csv(path: Path) -> pl.LazyFrame:
-    frame = pl.scan_csv(path, separator=_separator(path), infer_schema_length=None, glob=False)
+    separator = _separator(path)
+    frame = pl.scan_csv(path, separator=separator, infer_schema_length=None, glob=False)
     names = frame.collect_schema().names()
     _check_header(path, names)
     try:
@@ -89,7 +91,8 @@ def _scan_csv(path: Path) -> pl.LazyFrame:
             if mark in str(error):
                 raise InputError(f"{path}: cannot be read: {what}") from error
         raise
-    return frame
+    # Types would be inferred anew in every pass over the rows, at the cost of several passes.
+    return pl.scan_csv(path, separator=separator, schema=frame.collect_schema(), glob=False)
 
 
 def _separator(path: Path) -> str:
