@@ -6,7 +6,10 @@ Everything works on arrays of hashes; reading images is up to the caller.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -15,16 +18,21 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from faceaudit.ordered import in_order
+
 PAIRS_AT_ONCE = 4_000_000
 """Candidates that are compared, and held, together."""
 BANDED = 24
 """Largest distance, in bits, that is searched by bands: beyond, bands are so short that nearly all
 images agree in one."""
-TILE = (2048, 8192)
-"""Hashes that are compared with hashes at once."""
+ROWS_AT_ONCE = 256
+"""Hashes that one thread compares with all others."""
+TILE = (4, 4096)
+"""Hashes that are compared with hashes at once: the arrays of so many stay in a core's cache."""
 
 Hashes = NDArray[np.uint8]
 """Difference hashes, (N, 32) bytes."""
+Words = NDArray[np.uint64]
 
 ROWS, COLUMNS = 16, 16
 BITS = ROWS * COLUMNS
@@ -100,7 +108,7 @@ def find_pairs(hashes: Hashes, mirrored: Hashes, near: int = NEAR) -> Pairs:
     return found.take(order[kept])
 
 
-def find_candidates(hashes: Hashes, mirrored: Hashes, near: int) -> Pairs:
+def find_candidates(hashes: Hashes, mirrored: Hashes, near: int, workers: int = 1) -> Pairs:
     """The same, where a pair that is near directly and mirrored is there twice.
 
     Up to ``BANDED`` bits the search is by bands and its cost grows with the images and their
@@ -111,11 +119,15 @@ def find_candidates(hashes: Hashes, mirrored: Hashes, near: int) -> Pairs:
         hashes: Of the pictures, (N, 32).
         mirrored: Of their mirror images, (N, 32).
         near: Largest distance, in bits.
+        workers: Threads that compare each with each.
     """
-    search = _banded_pairs if near <= BANDED else _tiled_pairs
     both = []
     for others, flag in ((hashes, False), (mirrored, True)):
-        start, end, distance = search(hashes, others, near)
+        start, end, distance = (
+            _banded_pairs(hashes, others, near)
+            if near <= BANDED
+            else _compared_pairs(hashes, others, near, workers)
+        )
         first, second = np.minimum(start, end), np.maximum(start, end)
         order = np.lexsort((distance, second, first))
         order = order[first[order] < second[order]]  # each pair from both sides, none with itself
@@ -125,31 +137,40 @@ def find_candidates(hashes: Hashes, mirrored: Hashes, near: int) -> Pairs:
     return Pairs(*(np.concatenate(parts) for parts in zip(*both, strict=True)))
 
 
-def _tiled_pairs(
-    left: Hashes, right: Hashes, near: int
+def _compared_pairs(
+    left: Hashes, right: Hashes, near: int, workers: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Positions (left, right) of hashes that differ in at most ``near`` bits, and by how many.
 
-    With bits as -1 and 1, the product of two hashes is ``BITS`` less twice their distance, exactly
-    in float32; products of tiles are what processors do fastest.
+    Each is compared with each, as four words of 64 bits: exclusive or, and a count of bits, which
+    processors do in an instruction. Where both sides are the same, each pair may come from one side
+    alone.
     """
     none = np.empty(0, np.int64)
-    found = [(none, none, none)]
-    same = right is left
-    for top in range(0, len(left), TILE[0]):
-        rows = _signs(left[top : top + TILE[0]])
-        for start in range(top if same else 0, len(right), TILE[1]):
-            product = rows @ _signs(right[start : start + TILE[1]]).T
-            row, column = np.nonzero(product >= BITS - 2 * near)
-            distance = (BITS - product[row, column]) / 2
-            found.append((row + top, column + start, distance.astype(np.int64)))
+    columns = np.ascontiguousarray(right.view(np.uint64).T)
+    work = partial(_near_rows, left.view(np.uint64), columns, near, right is left)
+    with closing(in_order(work, range(0, len(left), ROWS_AT_ONCE), workers)) as parts:
+        found = [(none, none, none), *chain.from_iterable(parts)]
     first, second, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return first, second, np.asarray(distance, np.int64)
+    return first, second, distance
 
 
-def _signs(hashes: Hashes) -> NDArray[np.float32]:
-    """Bits as -1 and 1, (N, 256)."""
-    return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
+def _near_rows(
+    left: Words, columns: Words, near: int, same: bool, top: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """The same of ``ROWS_AT_ONCE`` hashes on the left, (N, 4), with all on the right, (4, M)."""
+    found = []
+    for row in range(top, min(top + ROWS_AT_ONCE, len(left)), TILE[0]):
+        rows = left[row : min(row + TILE[0], top + ROWS_AT_ONCE), :, None]
+        for start in range(top if same else 0, columns.shape[1], TILE[1]):
+            different = rows ^ columns[:, start : start + TILE[1]]
+            distance = np.bitwise_count(different).sum(axis=1, dtype=np.uint16)
+            places = np.flatnonzero(distance <= near)
+            if len(places):
+                first, second = np.divmod(places, distance.shape[1])
+                bits = distance.ravel()[places].astype(np.int64)
+                found.append((first + row, second + start, bits))
+    return found
 
 
 def _banded_pairs(
@@ -215,13 +236,9 @@ def _equal(
         start = stop
 
 
-def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _distances(left: Words, right: Words) -> NDArray[np.int64]:
     """Differing bits of hashes, each as four words, (P, 4)."""
-    different = (left ^ right).view(np.uint8)
-    return np.asarray(_BIT_COUNTS[different].sum(axis=-1), np.int64)
-
-
-_BIT_COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
+    return np.asarray(np.bitwise_count(left ^ right).sum(axis=-1), np.int64)
 
 
 def exact_groups(sha256: Sequence[str]) -> NDArray[np.int64]:

@@ -192,7 +192,8 @@ class NearPairs:
 def _near_pairs(prints: Prints, exact: NDArray[np.int64], workers: int) -> NearPairs:
     """Pairs of pictures that are one; of byte-identical images the first is compared."""
     rows = np.flatnonzero(prints.comparable & (exact == np.arange(len(exact))))
-    found = find_candidates(prints.hashes[rows], prints.mirrored[rows], CANDIDATE).at(rows)
+    found = find_candidates(prints.hashes[rows], prints.mirrored[rows], CANDIDATE, workers)
+    found = found.at(rows)
     log.info("compared hashes: the pixels of %s pairs are next", f"{len(found):,}")
     agreement = similarities(prints.pictures, found, workers)
     order = np.lexsort((found.mirrored, -agreement, found.second, found.first))

@@ -6,13 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from faceaudit.leakage import duplicates
 from faceaudit.leakage.duplicates import (
+    BANDED,
     NEAR,
     Pairs,
     conflicting_intervals,
     conflicting_sets,
     difference_hash,
     exact_groups,
+    find_candidates,
     find_pairs,
     join_groups,
     picture_hashes,
@@ -99,9 +102,39 @@ def test_every_pair_at_the_largest_distance_is_found() -> None:
     assert not found.mirrored.any()
 
 
-def test_equal_hashes_are_compared_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    from faceaudit.leakage import duplicates
+def test_a_negative_is_no_copy() -> None:
+    hashes = random_hashes(20, 0)
+    both = np.concatenate([hashes, ~hashes])
+    for near in (NEAR, BANDED + 1, 40):
+        assert len(find_pairs(both, ~random_hashes(40, 1), near)) == 0
 
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("count", [700, 701])
+def test_threads_and_tiles_find_what_comparing_each_with_each_does(
+    monkeypatch: pytest.MonkeyPatch, count: int, workers: int
+) -> None:
+    monkeypatch.setattr(duplicates, "ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(duplicates, "TILE", (8, 64))
+    hashes, mirrored = random_hashes(count, 5), random_hashes(count, 6)
+    hashes[300:400] = flipped(hashes[:100], 40, 7)
+    hashes[400:500] = flipped(hashes[:100], 41, 8)
+    mirrored[500:600] = flipped(hashes[100:200], 40, 9)
+    mirrored[-1] = hashes[0]
+    found = find_candidates(hashes, mirrored, 40, workers)
+    bits, turned = (np.unpackbits(one, axis=1).astype(int) for one in (hashes, mirrored))
+    for other, flag in ((bits, False), (turned, True)):
+        apart = bits.sum(1)[:, None] + other.sum(1) - 2 * bits @ other.T
+        apart = np.minimum(apart, apart.T)
+        first, second = np.nonzero(np.triu(apart <= 40, 1))
+        rows = found.mirrored == flag
+        assert found.first[rows].tolist() == first.tolist()
+        assert found.second[rows].tolist() == second.tolist()
+        assert found.distance[rows].tolist() == apart[first, second].tolist()
+        assert len(first) > 99
+
+
+def test_equal_hashes_are_compared_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "PAIRS_AT_ONCE", 7)
     hashes = np.repeat(random_hashes(2, 0), [9, 5], axis=0)
     found = find_pairs(hashes, random_hashes(14, 1))
