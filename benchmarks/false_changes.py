@@ -21,6 +21,7 @@ from benchmarks.false_alarms import (
     COMPARED,
     CONFIDENCE,
     ON_FACES,
+    SIMULATED,
     SIMULATIONS,
     SPREAD,
     Alarms,
@@ -213,7 +214,7 @@ def drift_alarms(
         years = [side.reshape(-1, side.shape[-1]) for side in years]
         counts = {needs: [pool.counts(needs, side) for side in drawn] for needs in ON_FACES}
         counts["years"] = [errors.counts(side) for side in years]
-        for metric in COMPARED.values():
+        for metric in SIMULATED.values():
             if metric.needs in counts and (metric.needs != "groups" or setting.classes > 2):
                 first, second = (figures_of(metric, one) for one in counts[metric.needs])
                 found.setdefault(metric.name, []).append(rest_alarms(second, first, size))

@@ -39,7 +39,7 @@ def power(generator: np.random.Generator, simulations: int) -> Iterator[tuple[st
             found = figures_of(COMPARED["accuracy"], confusions(right, np.full(5, faces)))
             few = right[: max(simulations // 5, 100)]
             counts = confusions(few, np.full(5, faces)).reshape(-1, 5, 2, 2)
-            permuted = dealt_alarms(generator, COMPARED["accuracy"], counts)
+            permuted = dealt_alarms(generator, [COMPARED["accuracy"]], counts)
             yield (
                 f"accuracy of {faces:,} faces each, one {0.9 - gap:.2f}, four 0.90",
                 first_shown(found, 5).mean(),
