@@ -80,9 +80,16 @@ class Metric:
 
 def ratio(part: Any, whole: Any) -> Values:
     """``part / whole``; NaN where ``whole`` is 0."""
-    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    found = np.full(part.shape, np.nan)
-    return np.asarray(np.divide(part, whole, out=found, where=whole != 0))
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(whole != 0, part / whole, np.nan))
+
+
+def ratio_or_0(part: Any, whole: Any) -> Values:
+    """``part / whole``; 0 where ``whole`` is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(whole != 0, part / whole, 0.0))
 
 
 def annotated_faces(confusion: Any) -> Values:
@@ -241,7 +248,7 @@ def average_precision(scores: Any) -> Values:
         scores: Faces by score in ascending bins or values, others' first: (..., 2, B).
     """
     own, found, wrong = _descending(scores)
-    precise = np.nan_to_num(ratio(found, found + wrong))
+    precise = ratio_or_0(found, found + wrong)
     return ratio((own * precise).sum(axis=-1), own.sum(axis=-1))
 
 
@@ -257,10 +264,10 @@ def curve_influence(scores: Any) -> Values:
     others, own = np.moveaxis(np.asarray(scores, np.float64), -2, 0)
     found, wrong = (part[..., ::-1].cumsum(axis=-1)[..., ::-1] for part in (own, others))
     total = own.sum(axis=-1, keepdims=True)
-    precise = np.nan_to_num(ratio(found, found + wrong))
+    precise = ratio_or_0(found, found + wrong)
     squared = np.square(found + wrong)
-    raised = np.nan_to_num(ratio(own * wrong, squared)).cumsum(axis=-1)
-    lowered = np.nan_to_num(ratio(own * found, squared)).cumsum(axis=-1)
+    raised = ratio_or_0(own * wrong, squared).cumsum(axis=-1)
+    lowered = ratio_or_0(own * found, squared).cumsum(axis=-1)
     value = average_precision(scores)[..., None]
     return np.stack([ratio(-lowered, total), ratio(precise - value + raised, total)], axis=-2)
 
@@ -283,7 +290,7 @@ def average_precision_bound(scores: Any) -> Values:
 
     own, found, wrong = _descending(scores)
     others = np.diff(wrong, axis=-1, prepend=0)
-    first = own * np.nan_to_num(ratio(found, found + wrong - others))
+    first = own * ratio_or_0(found, found + wrong - others)
     # The sum of (f + i) / (f + i + wrong) over the faces i of the bin, by harmonic numbers.
     start = found - own + wrong + 1
     last = own - wrong * (digamma(start + own) - digamma(start))

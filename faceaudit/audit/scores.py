@@ -40,18 +40,17 @@ class ScoreRows:
     def ranks(self, cells: Cut, index: int) -> Ranks:
         """The faces of one subgroup by their score of each class."""
         rows = self._rows_of(cells, index)
-        places = np.full(len(self.true), -1)
-        places[rows] = np.arange(len(rows))
-        each = []
-        for rank, order in self._ranked:
-            if len(rows) * FEW_OF_ALL < len(self.true):
-                ascending = np.argsort(rank[rows], kind="stable")
-            else:
-                # Those of the subgroup out of everybody's order: nothing is sorted again.
-                ascending = places[order]
-                ascending = ascending[ascending >= 0]
-            each.append(_numbered(rank[rows[ascending]], ascending))
-        return Ranks(self.true[rows], tuple(each))
+        rank, order = self._ranked
+        if len(rows) * FEW_OF_ALL < len(self.true):
+            ascending = np.argsort(rank[:, rows], axis=-1, kind="stable")
+        else:
+            # Those of the subgroup out of everybody's order: nothing is sorted again.
+            places = np.full(len(self.true), -1)
+            places[rows] = np.arange(len(rows))
+            ascending = places[order]
+            ascending = ascending[ascending >= 0].reshape(len(order), len(rows))
+        ranks = np.take_along_axis(rank, rows[ascending], axis=-1)
+        return Ranks(self.true[rows], _numbered(ranks, ascending))
 
     def _rows_of(self, cells: Cut, index: int) -> Codes:
         """Numbers of one subgroup's rows, ascending."""
@@ -69,10 +68,10 @@ class ScoreRows:
         return order, self.cells[order]
 
     @cached_property
-    def _ranked(self) -> list[tuple[Codes, Codes]]:
-        """Of each class the rank of every row's score, and the rows by it, (N,) each."""
-        ranks = [_places(self.scores[:, k]) for k in range(self.scores.shape[1])]
-        return [(rank, np.argsort(rank, kind="stable")) for rank in ranks]
+    def _ranked(self) -> tuple[Codes, Codes]:
+        """Of each class the rank of every row's score, and the rows by it, (K, N) each."""
+        ranks = _places(self.scores)
+        return ranks, np.argsort(ranks, axis=-1, kind="stable")
 
 
 @dataclass(frozen=True)
@@ -81,36 +80,32 @@ class Ranks:
 
     true: Codes
     """Annotated classes, (N,)."""
-    places: tuple[Codes, ...]
-    """Of each class the place of every face's score among the different ones, (N,)."""
-
-    def of(self, label: int) -> Numbers:
-        """Faces by every different score of one class, others' first, (2, B)."""
-        place = self.places[label]
-        width = int(place.max(initial=0)) + 1
-        own = self.true == label
-        return np.bincount(place + width * own, minlength=2 * width).reshape(2, width)
+    places: Codes
+    """Of each class the place of every face's score among the different ones, (K, N)."""
 
     @cached_property
-    def each(self) -> tuple[Numbers, ...]:
-        """The same of every class; B differs."""
-        return tuple(self.of(label) for label in range(len(self.places)))
-
-    @property
     def counts(self) -> Numbers:
         """Faces by every different score of each class, others' first, (K, 2, B)."""
-        width = max(one.shape[-1] for one in self.each)
-        return np.stack([np.pad(one, ((0, 0), (0, width - one.shape[-1]))) for one in self.each])
+        width = int(self.places.max(initial=0)) + 1
+        kinds = 2 * np.arange(len(self.places))[:, None] + self._own
+        found = np.bincount(
+            (self.places + width * kinds).ravel(), minlength=2 * width * len(self.places)
+        )
+        return found.reshape(len(self.places), 2, width)
 
     @property
     def correlations(self) -> dict[str, Values]:
         """Correlation of the classes' AUC and average precision, each (K, K)."""
-        moves: dict[str, list[Values]] = {"auc": [], "average_precision": []}
-        for label, (counts, place) in enumerate(zip(self.each, self.places, strict=True)):
-            own = (self.true == label).astype(np.int64)
-            moves["auc"].append(auc_influence(counts)[own, place])
-            moves["average_precision"].append(curve_influence(counts)[own, place])
-        return {name: _correlation(np.stack(one)) for name, one in moves.items()}
+        at = np.arange(len(self.places))[:, None], self._own, self.places
+        return {
+            "auc": _correlation(auc_influence(self.counts)[at]),
+            "average_precision": _correlation(curve_influence(self.counts)[at]),
+        }
+
+    @cached_property
+    def _own(self) -> Codes:
+        """1 for the faces of each class, else 0, (K, N)."""
+        return np.asarray(self.true == np.arange(len(self.places))[:, None], np.int64)
 
 
 def read_scores(
@@ -165,27 +160,25 @@ def rank_counts(true: Codes, scores: Values) -> Numbers:
         true: Annotated classes, (N,).
         scores: Scores, (N, K).
     """
-    return _ranks(true, scores).counts
-
-
-def _ranks(true: Codes, scores: Values) -> Ranks:
-    return Ranks(true, tuple(_places(scores[:, k]) for k in range(scores.shape[1])))
+    return Ranks(true, _places(scores)).counts
 
 
 def _places(scores: Values) -> Codes:
-    """The place of each score among the different ones, (N,)."""
-    return np.asarray(np.unique(scores, return_inverse=True)[1].reshape(-1), np.int64)
+    """The place of each score among the different ones of its class, (K, N), from (N, K)."""
+    places = [np.unique(each, return_inverse=True)[1].reshape(-1) for each in scores.T]
+    return np.asarray(places, np.int64).reshape(scores.shape[1], len(scores))
 
 
 def _numbered(ascending: Codes, faces: Codes) -> Codes:
-    """The place of each face's rank among the different ones, (N,).
+    """The place of each face's rank among the different ones, (K, N).
 
     Args:
-        ascending: Ranks, ascending, (N,).
-        faces: The face that each is of, (N,).
+        ascending: Ranks, ascending, (K, N).
+        faces: The face that each is of, (K, N).
     """
-    places = np.empty(len(faces), np.int64)
-    places[faces] = np.cumsum(np.diff(ascending, prepend=ascending[:1]) > 0)
+    new = np.diff(ascending, axis=-1, prepend=ascending[:, :1]) > 0
+    places = np.empty(faces.shape, np.int64)
+    np.put_along_axis(places, faces, np.cumsum(new, axis=-1), axis=-1)
     return places
 
 
@@ -204,7 +197,7 @@ def rank_correlations(true: Codes, scores: Values) -> dict[str, Values]:
         operating characteristic curves, Biometrics 44, 1988; for average precision the same with
         its own influence function.
     """
-    return _ranks(true, scores).correlations
+    return Ranks(true, _places(scores)).correlations
 
 
 def _correlation(moves: Values) -> Values:
