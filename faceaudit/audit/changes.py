@@ -156,7 +156,10 @@ def without_claims(family: Family, why: str) -> Family:
     """A family of which the figures are told, and nothing of their differences."""
     unknown = np.full(len(family.n), np.nan)
     return replace(
-        family, p_values=unknown, bounds=lambda confidence: (unknown, unknown), no_interval=why
+        family,
+        p_values=unknown,
+        bounds=lambda confidence: (unknown, unknown),
+        no_interval=f"not compared: {why}",
     )
 
 

@@ -219,8 +219,9 @@ def compare_values(
         any_gap=None,
         family=_family_in_words(own.values[0], by, within or {}),
         smallest_detectable=None,
-        reason=metric.incomparable
-        or f"fewer than two subgroups with at least {options.min_n} faces have an interval",
+        reason=f"not compared: {metric.incomparable}"
+        if metric.incomparable
+        else f"fewer than two subgroups with at least {options.min_n} faces have an interval",
     )
     if len(at) < 2 or metric.incomparable:
         return base

@@ -13,6 +13,8 @@ from faceaudit.audit.comparisons import difference_between
 from faceaudit.audit.metrics import Metric
 from faceaudit.audit.results import Comparison, Disparity, MetricValue, Subgroup
 
+NO_INTERVAL = "one of the two subgroups has no interval"
+
 
 def find_disparity(
     metric: Metric,
@@ -93,7 +95,7 @@ def with_bounds(
     """
     pair = difference_between(comparison, *ends, families)
     if pair is None:
-        return disparity
+        return replace(disparity, reason=disparity.reason or comparison.reason or NO_INTERVAL)
     low, high = (pair.low, pair.high) if pair.difference >= 0 else (-pair.high, -pair.low)
     return replace(disparity, low=low, high=high, p_adjusted=pair.p_adjusted)
 
