@@ -33,7 +33,7 @@ FEW_LABELLED = 20
 """With fewer labeled faces of a subgroup its own shares are not estimated from a sample."""
 PREDICTED_SHARE = next(metric for metric in RATES if metric.name == "predicted_share")
 NO_SCORES = "it needs the scores of the set and of labeled faces"
-FEW_UNITS = "no interval: the faces are of too few units"
+NO_SPREAD = "no interval: too few faces or units tell how far it varies"
 EM_WITHOUT_FACES = "no interval: how well the scores are calibrated is known of no single faces"
 
 
@@ -135,7 +135,7 @@ def estimates_of(shares: Shares | Unknown, classes: int, confidence: float) -> l
         return [Estimate(None, None, None, shares.n, shares.reason)] * classes
     low, high = shares.bounds(confidence)
     return [
-        Estimate(float(p), None, None, shares.n, FEW_UNITS)
+        Estimate(float(p), None, None, shares.n, NO_SPREAD)
         if np.isnan(a)
         else Estimate(float(p), float(a), float(b), shares.n)
         for p, a, b in zip(shares.point, low, high, strict=True)

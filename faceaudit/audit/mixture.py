@@ -18,6 +18,8 @@ from faceaudit.audit.quantify import ITERATIONS, TOLERANCE, Codes
 SLOPE_SPREAD, BIAS_SPREAD = 0.7, 3.0
 """How far the logarithm of the slope, and the biases, are expected from 0: a few labeled faces
 that happen to be told apart without error do not make scores certain."""
+MOST_PULLED = 0.9
+"""Leverage of a labeled face, at most."""
 SMALLEST = 1e-12
 """Scores are raised to this before their logarithm."""
 
@@ -165,7 +167,15 @@ class Mixture:
         return np.column_stack([by_slope, by_bias])
 
     def _moves_of_fit(self) -> Values:
-        """How far labeled faces move the slope and, less the prior's logarithm, the biases."""
+        """How far labeled faces move the slope and, less the prior's logarithm, the biases.
+
+        A face that pulls the fit to itself moves it by more than its error tells: it is divided by
+        one less its leverage, which is nearly what leaving it out would change.
+
+        Source:
+            MacKinnon, White: Some heteroskedasticity-consistent covariance matrix estimators with
+            improved finite sample properties, Journal of Econometrics 29, 1985 (HC3).
+        """
         logs, hot = logarithms(self.own), np.eye(self.own.shape[1])[self.true]
         share = (self.weight / self.weight.sum())[:, None]
         probs = self.recalibration.apply(self.own)
@@ -177,7 +187,10 @@ class Mixture:
         pull[0] /= self.recalibration.slope**2
         information += np.diag(pull)
         scores = np.einsum("ank,nk->na", inputs, hot - probs)
-        moved = share * (scores - (share * scores).sum(axis=0)) @ np.linalg.inv(information)
+        inverse = np.linalg.inv(information)
+        moved = share * (scores - (share * scores).sum(axis=0)) @ inverse
+        pulled = np.einsum("ank,ab,bnk,nk->n", centered, inverse, centered, share * probs)
+        moved /= 1 - np.minimum(pulled / (len(self.prior) - 1), MOST_PULLED)[:, None]
         prior = share * (hot - self.prior) / self.prior
         return np.column_stack([moved[:, 0], -prior[:, 0], moved[:, 1:] - prior[:, 1:]])
 

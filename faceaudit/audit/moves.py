@@ -20,6 +20,8 @@ from faceaudit.audit.quantify import Codes
 from faceaudit.audit.results import FitTest
 from faceaudit.audit.tally import BLOCKS
 
+SMALLEST = 1e-9
+"""A variance that varies by a smaller share of itself is taken as known."""
 NO_SPREAD = "the differences have no spread"
 
 
@@ -61,6 +63,11 @@ class Moves:
         return np.asarray(self.times @ (self.each * self.each * self.each))
 
     @cached_property
+    def fourth(self) -> Values:
+        """Sums of the fourth powers of the moves, (F,)."""
+        return np.asarray(self.times @ np.square(self.each * self.each))
+
+    @cached_property
     def freedom(self) -> float:
         """Degrees of freedom of the spread over units; infinite where faces are independent."""
         return np.inf if self.units is None else float(self.units.any(axis=1).sum()) - 1
@@ -89,7 +96,8 @@ def skewed_interval(center: Values, sources: Sequence[Moves], confidence: float)
 
     The variance is taken to change with the figure as its skewness says: a figure that came out low
     because rare errors are missing has a variance that is too low as well. Of a plain share it is
-    Hall's interval.
+    Hall's interval. What the variance varies by besides, as it rests on the moves of few faces,
+    makes the quantile Student's, with Satterthwaite's degrees of freedom.
 
     Args:
         center: The figures, (F,).
@@ -99,13 +107,21 @@ def skewed_interval(center: Values, sources: Sequence[Moves], confidence: float)
     Source:
         Hall: Improving the normal approximation when constructing one-sided confidence intervals
         for binomial or Poisson parameters, Biometrika 69, 1982; Cai: One-sided confidence intervals
-        in discrete distributions, Journal of Statistical Planning and Inference 131, 2005.
+        in discrete distributions, Journal of Statistical Planning and Inference 131, 2005;
+        Satterthwaite: An approximate distribution of estimates of variance components, Biometrics
+        Bulletin 2, 1946.
     """
-    z = normal_quantile(confidence)
     effects = [one.effect(confidence) for one in sources]
-    variance = sum(one.variance * e for one, e in zip(sources, effects, strict=True))
     # Units of m like faces have m times the variance, and m squared times the third moment.
-    skew = sum(one.skew * e**2 for one, e in zip(sources, effects, strict=True))
+    variance, skew, fourth = (
+        np.sum([e**power * part for part, e in zip(parts, effects, strict=True)], axis=0)
+        for power, parts in enumerate(
+            zip(*((one.variance, one.skew, one.fourth) for one in sources), strict=True), start=1
+        )
+    )
+    # The variance of the variance, less what goes with the figure itself.
+    varies = np.maximum(fourth - np.nan_to_num(ratio(skew**2, variance)), SMALLEST * variance**2)
+    z = student_quantile(2 * ratio(variance**2, varies), confidence)
     shift = (2 * z**2 + 1) / 6 * np.nan_to_num(ratio(skew, variance))
     half = np.sqrt(z**2 * variance + shift**2)
     return center + shift - half, center + shift + half
