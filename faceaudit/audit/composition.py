@@ -16,7 +16,6 @@ import numpy as np
 from faceaudit.audit.corrected import (
     CorrectedShares,
     CountedShares,
-    Shares,
     Unknown,
     correct_shares,
     estimates_of,
@@ -144,7 +143,9 @@ def _read(
     return read_sets(table, task, edges, choices.features, choices.unit, annotated=annotated)
 
 
-def _of_everybody(whole: FaceSet, task: Task, choices: Choices) -> Shares | Unknown:
+def _of_everybody(
+    whole: FaceSet, task: Task, choices: Choices
+) -> CountedShares | CorrectedShares | Unknown:
     if task.name in choices.annotated:
         return CountedShares(whole)
     calibration = choices.calibrations.get(task.name)
@@ -154,7 +155,7 @@ def _of_everybody(whole: FaceSet, task: Task, choices: Choices) -> Shares | Unkn
 
 
 def _of_subgroups(
-    sets: FaceSets, task: Task, overall: Shares | Unknown, choices: Choices
+    sets: FaceSets, task: Task, overall: CountedShares | CorrectedShares | Unknown, choices: Choices
 ) -> Iterator[tuple[Subgroup, CorrectedShares | Unknown]]:
     """Corrected shares of every subgroup, or why there are none."""
     calibration = choices.calibrations.get(task.name)
@@ -184,7 +185,7 @@ def _of_subgroups(
 
 def _correction(
     task: Task,
-    shares: Shares | Unknown,
+    shares: CountedShares | CorrectedShares | Unknown,
     by_subgroup: Sequence[tuple[Subgroup, CorrectedShares | Unknown]],
     compared: Compared | None,
     choices: Choices,
@@ -234,7 +235,7 @@ class Compared:
 
 
 def compare_shares(
-    shares: Shares, reference: Reference | None, confidence: float
+    shares: CountedShares | CorrectedShares, reference: Reference | None, confidence: float
 ) -> Compared | None:
     """The set's shares, corrected where they are, against reference shares.
 

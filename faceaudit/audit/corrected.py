@@ -12,7 +12,7 @@ import numpy as np
 
 from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.face_sets import Calibration, FaceSet, LabelledFaces, merged_strata
-from faceaudit.audit.intervals import Bounds
+from faceaudit.audit.intervals import Bounds, wilson
 from faceaudit.audit.metrics import Values, ratio
 from faceaudit.audit.mixture import Mixture, em_shares
 from faceaudit.audit.moves import Moves, skewed_interval, wald
@@ -31,6 +31,7 @@ FEW_EXPECTED = 5
 """With fewer expected faces in a class a chi-square statistic has not its distribution."""
 FEW_LABELLED = 20
 """With fewer labeled faces of a subgroup its own shares are not estimated from a sample."""
+SMALLEST_SHARE = 1e-6
 PREDICTED_SHARE = next(metric for metric in RATES if metric.name == "predicted_share")
 NO_SCORES = "it needs the scores of the set and of labeled faces"
 NO_SPREAD = "no interval: too few faces or units tell how far it varies"
@@ -126,7 +127,29 @@ class CorrectedShares:
         return wald(self.center - shares, self.sources)
 
 
-Shares = CountedShares | CorrectedShares
+@dataclass(frozen=True)
+class ScoredShares:
+    """Shares of the classes by the scores of the faces (EM)."""
+
+    point: Values  # (K,)
+    sources: Sequence[Moves]
+    n: int
+    """Labeled faces."""
+
+    def bounds(self, confidence: float) -> Bounds:
+        """Bounds of every class, each by itself: on either side the further of two intervals.
+
+        Near 0 the variance grows with the share by more than its skewness says, because what a
+        labeled face moves does so too: a score interval of as many faces as tell as much has that.
+        """
+        low, high = skewed_interval(self.point, self.sources, confidence)
+        variance = sum(one.variance * one.effect(confidence) for one in self.sources)
+        told = ratio(np.maximum(self.point, SMALLEST_SHARE) * (1 - self.point), variance)
+        score = wilson(self.point, told, confidence)
+        return np.clip(np.fmin(low, score[0]), 0, 1), np.clip(np.fmax(high, score[1]), 0, 1)
+
+
+Shares = CountedShares | CorrectedShares | ScoredShares
 
 
 def estimates_of(shares: Shares | Unknown, classes: int, confidence: float) -> list[Estimate]:
@@ -357,7 +380,5 @@ def shares_by_scores(
         n = len(faces.scores)
         return [Estimate(float(p), None, None, n, EM_WITHOUT_FACES) for p in shares]
     found = Mixture.fit(faces.scores, calibration.scores, own.true, own.weight)
-    sources = found.moves(faces.unit, own.unit)
-    shares = found.shares
-    given = CorrectedShares("em", shares, shares, sources, calibration.labelled)
-    return estimates_of(given, len(shares), confidence)
+    given = ScoredShares(found.shares, found.moves(faces.unit, own.unit), calibration.labelled)
+    return estimates_of(given, len(found.shares), confidence)
