@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from faceaudit.audit.composition import DOUBTFUL
 from faceaudit.audit.results import (
     Audit,
     ConditionedAge,
     Confusion,
+    Correction,
     Coverage,
     Disparity,
     Estimate,
@@ -163,11 +165,14 @@ def largest_shares(subject: Subject) -> Iterator[Finding]:
     """Without labels: the most and the least frequent class of each task, corrected if possible."""
     if any(subject.audit.labelled.values()):
         return
+    corrections = {one.task: one for one in subject.audit.corrections}
     for task in subject.audit.tasks:
         shares = [c for c in subject.audit.composition if c.task == task.name and not c.subgroup]
+        hedge = ""
         if all(c.corrected and c.corrected.value is not None for c in shares):
             known = [(c.label, c.corrected) for c in shares if c.corrected]
             verb, most_of = "are estimated to be", "most frequent is"
+            hedge = _doubt(corrections.get(task.name))
         else:
             known = [(c.label, c.share) for c in shares if c.share.value is not None]
             verb, most_of = "were predicted", "most often predicted"
@@ -179,7 +184,18 @@ def largest_shares(subject: Subject) -> Iterator[Finding]:
                 f"{_percent(most[1])} of the scored faces {verb} "
                 f"{text.class_name(most[0])}{_bounds(most[1])}; least often "
                 f"{text.class_name(least[0])}, {_percent(least[1])}{_bounds(least[1])}.",
+                hedge,
             )
+
+
+def _doubt(correction: Correction | None) -> str:
+    """What speaks against corrected shares."""
+    if correction is None:
+        return ""
+    fit = correction.fit
+    if fit is not None and fit.p_value is not None and fit.p_value < DOUBTFUL:
+        return "What this estimate assumes does not hold here (see Composition): label a sample."
+    return "Not calibrated for these images." if correction.source == "bundle" else ""
 
 
 FINDERS: list[Callable[[Subject], Iterator[Finding]]] = [

@@ -140,6 +140,24 @@ def test_a_sample_of_a_part_corrects_a_larger_table_by_label_shift(tmp_path, unl
     assert "label shift" in larger.with_suffix(".html").read_text()
 
 
+def test_a_report_corrects_every_subgroup_and_counts_units_once(tmp_path, unlabelled):
+    frame = pl.read_parquet(unlabelled).with_columns(
+        person=pl.int_range(2000) // 4, site=pl.Series(["east", "west"] * 1000)
+    )
+    frame.write_parquet(unlabelled)
+    labels = labelled_sample(unlabelled)
+    facts = composition_of(report(unlabelled, by=["site"], unit="person", calibration=labels))
+    sites = [one for one in facts["composition"] if one["subgroup"]]
+    assert [one["subgroup"]["site"] for one in sites] == ["east", "east", "west", "west"]
+    for one in sites:
+        assert one["corrected"]["low"] < one["corrected"]["value"] < one["corrected"]["high"]
+        assert 100 < one["corrected"]["n"] < 200
+    page = unlabelled.with_suffix(".html").read_text()
+    assert "corrected shares by subgroup" in page
+    assert "Each 95% interval holds by itself" in page
+    assert "Faces of one person are not taken as independent" in page
+
+
 def test_a_labelled_table_of_other_images_corrects_too(tmp_path, unlabelled):
     other = tmp_path / "other.parquet"
     rows_of(1500, share=0.5, seed=3).write_parquet(other)
@@ -266,6 +284,21 @@ def test_the_validation_of_the_model_corrects_where_nobody_labelled(with_card):
 def test_the_page_says_not_calibrated_for_these_images(with_card):
     report(table := with_card())
     assert "Not calibrated for these images" in table.with_suffix(".html").read_text()
+
+
+def test_the_summary_does_not_lead_with_an_estimate_that_is_in_doubt(with_card):
+    page = report(table := with_card()).paths[0]
+    assert "Not calibrated for these images." in page.read_text()
+    blurred = pl.read_parquet(table).with_columns(
+        pl.col(f"gender_prob_{name}") * 0.6 + 0.2 for name in CLASSES
+    )
+    import pyarrow.parquet as pq
+
+    metadata = pq.read_schema(table).metadata
+    pq.write_table(blurred.to_arrow().replace_schema_metadata(metadata), table)
+    page = report(table).paths[0].read_text()
+    assert "That assumption does not hold here" in page
+    assert "What this estimate assumes does not hold here" in page
 
 
 def test_a_card_of_another_model_is_not_used(with_card):

@@ -43,6 +43,8 @@ CORRECTED_TITLES = {
     "adjusted_count": "Corrected",
 }
 """What the column of the other share is called, by its method."""
+NAMED = 5
+"""So many subgroups are named in a caution."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,9 @@ def _cautions(correction: Correction | None, overall: Sequence[Share]) -> Iterat
             "meet. Under the assumption both are right, so that it is in doubt."
         )
     if correction.doubtful:
-        names = ", ".join(subgroup_name(subgroup) for subgroup in correction.doubtful)
+        names = " | ".join(subgroup_name(one) for one in correction.doubtful[:NAMED])
+        if len(correction.doubtful) > NAMED:
+            names += f" and {count(len(correction.doubtful) - NAMED)} more"
         yield (
             f"Within subgroups it does not hold for {names}, by the same test with all subgroups "
             "taken together (Holm): do not rely on their corrected shares."
