@@ -51,6 +51,8 @@ YEAR_FIGURES: dict[str, Metric] = {
 
 CHUNK = 24
 """Subgroups whose numbers are held in memory at a time."""
+MOST_TAKEN_APART = 100
+"""Subgroups of a grouping whose gap to all other faces is taken apart: those with most faces."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def condition_age(
     ages: list[ConditionedAge] = []
     gaps: list[Decomposition] = []
     left_out: list[str] = []
+    many: list[str] = []
     for by in [(), *(by for by in groupings if not _is_by_age(counted, by))]:
         cells = cut(counted, by)
         figures = {name: _by_age(counted, cells, task, one) for name, one in _figures(counted)}
@@ -114,7 +117,9 @@ def condition_age(
                 ages.append(_at_equal_ages(figures, index, weights, options))
         if by:
             gaps += [gap for one in figures.values() for gap in _gaps(one, options)]
-    return Conditioned(tuple(ages), (), tuple(gaps), _notes(AGE.capitalize(), "ages", left_out))
+            many += _of_many(by, figures["exact"], options)
+    notes = (*_notes(AGE.capitalize(), "ages", left_out), *many)
+    return Conditioned(tuple(ages), (), tuple(gaps), notes)
 
 
 def _figures(counted: Tally) -> list[tuple[str, Metric]]:
@@ -284,11 +289,13 @@ def condition_within(
     alike: list[Standardised] = []
     gaps: list[Decomposition] = []
     left_out: list[str] = []
+    many: list[str] = []
     for by in groupings:
         for task, metric in figures:
             one = _by_feature(counted, by, within, task, metric)
             weights = common_mix(one.strata.sums[..., 0], options.min_n)
             gaps += _gaps(one, options)
+            many += _of_many(by, one, options)
             if weights is None:
                 continue
             left_out += _left_out(one, weights)
@@ -297,7 +304,7 @@ def condition_within(
                 small = bool(one.faces[index] < options.min_n)
                 alike.append(Standardised(task, metric.name, within, subgroup, found, small))
     notes = _notes(within, f"mix of {within}", list(dict.fromkeys(left_out)))
-    return Conditioned((), tuple(alike), tuple(gaps), notes)
+    return Conditioned((), tuple(alike), tuple(gaps), (*notes, *dict.fromkeys(many)))
 
 
 def _means_of(counted: Tally) -> list[tuple[str, Metric]]:
@@ -361,11 +368,12 @@ def _standardised(one: _Grouped, index: int, weights: Values, options: Options) 
 
 
 def _gaps(one: _Grouped, options: Options) -> Iterator[Decomposition]:
-    """The gap of every ranked subgroup to all other faces, and of the worst to the best."""
+    """The gap of the largest ranked subgroups to all other faces, and of the worst to the best."""
     ranked = [int(index) for index in np.flatnonzero(one.faces >= options.min_n)]
     if len(ranked) < 2:
         return
-    pairs = [(index, None) for index in ranked if one.faces.sum() > one.faces[index]]
+    largest = sorted(ranked, key=lambda index: -one.faces[index])[:MOST_TAKEN_APART]
+    pairs = [(index, None) for index in sorted(largest) if one.faces.sum() > one.faces[index]]
     for index, other in [*pairs, _worst_and_best(one, ranked)]:
         pair = Pair(
             one.subgroups[index],
@@ -388,6 +396,16 @@ def _gaps(one: _Grouped, options: Options) -> Iterator[Decomposition]:
             rate,
             share,
             each,
+        )
+
+
+def _of_many(by: Sequence[str], one: _Grouped, options: Options) -> Iterator[str]:
+    """A sentence where only some gaps were taken apart."""
+    if int((one.faces >= options.min_n).sum()) > MOST_TAKEN_APART:
+        yield (
+            f"{one.within}: of the subgroups by {' and '.join(by)} the gaps of the "
+            f"{MOST_TAKEN_APART} with the most faces, and of the worst to the best, are taken "
+            "apart."
         )
 
 

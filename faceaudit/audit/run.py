@@ -12,6 +12,7 @@ from faceaudit.audit.clusters import blocks_used, few_units
 from faceaudit.audit.comparisons import Place, by_place, compare_grouping, cut_within
 from faceaudit.audit.conditioned import condition_age, condition_within
 from faceaudit.audit.coverage import find_composition, find_coverage
+from faceaudit.audit.crowded import without_thin
 from faceaudit.audit.disparity import find_disparity
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.evidence import Evidence, policy_features, scores_for
@@ -89,7 +90,9 @@ def audit(
         _check_tally(table, unit, verify)
         features = chosen_features(table.features, by)
         control = chosen_features(table.features, [within]) if within else ()
-        found = _audited(table, _apart(features, control, by), control, {}, options, verify)
+        found = without_thin(
+            _audited(table, _apart(features, control, by), control, {}, options, verify), min_n
+        )
         return found if policy is None else _with_verdicts(found, table, policy, options, day)
     control = find_features(table, [within]) if within else ()
     features = _apart(find_features(table, by), control, by)
@@ -98,7 +101,7 @@ def audit(
     every = tuple(dict.fromkeys([*cut_by, *ruled]))
     counted = tally(table, every, unit=unit)
     rows = _score_rows(table, every)
-    found = _audited(counted, features, control, rows, options, verify)
+    found = without_thin(_audited(counted, features, control, rows, options, verify), options.min_n)
     if policy is not None:
         found = _with_verdicts(found, counted, policy, options, day, rows)
     if verify == "always" or (verify == "auto" and table.rows <= VERIFY_ROWS):
