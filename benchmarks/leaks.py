@@ -1,10 +1,12 @@
 """How fast leaks are found, and which copies: ``python -m benchmarks.leaks [IMAGES]``.
 
-Four things are measured:
+Five things are measured:
 
 * reading: images a second of a folder (default: UTKFace, ``FACEAUDIT_DATA``), and the bound that
   decoding alone sets;
 * searching: how the comparison of hashes grows, on generated hashes from 10,000 up;
+* the whole: ``faceaudit leaks`` on a folder of 100,000 generated images (``--whole``), from their
+  files to the pairs, and whether every copy among them was found;
 * verifying: pairs of pictures a second;
 * recall: copies of the folder's images, altered in known ways, that are found.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,15 +28,19 @@ from faceaudit.images.decode import decode, decode_gray
 from faceaudit.images.find import find_images
 from faceaudit.images.refs import ImageRef, read_bytes
 from faceaudit.leakage.duplicates import Pairs, find_candidates, picture_hashes
-from faceaudit.leakage.find import CANDIDATE, MAX_PIXELS
+from faceaudit.leakage.find import CANDIDATE, MAX_PIXELS, find_leaks
 from faceaudit.leakage.prints import DECODED_SIDE, Prints, small_picture, take_prints
+from faceaudit.leakage.sets import read_sets
 from faceaudit.leakage.verify import SIMILAR, similarities, similarity
 from faceaudit.ordered import available_cores, in_chunks, in_order
 
 DATA = Path(os.environ.get("FACEAUDIT_DATA", Path.home() / "faceaudit-data"))
 SIZES = (10_000, 30_000, 100_000)
+WHOLE = 100_000
 COPIES = 300
 """Images that are altered in every way."""
+PLANTED = 100
+"""Of so many generated images, one is the bytes of another and one another copy of it."""
 
 Gray = NDArray[np.uint8]
 
@@ -139,14 +146,46 @@ def measure_searching(sizes: Sequence[int]) -> None:
         hashes, mirrored = rng.integers(0, 256, (2, size, 32), dtype=np.uint8)
         hashes[size // 2 : size // 2 + 10] = hashes[:10]
         start = time.perf_counter()
-        found = find_candidates(hashes, mirrored, CANDIDATE)
-        seconds = time.perf_counter() - start
+        busy = time.process_time()
+        found = find_candidates(hashes, mirrored, CANDIDATE, available_cores())
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
         compared = size * (size - 1) / 2
         assert len(found) == 10
         print(
-            f"searching: {size:>9,} hashes in {seconds:6.1f} s, "
+            f"searching: {size:>9,} hashes in {seconds:6.1f} s ({busy:.1f} s of processor time), "
             f"{compared / seconds / 1e6:,.0f} million pairs/s"
         )
+
+
+def write_generated(folder: Path, count: int) -> None:
+    """Pictures of soft spots, of which a few are there twice: as they are, and at another size."""
+    for start in range(0, count, PLANTED):
+        rng = np.random.default_rng(start)
+        for number in range(min(PLANTED, count - start)):
+            spots = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            image = cv2.resize(spots, (200, 200), interpolation=cv2.INTER_CUBIC)
+            if number == 0:
+                first = image
+            elif number == 1:
+                image = first
+            elif number == 2:
+                image = cv2.resize(first, (150, 150), interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(folder / f"{start + number:07}.jpg"), image)
+
+
+def measure_whole(count: int) -> None:
+    """A search from the files to the pairs."""
+    with tempfile.TemporaryDirectory() as name:
+        write_generated(Path(name), count)
+        start, busy = time.perf_counter(), time.process_time()
+        found = find_leaks(read_sets([name]))
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
+    pictures = len(range(0, count, PLANTED))
+    print(
+        f"whole: {count:,} generated images searched in {seconds:.1f} s ({busy:.1f} s of processor "
+        f"time, {available_cores()} cores), {found.candidates:,} pairs verified; {found.groups:,} "
+        f"pictures found several times, of {pictures:,} that are"
+    )
 
 
 def measure_verifying(prints: Prints) -> None:
@@ -196,9 +235,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("images", nargs="?", default=str(DATA / "utkface" / "val"))
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--whole", type=int, default=WHOLE, help="images that are generated")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     measure_searching(arguments.sizes)
+    measure_whole(arguments.whole)
     refs = find_images(arguments.images).images
     prints = measure_reading(refs)
     measure_verifying(prints)
