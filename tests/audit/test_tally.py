@@ -28,6 +28,7 @@ from faceaudit.audit.tally import (
     cut,
     error_bin,
     load_tally,
+    rows,
     save_tally,
     score_bin,
     score_edges,
@@ -422,8 +423,8 @@ def test_a_stream_of_parts_is_summed_one_at_a_time(
 def in_parts(frame: pl.DataFrame, folder: Path, sizes: list[int]) -> Path:
     """A folder of parts of these numbers of rows, in row groups of 30."""
     folder.mkdir()
-    for number, rows in enumerate(sizes):
-        part = frame.slice(sum(sizes[:number]), rows)
+    for number, size in enumerate(sizes):
+        part = frame.slice(sum(sizes[:number]), size)
         part.write_parquet(folder / f"part-{number}.parquet", row_group_size=30)
     return folder
 
@@ -439,8 +440,8 @@ def test_rows_counted_range_by_range_are_those_of_the_table(
     frame = rows_of(400, seed=3).with_columns(site=pl.lit("a"), person=person)
     whole = tally_of(frame, tmp_path / "whole.parquet", unit=unit)
     table = read_table(in_parts(frame, tmp_path / "parts", [100, 7, 250, 43]))
-    monkeypatch.setattr(count, "RANGE_VALUES", 1)
-    monkeypatch.setattr(count, "BATCH_ROWS", 64)
+    monkeypatch.setattr(rows, "RANGE_VALUES", 1)
+    monkeypatch.setattr(rows, "BATCH_ROWS", 64)
     assert table.sliceable
     assert_equal_tallies(tally(table, FEATURES, unit=unit), whole)
 
@@ -450,8 +451,8 @@ def test_one_range_is_read_ahead_of_the_one_that_is_counted(
 ) -> None:
     frame = rows_of(400).with_columns(site=pl.lit("a"))
     table = read_table(in_parts(frame, tmp_path / "parts", [400]))
-    monkeypatch.setattr(count, "RANGE_VALUES", 1)
-    monkeypatch.setattr(count, "BATCH_ROWS", 50)
+    monkeypatch.setattr(rows, "RANGE_VALUES", 1)
+    monkeypatch.setattr(rows, "BATCH_ROWS", 50)
     begun, ahead = [], []
     read = pl.LazyFrame.collect_batches
 

@@ -21,7 +21,7 @@ from faceaudit.audit.tally.bins import (
     year_bin,
 )
 from faceaudit.audit.tally.cells import CellCounts, Codes, Numbers
-from faceaudit.audit.tally.count import CellCoder, facts_of, tally
+from faceaudit.audit.tally.count import facts_of, tally
 from faceaudit.audit.tally.file import (
     TALLY_SUFFIX,
     load_archive,
@@ -29,6 +29,7 @@ from faceaudit.audit.tally.file import (
     save_archive,
     save_tally,
 )
+from faceaudit.audit.tally.rows import CellCoder
 from faceaudit.audit.tally.tally import (
     Cut,
     TableFacts,

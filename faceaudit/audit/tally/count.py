@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain, pairwise
 
 import numpy as np
 import polars as pl
@@ -29,30 +27,29 @@ from faceaudit.audit.tally.bins import (
     year_bin,
 )
 from faceaudit.audit.tally.cells import CellCounts, Codes, Counter, side_by_side, stacked
+from faceaudit.audit.tally.rows import (
+    ROWS,
+    Batch,
+    CellCoder,
+    batches_of,
+    coded_rows,
+    confidence_column,
+)
 from faceaudit.audit.tally.tally import (
     KINDS,
     LOSSES,
     POWERS,
-    Cell,
     TableFacts,
     Tally,
-    sorted_cells,
     sorted_statuses,
 )
 from faceaudit.schema import AGE, AGE_GROUP, AGE_PRED, AGE_TRUE, OK, Task
 from faceaudit.tables import IMAGE, STATUS, PredictionTable, readable, score_columns
 
 Values = NDArray[np.float64]
-BATCH_ROWS = 131_072
-"""Rows that are counted together."""
-RANGE_VALUES = 2**24
-"""Values, rows times columns, that are read ahead of counting."""
-MISSING = -1
 SMALLEST = float(np.finfo(np.float64).eps)
 """Probabilities are raised to this before their logarithm, as scikit-learn's log_loss does."""
 BLOCK = "_block"
-ROWS = "_rows"
-"""Column of how many equal rows one stands for."""
 NO_NAME = ""
 """Task of what is counted of images."""
 
@@ -80,8 +77,8 @@ def tally(
     images = _Images(coder) if table.images == table.rows else None
     # Counting releases the interpreter's lock for the most part: tasks are counted side by side.
     with readable(table.path), ThreadPoolExecutor(len(counters) or 1) as pool:
-        for rows in _batches(table, _coded(table, coder, owner)):
-            batch = _Batch.of(rows, coder)
+        for rows in batches_of(table, coded_rows(table, coder, owner)):
+            batch = Batch.of(rows, coder)
             waiting = [pool.submit(counter.add, batch) for counter in counters]
             if images is not None:
                 images.add(batch)
@@ -113,155 +110,7 @@ def facts_of(table: PredictionTable) -> TableFacts:
     )
 
 
-@dataclass(frozen=True)
-class CellCoder:
-    """Numbers the cells of a table."""
-
-    features: tuple[Feature, ...]
-    values: tuple[tuple[str, ...], ...]
-    """Values of each feature, in the order to show them."""
-    cells: tuple[Cell, ...]
-
-    @classmethod
-    def of(cls, table: PredictionTable, features: Sequence[Feature]) -> CellCoder:
-        """The cells that occur in a table's rows or images."""
-        features = tuple(features)
-        if not features:
-            return cls((), (), ((),))
-        texts = [
-            feature.values(table.frame).alias(f"_feature_{index}")
-            for index, feature in enumerate(features)
-        ]
-        found = set(table.frame.select(texts).unique().collect(engine="streaming").rows())
-        if table.images < table.rows:
-            named = table.frame.select(pl.col(IMAGE).hash(), *texts)
-            each = named.group_by(IMAGE).agg(pl.all().min()).drop(IMAGE)
-            found |= set(each.unique().collect(engine="streaming").rows())
-        values = tuple(
-            tuple(sorted({cell[index] for cell in found} - {None}, key=feature.rank))
-            for index, feature in enumerate(features)
-        )
-        return cls(features, values, sorted_cells(found, features))
-
-    @property
-    def codes(self) -> list[str]:
-        """Names of the columns with the number of each feature's value."""
-        return [f"_feature_{index}" for index in range(len(self.features))]
-
-    def feature_codes(self, frame: pl.LazyFrame) -> list[pl.Expr]:
-        """Number of each feature's value, 0 where it is missing."""
-        return [
-            feature.values(frame)
-            .replace_strict(
-                list(values),
-                list(range(1, len(values) + 1)),
-                default=0,
-                return_dtype=pl.Int64,
-            )
-            .alias(name)
-            for name, feature, values in zip(self.codes, self.features, self.values, strict=True)
-        ]
-
-    def cell_numbers(self, codes: pl.DataFrame) -> Codes:
-        """Number of each row's cell, from its feature codes."""
-        given = np.zeros(codes.height, np.int64)
-        known = np.zeros(len(self.cells), np.int64)
-        # One feature after the other, so that no product of their sizes can overflow.
-        for index, values in enumerate(self.values):
-            place: dict[str | None, int] = {value: n for n, value in enumerate(values, 1)}
-            own = np.array([place.get(cell[index], 0) for cell in self.cells], np.int64)
-            size = len(values) + 1
-            numbers, known = np.unique(known * size + own, return_inverse=True)
-            given = np.searchsorted(numbers, given * size + codes[f"_feature_{index}"].to_numpy())
-        order = np.argsort(known)
-        return np.asarray(order[given], np.int64)
-
-
-# --- rows -------------------------------------------------------------------------------------
-
-
-def _coded(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> pl.LazyFrame:
-    """The columns that are counted: class numbers, scores, years and units."""
-    names = table.frame.collect_schema().names()
-    rows = table.frame
-    columns = [pl.col(STATUS), *coder.feature_codes(rows)]
-    if not (table.scored or AGE in table.annotated or owner):
-        # Rows that differ in nothing that is counted are counted together: a million of them are
-        # a few thousand different ones.
-        kept = [STATUS, *(feature.column for feature in coder.features)]
-        kept += [name for task in table.tasks for name in (task.pred_column, task.true_column)]
-        used = [name for name in dict.fromkeys(kept) if name in names]
-        rows = rows.group_by(used).len(ROWS)
-        columns.append(pl.col(ROWS).cast(pl.Int64))
-    for task in table.tasks:
-        columns.append(_class_number(task, task.pred_column))
-        if task.true_column in names:
-            columns.append(_class_number(task, task.true_column))
-        if task.name in table.scored:
-            columns.append(pl.max_horizontal(score_columns(task)).alias(_confidence_of(task)))
-        if task.name in table.scored and task.name in table.annotated:
-            columns += [pl.col(name) for name in score_columns(task)]
-    if AGE in table.annotated:
-        columns += [pl.col(name) for name in (AGE_TRUE, AGE_PRED)]
-    if owner:
-        columns.append(owner.values(table.frame).alias("_unit"))
-    return rows.select(columns)
-
-
-def _batches(table: PredictionTable, coded: pl.LazyFrame) -> Iterator[pl.DataFrame]:
-    """Rows in their order, some at a time.
-
-    Polars decodes Parquet without waiting for what it decoded to be taken, so that a table would
-    fill the memory while it is counted (https://github.com/pola-rs/polars/issues/28569). Where rows
-    in the middle can be read without those before them, they are therefore asked for in ranges, and
-    one range is read while the one before it is counted.
-    """
-    names = coded.collect_schema().names()
-    ranges = [coded]
-    if table.sliceable and ROWS not in names:
-        size = max(RANGE_VALUES // len(names), BATCH_ROWS)
-        ranges = [coded.slice(start, size) for start in range(0, table.rows, size)]
-    started: Iterator[Iterator[pl.DataFrame]] = (
-        one.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True) for one in ranges
-    )
-    for batches, _ in pairwise(chain(started, [iter(())])):
-        yield from batches
-
-
-def _confidence_of(task: Task) -> str:
-    return f"_confidence_{task.name}"
-
-
-def _class_number(task: Task, column: str) -> pl.Expr:
-    number = pl.col(column).cast(pl.Enum(task.classes), strict=False).to_physical()
-    return number.cast(pl.Int64).fill_null(MISSING)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Some rows, with the number of each row's cell and block."""
-
-    rows: pl.DataFrame
-    cells: Codes
-    blocks: Codes | None
-
-    @classmethod
-    def of(cls, rows: pl.DataFrame, coder: CellCoder) -> _Batch:
-        blocks = block_of(rows["_unit"]) if "_unit" in rows.columns else None
-        return cls(rows, coder.cell_numbers(rows), blocks)
-
-    def places(self, kept: NDArray[np.bool_]) -> Codes:
-        """The cell and block of the rows that are kept, as one number."""
-        if self.blocks is None:
-            return self.cells[kept]
-        return np.asarray(self.cells[kept] * BLOCKS + self.blocks[kept])
-
-    def column(self, name: str) -> Codes:
-        return self.rows[name].to_numpy()
-
-    def weights(self, kept: NDArray[np.bool_]) -> Codes | None:
-        """How many equal rows each row that is kept stands for; None for one each."""
-        return self.rows[ROWS].to_numpy()[kept] if ROWS in self.rows.columns else None
+# --- tasks ------------------------------------------------------------------------------------
 
 
 class _Classes:
@@ -278,12 +127,12 @@ class _Classes:
         self.missed = Counter((*shape, size)) if annotated else None
         self.scores = _Scores(task, shape) if annotated and scored else None
 
-    def add(self, batch: _Batch) -> None:
+    def add(self, batch: Batch) -> None:
         pred, size = batch.column(self.task.pred_column), len(self.task.classes)
         known = pred >= 0
         self.predicted.add(batch.places(known) * size + pred[known], batch.weights(known))
         if self.confidence is not None:
-            confidence = batch.rows[_confidence_of(self.task)]
+            confidence = batch.rows[confidence_column(self.task)]
             given = confidence.is_not_null().to_numpy()
             bins = confidence_bin(confidence.to_numpy()[given])
             self.confidence.add(batch.places(given) * CONFIDENCE_BINS + bins)
@@ -319,7 +168,7 @@ class _Scores:
         self.losses = [Counter(shape, np.float64) for _ in range(LOSSES)]
         self.calibration = [Counter((*shape, CALIBRATION_BINS), np.float64) for _ in range(3)]
 
-    def add(self, batch: _Batch, true: Codes) -> None:
+    def add(self, batch: Batch, true: Codes) -> None:
         kept = (true >= 0) & batch.rows[self.columns[0]].is_not_null().to_numpy()
         scores = batch.rows[self.columns].to_numpy(order="fortran")
         if not kept.all():
@@ -329,9 +178,7 @@ class _Scores:
         self._add_losses(places, scores, true)
         self._add_calibration(places, scores, true)
 
-    def _add_bins(
-        self, batch: _Batch, kept: NDArray[np.bool_], scores: Values, true: Codes
-    ) -> None:
+    def _add_bins(self, batch: Batch, kept: NDArray[np.bool_], scores: Values, true: Codes) -> None:
         cells, places = batch.cells[kept], batch.places(kept)
         for k, counter in enumerate(self.bins):
             own, bins = true == k, score_bin(scores[:, k])
@@ -379,7 +226,7 @@ class _Years:
         self.ages = Counter((*shape, AGE_YEARS, AGE_YEARS))
         self.missed = Counter((*shape, 1))
 
-    def add(self, batch: _Batch) -> None:
+    def add(self, batch: Batch) -> None:
         true, pred = batch.rows[AGE_TRUE], batch.rows[AGE_PRED]
         kept = (true.is_not_null() & pred.is_not_null()).to_numpy()
         self.missed.add(batch.places((true.is_not_null() & pred.is_null()).to_numpy()))
@@ -392,7 +239,7 @@ class _Years:
             counter.add(groups, power)
         self.ages.add((places * AGE_YEARS + year_bin(years)) * AGE_YEARS + year_bin(guesses))
 
-    def _group(self, batch: _Batch) -> Codes:
+    def _group(self, batch: Batch) -> Codes:
         """The annotated age group of each row; the last is "not known"."""
         if self.task is None or self.task.true_column not in batch.rows.columns:
             return np.full(batch.rows.height, self.groups)
@@ -418,7 +265,7 @@ class _Images:
         self.keys = [STATUS, *coder.codes, BLOCK]
         self.found: list[pl.DataFrame] = []
 
-    def add(self, batch: _Batch) -> None:
+    def add(self, batch: Batch) -> None:
         blocks = 0 if batch.blocks is None else pl.Series(batch.blocks)
         rows = batch.rows.with_columns(**{BLOCK: blocks}).group_by(self.keys)
         grouped = ROWS in batch.rows.columns
