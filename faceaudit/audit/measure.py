@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faceaudit.audit.age import AGE_METRICS, share_of_marks
 from faceaudit.audit.bounds import ScoreCounts
@@ -166,9 +167,18 @@ class _Part:
         )
 
     def blocks_of(self, counts: CellCounts) -> Sequence[Numbers] | None:
+        """By block, without the blocks of which a subgroup has nothing."""
         if self.counted.unit is None:
             return None
-        return [self.cells.blocks(counts, index) for index in self.chunk]
+        every = [self.cells.blocks(counts, index) for index in self.chunk]
+        return [blocks[_occupied(blocks)] for blocks in every]
+
+
+def _occupied(blocks: Numbers) -> NDArray[np.bool_]:
+    """Which blocks hold anything, (B,); the first where none does."""
+    kept = np.asarray(blocks.reshape(len(blocks), -1).any(axis=1))
+    kept[0] |= not kept.any()
+    return kept
 
 
 def _measure_classes(
@@ -255,11 +265,20 @@ class _Years:
 def _measure_years(
     part: _Part, years: _Years, places: _Places, options: Options
 ) -> Iterator[MetricValue]:
-    errors, sums = part.of(years.errors), part.of(years.sums)
-    counts = YearErrors(np.stack(errors.each), np.stack(sums.each))
+    each = [
+        [part.cells.one(counts, index) for counts in (years.errors, years.sums)]
+        for index in part.chunk
+    ]
+    counts = YearErrors(*(np.stack(one) for one in zip(*each, strict=True)))
     blocks = None
-    if errors.blocks is not None and sums.blocks is not None:
-        blocks = [YearErrors(*one) for one in zip(errors.blocks, sums.blocks, strict=True)]
+    if part.counted.unit is not None:
+        both = (
+            [part.cells.blocks(counts, index) for counts in (years.errors, years.sums)]
+            for index in part.chunk
+        )
+        blocks = [
+            YearErrors(*(one[_occupied(errors)] for one in (errors, sums))) for errors, sums in both
+        ]
     yield from _values(places, counts, "years", options, blocks)
     for name, marked in years.marked.items():
         metrics = [share_of_marks(one) for one in places.metrics if one.name == name]

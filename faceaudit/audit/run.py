@@ -42,6 +42,8 @@ from faceaudit.tables import PredictionTable
 Verify = Literal["auto", "always", "never"]
 MOST_REPLICATES = 100_000
 """More change no digit that is shown, and need more memory than most machines have."""
+MOST_DEALT_WITHIN = 20
+"""With more values of a control feature tests within each are studentized, not permutations."""
 
 
 def audit(
@@ -339,7 +341,10 @@ def _compared_within(
     rows: Mapping[str, ScoreRows],
     options: Options,
 ) -> tuple[list[Disparity], list[Comparison]]:
-    """Disparities and comparisons at each value of the control feature, which comes first."""
+    """Disparities and comparisons at each value of the control feature, which comes first.
+
+    With more than ``MOST_DEALT_WITHIN`` values no test is a permutation.
+    """
     within, *by = grouping
     apart: dict[str, list[MetricValue]] = {}
     for value in values if by else []:
@@ -347,6 +352,8 @@ def _compared_within(
         apart.setdefault(value.subgroup[within], []).append(replace(value, subgroup=subgroup))
     disparities: list[Disparity] = []
     comparisons: list[Comparison] = []
+    if len(apart) > MOST_DEALT_WITHIN:
+        options = replace(options, replicates=0)
     for held, found in apart.items():
         fixed = {within: held}
         cells = cut_within(counted, by, fixed)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faceaudit.audit.results import Estimate
 from faceaudit.reporting.glossary import MetricFacts, Unit
 
+MOST_ROWS, SEEN = 20, 12
+"""Of a group with more rows than the first, so many as the second are seen, the others folded."""
 SHADES = 9
 """The darkest shade of a heat map; 0 is the page's own background."""
 
@@ -91,6 +93,29 @@ class Table:
     footnotes: tuple[str, ...] = ()
     kind: str = "plain"
     min_n: int | None = None
+    whole: bool = False
+    """Whether every row is seen, however many there are."""
+
+    @property
+    def seen(self) -> tuple[RowGroup, ...]:
+        """The groups with the rows that are seen at once."""
+        return tuple(replace(group, rows=group.rows[: self._ends(group)]) for group in self.groups)
+
+    @property
+    def folded(self) -> Table | None:
+        """The rows that are folded away, None where all are seen."""
+        rest = [replace(group, rows=group.rows[self._ends(group) :]) for group in self.groups]
+        groups = tuple(group for group in rest if group.rows)
+        return replace(self, groups=groups, whole=True) if groups else None
+
+    @property
+    def size(self) -> int:
+        """How many rows it has."""
+        return sum(len(group.rows) for group in self.groups)
+
+    def _ends(self, group: RowGroup) -> int:
+        """How many rows of a group are seen."""
+        return len(group.rows) if self.whole or len(group.rows) <= MOST_ROWS else SEEN
 
     @property
     def has_small(self) -> bool:

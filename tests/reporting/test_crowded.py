@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from faceaudit.reporting import crowded, report
+from faceaudit.reporting import crowded, report, tables
+from faceaudit.reporting.sections import performance
 
 QUICK: dict[str, Any] = {"replicates": 100, "verify": "never", "by": ["site"]}
 
@@ -78,3 +80,18 @@ def test_details_are_of_fewer_subgroups_than_plain_figures(
 
 def _section(page: str, name: str) -> str:
     return page.split(f'id="{name}"')[1].split("</section>")[0]
+
+
+def test_long_lists_begin_with_the_worst_and_fold_the_rest(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MOST_ROWS", 4)
+    monkeypatch.setattr(performance, "MOST_ROWS", 4)
+    monkeypatch.setattr(tables, "SEEN", 3)
+    page = report(table, **{**QUICK, "min_n": 35}).paths[0].read_text()
+    seen, folded = _section(page, "performance").split("the other 5 rows</summary>")
+    order = re.findall(r"site-\d", seen.split("worst Accuracy first")[1].split("</table>")[0])
+    assert order[0] == "site-1"
+    assert len(order) == 3
+    assert re.findall(r"site-\d", folded.split("</table>")[0])[-1] == "site-0"
+    assert "insufficient evidence to rank" in folded

@@ -11,6 +11,7 @@ from faceaudit.reporting.format import subgroup_name
 from faceaudit.reporting.glossary import MetricFacts, grouping_title, metric_facts, task_title
 from faceaudit.reporting.subject import Subject, label_word, min_n, parts
 from faceaudit.reporting.tables import (
+    MOST_ROWS,
     Cell,
     Column,
     Footnotes,
@@ -90,6 +91,9 @@ def _parts(subject: Subject, counts: Sequence[Counts]) -> list[tuple[str, tuple[
         members = tuple(c for c in counts if set(c.subgroup) == set(by))
         if members:
             title = grouping_title(by, word)
+            if len(members) > MOST_ROWS:
+                members = tuple(sorted(members, key=lambda c: -(c.failure_rate.value or 0.0)))
+                title = f"{title}; most failures first"
             found.append((title[:1].upper() + title[1:], members))
     return found
 

@@ -23,6 +23,7 @@ from faceaudit.reporting.subject import (
     parts,
 )
 from faceaudit.reporting.tables import (
+    MOST_ROWS,
     Cell,
     Column,
     Footnotes,
@@ -102,10 +103,15 @@ def metric_table(subject: Subject, task: str, metrics: Sequence[str], caption: s
     ]
     shown = [m for m in metrics if any(v.metric == m for v in values)]
     index, footnotes = index_metrics(subject.audit), Footnotes()
-    groups = [
-        RowGroup(part.title, tuple(_row(index, task, shown, s, footnotes) for s in part.subgroups))
-        for part in parts(subject, [v.subgroup for v in values])
-    ]
+    groups = []
+    for part in parts(subject, [v.subgroup for v in values]):
+        order, title = part.subgroups, part.title
+        if len(order) > MOST_ROWS and shown:
+            facts = metric_facts(shown[0])
+            order = _worst_first(index, task, facts, order)
+            title = f"{title}; worst {facts.title} first, then what is too small to rank"
+        rows = [_row(index, task, shown, subgroup, footnotes) for subgroup in order]
+        groups.append(RowGroup(title, tuple(rows)))
     columns = [Column("n", "faces"), *(_column(values, task, m, index) for m in shown)]
     return Table(
         caption,
@@ -115,6 +121,21 @@ def metric_table(subject: Subject, task: str, metrics: Sequence[str], caption: s
         footnotes.texts,
         min_n=min_n(subject.audit),
     )
+
+
+def _worst_first(
+    index: Mapping[Key, MetricValue], task: str, facts: MetricFacts, subgroups: Sequence[Subgroup]
+) -> tuple[Subgroup, ...]:
+    """Ranked subgroups from the worst to the best, then those that are small or have no value."""
+
+    def place(subgroup: Subgroup) -> tuple[bool, float]:
+        found = index.get(key(task, facts.name, subgroup))
+        if found is None or found.small or found.estimate.value is None:
+            return True, 0.0
+        value = found.estimate.value
+        return False, value if facts.better == "higher" else -abs(value)
+
+    return tuple(sorted(subgroups, key=place))
 
 
 def spreads_of(subject: Subject, task: str, metrics: Sequence[str]) -> tuple[Spread, ...]:
