@@ -2,14 +2,15 @@
 
 Tables of subgroups that are truly equal are simulated (``equal_subgroups``) and put through the
 very code of the audit: a false alarm is a table in which any pair, or any subgroup and the rest, is
-shown to differ. Then the permutation test, and faces that belong to units. ``--quick`` takes a
-twentieth of the simulations.
+shown to differ. Then the permutation test, and faces that belong to units. A part alone is printed
+by its name: ``metrics``, ``permutation`` or ``units``. ``--quick`` takes a twentieth of the
+simulations.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -397,19 +398,16 @@ def _both(shares: Sequence[float]) -> str:
     return f"{shown(float(np.mean(shares)))} {shown(max(shares))}"
 
 
-def print_settings(title: str, rows: Sequence[Row]) -> None:
+def print_settings(title: str, rows: Iterable[Row]) -> None:
     """Every row."""
     print(f"\n{title}")
     for row in rows:
         print(f"{row.metric:<26} {shown(row.pairs)}  {row.setting}", flush=True)
 
 
-def main() -> None:
-    """Print every table."""
-    quick = "--quick" in sys.argv
-    simulations = SIMULATIONS // 20 if quick else SIMULATIONS
+def metrics(simulations: int) -> None:
+    """Pairs and rests of every metric."""
     generator = np.random.default_rng(0)
-    print(f"False alarms in {simulations:,} tables of equal subgroups a setting, nominal 5 %")
     print("mean and highest over settings; the setting: faces of the subgroups, and their classes;")
     print("in brackets what is not compared, as it would be")
     rows = list(share_alarms(generator, simulations))
@@ -418,8 +416,33 @@ def main() -> None:
         if setting.rate == 0.8 or not setting.mixed:
             rows += year_alarms(generator, setting, simulations)
     print_metrics(rows)
-    print_settings("The permutation test", list(all_permuted(generator, simulations)))
-    print_settings("Units of four faces", list(clustered_alarms(generator, simulations)))
+
+
+def permutation(simulations: int) -> None:
+    """The permutation test."""
+    rows = all_permuted(np.random.default_rng(1), simulations)
+    print_settings("The permutation test of any gap", rows)
+
+
+def units(simulations: int) -> None:
+    """Faces of units."""
+    rows = clustered_alarms(np.random.default_rng(2), simulations)
+    print_settings("Units of four faces", rows)
+
+
+PARTS = {part.__name__: part for part in (metrics, permutation, units)}
+
+
+def main() -> None:
+    """Print the parts that are asked for, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="?", choices=PARTS, help="default: all")
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the simulations")
+    given = parser.parse_args()
+    simulations = SIMULATIONS // 20 if given.quick else SIMULATIONS
+    print(f"False alarms in {simulations:,} tables of equal subgroups a setting, nominal 5 %")
+    for name in [given.part] if given.part else PARTS:
+        PARTS[name](simulations)
 
 
 if __name__ == "__main__":
