@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import settings
 
 from faceaudit.models.bundle import Bundle, Input, Output, load_bundle, years_output
 from faceaudit.reporting import run as reporting
@@ -19,6 +20,10 @@ from faceaudit.showcase.images import write_specimens
 
 # Threads that wait for each other are slow where other processes share the processor.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes says nothing where other processes share the processor.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 DATA = Path(os.environ.get("FACEAUDIT_DATA", "~/faceaudit-data")).expanduser()
 
