@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,9 @@ from faceaudit.audit.corrected import (
     correct_shares,
     shares_by_scores,
 )
+from faceaudit.audit.distances import TwoSamples
 from faceaudit.audit.face_sets import BY, UNIT, Calibration, FaceSet, calibrate
+from faceaudit.audit.intervals import difference_interval
 from faceaudit.audit.sampling import draw
 from faceaudit.audit.tally import BLOCKS, block_of
 from faceaudit.schema import Task
@@ -267,8 +269,87 @@ def run_subgroup(share: float, sets: int) -> Mapping[str, Coverage]:
     return kinds
 
 
+# --- images of persons --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Persons:
+    """What is claimed of two sets of one source whose images are of persons, four of each."""
+
+    held: bool
+    """Whether the interval of the first predicted share held that expected."""
+    off_target: Mapping[str, bool]
+    """Whether true target shares were rejected at 5 %, by predicted and by corrected shares."""
+    drifted: Mapping[str, bool]
+    """Whether two sets alike were told apart, by the first share and by the test of all."""
+
+
+def expected_shares(world: World) -> Values:
+    """Shares of the predicted classes, of a million faces."""
+    faces = simulate(replace(world, unit=1), world.shares, 10**6, world.signal, _generator(0))
+    counts = faces[world.task.pred_column].value_counts().sort(world.task.pred_column)
+    return np.asarray(counts["count"].to_numpy() / faces.height)
+
+
+def _generator(seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, 3])
+
+
+def of_persons(world: World, expected: Values, seed: int) -> Persons:
+    """Simulate two sets and labeled faces of one source, and what is claimed of them."""
+    generator, equal = _generator(seed + 1), [1 / len(world.shares)] * len(world.shares)
+    others = simulate(world, equal, world.labelled, world.signal, generator)
+    calibration = calibrate(world.task, others, "others", "labels")
+    sets = [
+        as_set(
+            world,
+            simulate(world, world.shares, world.faces, world.signal, generator),
+            calibration.edges,
+        )
+        for _ in range(2)
+    ]
+    first, second = (CountedShares(one) for one in sets)
+    bounds = [(one.point, *one.bounds(CONFIDENCE)) for one in (first, second)]
+    low, high = bounds[0][1:]
+    apart = difference_interval(*bounds)
+    corrected = correct_shares(sets[0], calibration)
+    if isinstance(corrected, Unknown):
+        raise TypeError(corrected.reason)
+    blocks = [one.blocks.sum(axis=-1).astype(np.int64) for one in sets]
+    test = TwoSamples(blocks[0], blocks[1], 199, generator)
+    tests = {
+        "predicted": first.fit(expected),
+        "corrected": corrected.fit(np.array(world.shares)),
+    }
+    return Persons(
+        bool(low[0] <= expected[0] <= high[0]),
+        {name: (one.p_value or 0.0) < 0.05 for name, one in tests.items()},
+        {"first": bool((apart[0][0] > 0) | (apart[1][0] < 0)), "test": test.p_value < 0.05},
+    )
+
+
+def print_persons(sets: int) -> None:
+    """Print what is claimed of images of persons, told or not."""
+    print(
+        "| units of 4 | share held | off target, predicted | corrected | drift of a share ", end=""
+    )
+    print("| of all shares |")
+    print("| --- " * 6 + "|")
+    world = World((0.7, 0.2, 0.1), 400, 2000, unit=4)
+    expected = expected_shares(world)
+    for told in (True, False):
+        found = [of_persons(replace(world, told=told), expected, seed) for seed in range(sets)]
+        rates = [
+            np.mean([one.held for one in found]),
+            *(np.mean([one.off_target[name] for one in found]) for name in KINDS[:2]),
+            *(np.mean([one.drifted[name] for one in found]) for name in ("first", "test")),
+        ]
+        cells = " | ".join(f"{rate:.1%}" for rate in rates)
+        print(f"| {'told' if told else 'not told'} | {cells} |", flush=True)
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=SETS, help="simulated sets a line")
     parser.add_argument("--quick", action="store_true", help="40 sets a line")
@@ -291,6 +372,8 @@ def main() -> None:
         kinds = run_subgroup(share, sets)
         name = f"a subgroup of {share:.0%}, 500 of 2,000"
         print(f"| {name} | | {kinds['corrected']} | | | {kinds['own sample']} | |", flush=True)
+    print()
+    print_persons(sets)
     print(f"{time.process_time() - started:.0f} s of processor time")
 
 

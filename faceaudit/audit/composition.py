@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,6 @@ from faceaudit.audit.corrected import (
 )
 from faceaudit.audit.face_sets import (
     Calibration,
-    FaceSet,
     FaceSets,
     read_sets,
     with_scores,
@@ -103,31 +103,20 @@ def correct(
             continue
         if task.name in choices.annotated and task.name not in choices.references:
             continue
-        calibration = choices.calibrations.get(task.name)
-        sets = _read(table, task, calibration, choices)
-        whole = with_scores(sets.whole(), table, task, choices.unit)
-        shares = _of_everybody(whole, task, choices)
-        by_subgroup = list(_of_subgroups(sets, task, shares, choices))
-        compared = compare_shares(
-            CountedShares(whole) if isinstance(shares, Unknown) else shares,
-            choices.references.get(task.name),
-            choices.confidence,
-        )
-        by_scores = None
-        if calibration and not isinstance(shares, Unknown) and shares.method == "adjusted_count":
-            by_scores = shares_by_scores(whole, calibration, choices.confidence)
-        for subgroup, answer in [({}, shares), *by_subgroup]:
-            for k, one in enumerate(estimates_of(answer, len(task.classes), choices.confidence)):
+        answer = _answer(table, task, choices)
+        for subgroup, shares in [({}, answer.shares), *answer.by_subgroup]:
+            for k, one in enumerate(estimates_of(shares, len(task.classes), choices.confidence)):
                 place = _key(task.name, task.classes[k], subgroup)
-                found[place] = replace(found[place], corrected=one)
+                if place in found:
+                    found[place] = replace(found[place], corrected=one)
         for k, label in enumerate(task.classes):
             place = _key(task.name, label, {})
             found[place] = replace(
                 found[place],
-                em=by_scores[k] if by_scores else None,
-                reference=compared.shares[k] if compared else None,
+                em=answer.by_scores[k] if answer.by_scores else None,
+                reference=answer.compared.shares[k] if answer.compared else None,
             )
-        corrections.append(_correction(task, shares, by_subgroup, compared, choices))
+        corrections.append(_correction(task, answer, choices))
     return tuple(found.values()), tuple(corrections)
 
 
@@ -135,32 +124,46 @@ def _key(task: str, label: str, subgroup: Subgroup) -> tuple[str, str, frozenset
     return task, label, frozenset(subgroup.items())
 
 
-def _read(
-    table: PredictionTable | Tally, task: Task, calibration: Calibration | None, choices: Choices
-) -> FaceSets:
-    edges = np.zeros(0) if calibration is None else calibration.edges
-    annotated = task.name in choices.annotated
-    return read_sets(table, task, edges, choices.features, choices.unit, annotated=annotated)
+@dataclass(frozen=True)
+class _Answer:
+    """Everything that is found of the shares of one task."""
+
+    shares: CountedShares | CorrectedShares | Unknown
+    by_subgroup: Sequence[tuple[Subgroup, CorrectedShares | Unknown]] = ()
+    by_scores: Sequence[Estimate] | None = None
+    compared: Compared | None = None
 
 
-def _of_everybody(
-    whole: FaceSet, task: Task, choices: Choices
-) -> CountedShares | CorrectedShares | Unknown:
-    if task.name in choices.annotated:
-        return CountedShares(whole)
+def _answer(table: PredictionTable | Tally, task: Task, choices: Choices) -> _Answer:
     calibration = choices.calibrations.get(task.name)
-    if calibration is None:
-        return Unknown(choices.reasons.get(task.name, NO_CONFUSION), 0)
-    return correct_shares(whole, calibration)
+    reference = choices.references.get(task.name)
+    shares: CountedShares | CorrectedShares | Unknown
+    shares = Unknown(choices.reasons.get(task.name, NO_CONFUSION), 0)
+    if calibration is None and reference is None:
+        return _Answer(shares)
+    annotated = task.name in choices.annotated
+    edges = np.zeros(0) if calibration is None else calibration.edges
+    features, unit = choices.features, choices.unit
+    sets = read_sets(table, task, edges, features, unit, annotated=annotated)
+    whole, by_subgroup, by_scores = sets.whole(), list[Any](), None
+    if annotated:
+        shares = CountedShares(whole)
+    elif calibration is not None:
+        shares = correct_shares(whole, calibration)
+        by_subgroup = list(_of_subgroups(sets, task, shares, choices))
+        if isinstance(shares, CorrectedShares) and shares.method == "adjusted_count":
+            scored = with_scores(whole, table, task, unit)
+            by_scores = shares_by_scores(scored, calibration, choices.confidence)
+    known = CountedShares(whole) if isinstance(shares, Unknown) else shares
+    compared = compare_shares(known, reference, choices.confidence)
+    return _Answer(shares, by_subgroup, by_scores, compared)
 
 
 def _of_subgroups(
-    sets: FaceSets, task: Task, overall: CountedShares | CorrectedShares | Unknown, choices: Choices
+    sets: FaceSets, task: Task, overall: CorrectedShares | Unknown, choices: Choices
 ) -> Iterator[tuple[Subgroup, CorrectedShares | Unknown]]:
     """Corrected shares of every subgroup, or why there are none."""
-    calibration = choices.calibrations.get(task.name)
-    if calibration is None or isinstance(overall, CountedShares):
-        return
+    calibration = choices.calibrations[task.name]
     features = {feature.name: feature for feature in choices.features}
     for by in find_groupings(choices.features):
         reason = None
@@ -183,15 +186,10 @@ def _of_subgroups(
                 yield subgroup, correct_shares(faces, calibration, subgroup)
 
 
-def _correction(
-    task: Task,
-    shares: CountedShares | CorrectedShares | Unknown,
-    by_subgroup: Sequence[tuple[Subgroup, CorrectedShares | Unknown]],
-    compared: Compared | None,
-    choices: Choices,
-) -> Correction:
+def _correction(task: Task, answer: _Answer, choices: Choices) -> Correction:
     calibration = choices.calibrations.get(task.name)
     reference = choices.references.get(task.name)
+    shares, compared = answer.shares, answer.compared
     return Correction(
         task=task.name,
         method=None if isinstance(shares, Unknown) else shares.method,
@@ -202,7 +200,7 @@ def _correction(
         fit=shares.shift if isinstance(shares, CorrectedShares) else None,
         reference=compared.test if compared else None,
         reference_source=reference.where if reference else None,
-        doubtful=tuple(_doubtful(by_subgroup)),
+        doubtful=tuple(_doubtful(answer.by_subgroup)),
     )
 
 

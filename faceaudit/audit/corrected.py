@@ -260,7 +260,7 @@ def _by_label_shift(faces: FaceSet, calibration: Calibration) -> CorrectedShares
         return Unknown(
             f"not identified: no labeled face is predicted {_names(calibration, never)}, so such "
             "faces cannot be told from others by what is predicted; label more faces, or merge "
-            "classes with --map",
+            "classes (--map, of ages --age-bins)",
             calibration.labelled,
         )
     if (alike := not_identified(joint)) is not None:
@@ -268,7 +268,7 @@ def _by_label_shift(faces: FaceSet, calibration: Calibration) -> CorrectedShares
         return Unknown(
             "not identified: as far as the labeled faces tell, the classes are confused so much "
             f"(most of all {first} and {second}) that different compositions would be predicted "
-            "alike; label more faces, or merge classes with --map",
+            "alike; label more faces, or merge classes (--map, of ages --age-bins)",
             calibration.labelled,
         )
     rates = rates_of(joint)
