@@ -230,13 +230,18 @@ class _Cleaner:
         def few(one: Estimate | None) -> bool:
             return one is not None and self.few(round((one.value or 0.0) * one.n))
 
-        share = self.blank(value.share) if few(value.share) else value.share
-        corrected, reference = value.corrected, value.reference
-        if corrected is not None and few(corrected):
-            corrected = self.blank(corrected)
-        if reference is not None and (few(value.share) or few(value.corrected)):
+        if not (few(value.share) or few(value.corrected)):
+            return value
+        reference = value.reference
+        if reference is not None:
             reference = replace(reference, difference=self.blank(reference.difference))
-        return replace(value, share=share, corrected=corrected, reference=reference)
+        return replace(
+            value,
+            share=self.blank(value.share) if few(value.share) else value.share,
+            corrected=value.corrected and self.blank(value.corrected),
+            em=value.em and self.blank(value.em),
+            reference=reference,
+        )
 
     def verdict(self, value: Verdict) -> Verdict:
         """The same outcome, without naming what it rests on where that may be too small."""

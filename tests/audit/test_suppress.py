@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faceaudit.audit.results import Composition, Estimate, ReferenceShare
 from faceaudit.audit.run import audit
 from faceaudit.audit.subgroups import find_features
-from faceaudit.audit.suppress import hidden_cells, merge_small_cells, suppress
+from faceaudit.audit.suppress import _Cleaner, hidden_cells, merge_small_cells, suppress
 from faceaudit.audit.tally import cut, load_tally, tally
 from faceaudit.errors import UsageError
 from faceaudit.reporting import report
@@ -166,3 +167,14 @@ def test_a_tally_file_without_small_subgroups_reports(rows_of: RowsOf, tmp_path:
     images = kept.images.sums(np.arange(len(kept.cells)), len(kept.cells)).sum(axis=-1)
     assert images.min() >= BELOW
     assert report(file, **QUICK).audit.images == 500 - (500 - pl.read_parquet(path).height)
+
+
+def test_corrected_shares_of_too_few_faces_are_blank_with_what_would_tell_them() -> None:
+    """A predicted share of 3 of 100 faces: the shares by other ways would tell it nearly."""
+    few, many = Estimate(0.03, 0.01, 0.08, 100), Estimate(0.04, 0.02, 0.07, 4000)
+    one = Composition("gender", "Male", {}, few, many, many, ReferenceShare(0.5, few))
+    cleaned = _Cleaner(10, frozenset()).cleaned(one)
+    for part in (cleaned.share, cleaned.corrected, cleaned.em, cleaned.reference.difference):
+        assert part.value is None
+        assert part.suppressed
+    assert _Cleaner(3, frozenset()).cleaned(one) == one
