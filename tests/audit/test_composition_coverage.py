@@ -52,5 +52,5 @@ def test_shares_of_subgroups_hold_by_other_faces_and_by_a_sample() -> None:
 
 @pytest.mark.slow
 def test_images_of_persons_that_are_not_told_make_intervals_too_short() -> None:
-    for world in (one for one in WORLDS if not one.told):
-        assert run(world, SETS // 2).kinds["corrected"].by_class.mean() < 0.9
+    untold = [run(world, SETS) for world in WORLDS if not world.told]
+    assert np.mean([line.kinds["corrected"].by_class.mean() for line in untold]) < 0.9
