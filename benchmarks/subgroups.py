@@ -33,7 +33,8 @@ from benchmarks.audit import generated
 SIZES = (70, 335, 1000, 5000)
 FACES = 60
 FEWEST_ROWS = 20_000
-COUNTRIES = 5
+COUNTRIES, SITES = 5, 200
+"""At least so many of the first, and at most so many of the second, as a feature may have."""
 PER_PERSON = 4
 STAGES = {
     "imports": "",
@@ -55,9 +56,10 @@ def write_table(path: Path, subgroups: int) -> None:
     """A table of so many combinations of country and site, with a person for every few faces."""
     rows = max(FEWEST_ROWS, FACES * subgroups)
     generator = np.random.default_rng(subgroups)
+    countries = max(COUNTRIES, -(-subgroups // SITES))
     features = {
-        "country": [f"c{k}" for k in generator.integers(0, COUNTRIES, rows)],
-        "site": [f"s{k:04}" for k in generator.integers(0, subgroups // COUNTRIES, rows)],
+        "country": [f"c{k}" for k in generator.integers(0, countries, rows)],
+        "site": [f"s{k:04}" for k in generator.integers(0, subgroups // countries, rows)],
         "control": [f"v{k:04}" for k in generator.integers(0, subgroups, rows)],
         "person": [f"p{k}" for k in generator.integers(0, rows // PER_PERSON, rows)],
     }
