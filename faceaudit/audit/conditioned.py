@@ -403,9 +403,9 @@ def _of_many(by: Sequence[str], one: _Grouped, options: Options) -> Iterator[str
     """A sentence where only some gaps were taken apart."""
     if int((one.faces >= options.min_n).sum()) > MOST_TAKEN_APART:
         yield (
-            f"{one.within}: of the subgroups by {' and '.join(by)} the gaps of the "
-            f"{MOST_TAKEN_APART} with the most faces, and of the worst to the best, are taken "
-            "apart."
+            f"{one.within.replace('_', ' ').capitalize()}: of the subgroups by "
+            f"{' and '.join(by)} the gaps of the {MOST_TAKEN_APART} with the most faces, and of "
+            "the worst to the best, are taken apart."
         )
 
 

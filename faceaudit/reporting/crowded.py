@@ -21,6 +21,7 @@ PAGE_SUBGROUPS = 100
 """So many subgroups the page shows of all groupings together; the JSON holds all."""
 PAGE_DETAILS = 30
 """Of so many it shows what takes a table or a line of each: classes, ages, curves, confusion."""
+ENDS = "those that are the worst or the best in accuracy or mean absolute error"
 FEWEST = 2
 """Of every grouping the page shows at least so many."""
 _Name = frozenset[tuple[str, str]]
@@ -36,8 +37,8 @@ def for_page(subject: Subject) -> Subject:
     """
     audit = subject.audit
     sizes = _subgroups(audit)
-    dropped, notes = _dropped(audit, sizes, PAGE_SUBGROUPS, "")
-    plain, of_details = _dropped(audit, sizes, PAGE_DETAILS, "in detail (by class, by age) ")
+    dropped, shown = _dropped(audit, sizes, PAGE_SUBGROUPS)
+    plain, detailed = _dropped(audit, sizes, PAGE_DETAILS)
     if not dropped | plain:
         return subject
     changed: dict[str, Any] = {
@@ -45,27 +46,36 @@ def for_page(subject: Subject) -> Subject:
         for one in fields(audit)
         if isinstance(getattr(audit, one.name), tuple)
     }
-    changed["notes"] = (*notes, *of_details, *audit.notes)
+    notes = [
+        f"There are {size:,} subgroups by {' and '.join(by)}. The page shows the {kept} with the "
+        f"most faces and {ENDS}; the figures of every one are in the JSON."
+        for by, (size, kept) in shown.items()
+    ]
+    if detailed:
+        cuts = "; ".join(f"{kept} by {' and '.join(by)}" for by, (_, kept) in detailed.items())
+        notes.append(
+            "By class and by age the page shows the subgroups with the most faces "
+            f"({cuts}) and {ENDS}."
+        )
+    changed["notes"] = (*notes, *audit.notes)
     return replace(subject, audit=replace(audit, **changed))
 
 
-def _dropped(audit: Audit, sizes: _Sizes, room: int, how: str) -> tuple[set[_Name], list[str]]:
-    """Subgroups that find no room, and a note for each grouping that has some."""
+def _dropped(
+    audit: Audit, sizes: _Sizes, room: int
+) -> tuple[set[_Name], dict[tuple[str, ...], tuple[int, int]]]:
+    """Subgroups that find no room; of each such grouping how many there are and how many stay."""
     each = _room([len(members) for members in sizes.values()], room)
     dropped: set[_Name] = set()
-    notes = []
+    kept = {}
     for by, members in sizes.items():
         if len(members) <= each:
             continue
         # Ties keep the order in which they were found.
         largest = sorted(members, key=lambda name: -members[name])[:each]
         dropped |= members.keys() - {*largest, *_named(audit, by)}
-        notes.append(
-            f"There are {len(members):,} subgroups by {' and '.join(by)}. The page shows {how}the "
-            f"{each} with the most faces and those that are the worst or the best in "
-            "accuracy or mean absolute error; the figures of every one are in the JSON."
-        )
-    return dropped, notes
+        kept[by] = (len(members), each)
+    return dropped, kept
 
 
 def _room(sizes: Iterable[int], room: int) -> int:

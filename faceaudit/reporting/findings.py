@@ -28,11 +28,11 @@ from faceaudit.reporting.subject import (
     Subject,
     confidence_percent,
     estimate_of,
-    finest_disparity,
     groupings,
     headlines,
     index_metrics,
     label_word,
+    leading_disparity,
     min_n,
 )
 from faceaudit.schema import AGE, AGE_GROUP, OK, STATUSES
@@ -62,7 +62,7 @@ def disparities(subject: Subject) -> Iterator[Finding]:
     if Headline(AGE, "mae") in told:  # Years say what age groups say, more finely.
         told = [headline for headline in told if headline.task != AGE_GROUP]
     for headline in told:
-        disparity = finest_disparity(subject.audit, headline.task, headline.metric)
+        disparity = leading_disparity(subject.audit, headline.task, headline.metric)
         if disparity is not None:
             yield _gap(subject, headline, disparity)
         elif subject.audit.by:

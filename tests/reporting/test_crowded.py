@@ -71,7 +71,7 @@ def test_details_are_of_fewer_subgroups_than_plain_figures(
 ) -> None:
     monkeypatch.setattr(crowded, "PAGE_DETAILS", 4)
     page = report(table, **QUICK).paths[0].read_text()
-    assert "The page shows in detail (by class, by age) the 3 with the most faces" in page
+    assert "the subgroups with the most faces (3 by site) and those that" in page
     sections = {name: _section(page, name) for name in ("performance", "classes", "confusion")}
     assert all(f"site-{site}" in sections["performance"] for site in range(8))
     for name in ("classes", "confusion"):

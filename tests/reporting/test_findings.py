@@ -13,6 +13,7 @@ from faceaudit.reporting.findings import (
     missing_faces,
     small_subgroups,
 )
+from faceaudit.reporting.subject import finest_disparity, leading_disparity
 
 
 def with_difference(subject, low, high, **changes):
@@ -134,3 +135,19 @@ def test_small_subgroups_are_insufficient_evidence(sample_subject):
 def test_findings_speak_of_annotations(sample_subject, unlabelled_subject, word):
     for subject in (sample_subject, unlabelled_subject):
         assert word not in " ".join(f.heading + f.sentence + f.hedge for f in find(subject))
+
+
+def test_a_gap_that_only_a_coarser_cut_shows_leads(sample_subject):
+    def bounded(one):
+        told_apart = one.by == ("race",)
+        return replace(one, low=0.01 if told_apart else -0.1, high=0.3)
+
+    audit = sample_subject.audit
+    changed = replace(audit, disparities=tuple(map(bounded, audit.disparities)))
+    assert leading_disparity(changed, "gender", "accuracy").by == ("race",)
+    assert len(finest_disparity(changed, "gender", "accuracy").by) > 1
+    nowhere = replace(
+        audit, disparities=tuple(replace(one, low=-0.1, high=0.1) for one in audit.disparities)
+    )
+    found = leading_disparity(nowhere, "gender", "accuracy")
+    assert found == finest_disparity(nowhere, "gender", "accuracy")

@@ -24,6 +24,7 @@ from faceaudit.reporting.subject import (
     index_metrics,
     key,
     label_word,
+    leading_disparity,
     min_n,
 )
 from faceaudit.reporting.tables import scale_over
@@ -105,7 +106,7 @@ def _card(audit: Audit, index: Mapping[Key, MetricValue], headline: Headline) ->
     overall = estimate_of(index, task, metric, {}) or Estimate(
         None, None, None, 0, "no figure for all faces together"
     )
-    disparity = finest_disparity(audit, task, metric)
+    disparity = leading_disparity(audit, task, metric)
     worst = disparity.worst if disparity else None
     return Card(
         task_title(task),
