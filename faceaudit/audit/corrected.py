@@ -33,6 +33,8 @@ FEW_LABELLED = 20
 """With fewer labeled faces of a subgroup its own shares are not estimated from a sample."""
 SMALLEST_SHARE = 1e-6
 PREDICTED_SHARE = next(metric for metric in RATES if metric.name == "predicted_share")
+MANY_IN_CELL = 10
+"""So many labeled faces on average of every annotated and predicted class and bin of confidence."""
 NO_SCORES = "it needs the scores of the set and of labeled faces"
 NO_SPREAD = "no interval: too few faces or units tell how far it varies"
 EM_WITHOUT_FACES = "no interval: how well the scores are calibrated is known of no single faces"
@@ -352,15 +354,27 @@ def shift_moves(
 def _shift_test(
     faces: FaceSet, calibration: Calibration, shares: Values, inverse: Values
 ) -> FitTest:
-    """Whether the set's confidences are a mixture of those of the labeled faces' classes."""
+    """Whether the set's confidences are a mixture of those of the labeled faces' classes.
+
+    Where labeled faces are many, within every predicted class, which sees more; else over all.
+    """
     bins = len(calibration.edges) + 1
     if faces.counts.shape[1] != bins or bins < 2:
         return FitTest(None, None, None, NO_SCORES)
     joint = calibration.joint
-    given = joint.sum(axis=1) / joint.sum(axis=(1, 2))[:, None]  # (K, B)
-    # The share of each bin, less what the corrected shares make it.
-    functions = np.eye(bins)[None] - (inverse @ given)[:, None, :]  # (K, B, B)
-    found = (faces.counts / faces.faces).ravel() @ functions.reshape(-1, bins)
+    given = joint / joint.sum(axis=(1, 2))[:, None, None]  # (K, K, B)
+    # The share of each class and bin, less what the corrected shares make it.
+    size = len(given) * bins
+    functions = np.eye(size) - np.repeat(inverse @ given.reshape(-1, size), bins, axis=0)
+    functions = functions.reshape(len(given), bins, len(given), bins)
+    if calibration.labelled < MANY_IN_CELL * joint.size:
+        functions = functions.sum(axis=2)
+    else:
+        # Those of a predicted class sum to 0: its share is what was corrected by.
+        last = functions[..., -1:, -1:].reshape(len(given), bins, 1)
+        rest = functions[..., :-1].reshape(len(given), bins, -1)
+        functions = np.concatenate([rest, last], axis=-1)
+    found = (faces.counts / faces.faces).ravel() @ functions.reshape(size, -1)
     return wald(found, shift_moves(faces, calibration, shares, functions))
 
 

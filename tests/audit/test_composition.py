@@ -23,6 +23,7 @@ from faceaudit.audit.tally import tally
 from faceaudit.schema import task_of_scheme
 
 RACE = task_of_scheme("race", "utkface5")
+GENDER = task_of_scheme("gender", "gender2")
 SHARES = np.array([0.5, 0.2, 0.15, 0.1, 0.05])
 
 
@@ -84,6 +85,19 @@ def test_the_fit_contradicts_label_shift_where_faces_look_otherwise(open_table, 
     blurred = open_table(faces_like(SHARES, 4000, signal=1.6).drop("race_true"))
     _, (found,) = corrected(blurred, calibrate(RACE, labels, "labels", "labels"))
     assert found.fit.p_value < 1e-6
+
+
+def test_the_fit_sees_within_predicted_classes_what_cancels_over_all():
+    """Faces predicted as one class are surer than they should be, those of the other less sure."""
+    joint = np.array([[[400.0, 400], [100, 100]], [[100, 100], [400, 400]]])
+    seen = np.array([[[700.0, 300], [300, 700]]])
+    many = Calibration(GENDER, "labels", "x", LabelledFaces.of_counts(joint), np.array([0.8]))
+    few = Calibration(GENDER, "labels", "x", LabelledFaces.of_counts(joint / 100), many.edges)
+    within, over_all = (correct_shares(FaceSet(seen), one).shift for one in (many, few))
+    assert within.degrees == 2
+    assert within.p_value < 1e-9
+    assert over_all.degrees == 1
+    assert over_all.p_value > 0.9
 
 
 def test_a_sample_of_the_set_itself_needs_no_label_shift(open_table):
