@@ -165,6 +165,61 @@ def test_several_faces_of_an_image_are_one_image(
     assert cells.of(counted.several)[:, 0].tolist() == [1, 0, 0]
 
 
+@pytest.mark.parametrize("by", [[], ["site"], ["site", "gender"]])
+@pytest.mark.parametrize("statuses", [["ok", "no_face"], ["unreadable", "no_face"]])
+@pytest.mark.parametrize("unit", [None, "person"])
+def test_images_with_any_number_of_rows_are_counted_once(
+    open_table: Callable[..., PredictionTable],
+    by: list[str],
+    statuses: list[str | None],
+    unit: str | None,
+) -> None:
+    rng = np.random.default_rng(4)
+
+    def picked(values: list[str | None]) -> list[str | None]:
+        return [values[k] for k in rng.integers(0, len(values), 300)]
+
+    frame = pl.DataFrame(
+        {
+            "image": picked([f"{k:03}.jpg" for k in range(150)]),
+            "status": picked(statuses),
+            "site": picked(["a", "b", None]),
+            "gender_true": picked(["Male", "Female", None]),
+            "person": picked([f"p{k}" for k in range(40)]),
+        }
+    ).with_columns(
+        gender_pred=pl.when(status="ok").then(pl.lit("Male")),
+        age_pred=pl.when(status="ok").then(pl.lit(30.0)),
+    )
+    table = open_table(frame)
+    counted = tally(table, find_features(table, by), unit=unit)
+    images: dict[tuple[Any, ...], int] = {}
+    several: dict[tuple[Any, ...], int] = {}
+    order = {"a": 0, "b": 1, "Male": 0, "Female": 1}
+    for _, own in frame.group_by("image"):
+        values = [own["gender_true" if name == "gender" else name].drop_nulls() for name in by]
+        cell = tuple(min(one, key=lambda name: order[name], default=None) for one in values)
+        block = int(block_of(pl.Series([own["person"].min()]))[0]) if unit else 0
+        faces = (own["status"] == "ok").sum()
+        status = "ok" if faces else own["status"].min()
+        images[cell, block, status] = images.get((cell, block, status), 0) + 1
+        if faces > 1:
+            several[cell, block] = several.get((cell, block), 0) + 1
+
+    def found(counts: CellCounts) -> dict[tuple[Any, ...], int]:
+        places = zip(*np.unravel_index(counts.codes, counts.shape), strict=True)
+        return {
+            (counted.cells[cell], int(block), int(last)): int(value)
+            for (cell, block, last), value in zip(places, counts.values, strict=True)
+        }
+
+    names = counted.statuses
+    assert found(counted.images) == {
+        (cell, block, names.index(status)): count for (cell, block, status), count in images.items()
+    }
+    assert found(counted.several) == {(*key, 0): count for key, count in several.items()}
+
+
 def test_subgroups_come_in_the_order_of_the_classes(
     open_table: Callable[..., PredictionTable], rows_of: Callable[..., pl.DataFrame]
 ) -> None:

@@ -284,20 +284,26 @@ def _merged_images(table: PredictionTable, coder: CellCoder, owner: Feature | No
     An image with several rows counts once: as scored if any row is, in the first known subgroup and
     with the first unit.
     """
-    scored = pl.col(STATUS) == OK
-    status = pl.when(scored.any()).then(pl.lit(OK)).otherwise(pl.col(STATUS).min())
-    known = [pl.col(name).filter(pl.col(name) > 0).min().fill_null(0) for name in coder.codes]
-    # Hashed, because the names of millions of images fill the memory.
-    unit = (owner.values(table.frame) if owner else pl.lit("")).alias("_unit")
-    codes = coder.feature_codes(table.frame)
-    named = table.frame.select(pl.col(IMAGE).hash(), STATUS, *codes, unit)
-    images = named.group_by(IMAGE).agg(
-        status.alias(STATUS), *known, scored.sum().alias("_faces"), pl.col("_unit").min()
+    found = table.frame.select(pl.col(STATUS).unique()).collect(engine="streaming")
+    order = [OK, *sorted(set(found[STATUS]) - {OK})]
+    status = pl.col(STATUS).cast(pl.Enum(order)).to_physical()
+    # Hashes and small numbers, because names and texts of millions of images fill the memory.
+    known = [pl.when(code > 0).then(code) for code in coder.feature_codes(table.frame)]
+    codes = [
+        code.cast(pl.UInt32).alias(name) for code, name in zip(known, coder.codes, strict=True)
+    ]
+    units = [owner.values(table.frame).alias("_unit")] if owner else []
+    named = table.frame.select(
+        pl.col(IMAGE).hash(), status, (status == 0).alias("_faces"), *codes, *units
     )
+    kept = [STATUS, *coder.codes, *(["_unit"] if owner else [])]
+    images = named.group_by(IMAGE).agg(pl.col(kept).min(), pl.col("_faces").sum())
     several = (pl.col("_faces") > 1).sum().alias("_several")
-    keys = [STATUS, *coder.codes, "_unit"]
-    counted = images.group_by(keys).agg(pl.len().alias("_images"), several)
-    found = counted.collect(engine="streaming")
+    counted = images.group_by(kept).agg(pl.len().alias("_images"), several)
+    found = counted.collect(engine="streaming").with_columns(
+        pl.col(STATUS).replace_strict(dict(enumerate(order)), return_dtype=pl.String),
+        pl.col(coder.codes).fill_null(0).cast(pl.Int64),
+    )
     return found.with_columns(**{BLOCK: pl.Series(block_of(found["_unit"])) if owner else 0})
 
 
