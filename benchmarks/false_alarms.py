@@ -3,8 +3,8 @@
 Tables of subgroups that are truly equal are simulated (``equal_subgroups``) and put through the
 very code of the audit: a false alarm is a table in which any pair, or any subgroup and the rest, is
 shown to differ. Then the permutation test, and faces that belong to units. A part alone is printed
-by its name: ``metrics``, ``permutation`` or ``units``. ``--quick`` takes a twentieth of the
-simulations.
+by its name: ``metrics``, ``permutation``, ``units`` or ``many``. ``--quick`` takes a twentieth of
+the simulations.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from faceaudit.audit.simultaneous import (
     critical_of,
     critical_of_pairs,
     every_pair,
+    with_rests,
 )
 from faceaudit.audit.tally import BLOCKS, YearErrors
 
@@ -372,6 +373,40 @@ def block_figures(metric: Metric, blocks: Any) -> Figures:
     return replace(found, degrees=np.maximum(np.minimum(spread.blocks, faces) - 1, 1))
 
 
+# --- very many subgroups ----------------------------------------------------------------------
+
+
+def many_alarms(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
+    """Sixty subgroups, each against the mean of the others by their faces."""
+    size, pool = 60, Errors.gamma()
+    for faces in (np.geomspace(30, 3000, size).astype(np.int64), np.full(size, 30)):
+        title = f"{size} subgroups of {faces[0]:,} to {faces[-1]:,} faces"
+        for rate in (0.8, 0.99):
+            kept = []
+            for tables in chunks(simulations):
+                right = generator.binomial(faces, rate, (tables, size))
+                found = figures_of(COMPARED["accuracy"], confusions(right, faces))
+                kept.append(mean_alarms(found, faces))
+            yield Row("accuracy", f"{title}, rate {rate:g}", float(np.concatenate(kept).mean()))
+        kept = []
+        for tables in chunks(simulations):
+            drawn = pool.draw(generator, tables, np.minimum(faces, 300))
+            found = figures_of(COMPARED["mae"], pool.counts(drawn.reshape(-1, drawn.shape[-1])))
+            kept.append(mean_alarms(found, np.minimum(faces, 300)))
+        yield Row("mae", f"{title}, at most 300", float(np.concatenate(kept).mean()))
+
+
+def mean_alarms(found: Figures, faces: Counts) -> Alarms:
+    """In which tables any subgroup is shown to differ from the mean of the others."""
+    size = len(faces)
+    alarms = []
+    for start in range(0, len(found.values), size):
+        both = with_rests(found.at(np.arange(start, start + size)), faces.astype(np.float64))
+        pairs = Pairs(both, np.arange(size), np.arange(size, 2 * size))
+        alarms.append(any_shown(pairs, critical_of(size, CONFIDENCE), size)[0])
+    return np.array(alarms)
+
+
 # --- printing ---------------------------------------------------------------------------------
 
 
@@ -430,7 +465,13 @@ def units(simulations: int) -> None:
     print_settings("Units of four faces", rows)
 
 
-PARTS = {part.__name__: part for part in (metrics, permutation, units)}
+def many(simulations: int) -> None:
+    """Very many subgroups."""
+    rows = many_alarms(np.random.default_rng(3), simulations)
+    print_settings("More than 40 subgroups: each against the mean of the others", rows)
+
+
+PARTS = {part.__name__: part for part in (metrics, permutation, units, many)}
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from benchmarks.false_alarms import (
     dealt_alarms,
     face_alarms,
     figures_of,
+    many_alarms,
     pair_alarms,
     permuted_years,
     share_alarms,
@@ -71,6 +72,10 @@ def test_skewed_errors_of_thirty_faces_beside_thousands_raise_few() -> None:
     for sizes in ((30, 3000), (3000, 30, 30, 30, 30)):
         rows = list(year_alarms(generator, Setting(sizes), 1000))
         assert not above([row for row in rows if row.metric == "mae"], 1000)
+
+
+def test_sixty_equal_subgroups_are_seldom_told_from_the_mean_of_the_others() -> None:
+    assert not above(many_alarms(np.random.default_rng(10), 100), 100)
 
 
 def test_equal_means_with_other_spreads_are_no_gap() -> None:
@@ -125,8 +130,9 @@ def test_no_figure_of_years_and_no_share_cries_wolf() -> None:
 
 
 @pytest.mark.slow
-def test_neither_the_permutation_test_nor_units_cry_wolf() -> None:
+def test_neither_the_permutation_test_nor_units_nor_many_subgroups_cry_wolf() -> None:
     generator = np.random.default_rng(13)
     rows = [*all_permuted(generator, 1000)]
+    rows += many_alarms(generator, 1000)
     rows += [r for r in clustered_alarms(generator, 1000) if r.metric.endswith("--unit")]
     assert not above(rows, 1000)
