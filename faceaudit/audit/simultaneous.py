@@ -22,7 +22,13 @@ from faceaudit.audit.results import Estimate
 
 Places = NDArray[np.int64]
 Shape = Literal["share", "skewed", "even"]
-SHAPES: dict[Interval, Shape] = {"share": "share", "positive": "skewed", "steps": "skewed"}
+SHAPES: dict[Interval, Shape] = {
+    "share": "share",
+    "rank": "share",
+    "positive": "skewed",
+    "root": "skewed",
+    "steps": "skewed",
+}
 """How limits far out follow from an interval; "even" where it is not told here."""
 FARTHEST = 8.2
 """Standard errors beyond which a p value is not told from 0."""
