@@ -10,12 +10,22 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from faceaudit.pipeline.crops import CroppedImage
-from faceaudit.pipeline.scores import Floats, Scores
+from faceaudit.pipeline.scores import Scores
 from faceaudit.schema import AGE_PRED, METADATA_KEY, TableMetadata, Task
 from faceaudit.storage import atomic_write
+
+OF_IMAGES = {
+    "image": "name", "sha256": "sha256", "status": "status", "error": "error",
+    "width": "width", "height": "height",
+}  # fmt: skip
+OF_FACES = {
+    "box_x0": "x0", "box_y0": "y0", "box_x1": "x1", "box_y1": "y1", "detection_score": "score"
+}  # fmt: skip
+"""Columns of the table, and the facts of an image or a face that they hold."""
 
 ROW_GROUP = 16_384
 """Rows that are written at once: few enough to hold, enough to compress well."""
@@ -37,65 +47,52 @@ def to_arrow(
         extra: Labels and carried columns, one value per image.
         schema: Of the table.
     """
-    rows = [
-        (position, number)
-        for position, image in enumerate(images)
-        for number in (range(len(image.faces)) or [None])
-    ]
-    columns: dict[str, Any] = {name: [] for name in schema.names}
-    for position, number in rows:
-        image = images[position]
-        face = None if number is None else image.faces[number]
-        values = (
-            image.name, image.sha256, number, image.status, image.error, image.width, image.height,
-            *((None,) * 4 if face is None else (face.x0, face.y0, face.x1, face.y1)),
-            None if face is None else face.score,
-        )  # fmt: skip
-        for name, value in zip(schema.names, values, strict=False):
-            columns[name].append(value)
-    scored = np.asarray([number is not None for _, number in rows], bool)
+    count = np.asarray([len(image.faces) for image in images], np.int64)
+    rows = np.maximum(count, 1)
+    image_of = np.repeat(np.arange(len(images)), rows)
+    number = np.arange(len(image_of)) - np.repeat(np.cumsum(rows) - rows, rows)
+    scored = count[image_of] > 0
+    face_of = pa.array(np.cumsum(scored) - 1, mask=~scored)  # null where there is no face
+    types = dict(zip(schema.names, schema.types, strict=True))
+    per_image = {
+        name: pa.array([getattr(image, fact) for image in images], types[name])
+        for name, fact in OF_IMAGES.items()
+    } | {name: pa.array(values, types[name]) for name, values in extra.items()}
+    faces = [face for image in images for face in image.faces]
+    per_face = {
+        name: pa.array([getattr(face, fact) for face in faces], types[name])
+        for name, fact in OF_FACES.items()
+    } | _scored(scores, tasks, types)
+    columns = per_image | per_face
+    if not (count == 1).all():
+        columns = _taken(per_image, image_of) | _taken(per_face, face_of)
+    columns["face"] = pa.array(number, types["face"], mask=~scored)
+    for name in extra:
+        if name.endswith("_true"):  # an image's label belongs to its first face
+            columns[name] = pc.if_else(pa.array(number == 0), columns[name], None)
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _scored(
+    scores: Scores | None, tasks: Sequence[Task], types: Mapping[str, pa.DataType]
+) -> dict[str, pa.Array]:
+    """Columns of classes, probabilities and ages, one value per face."""
+    columns: dict[str, pa.Array] = {}
     for task in tasks:
-        probs = None if scores is None else scores.probs[task.name]
-        columns[task.pred_column] = _classes(probs, task, scored)
-        columns[task.probs_column] = _struct(probs, task, scored)
-    if AGE_PRED in columns:
-        age = None if scores is None else scores.age
-        columns[AGE_PRED] = _spread(age, scored)
-    for name, per_image in extra.items():
-        further = name.endswith("_true")  # an image's label belongs to its first face
-        columns[name] = [
-            None if further and number else per_image[position] for position, number in rows
-        ]
-    arrays = [
-        values if isinstance(values, pa.Array) else pa.array(values, field.type)
-        for field, values in zip(schema, columns.values(), strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+        probs = np.empty((0, len(task.classes))) if scores is None else scores.probs[task.name]
+        best = pa.array(probs.argmax(axis=1))
+        columns[task.pred_column] = pa.array(task.classes, pa.string()).take(best)
+        parts = [pa.array(column, pa.float32()) for column in probs.T]
+        columns[task.probs_column] = pa.StructArray.from_arrays(parts, names=task.classes)
+    if AGE_PRED in types:
+        columns[AGE_PRED] = pa.array([] if scores is None else scores.age, types[AGE_PRED])
+    return columns
 
 
-def _spread(values: Floats | None, scored: np.ndarray[Any, np.dtype[np.bool_]]) -> pa.Array:
-    """One value per row; null in the rows without a face."""
-    full = np.zeros(len(scored), np.float32)
-    if values is not None:
-        full[scored] = values
-    return pa.array(full, pa.float32(), mask=~scored)
-
-
-def _classes(
-    probs: Floats | None, task: Task, scored: np.ndarray[Any, np.dtype[np.bool_]]
-) -> pa.Array:
-    names = iter([] if probs is None else [task.classes[k] for k in probs.argmax(axis=1)])
-    return pa.array([next(names) if face else None for face in scored], pa.string())
-
-
-def _struct(
-    probs: Floats | None, task: Task, scored: np.ndarray[Any, np.dtype[np.bool_]]
-) -> pa.Array:
-    arrays = [
-        _spread(None if probs is None else probs[:, k], scored) for k in range(len(task.classes))
-    ]
-    fields = [pa.field(name, pa.float32()) for name in task.classes]
-    return pa.StructArray.from_arrays(arrays, fields=fields, mask=pa.array(~scored))
+def _taken(columns: Mapping[str, pa.Array], places: Any) -> dict[str, pa.Array]:
+    """The values of all columns at these places."""
+    taken = pa.RecordBatch.from_pydict(columns).take(pa.array(places))
+    return dict(zip(columns, taken.columns, strict=True))
 
 
 @contextmanager
