@@ -240,7 +240,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     measure_searching(arguments.sizes)
     measure_whole(arguments.whole)
-    refs = find_images(arguments.images).images
+    refs = list(find_images(arguments.images))
     prints = measure_reading(refs)
     measure_verifying(prints)
     measure_recall(refs)

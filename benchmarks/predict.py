@@ -123,7 +123,7 @@ def write_copies(folder: Path, count: int) -> None:
 
 def run(folder: Path, limit: int) -> None:
     """Print the table."""
-    refs = list(find_images(str(folder)).images)[:limit]
+    refs = list(find_images(str(folder)))[:limit]
     bundle = load_bundle()
     cores = available_cores()
     print(f"{len(refs)} images, {cores} cores, bundle {bundle.name}")

@@ -95,13 +95,19 @@ def test_a_new_section_reaches_the_page(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_new_label_format_labels_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from faceaudit import labels
-    from faceaudit.labels.annotations import Annotations
+    from faceaudit.labels.annotations import Annotations, Names
     from faceaudit.schema import task_of_scheme
 
-    def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annotations:
-        gender = ["Female" if name.startswith("f") else "Male" for name in images]
-        frame = pl.DataFrame({"image": list(images), "gender_true": gender})
-        return Annotations("initials", frame, (task_of_scheme("gender", "gender2"),), ())
+    class Initials(Annotations):
+        source = "initials"
+        tasks = (task_of_scheme("gender", "gender2"),)
+
+        def of(self, images: Sequence[str]) -> pl.DataFrame:
+            gender = ["Female" if name.startswith("f") else "Male" for name in images]
+            return pl.DataFrame({"gender_true": gender}, schema={"gender_true": pl.String})
+
+    def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
+        return Initials()
 
     module = types.ModuleType("faceaudit.labels.initials")
     module.read = read  # type: ignore[attr-defined]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 import polars as pl
 
 from faceaudit.errors import InputError
-from faceaudit.images.refs import ImageRef, ImageSource
+from faceaudit.images.refs import ImageRef
+from faceaudit.images.source import Batch, ImageSource
 from faceaudit.schema import BASE_FIELDS
 from faceaudit.storage import read_csv
 
@@ -16,8 +19,49 @@ PATH_COLUMNS = ("image", "path", "file", "file_name", "filename")
 """Names of the column that holds the paths; the first that is there is taken."""
 
 
-def read_list(path: Path) -> ImageSource:
+_UNTIDY = r"//|(^|/)\.(/|$)|/$"
+"""Paths that have ``./``, doubled slashes or a slash at their end."""
+
+
+class ImageList(ImageSource):
     """The images that a list names, in its order; its other columns are carried.
+
+    The list is read once and held as a table.
+    """
+
+    def __init__(self, path: Path, folder: Path, table: pl.DataFrame, blank: int) -> None:
+        super().__init__(str(path), folder)
+        self._names = table[:, 0]
+        self._carried = table[:, 1:] if table.width > 1 else None
+        self._blank = blank
+
+    @property
+    def carried_schema(self) -> pl.DataFrame | None:
+        return None if self._carried is None else self._carried.clear()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        rows = "1 row names" if self._blank == 1 else f"{self._blank:,} rows name"
+        return (f"{self.source}: {rows} no image",) if self._blank else ()
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        for batch in self.batches(1024):
+            yield from batch.refs
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        folder = str(self.folder)
+        for start in range(0, len(self._names), size):
+            names = self._names[start : start + size]
+            refs = [ImageRef(name, os.path.join(folder, name)) for name in names]
+            carried = None if self._carried is None else self._carried[start : start + size]
+            yield Batch(refs, carried)
+
+    def count(self) -> int:
+        return len(self._names)
+
+
+def read_list(path: Path) -> ImageList:
+    """The images that a list names.
 
     Paths are relative to the folder of the list or, where the first is not found there, to the
     current folder. A file that is not there still gets a row.
@@ -28,25 +72,12 @@ def read_list(path: Path) -> ImageSource:
     """
     frame = _read(path)
     column = _path_column(path, frame)
-    paths = pl.col(column).str.strip_chars()
-    filled = frame.with_columns(paths).filter(paths != "")
-    tidy = pl.col(column).map_elements(_tidy, return_dtype=pl.String)
-    named = filled.with_columns(tidy).unique(maintain_order=True)
+    filled = frame.with_columns(pl.col(column).str.strip_chars()).filter(pl.col(column) != "")
+    named = filled.with_columns(_tidy(filled[column])).unique(maintain_order=True)
     _check(path, named, column)
-    names = named[column].to_list()
-    folder = _base(path, names)
-    return ImageSource(
-        source=str(path),
-        folder=folder,
-        images=tuple(ImageRef(name, folder / name) for name in names),
-        carried=named.drop(column) if named.width > 1 else None,
-        notes=_notes(path, frame.height - filled.height),
-    )
-
-
-def _notes(path: Path, blank: int) -> tuple[str, ...]:
-    rows = "1 row names" if blank == 1 else f"{blank:,} rows name"
-    return (f"{path}: {rows} no image",) if blank else ()
+    folder = _base(path, named[column])
+    table = named.select(column, pl.exclude(column))
+    return ImageList(path, folder, table, frame.height - filled.height)
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -97,9 +128,11 @@ def _path_column(path: Path, frame: pl.DataFrame) -> str:
     )
 
 
-def _tidy(given: str) -> str:
-    """A path without ``./`` and doubled slashes; a URI as it is."""
-    return given if "://" in given else PurePath(given).as_posix()
+def _tidy(paths: pl.Series) -> pl.Series:
+    """Paths without ``./`` and doubled slashes; URIs as they are."""
+    untidy = paths.str.contains(_UNTIDY) & ~paths.str.contains("://", literal=True)
+    places = untidy.arg_true()
+    return paths.scatter(places, [PurePath(path).as_posix() for path in paths.gather(places)])
 
 
 def _check(path: Path, named: pl.DataFrame, column: str) -> None:
@@ -120,9 +153,9 @@ def _check(path: Path, named: pl.DataFrame, column: str) -> None:
         )
 
 
-def _base(path: Path, names: list[str]) -> Path:
+def _base(path: Path, names: pl.Series) -> Path:
     """The folder that the paths of a list are relative to."""
     beside = path.parent
-    if names and not (beside / names[0]).exists() and Path(names[0]).exists():
+    if len(names) and not (beside / names[0]).exists() and Path(names[0]).exists():
         return Path()
     return beside

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
-from faceaudit.images.refs import ImageRef, ImageSource
+from faceaudit.images.refs import ImageRef
+from faceaudit.images.source import ImageSource
 from faceaudit.pixel_file import pixel_rows
 
 PREFIX = "pixels:"
 
 
-def read_pixels(path: Path) -> ImageSource:
-    """The images of a pixel file, in its order; nothing but the places of their values is held.
+class PixelFile(ImageSource):
+    """The images of a pixel file, in its order."""
 
-    Raises:
-        InputError: If the file cannot be read or has no column ``pixels``.
-    """
-    refs = tuple(
-        ImageRef(name, path, offset, size, grey_values=True)
-        for name, offset, size in pixel_rows(path)
-    )
-    return ImageSource(f"{PREFIX}{path}", path, refs)
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{PREFIX}{path}", path)
+        self._path = path
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        path = str(self._path)
+        for name, offset, size in pixel_rows(self._path):
+            yield ImageRef(name, path, offset, size, grey_values=True)
 
 
 def as_image(values: bytes) -> bytes:

@@ -6,14 +6,12 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import polars as pl
 
 MAX_FILE_BYTES = 2 << 30
 """A larger file is no photograph; reading it whole would endanger the run."""
+
+MISSING = "missing"
+"""The stamp of an image that cannot be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +19,25 @@ class ImageRef:
     """One image: its name in the table, and where its bytes lie."""
 
     name: str
-    path: Path
+    path: str
     offset: int | None = None
     """Where the bytes begin in a tar or pixel file; None where the file is the image."""
     size: int | None = None
     grey_values: bool = False
     """Whether the bytes are gray values written out, as in a pixel file."""
 
+    def stamp(self) -> str:
+        """What tells whether the image is the same as last time, without reading it.
 
-@dataclass(frozen=True, eq=False)
-class ImageSource:
-    """Images in the order of their rows, and what came with them."""
-
-    source: str
-    folder: Path | None
-    """What the names are relative to; None for a tar file, and a pixel file itself."""
-    images: tuple[ImageRef, ...]
-    carried: pl.DataFrame | None = None
-    """Further columns of a list or of a tar's JSON members, one row per image."""
-    notes: tuple[str, ...] = ()
-    """Sentences that a reader must see, such as what a list names without effect."""
+        Size in bytes, time of the last change in nanoseconds, and the place within the file;
+        ``missing`` where the file cannot be seen.
+        """
+        try:
+            found = os.stat(self.path)
+        except (OSError, ValueError):
+            return MISSING
+        place = "" if self.offset is None else f" {self.offset}"
+        return f"{found.st_size} {found.st_mtime_ns}{place}"
 
 
 def read_bytes(ref: ImageRef) -> bytes:
@@ -49,7 +46,7 @@ def read_bytes(ref: ImageRef) -> bytes:
     Raises:
         OSError: If they cannot be read. A pipe or a device never blocks; it is refused.
     """
-    if "\0" in os.fspath(ref.path):
+    if "\0" in ref.path:
         raise OSError(errno.EINVAL, "a path cannot hold a null character")
     # O_NONBLOCK: opening a pipe must not wait for a writer.
     handle = os.open(ref.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))

@@ -1,12 +1,13 @@
 """Annotations of images: from file names and label tables to one row per image.
 
-To add a format, write a module with ``read(path, images, folder)`` and, if its labels can be
-recognized without being named, ``find(images, folder)``; then add a line to ``LABEL_FORMATS``.
+To add a format, write a module with ``read(path, names, folder)`` and, if its labels can be
+recognized without being named, ``find(names, folder)``, which give ``Annotations``; then add a line
+to ``LABEL_FORMATS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,10 +17,14 @@ from faceaudit.errors import UnknownNameError
 from faceaudit.labels.annotations import (
     ANNOTATED,
     PROVENANCES,
+    SAMPLE,
     Annotations,
     Labels,
+    LabelTable,
+    Names,
     UnmatchedError,
 )
+from faceaudit.ordered import in_chunks
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,46 @@ this order."""
 
 AUTO, NONE = "auto", "none"
 
-__all__ = ["ANNOTATED", "AUTO", "LABEL_FORMATS", "NONE", "PROVENANCES", "Labels", "read_labels"]
+__all__ = [
+    "ANNOTATED",
+    "AUTO",
+    "LABEL_FORMATS",
+    "NONE",
+    "PROVENANCES",
+    "LabelTable",
+    "Labels",
+    "open_labels",
+    "read_labels",
+]
 
 
-def read_labels(
-    spec: str, images: Sequence[str], folder: Path | None, *, provenance: str = ANNOTATED
-) -> Labels | None:
-    """The annotations of these images, one row each in their order; None where there are none.
+def open_labels(spec: str, source: _Source, *, provenance: str = ANNOTATED) -> Labels | None:
+    """The labels of a source of images; None where there are none.
+
+    A label file is read once. What the labels are is decided on the first ``SAMPLE`` names; the
+    source is walked to its end only where labels are brought to images by parts of their paths,
+    which other images could have too.
 
     Args:
         spec: ``auto``, ``none``, a name of ``LABEL_FORMATS``, or ``NAME:FILE``; a file is relative
             to the current folder or, where it is not found there, to the folder of the images.
+        source: The images.
+        provenance: A name of ``PROVENANCES``.
+
+    Raises:
+        UnknownNameError: If there is no such format or provenance.
+        LabelError: If labels are named that cannot be read, or are of none of the images.
+    """
+    return _open(spec, lambda: (ref.name for ref in source), source.folder, provenance)
+
+
+def read_labels(
+    spec: str, images: Sequence[str], folder: Path | None, *, provenance: str = ANNOTATED
+) -> LabelTable | None:
+    """The labels of these images, one row each in their order; None where there are none.
+
+    Args:
+        spec: As ``open_labels`` takes it.
         images: Names of the images, as in the table.
         folder: What the names are relative to; None where they lie in a tar file, and a pixel file
             itself where they are its rows.
@@ -67,44 +101,69 @@ def read_labels(
         UnknownNameError: If there is no such format or provenance.
         LabelError: If labels are named that cannot be read, or are of none of the images.
     """
-    if provenance not in PROVENANCES:
-        raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
-    if spec == NONE:
+    found = _open(spec, lambda: iter(images), folder, provenance)
+    if found is None:
         return None
-    if spec == AUTO:
-        return _find(images, folder, provenance)
-    name, separator, given = spec.partition(":")
-    if name not in LABEL_FORMATS:
-        raise UnknownNameError("label format", name, [AUTO, NONE, *LABEL_FORMATS])
-    path = _located(given, folder) if separator and given else None
-    return _labels(name, provenance, _reader(name).read(path, images, folder))
+    import polars as pl
+
+    parts = [found.of(part) for part in in_chunks(images, SAMPLE)]
+    names = pl.Series("image", images, dtype=pl.String)
+    frame = pl.concat([found.columns, *parts]).insert_column(0, names)
+    return LabelTable(found.format, provenance, found.source, frame, found.tasks, found.notes())
+
+
+class _Source(Protocol):
+    """What a source of images offers."""
+
+    folder: Path | None
+
+    def __iter__(self) -> Iterator[_Named]: ...
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
 
 
 class _Reader(Protocol):
     """What the module of a format offers."""
 
-    def read(
-        self, path: Path | None, images: Sequence[str], folder: Path | None
-    ) -> Annotations: ...
+    def read(self, path: Path | None, names: Names, folder: Path | None) -> Annotations: ...
 
-    def find(self, images: Sequence[str], folder: Path | None) -> Annotations | None: ...
+    def find(self, names: Names, folder: Path | None) -> Annotations | None: ...
+
+
+def _open(
+    spec: str, walk: Callable[[], Iterator[str]], folder: Path | None, provenance: str
+) -> Labels | None:
+    if provenance not in PROVENANCES:
+        raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
+    if spec == NONE:
+        return None
+    if spec == AUTO:
+        return _find(Names(walk), folder, provenance)
+    name, separator, given = spec.partition(":")
+    if name not in LABEL_FORMATS:
+        raise UnknownNameError("label format", name, [AUTO, NONE, *LABEL_FORMATS])
+    path = _located(given, folder) if separator and given else None
+    return Labels(name, provenance, _reader(name).read(path, Names(walk), folder))
 
 
 def _reader(name: str) -> _Reader:
     return cast(_Reader, import_module(f"{__name__}.{name}"))
 
 
-def _find(images: Sequence[str], folder: Path | None, provenance: str) -> Labels | None:
-    """The annotations of the first format that recognizes its own."""
-    if not images:
+def _find(names: Names, folder: Path | None, provenance: str) -> Labels | None:
+    """The labels of the first format that recognizes its own."""
+    if not names.first:
         return None
     for name, known in LABEL_FORMATS.items():
         try:
-            found = _reader(name).find(images, folder) if known.found else None
+            found = _reader(name).find(names, folder) if known.found else None
         except UnmatchedError:  # labels of other images, such as another split
             continue
         if found is not None:
-            return _labels(name, provenance, found)
+            return Labels(name, provenance, found)
     return None
 
 
@@ -113,7 +172,3 @@ def _located(given: str, folder: Path | None) -> Path:
     if folder is not None and not path.exists() and (folder / path).exists():
         return folder / path
     return path
-
-
-def _labels(name: str, provenance: str, found: Annotations) -> Labels:
-    return Labels(name, provenance, found.source, found.frame, found.tasks, found.notes)

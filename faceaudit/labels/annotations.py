@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from faceaudit.errors import LabelError
+from faceaudit.ordered import in_chunks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,31 +24,100 @@ PROVENANCES = {
 }
 
 
+SAMPLE = 10_000
+"""So many names decide what a source's labels are and how they find their images."""
+
+
+class Names:
+    """Names of the images of a source: the first of them, and all by walking it."""
+
+    def __init__(self, walk: Callable[[], Iterator[str]]) -> None:
+        found = list(islice(walk(), SAMPLE + 1))
+        self._walk = walk
+        self.first = found[:SAMPLE]
+        self.are_all = len(found) <= SAMPLE
+        """Whether the source has no others."""
+
+    def blocks(self) -> Iterator[list[str]]:
+        """All names in their order; each call walks anew."""
+        return in_chunks(self._walk(), SAMPLE)
+
+
+class Annotations(ABC):
+    """What one source says of images, which are asked for batch by batch."""
+
+    source: str
+    """The label file, or ``file names``."""
+    tasks: tuple[Task, ...]
+    """The classes of the annotated columns; years are no task."""
+
+    @abstractmethod
+    def of(self, images: Sequence[str]) -> pl.DataFrame:
+        """What is said of these images, one row each in their order.
+
+        The columns are always the same: what the source has of ``gender_true``, ``race_true``,
+        ``age_group_true`` (text) and ``age_true`` (float32, years); null where unknown.
+        """
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what is missing, damaged or ambiguous in what was asked for so far."""
+        return ()
+
+
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Annotations of a sequence of images, one row each, in its order."""
+    """The labels of a source of images."""
+
+    format: str
+    provenance: str
+    annotations: Annotations
+
+    @property
+    def source(self) -> str:
+        return self.annotations.source
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return self.annotations.tasks
+
+    @property
+    def columns(self) -> pl.DataFrame:
+        """The label columns without rows."""
+        return self.annotations.of([])
+
+    def of(self, images: Sequence[str]) -> pl.DataFrame:
+        """The label columns of these images, one row each in their order."""
+        return self.annotations.of(images)
+
+    def notes(self) -> tuple[str, ...]:
+        """What is missing, damaged or ambiguous among the labels of the images so far."""
+        return self.annotations.notes()
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Labels of images that are known all at once, one row each in their order."""
 
     format: str
     provenance: str
     source: str
-    """The label file, or ``file names``."""
     frame: pl.DataFrame
-    """``image``, and what the format has of ``gender_true``, ``race_true``, ``age_group_true``
-    (text) and ``age_true`` (float32, years); null where unknown."""
+    """``image`` and the label columns."""
     tasks: tuple[Task, ...]
-    """The classes of the annotated columns; years are no task."""
     notes: tuple[str, ...]
-    """Sentences about what is missing, damaged or ambiguous."""
 
 
-@dataclass(frozen=True, eq=False)
-class Annotations:
-    """What one source says: a table, the schemes of its columns, and what is wrong with it."""
+class Tallied:
+    """How many images something is true of, and which was the first."""
 
-    source: str
-    frame: pl.DataFrame
-    tasks: tuple[Task, ...]
-    notes: tuple[str, ...] = ()
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = ""
+
+    def add(self, images: Sequence[str]) -> None:
+        if images and not self.count:
+            self.first = images[0]
+        self.count += len(images)
 
 
 class UnmatchedError(LabelError):

@@ -10,13 +10,12 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from faceaudit.errors import LabelError
-from faceaudit.labels.annotations import Annotations
+from faceaudit.labels.annotations import Annotations, Names
 from faceaudit.labels.parse import Column, age_groups, categories
 from faceaudit.labels.tables import joined, read_text_table
 from faceaudit.schema import AGE, AGE_GROUP, GENDER, RACE
@@ -25,7 +24,7 @@ FILE = "file"
 COLUMNS = (FILE, AGE, GENDER, RACE)
 
 
-def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annotations:
+def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
     """The labels of these images; without a path, of all such tables in their folder.
 
     Raises:
@@ -43,12 +42,12 @@ def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annot
         _named(categories(RACE, table[RACE], ("fairface7", "fairface4")), RACE),
         _named(age_groups(table[AGE], "fairface9"), AGE_GROUP),
     ]
-    return joined(", ".join(map(str, paths)), table[FILE], columns, images, folder)
+    return joined(", ".join(map(str, paths)), table[FILE], columns, names, folder)
 
 
-def find(images: Sequence[str], folder: Path | None) -> Annotations | None:
+def find(names: Names, folder: Path | None) -> Annotations | None:
     """The labels of FairFace tables in the folder of the images, if there are any."""
-    return read(None, images, folder) if _tables(folder) else None
+    return read(None, names, folder) if _tables(folder) else None
 
 
 def _named(column: Column, task: str) -> Column:

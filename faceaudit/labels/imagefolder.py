@@ -6,53 +6,59 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from faceaudit.errors import LabelError
-from faceaudit.labels.annotations import Annotations
+from faceaudit.labels.annotations import Annotations, Names
 from faceaudit.labels.tables import annotated_columns, joined, read_text_table
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"
 
 
-def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annotations:
+def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
     """The labels of these images.
 
     Args:
         path: A metadata file, or the folder of one; without it the folder of the images and the
             folders within that hold images are searched.
-        images: Names of the images.
+        names: Names of the images.
         folder: What the names are relative to.
 
     Raises:
         LabelError: If there is no metadata, or it has no file names or no labels.
     """
     place = path or folder
-    files = [path] if path and path.is_file() else _files(place, images)
+    files = [path] if path and path.is_file() else _files(place, names)
     if not files:
         raise LabelError(f"{place or 'a tar file'}: none of {', '.join(NAMES)} is there")
-    return _read(files, images, folder)
+    return _read(files, names, folder)
 
 
-def find(images: Sequence[str], folder: Path | None) -> Annotations | None:
+def find(names: Names, folder: Path | None) -> Annotations | None:
     """The labels of metadata in the folder of the images, if there are any labels."""
-    files = [path for path in _files(folder, images) if _has_labels(read_text_table(path))]
-    return _read(files, images, folder) if files else None
+    files = [path for path in _files(folder, names) if _has_labels(read_text_table(path))]
+    return _read(files, names, folder) if files else None
 
 
-def _files(folder: Path | None, images: Sequence[str]) -> list[Path]:
+def _files(folder: Path | None, names: Names) -> list[Path]:
     """The metadata file of a folder, or those of the folders within that hold images."""
     if folder is None:
         return []
-    inner = sorted({image.rpartition("/")[0] for image in images} - {""})
-    for places in ([folder], [folder / place for place in inner]):
-        if found := [path for place in places if (path := _file(place))]:
-            return found
-    return []
+    if found := _file(folder):
+        return [found]
+    within = _inner(names.first)
+    if not names.are_all and any(_file(folder / place) for place in within):
+        within = set().union(*map(_inner, names.blocks()))
+    return [found for place in sorted(within) if (found := _file(folder / place))]
+
+
+def _inner(images: Iterable[str]) -> set[str]:
+    """Folders within that hold images."""
+    return {image.rpartition("/")[0] for image in images} - {""}
 
 
 def _file(folder: Path) -> Path | None:
@@ -63,14 +69,14 @@ def _has_labels(raw: pl.DataFrame) -> bool:
     return FILE_NAME in raw.columns and bool(annotated_columns(raw))
 
 
-def _read(files: Sequence[Path], images: Sequence[str], folder: Path | None) -> Annotations:
+def _read(files: Sequence[Path], names: Names, folder: Path | None) -> Annotations:
     tables = [_keyed(path, folder) for path in files]
     table = pl.concat(tables, how="diagonal")
     columns = annotated_columns(table)
     source = ", ".join(map(str, files))
     if not columns:
         raise LabelError(f"{source}: no labels; call a column gender, race, age or age_group")
-    return joined(source, table[FILE_NAME], columns, images, folder)
+    return joined(source, table[FILE_NAME], columns, names, folder)
 
 
 def _keyed(path: Path, folder: Path | None) -> pl.DataFrame:

@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from faceaudit.errors import LabelError
-from faceaudit.labels.annotations import Annotations
-from faceaudit.labels.join import join
+from faceaudit.labels.annotations import Annotations, Names
+from faceaudit.labels.join import KEY, Joined
 from faceaudit.labels.parse import MAX_YEARS
 from faceaudit.pixel_file import pixel_rows
 from faceaudit.schema import AGE_TRUE, GENDER, RACE, task_of_scheme
@@ -24,7 +24,7 @@ _GENDER = task_of_scheme(GENDER, "gender2")
 _RACE = task_of_scheme(RACE, "utkface5")
 
 
-def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annotations:
+def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
     """The labels of these images, which are the rows of a pixel file.
 
     Raises:
@@ -33,19 +33,18 @@ def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annot
     source = path or folder
     if source is None or not source.is_file():
         raise LabelError("labels pixels: give the file, as pixels:FILE.csv")
-    names = [name for name, _, _ in pixel_rows(source)]
-    table = _table(source).with_columns(pl.Series("key", names, dtype=pl.String))
+    keys = [name for name, _, _ in pixel_rows(source)]
+    table = _table(source).with_columns(pl.Series(KEY, keys, dtype=pl.String))
     tasks = tuple(task for task in (_GENDER, _RACE) if task.true_column in table.columns)
-    frame, notes = join(table, images, None, str(source))
-    return Annotations(str(source), frame, tasks, notes)
+    return Joined(str(source), table, names, None, tasks=tasks)
 
 
-def find(images: Sequence[str], folder: Path | None) -> Annotations | None:
+def find(names: Names, folder: Path | None) -> Annotations | None:
     """The same, where the images are those of a pixel file with labels."""
     if folder is None or not folder.is_file():
         return None
     try:
-        return read(None, images, folder)
+        return read(None, names, folder)
     except LabelError:
         return None
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from faceaudit.errors import LabelError, UsageError
-from faceaudit.labels.annotations import Annotations
+from faceaudit.labels.annotations import Annotations, Names
 from faceaudit.labels.tables import LABEL_COLUMNS, annotated_columns, joined, read_text_table
 
 KEY_COLUMNS = ("image", "file", "file_name", "path", "filename")
 """Names of the column that says which image a label is of; the first that is there is taken."""
 
 
-def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annotations:
+def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
     """The labels of these images.
 
     Raises:
@@ -33,7 +33,7 @@ def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annot
             f"{path}: no labels among the columns {_listed(raw.columns)}; call one of them "
             f"{', '.join(LABEL_COLUMNS)}"
         )
-    return joined(str(path), raw[key], columns, images, folder)
+    return joined(str(path), raw[key], columns, names, folder)
 
 
 def _key_column(path: Path, columns: Sequence[str]) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 
 from faceaudit.errors import InputError, LabelError
-from faceaudit.labels.annotations import Annotations
-from faceaudit.labels.join import KEY, join
+from faceaudit.labels.annotations import Annotations, Names
+from faceaudit.labels.join import KEY, Joined
 from faceaudit.labels.parse import Column, age_groups, are_years, categories, years
 from faceaudit.schema import AGE, AGE_GROUP, AGE_TRUE, GENDER, RACE
 from faceaudit.storage import parquet_schema, read_csv
@@ -24,27 +24,15 @@ def joined(
     source: str,
     keys: pl.Series,
     columns: Iterable[Column],
-    images: Sequence[str],
+    names: Names,
     folder: Path | None,
 ) -> Annotations:
     """Annotated columns brought from the rows of a table to images."""
     found = list(columns)
-    table = pl.DataFrame([_tidy(keys, images), *(column.values for column in found)])
-    table = table.filter(pl.col(KEY).is_not_null() & (pl.col(KEY) != ""))
-    frame, notes = join(table, images, folder, source)
     tasks = tuple(column.task for column in found if column.task is not None)
     said = tuple(note for column in found for note in column.notes)
-    return Annotations(source, frame, tasks, said + notes)
-
-
-def _tidy(keys: pl.Series, images: Sequence[str]) -> pl.Series:
-    """Keys without spaces around them and ``./``, with slashes; but an image's name as it is."""
-    path = pl.col(KEY).str.strip_chars().str.replace(r"^(\./)+", "")
-    slashed = path.str.replace_all("\\", "/", literal=True)
-    tidy = pl.when(path.str.contains("/", literal=True)).then(path).otherwise(slashed)
-    same = pl.col(KEY).is_in(pl.Series(images, dtype=pl.String).implode())
-    frame = keys.alias(KEY).to_frame()
-    return frame.select(pl.when(same).then(KEY).otherwise(tidy).alias(KEY)).to_series()
+    table = pl.DataFrame([keys.alias(KEY), *(column.values for column in found)])
+    return Joined(source, table, names, folder, tasks=tasks, said=said)
 
 
 def annotated_columns(raw: pl.DataFrame) -> list[Column]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from faceaudit.errors import UsageError
-from faceaudit.labels.annotations import Annotations, counted, have
+from faceaudit.labels.annotations import Annotations, Names, Tallied, counted, have
 from faceaudit.labels.parse import MAX_YEARS
 from faceaudit.schema import AGE_TRUE, GENDER, RACE, task_of_scheme
 
@@ -26,25 +26,56 @@ _RACE = task_of_scheme(RACE, "utkface5")
 _AGE, _DATE = "age", "date"
 
 
-def read(path: Path | None, images: Sequence[str], folder: Path | None) -> Annotations:
-    """The labels in the names of these images; what a name does not say is null.
+_COLUMNS = {"gender": _GENDER.true_column, "race": _RACE.true_column, "age": AGE_TRUE}
+
+
+class FileNames(Annotations):
+    """The labels in the names of images; what a name does not say is null."""
+
+    source = SOURCE
+    tasks = (_GENDER, _RACE)
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._lacking = {what: Tallied() for what in ("label", *_COLUMNS)}
+
+    def of(self, images: Sequence[str]) -> pl.DataFrame:
+        frame = _fields(images).select(
+            _class(GENDER, _GENDER.classes).alias(_GENDER.true_column),
+            _class(RACE, _RACE.classes).alias(_RACE.true_column),
+            _years().alias(AGE_TRUE),
+        )
+        self._total += len(images)
+        foreign = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+        self._lack("label", images, foreign)
+        for what, column in _COLUMNS.items():
+            self._lack(what, images, frame[column].is_null() & ~foreign)
+        return frame
+
+    def _lack(self, what: str, images: Sequence[str], where: pl.Series) -> None:
+        self._lacking[what].add([images[place] for place in where.arg_true()])
+
+    def notes(self) -> tuple[str, ...]:
+        return tuple(
+            f"{lacking.count:,} of {counted(self._total, 'file name')} {have(lacking.count)} no "
+            f"{what} (for example {lacking.first!r})"
+            for what, lacking in self._lacking.items()
+            if lacking.count
+        )
+
+
+def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
+    """The labels in the names of images.
 
     Raises:
         UsageError: If a file is given: there is none to read.
     """
     if path is not None:
         raise UsageError(f"labels utkface:{path}: the labels are the file names; give no file")
-    fields = _fields(images)
-    frame = fields.select(
-        pl.Series("image", images, dtype=pl.String),
-        _class(GENDER, _GENDER.classes).alias(_GENDER.true_column),
-        _class(RACE, _RACE.classes).alias(_RACE.true_column),
-        _years().alias(AGE_TRUE),
-    )
-    return Annotations(SOURCE, frame, (_GENDER, _RACE), tuple(_notes(frame)))
+    return FileNames()
 
 
-def find(images: Sequence[str], folder: Path | None) -> Annotations | None:
+def find(names: Names, folder: Path | None) -> Annotations | None:
     """The same, where at least nine in ten names are of this form; else None."""
     whole = pl.all_horizontal(
         _class(GENDER, _GENDER.classes).is_not_null(),
@@ -52,8 +83,8 @@ def find(images: Sequence[str], folder: Path | None) -> Annotations | None:
         _years().is_not_null(),
         pl.col(_DATE).str.contains("^[0-9]{8}"),
     )
-    share = _fields(images).select(whole.fill_null(value=False).mean()).item()
-    return read(None, images, folder) if share is not None and share >= TAKEN_FROM else None
+    share = _fields(names.first).select(whole.fill_null(value=False).mean()).item()
+    return FileNames() if share is not None and share >= TAKEN_FROM else None
 
 
 def _fields(images: Sequence[str]) -> pl.DataFrame:
@@ -73,22 +104,3 @@ def _class(field: str, classes: Sequence[str]) -> pl.Expr:
 def _years() -> pl.Expr:
     digits = pl.col(_AGE).str.extract("^([0-9]{1,3})$").cast(pl.Float32)
     return pl.when(digits <= MAX_YEARS).then(digits)
-
-
-def _notes(frame: pl.DataFrame) -> list[str]:
-    columns = {"gender": _GENDER.true_column, "race": _RACE.true_column, "age": AGE_TRUE}
-    foreign = pl.all_horizontal(pl.col(*columns.values()).is_null())
-    named = frame.filter(~foreign)
-    notes = [_note(frame.filter(foreign), frame.height, "no label")]
-    for what, column in columns.items():
-        notes.append(_note(named.filter(pl.col(column).is_null()), frame.height, f"no {what}"))
-    return [note for note in notes if note]
-
-
-def _note(lacking: pl.DataFrame, total: int, what: str) -> str:
-    if lacking.is_empty():
-        return ""
-    return (
-        f"{lacking.height:,} of {counted(total, 'file name')} {have(lacking.height)} {what} "
-        f"(for example {lacking['image'][0]!r})"
-    )

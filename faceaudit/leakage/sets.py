@@ -110,7 +110,7 @@ def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
     return ImageSet(
         name=source,
         images=names,
-        refs=None if place is None else tuple(ImageRef(name, place / name) for name in names),
+        refs=None if place is None else tuple(ImageRef(name, str(place / name)) for name in names),
         sha256=tuple(frame[SHA256].cast(pl.String).to_list()) if place is None else None,
         annotations=frame.select(annotated),
         tasks=_tasks(frame.select(annotated), schemes),
@@ -141,7 +141,8 @@ def _tasks(annotations: pl.DataFrame, declared: Mapping[str, Task]) -> dict[str,
 
 def _of_images(source: str, labels: str) -> ImageSet:
     found = find_images(source)
-    names = tuple(ref.name for ref in found.images)
+    refs = tuple(found)
+    names = tuple(ref.name for ref in refs)
     notes = list(found.notes)
     try:
         given = read_labels(labels, names, found.folder, provenance=ANNOTATED)
@@ -154,7 +155,7 @@ def _of_images(source: str, labels: str) -> ImageSet:
     return ImageSet(
         name=source,
         images=names,
-        refs=found.images,
+        refs=refs,
         sha256=digests,
         view=view,
         annotations=given.frame.drop(IMAGE) if given else pl.DataFrame(),

@@ -62,7 +62,7 @@ def describe(
             "source": Path(labels.source).name,
             "provenance": labels.provenance,
             "tasks": [vars(task) for task in labels.tasks],
-            "notes": list(labels.notes),
+            "notes": list(labels.notes()),
         },
         version=faceaudit.__version__,
         options={
@@ -76,15 +76,10 @@ def describe(
 
 
 def fingerprint(refs: Sequence[ImageRef]) -> str:
-    """Hash of the names, sizes and times of input files: whether they are the same as last time."""
+    """Hash of the names and stamps of images: whether they are the same as last time."""
     digest = hashlib.sha256()
     for ref in refs:
-        try:
-            found = ref.path.stat()
-            facts = f"{found.st_size} {found.st_mtime_ns}"
-        except OSError:
-            facts = "missing"
-        digest.update(f"{ref.name}\0{ref.offset}\0{facts}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{ref.name}\0{ref.stamp()}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -9,7 +9,6 @@ import polars as pl
 import pyarrow as pa
 
 from faceaudit.errors import InputError
-from faceaudit.images.refs import ImageSource
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Output
 from faceaudit.pipeline.scores import predicted_tasks
@@ -26,27 +25,26 @@ log = logging.getLogger(__name__)
 
 
 def say_labels(found: Labels | None, spec: str) -> None:
-    """Log which labels were taken and what was wrong with them."""
+    """Log which labels were taken and what was wrong with those that were asked for."""
     if found is None:
         if spec == "auto":
             log.info("labels: none found")
         return
     log.info("labels: %s, from %s (%s)", found.format, found.source, found.provenance)
-    for note in found.notes:
+    for note in found.notes():
         log.warning("labels: %s", note)
 
 
 def join_extra(
-    source: ImageSource,
-    labels: Labels | None,
+    labels: pl.DataFrame | None,
+    carried: pl.DataFrame | None,
     outputs: Sequence[Output],
     age_bins: tuple[int, ...],
-    count: int,
 ) -> pl.DataFrame:
-    """Label columns and carried columns, one row per image in order."""
+    """Label columns and carried columns of the same images, one row each."""
     frames = []
     if labels is not None:
-        frame = labels.frame.drop("image")
+        frame = labels
         years = any(output.is_age for output in outputs)
         if AGE_TRUE in frame.columns and f"{AGE_GROUP}_true" not in frame.columns and years:
             task = age_group_task(age_bins)
@@ -56,9 +54,9 @@ def join_extra(
             group = pl.when(pl.col(AGE_TRUE).is_not_null()).then(groups)
             frame = frame.with_columns(group.alias(task.true_column))
         frames.append(frame)
-    if source.carried is not None:
+    if carried is not None:
         taken = set(frames[0].columns) if frames else set()
-        frames.append(source.carried.head(count).drop(taken, strict=False))
+        frames.append(carried.drop(taken, strict=False))
     return annotations_first(pl.concat(frames, how="horizontal")) if frames else pl.DataFrame()
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
 from faceaudit.images.refs import ImageRef
-from faceaudit.labels import Labels, read_labels
+from faceaudit.labels import Labels, open_labels
 from faceaudit.models.bundle import DEFAULT_BUNDLE, Output, load_bundle
 from faceaudit.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.checks import (
@@ -146,12 +146,19 @@ def predict(
     bundle = load_bundle(model)
     outputs = choose_outputs(bundle, tasks)
     source = find_images(str(images))
+    found = open_labels(labels, source, provenance=provenance)
+    batches = list(source.batches(DEFAULT_BATCH))
     for note in source.notes:
         log.warning("images: %s", note)
-    refs = source.images[:limit]
-    found = read_labels(labels, [ref.name for ref in refs], source.folder, provenance=provenance)
+    refs = [ref for batch in batches for ref in batch.refs][:limit]
+    carried = None
+    if source.carried_schema is not None:
+        carried = pl.concat([batch.carried for batch in batches if batch.carried is not None])[
+            :limit
+        ]
+    labelled = None if found is None else found.of([ref.name for ref in refs])
     say_labels(found, labels)
-    extra = join_extra(source, found, outputs, tuple(age_bins), len(refs))
+    extra = join_extra(labelled, carried, outputs, tuple(age_bins))
     settings = CropSettings(
         detector=open_detector(detector, device=device, threads=1),
         faces=checked("choice of faces", faces, FACE_POLICIES),

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import simplejpeg
 from faceaudit.errors import UsageError
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
-from faceaudit.labels import read_labels
+from faceaudit.labels import open_labels
 from faceaudit.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
@@ -101,10 +102,12 @@ def prepare(
     begun = time.monotonic()
     folder = Path(folder)
     source = find_images(str(images))
+    refs = list(islice(source, limit))
     for note in source.notes:
         log.warning("images: %s", note)
-    refs = source.images[:limit]
-    found = read_labels(labels, [ref.name for ref in refs], source.folder, provenance=provenance)
+    found = open_labels(labels, source, provenance=provenance)
+    names = pl.Series("image", [ref.name for ref in refs], dtype=pl.String)
+    labelled = None if found is None else found.of(names.to_list()).insert_column(0, names)
     say_labels(found, labels)
     settings = CropSettings(
         detector=open_detector(detector, threads=1),
@@ -137,8 +140,8 @@ def prepare(
             rows += done
             advance(sum(row["face"] in (None, 0) for row in done))
         table = pl.DataFrame(rows, infer_schema_length=None)
-        if found is not None:
-            labelled = found.frame.unique("image", keep="first")
+        if labelled is not None:
+            labelled = labelled.unique("image", keep="first")
             table = table.join(labelled, on="image", how="left", maintain_order="left")
             first_face = pl.col("face").fill_null(0) == 0  # whose the label of an image is
             table = table.with_columns(pl.when(first_face).then(cs.ends_with("_true")))

@@ -20,7 +20,7 @@ from faceaudit.audit.tally import (
 )
 from faceaudit.audit.tally import tally as count
 from faceaudit.errors import SchemaError, UsageError
-from faceaudit.labels import ANNOTATED, NONE, Labels, read_labels
+from faceaudit.labels import ANNOTATED, NONE, LabelTable, read_labels
 from faceaudit.reporting.subject import Provenance
 from faceaudit.storage import check_outputs
 from faceaudit.tables import IMAGE, PredictionTable, read_table
@@ -223,7 +223,7 @@ def _needs_rows(reading: Reading) -> bool:
     return bool(named) or reading.labels != NONE
 
 
-def _read_labels(path: Path, reading: Reading) -> Labels | None:
+def _read_labels(path: Path, reading: Reading) -> LabelTable | None:
     """Annotations of the table's images, None where none are to be joined."""
     if reading.labels == NONE:
         return None

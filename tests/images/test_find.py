@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceaudit.errors import InputError
-from faceaudit.images.find import IMAGE_SUFFIXES, SIDE_SUFFIXES, find_images
+from faceaudit.images.find import find_images
+from faceaudit.images.folders import IMAGE_SUFFIXES, SIDE_SUFFIXES
 from faceaudit.images.lists import typed
-from faceaudit.images.refs import ImageRef, ImageSource, read_bytes
+from faceaudit.images.refs import ImageRef, read_bytes
+from faceaudit.images.source import ImageSource
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -30,7 +32,24 @@ def fill(folder: Path, *names: str) -> None:
 
 
 def names_of(source: ImageSource) -> list[str]:
-    return [image.name for image in source.images]
+    names = [image.name for image in source]
+    batches = list(source.batches(2))
+    assert [ref.name for batch in batches for ref in batch.refs] == names
+    assert source.count() == len(names)
+    assert all(0 < len(batch.refs) <= 2 for batch in batches)
+    return names
+
+
+def carried_by(source: ImageSource) -> dict[str, list[object]]:
+    """Further columns, batch by batch, all of one schema."""
+    schema = source.carried_schema
+    assert schema is not None
+    parts = [schema]
+    for batch in source.batches(2):
+        assert batch.carried is not None
+        assert batch.carried.height == len(batch.refs)
+        parts.append(batch.carried)
+    return pl.concat(parts).to_dict(as_series=False)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -48,7 +67,7 @@ def test_files_of_a_folder_come_before_its_subfolders(tmp_path: Path) -> None:
     found = find_images(f"{tmp_path}/")
     assert names_of(found) == expected
     assert found.folder == tmp_path
-    assert [read_bytes(image).decode() for image in found.images] == expected
+    assert [read_bytes(image).decode() for image in found] == expected
 
 
 def test_side_files_and_hidden_files_are_left_out_and_unknown_ones_are_not(tmp_path: Path) -> None:
@@ -77,7 +96,7 @@ def test_odd_names_survive(tmp_path: Path) -> None:
     fill(tmp_path, *odd)
     found = find_images(str(tmp_path))
     assert sorted(names_of(found)) == sorted(odd)
-    assert all(read_bytes(image).decode() == image.name for image in found.images)
+    assert all(read_bytes(image).decode() == image.name for image in found)
 
 
 def test_a_name_that_is_no_utf8_can_be_written_and_read(tmp_path: Path) -> None:
@@ -86,7 +105,7 @@ def test_a_name_that_is_no_utf8_can_be_written_and_read(tmp_path: Path) -> None:
         Path(os.fsdecode(raw)).write_bytes(b"here")
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    (image,) = find_images(str(tmp_path)).images
+    (image,) = find_images(str(tmp_path))
     assert image.name.encode("utf-8") == b"caf\\xe9.jpg"
     assert read_bytes(image) == b"here"
 
@@ -126,7 +145,7 @@ def test_pipes_sockets_and_broken_links_never_hang(
         server.bind("socket.jpg")
         found = find_images(str(tmp_path))
         assert names_of(found) == ["broken.jpg", "good.jpg", "pipe.jpg", "socket.jpg"]
-        for image in found.images:
+        for image in found:
             if image.name != "good.jpg":
                 with pytest.raises(OSError, match=r".+"):
                     read_bytes(image)
@@ -135,7 +154,7 @@ def test_pipes_sockets_and_broken_links_never_hang(
 def test_a_file_is_read_when_it_can_be(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.jpg", Path("nul\0l.jpg")):
         with pytest.raises(OSError, match=r".+"):
-            read_bytes(ImageRef("x", path))
+            read_bytes(ImageRef("x", str(path)))
 
 
 # --- other sources ----------------------------------------------------------------------------
@@ -219,7 +238,7 @@ def test_one_clear_error(tmp_path: Path, source: str, words: str) -> None:
 
 def test_a_folder_of_shards_says_what_to_give(tmp_path: Path) -> None:
     fill(tmp_path, "0001.tar", "0000.tar")
-    with pytest.raises(InputError, match=r"give one of them, such as .*0000\.tar"):
+    with pytest.raises(InputError, match=r"give one of them or all, such as .*\*\.tar"):
         find_images(str(tmp_path))
 
 
@@ -233,10 +252,10 @@ def test_list_of_lines(tmp_path: Path) -> None:
     )
     found = find_images(str(tmp_path / "list.txt"))
     assert names_of(found) == ["a/1.jpg", "2.jpg", "missing.jpg"]
-    assert found.carried is None
-    assert read_bytes(found.images[1]) == b"2.jpg"
+    assert found.carried_schema is None
+    assert read_bytes(list(found)[1]) == b"2.jpg"
     with pytest.raises(FileNotFoundError):
-        read_bytes(found.images[2])
+        read_bytes(list(found)[2])
 
 
 def test_list_relative_to_the_current_folder(
@@ -247,13 +266,13 @@ def test_list_relative_to_the_current_folder(
     (tmp_path / "lists/list.txt").write_text("a/1.jpg\n")
     monkeypatch.chdir(tmp_path)
     found = find_images("lists/list.txt")
-    assert read_bytes(found.images[0]) == b"a/1.jpg"
+    assert read_bytes(next(iter(found))) == b"a/1.jpg"
 
 
 def test_list_of_absolute_paths(tmp_path: Path) -> None:
     fill(tmp_path, "a/1.jpg")
     (tmp_path / "list.txt").write_text(f"{tmp_path}/a/1.jpg\n")
-    (image,) = find_images(str(tmp_path / "list.txt")).images
+    (image,) = find_images(str(tmp_path / "list.txt"))
     assert image.name == f"{tmp_path}/a/1.jpg"
     assert read_bytes(image) == b"a/1.jpg"
 
@@ -266,8 +285,7 @@ def test_csv_list_carries_its_other_columns(tmp_path: Path) -> None:
     )
     found = find_images(str(path))
     assert names_of(found) == ["a.jpg", "b.jpg"]
-    assert found.carried is not None
-    assert found.carried.to_dict(as_series=False) == {
+    assert carried_by(found) == {
         "seed": [1, None],
         "prompt": ['a; "face"\nof', None],
         "subject": ["007", "008"],
@@ -281,8 +299,7 @@ def test_parquet_list_keeps_its_types(tmp_path: Path) -> None:
     frame.write_parquet(tmp_path / "list.parquet")
     found = find_images(str(tmp_path / "list.parquet"))
     assert names_of(found) == ["a.jpg", "b.jpg"]
-    assert found.carried is not None
-    assert found.carried["seed"].to_list() == [1, 3]
+    assert carried_by(found) == {"seed": [1, 3]}
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-(2**70), 2**70).map(str), st.text(max_size=5))))
@@ -329,9 +346,8 @@ def test_shard_keeps_its_order_and_carries_fields(tmp_path: Path) -> None:
     found = find_images(str(path))
     assert found.folder is None
     assert names_of(found) == ["s/2.jpg", "s/1.face.png", "s/0.webp"]
-    assert [read_bytes(image) for image in found.images] == [b"two", b"one", b""]
-    assert found.carried is not None
-    assert found.carried.to_dict(as_series=False) == {
+    assert [read_bytes(image) for image in found] == [b"two", b"one", b""]
+    assert carried_by(found) == {
         "seed": [1.0, 2.5, None],
         "site": ["Köln", None, None],
         "tags": ['["x"]', None, None],
@@ -354,7 +370,7 @@ def test_shard_that_ends_early(tmp_path: Path) -> None:
 def test_member_that_was_cut_off_after_the_shard_was_read(tmp_path: Path) -> None:
     path = tmp_path / "000.tar"
     write_shard(path, {"1.jpg": b"x" * 5000})
-    (image,) = find_images(str(path)).images
+    (image,) = find_images(str(path))
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(OSError, match="ends before"):
         read_bytes(image)

@@ -39,8 +39,8 @@ def row(seed: int, name: str = "") -> str:
 def test_every_row_is_an_image_with_exactly_its_values(tmp_path: Path, end: str) -> None:
     path = written(tmp_path / "faces.csv", *(row(k, f"{k}.jpg") for k in range(5)), end=end)
     found = find_images(f"pixels:{path}")
-    assert [ref.name for ref in found.images] == [f"{k}.jpg" for k in range(5)]
-    for k, ref in enumerate(found.images):
+    assert [ref.name for ref in found] == [f"{k}.jpg" for k in range(5)]
+    for k, ref in enumerate(found):
         pixels = decode(read_bytes(ref)).image
         assert pixels is not None
         assert np.array_equal(pixels, np.repeat(grey(k)[:, :, None], 3, axis=2))
@@ -48,7 +48,7 @@ def test_every_row_is_an_image_with_exactly_its_values(tmp_path: Path, end: str)
 
 def test_rows_without_or_with_equal_names_stay_apart(tmp_path: Path) -> None:
     path = written(tmp_path / "faces.csv", row(0), row(1, "a.jpg"), row(2, "a.jpg"))
-    names = [ref.name for ref in find_images(f"pixels:{path}").images]
+    names = [ref.name for ref in find_images(f"pixels:{path}")]
     assert names == ["row-000001", "a.jpg", "a.jpg#3"]
 
 

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 import faceaudit.labels
 from faceaudit.errors import LabelError, UnknownNameError, UsageError
-from faceaudit.labels import LABEL_FORMATS, Labels, read_labels
+from faceaudit.labels import LABEL_FORMATS, LabelTable, read_labels
 
 DATA = Path(os.environ.get("FACEAUDIT_DATA", "~/faceaudit-data")).expanduser()
 NEEDS_DATA = pytest.mark.skipif(not DATA.is_dir(), reason=f"no data at {DATA}; set FACEAUDIT_DATA")
 RACES = ("White", "Black", "Asian", "Indian", "Others")
 
 
-def labels_of(spec: str, images: list[str], folder: Path | None = None) -> Labels:
+def labels_of(spec: str, images: list[str], folder: Path | None = None) -> LabelTable:
     found = read_labels(spec, images, folder)
     assert found is not None
     assert found.frame["image"].to_list() == images

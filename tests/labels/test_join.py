@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceaudit.errors import LabelError
-from faceaudit.labels.join import join
+from faceaudit.labels.annotations import Names
+from faceaudit.labels.join import Joined
 
 NAMES = st.lists(
     st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6),
@@ -24,9 +25,10 @@ def joined_genders(
 ) -> tuple[list[str | None], str]:
     """Labels by image, and the notes as one text."""
     table = pl.DataFrame(labels, schema={"key": pl.String, "gender_true": pl.String}, orient="row")
-    frame, notes = join(table, images, Path(folder) if folder else None, "labels.csv")
-    assert frame["image"].to_list() == images
-    return frame["gender_true"].to_list(), "; ".join(notes)
+    names = Names(lambda: iter(images))
+    found = Joined("labels.csv", table, names, Path(folder) if folder else None)
+    frame = found.of(images)
+    return frame["gender_true"].to_list(), "; ".join(found.notes())
 
 
 def test_by_path() -> None:

@@ -1,0 +1,74 @@
+"""What every source of images offers: its images, walked anew each time that they are asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from faceaudit.images.refs import ImageRef
+from faceaudit.ordered import in_chunks
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Consecutive images, and what the source carries of them."""
+
+    refs: list[ImageRef]
+    carried: pl.DataFrame | None = None
+    """Further columns of a list or of a tar's JSON members, one row per image; None where the
+    source has none. Its schema is the source's ``carried_schema``."""
+
+
+class ImageSource(ABC):
+    """Images in the order of their rows; iterating over it gives their references.
+
+    Nothing is held of a folder but the names in the one that is being listed, so a source may be
+    larger than memory.
+    """
+
+    def __init__(self, source: str, folder: Path | None) -> None:
+        self.source = source
+        self.folder = folder
+        """What the names are relative to; None for a tar file, and a pixel file itself."""
+
+    @property
+    def carried_schema(self) -> pl.DataFrame | None:
+        """The further columns without rows; None where there are none."""
+        return None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that a reader must see; what a walk comes upon is added when it has ended."""
+        return ()
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[ImageRef]: ...
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All images in their order, up to ``size`` at a time; each call walks anew."""
+        for refs in in_chunks(self, size):
+            yield Batch(refs)
+
+    def count(self) -> int:
+        """Number of images; a folder and a pixel file are walked for it."""
+        return sum(1 for _ in self)
+
+
+class NamedImages(ImageSource):
+    """Images whose references are known: one file, or the files that a glob names."""
+
+    def __init__(self, source: str, folder: Path | None, refs: list[ImageRef]) -> None:
+        super().__init__(source, folder)
+        self._refs = refs
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        return iter(self._refs)
+
+    def count(self) -> int:
+        return len(self._refs)
