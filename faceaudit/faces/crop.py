@@ -1,8 +1,9 @@
 """Crops: from a face in an image to the square of pixels that a model sees.
 
-Every crop is one affine view of the image. Where a view is smaller than what it shows, it is drawn
-several times larger and averaged down, so that no detail aliases. What lies outside of the image
-repeats its border pixels: no black edges that a model could read as a sign of a partial face.
+Every crop is one affine view of the image. Where a view is smaller than what it shows, that is
+halved while it is twice as large, then drawn larger and averaged down, so that no detail aliases.
+What lies outside of the image repeats its border pixels: no black edges that a model could read as
+a sign of a partial face.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from faceaudit.errors import UnknownNameError
 from faceaudit.faces.face import Face
+from faceaudit.faces.shrink import halve, halvings
 
 Align = Literal["similarity", "none"]
 ALIGNMENTS: dict[str, str] = {
@@ -133,6 +135,7 @@ def scale_of(matrix: Matrix) -> float:
 
 def draw_view(image: NDArray[np.uint8], matrix: Matrix, size: int) -> NDArray[np.uint8]:
     """A view of an image; RGB, (size, size, 3)."""
+    image, matrix = halved_to(image, matrix, size)
     oversampling = max(1, math.ceil(1 / scale_of(matrix) - 1e-6))
     drawn = cv2.warpAffine(
         image,
@@ -144,6 +147,29 @@ def draw_view(image: NDArray[np.uint8], matrix: Matrix, size: int) -> NDArray[np
     if oversampling > 1:
         drawn = cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(drawn, dtype=np.uint8)
+
+
+def halved_to(
+    image: NDArray[np.uint8], matrix: Matrix, size: int
+) -> tuple[NDArray[np.uint8], Matrix]:
+    """The part of an image that a view shows, halved while it is more than twice as large.
+
+    Returns:
+        That part, and the same view of it.
+    """
+    times = halvings(scale_of(matrix), *image.shape[:2])
+    if not times:
+        return image, matrix
+    step = 2**times
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) - matrix[:, 2]
+    seen = corners @ np.linalg.inv(matrix[:, :2]).T
+    limit = np.array(image.shape[1::-1])
+    # One pixel more on every side for the interpolation; starts at whole steps within the image.
+    low = np.clip(np.floor(seen.min(axis=0) / step) - 1, 0, limit // step - 1).astype(int) * step
+    high = np.clip(np.ceil(seen.max(axis=0) / step) + 1, low // step + 1, None) * step
+    part = image[low[1] : int(high[1]), low[0] : int(high[0])]
+    origin = matrix[:, :2] @ low + matrix[:, 2]
+    return halve(part, times), np.column_stack([matrix[:, :2] * step, origin])
 
 
 def pixel_indices(matrix: Matrix) -> Matrix:

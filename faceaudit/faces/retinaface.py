@@ -28,6 +28,7 @@ from faceaudit.faces.anchors import (
 )
 from faceaudit.faces.detector import Image
 from faceaudit.faces.face import Face
+from faceaudit.faces.shrink import halve, halvings
 from faceaudit.storage import sha256_of_file
 
 if TYPE_CHECKING:
@@ -137,8 +138,12 @@ def to_canvas(image: Image, side: int) -> Canvas:
     height, width = image.shape[:2]
     scale = side / max(height, width)
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
-    if scale != 1:
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    times = halvings(scale, height, width)
+    image = halve(image, times)
+    height, width = image.shape[:2]
+    if (height, width) != (new_height, new_width):
+        # What was halved is smooth enough to be sampled, which takes a sixth of the time.
+        method = cv2.INTER_AREA if scale < 1 and not times else cv2.INTER_LINEAR
         resized = cv2.resize(image, (new_width, new_height), interpolation=method)
         image = np.asarray(resized, dtype=np.uint8)
     step = STRIDES[-1]
@@ -146,7 +151,7 @@ def to_canvas(image: Image, side: int) -> Canvas:
     pixels = np.empty(shape, dtype=np.uint8)
     pixels[:] = MEAN_RGB
     pixels[:new_height, :new_width] = image
-    return Canvas(pixels, new_width / width, new_height / height)
+    return Canvas(pixels, new_width / (width << times), new_height / (height << times))
 
 
 def batches(canvases: Sequence[Canvas]) -> Iterator[list[int]]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from faceaudit.faces.crop import (
     TEMPLATE_SIZE,
     aligned_view,
     box_view,
+    draw_view,
     fit_similarity,
     pixel_indices,
+    scale_of,
 )
 
 
@@ -138,6 +142,46 @@ def test_what_lies_outside_repeats_the_border(align: str) -> None:
     image = np.full((60, 60, 3), 200, np.uint8)
     crop = crop_face(image, placed_face(1.0, 0.3, 0, 0), size=64, align=align, margin=0.2)
     assert (crop == 200).all()
+
+
+@cache
+def ramps(side: int) -> NDArray[np.uint8]:
+    """Red grows to the right, green downwards."""
+    ramp = np.linspace(0, 255, side)
+    return np.stack(np.broadcast_arrays(ramp, ramp[:, None], 128.0), axis=2).astype(np.uint8)
+
+
+@given(
+    scale=st.floats(2.1, 30),
+    angle=st.floats(-3.1, 3.1),
+    x=st.floats(-300, 1300),
+    y=st.floats(-300, 1300),
+)
+def test_a_large_view_shows_what_a_drawing_at_full_size_does(
+    scale: float, angle: float, x: float, y: float
+) -> None:
+    side, size = 1001, 64
+    image = ramps(side)
+    matrix = box_view(placed_face(scale, angle, x, y), size, 0)
+    turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix[:, :2] = matrix[:, :2] @ turned
+    matrix[:, 2] = size / 2 - matrix[:, :2] @ [x, y]
+    pixels = (np.indices((size, size))[::-1].reshape(2, -1) + 0.5).T
+    seen = (pixels - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+    expected = (np.clip(seen, 0, side) / side * 255).reshape(size, size, 2)
+    error = np.abs(draw_view(image, matrix, size)[..., :2] - expected).max(axis=2)
+    step = 1 / scale_of(matrix)
+    inside = ((seen > 2 * step) & (seen < side - 2 * step)).all(axis=1).reshape(size, size)
+    assert error[inside].max(initial=0) <= 2  # half a pixel of the crop is more
+    assert error.max() <= 2 + 255 / side * step  # the border is as coarse as what was halved
+
+
+@pytest.mark.parametrize("shape", [(1, 4000), (4000, 1), (3, 3000), (2999, 2000)])
+def test_a_long_image_is_shown_whole(shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 77, np.uint8)
+    face = Face(0, 0, shape[1], shape[0])
+    crop = crop_face(image, face, size=64, align="none", margin=0)
+    assert (crop == 77).all()
 
 
 def test_shrinking_does_not_alias() -> None:

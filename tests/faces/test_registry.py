@@ -12,7 +12,7 @@ from faceaudit.errors import UnknownNameError
 from faceaudit.faces import DETECTORS, open_detector
 
 MODULES = sorted(path.stem for path in Path(faceaudit.faces.__file__).parent.glob("[!_]*.py"))
-NOT_DETECTORS = {"anchors", "crop", "detector", "face", "registry", "retinaface_network"}
+NOT_DETECTORS = {"anchors", "crop", "detector", "face", "registry", "retinaface_network", "shrink"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in NOT_DETECTORS])
