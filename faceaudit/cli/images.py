@@ -33,7 +33,7 @@ def predict(
     images: Images,
     out: Annotated[Path, typer.Argument(help="The table to write: NAME.parquet.")],
     model: Annotated[
-        str, typer.Option(help="A bundle that ships, a bundle's folder, or FILE.onnx.")
+        str, typer.Option(help="A bundle: its name, folder or FILE.onnx; or MODULE:FACTORY.")
     ] = "fairface",
     detector: Detector = "retinaface",
     faces: Faces = "largest",

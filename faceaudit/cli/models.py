@@ -119,10 +119,11 @@ def zoo(
     if action is not None:
         if action != "show" or name is None:
             raise UsageError(f"zoo {action}: give nothing, or show NAME, such as show fairface")
-        from faceaudit.models.bundle import facts_of, load_bundle
+        from faceaudit.models.bundle import facts_of
         from faceaudit.models.card import card_text
+        from faceaudit.models.load import load_model
 
-        bundle = load_bundle(name)
+        bundle = load_model(name)
         text = json.dumps(facts_of(bundle), indent=2) if shown == "json" else card_text(bundle)
         typer.echo(text, nl=shown == "json")
         return
@@ -138,7 +139,9 @@ def zoo(
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A bundle: its name, folder or .onnx file.")],
+    model: Annotated[
+        str, typer.Argument(help="A bundle: its name, folder or FILE.onnx; or MODULE:FACTORY.")
+    ],
     file: Annotated[Path, typer.Argument(help="Where it goes: NAME.onnx, with NAME.json beside.")],
     quiet: Quiet = False,
     verbose: Verbose = False,

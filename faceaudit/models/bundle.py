@@ -2,8 +2,9 @@
 
 A bundle is a folder of three files: ``bundle.json`` (the facts below and the model card),
 ``model.onnx`` (the graph) and ``weights.safetensors`` (its weights, which the graph refers to).
-An ``.onnx`` file with a sidecar ``<name>.json`` of the same facts is a bundle too.
-Nothing is ever unpickled.
+An ``.onnx`` file with a sidecar ``<name>.json`` of the same facts is a bundle too, and so are a
+network and its facts that a function of the user returns (``load_model``). Nothing is ever
+unpickled.
 """
 
 from __future__ import annotations
@@ -13,59 +14,29 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from faceaudit.errors import BundleError, UnknownNameError
-from faceaudit.schema import AGE, YEARS, Task
+from faceaudit.models.facts import (
+    KEYS,
+    Align,
+    Input,
+    Output,
+    check_keys,
+    read_crop,
+    read_input,
+    read_outputs,
+    wrong,
+    years_output,
+)
+
+__all__ = ["Bundle", "Input", "Output", "load_bundle", "years_output"]
 
 BUNDLES = Path(__file__).parent / "bundles"
 """The bundles that ship, one folder each."""
 DEFAULT_BUNDLE = "fairface"
 
 FACTS, GRAPH, WEIGHTS = "bundle.json", "model.onnx", "weights.safetensors"
-
-Align = Literal["similarity", "none"]
-
-
-@dataclass(frozen=True)
-class Input:
-    """What the graph takes: square crops of ``size`` pixels.
-
-    A graph whose input is uint8 normalizes by itself; for a float input pixels are brought to
-    ``range`` (its upper end, 1 or 255) and then ``(pixel - mean) / std`` per channel.
-    """
-
-    size: int
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
-    color: Literal["RGB", "BGR"] = "RGB"
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    range: float = 1.0
-
-
-@dataclass(frozen=True)
-class Output:
-    """One output of the graph: which task, classes in output order, and how logits become probs.
-
-    ``activation`` is ``softmax``, ``sigmoid`` (one value, the probability of the second class),
-    ``none`` (already probabilities), ``years`` (logits over the years 0, 1, ...) or ``value`` (one
-    number, an age in years).
-    """
-
-    name: str
-    scheme: str
-    classes: tuple[str, ...]
-    output: str
-    activation: Literal["softmax", "sigmoid", "none", "years", "value"]
-
-    @property
-    def is_age(self) -> bool:
-        """Whether it is an age in years, by a distribution or as a number."""
-        return self.activation in ("years", "value")
-
-    @property
-    def task(self) -> Task:
-        return Task(self.name, self.scheme, self.classes)
 
 
 @dataclass(frozen=True)
@@ -74,6 +45,7 @@ class Bundle:
 
     name: str
     graph: Path
+    """Its ``.onnx`` file; of a network that a factory made, ``package.module:factory``."""
     licence: str
     training_data: str
     input: Input
@@ -84,10 +56,18 @@ class Bundle:
     sha256: str
     card: Mapping[str, Any] = field(default_factory=dict)
     """Further facts of the model card: backbone, split, metrics, intended use, limits."""
+    network: Any = field(default=None, repr=False)
+    """The ``torch.nn.Module`` that a factory made; None for a bundle of files."""
 
     @property
     def weights(self) -> Path:
         return self.graph.with_name(WEIGHTS)
+
+    @property
+    def for_torch(self) -> bool:
+        """Whether torch can run it: it names a backbone and has its weights, or is a network."""
+        named = "backbone" in self.card and self.graph.name == GRAPH and self.weights.is_file()
+        return self.network is not None or named
 
     @property
     def notice(self) -> str | None:
@@ -122,7 +102,7 @@ def find_bundle(name: str) -> Path:
         return path / GRAPH
     known = sorted(folder.parent.name for folder in BUNDLES.glob(f"*/{GRAPH}"))
     if name not in known:
-        raise UnknownNameError("model", name, [*known, "FOLDER", "FILE.onnx"])
+        raise UnknownNameError("model", name, [*known, "FOLDER", "FILE.onnx", "MODULE:FACTORY"])
     return BUNDLES / name / GRAPH
 
 
@@ -136,20 +116,23 @@ def load_bundle(name: str = DEFAULT_BUNDLE) -> Bundle:
         BundleError: If a file is missing or damaged, or a fact is missing or impossible.
     """
     graph = find_bundle(name)
-    facts_path = graph.with_name(FACTS) if graph.name == GRAPH else graph.with_suffix(".json")
+    facts_path = graph.with_suffix(".json")
+    if graph.name == GRAPH and not facts_path.is_file():
+        facts_path = graph.with_name(FACTS)
     try:
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BundleError(f"{graph}: its facts are missing; expected {facts_path}") from error
     except ValueError as error:
         raise BundleError(f"{facts_path}: is not JSON ({error})") from error
+    weights = [graph.with_name(WEIGHTS)] if facts_path.name == FACTS else []
+    found = hash_of([graph, *(path for path in weights if path.is_file())])
     try:
         bundle = bundle_from_facts(facts, graph)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(
-            f"{facts_path}: a fact is missing or of the wrong type: {error}"
-        ) from error
-    found = hash_of([graph, *([bundle.weights] if bundle.weights.is_file() else [])])
+    except ValueError as error:
+        missing = str(error).startswith("sha256")
+        this = f"; that of {graph.name} is {found}" if missing else ""
+        raise BundleError(f"{facts_path}: {error}{this}") from error
     if found != bundle.sha256:
         raise BundleError(
             f"{graph}: its sha256 is {found[:12]}..., {facts_path.name} says "
@@ -158,42 +141,26 @@ def load_bundle(name: str = DEFAULT_BUNDLE) -> Bundle:
     return bundle
 
 
-def bundle_from_facts(facts: Mapping[str, Any], graph: Path) -> Bundle:
-    """A bundle from its parsed JSON; raises KeyError, TypeError or ValueError where one is off."""
-    known = {"name", "licence", "training_data", "input", "crop", "tasks", "sha256"}
-    shape = dict(facts["input"])
-    for key in ("mean", "std"):
-        if key in shape:
-            shape[key] = tuple(float(value) for value in shape[key])
-    tasks = tuple(
-        Output(
-            name=task["name"],
-            scheme=task["scheme"],
-            classes=tuple(task["classes"]),
-            output=task["output"],
-            activation=task["activation"],
-        )
-        for task in facts["tasks"]
-    )
-    for task in tasks:
-        if task.activation not in ("softmax", "sigmoid", "none", "years", "value"):
-            raise ValueError(f"activation {task.activation!r} of task {task.name}")
-        if task.activation in ("years", "value") and task.name != AGE:
-            raise ValueError(
-                f"activation {task.activation!r} of task {task.name}; only age has years"
-            )
+def bundle_from_facts(facts: Any, graph: Path, network: Any = None) -> Bundle:
+    """A bundle from its parsed facts; raises ValueError, saying which is missing or wrong."""
+    facts = check_keys(facts, "")
+    for key in ("name", "licence", "training_data", "sha256"):
+        if not isinstance(facts[key], str) or not facts[key]:
+            raise wrong(key, facts[key], "a text")
+    align, margin, offset = read_crop(facts["crop"])
     return Bundle(
         name=facts["name"],
         graph=graph,
         licence=facts["licence"],
         training_data=facts["training_data"],
-        input=Input(**shape),
-        align=facts["crop"]["align"],
-        margin=float(facts["crop"]["margin"]),
-        offset=float(facts["crop"].get("offset", 0.0)),
-        tasks=tasks,
+        input=read_input(facts["input"]),
+        align=align,
+        margin=margin,
+        offset=offset,
+        tasks=read_outputs(facts["tasks"]),
         sha256=facts["sha256"],
-        card={key: value for key, value in facts.items() if key not in known},
+        card={key: value for key, value in facts.items() if key not in KEYS[""]},
+        network=network,
     )
 
 
@@ -205,12 +172,12 @@ def facts_of(bundle: Bundle) -> dict[str, Any]:
         "training_data": bundle.training_data,
         "input": vars(bundle.input),
         "crop": {"align": bundle.align, "margin": bundle.margin, "offset": bundle.offset},
-        "tasks": [vars(task) for task in bundle.tasks],
+        "tasks": [_facts_of_output(task) for task in bundle.tasks],
         "sha256": bundle.sha256,
         **bundle.card,
     }
 
 
-def years_output(output: str = AGE) -> Output:
-    """The output that is a distribution over years."""
-    return Output(AGE, "years", tuple(str(year) for year in YEARS), output, "years")
+def _facts_of_output(output: Output) -> dict[str, Any]:
+    unused = {"scale": 1.0, "shift": 0.0}
+    return {key: value for key, value in vars(output).items() if unused.get(key) != value}

@@ -16,6 +16,7 @@ from pathlib import Path
 import onnx
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from faceaudit.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle, facts_of, hash_of
 from faceaudit.models.heads import Deployed, MultiTaskNetwork
@@ -64,8 +65,8 @@ def write_bundle(
     return written
 
 
-def trace(deployed: Deployed, size: int, outputs: list[str]) -> onnx.ModelProto:
-    """The ONNX graph of a deployed network, with a dynamic batch axis."""
+def trace(deployed: nn.Module, size: int, outputs: list[str]) -> onnx.ModelProto:
+    """The ONNX graph of a network that takes uint8 crops, with a dynamic batch axis."""
     crops = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GRAPH

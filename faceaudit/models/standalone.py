@@ -8,6 +8,7 @@ from pathlib import Path
 
 from faceaudit.errors import UsageError
 from faceaudit.models.bundle import DEFAULT_BUNDLE, Bundle, facts_of, hash_of, load_bundle
+from faceaudit.models.load import load_model
 from faceaudit.storage import atomic_write, write_text
 
 
@@ -15,10 +16,11 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
     """Write a bundle as one ONNX file that holds its weights, and its facts beside it.
 
     ``faceaudit predict --model FILE`` takes the result; any ONNX runtime runs it: uint8 RGB crops
-    (N, S, S, 3) in, one array of logits per task out.
+    (N, S, S, 3) in, one array of logits per task out (an ``.onnx`` file keeps its own input).
 
     Args:
-        model: The name of a bundle that ships, a bundle's folder, or an ``.onnx`` file.
+        model: The name of a bundle that ships, a bundle's folder, an ``.onnx`` file, or a function
+            that makes a network, ``package.module:factory``.
         file: Where it goes, ``NAME.onnx``; the sidecar is ``NAME.json``.
 
     Raises:
@@ -31,8 +33,13 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
     target = Path(file)
     if target.suffix.lower() != ".onnx":
         raise UsageError(f"{file}: an exported model is written to a file that ends in .onnx")
-    bundle = load_bundle(str(model))
-    graph = onnx.load(bundle.graph)  # with the weights that it refers to
+    bundle = load_model(str(model))
+    if bundle.network is None:
+        graph = onnx.load(bundle.graph)  # with the weights that it refers to
+    else:
+        from faceaudit.models.factory import trace_network
+
+        graph, bundle = trace_network(bundle)
     for initializer in graph.graph.initializer:
         del initializer.external_data[:]
         initializer.ClearField("data_location")

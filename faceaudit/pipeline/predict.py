@@ -23,7 +23,8 @@ from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
 from faceaudit.images.refs import ImageRef
 from faceaudit.labels import Labels, open_labels
-from faceaudit.models.bundle import DEFAULT_BUNDLE, Output, load_bundle
+from faceaudit.models.bundle import DEFAULT_BUNDLE, Output
+from faceaudit.models.load import load_model
 from faceaudit.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
@@ -119,7 +120,8 @@ def predict(
     Args:
         images: A folder, an image, a glob, a list of paths or a tar.
         out: The table to write, ``name.parquet``; it appears when it is complete.
-        model: A bundle that ships, a bundle's folder, or an ``.onnx`` file with a sidecar.
+        model: A bundle that ships, a bundle's folder, an ``.onnx`` file with a sidecar, or
+            ``package.module:factory``, a function that returns a torch network and its facts.
         detector: A name in ``faces.DETECTORS``.
         faces: A name in ``faces.FACE_POLICIES``.
         align: How crops are aligned; by default as the model was trained.
@@ -143,7 +145,7 @@ def predict(
     """
     begun = time.monotonic()
     out = check_output(Path(out), Path(images))
-    bundle = load_bundle(model)
+    bundle = load_model(model)
     outputs = choose_outputs(bundle, tasks)
     source = find_images(str(images))
     found = open_labels(labels, source, provenance=provenance)
@@ -170,7 +172,7 @@ def predict(
     )
     runner = open_runtime(
         bundle,
-        outputs=[output.output for output in outputs],
+        outputs=[output.tensor for output in outputs],
         device=device,
         precision=precision,
         runtime=runtime,

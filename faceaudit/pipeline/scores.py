@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceaudit.models.bundle import Output
+from faceaudit.runtimes.outputs import columns_of
 from faceaudit.schema import Task, age_group_task
 
 Floats = NDArray[np.float32]
@@ -27,11 +28,11 @@ class Scores:
 def activate(values: Floats, activation: str) -> NDArray[np.float64]:
     """Probabilities (N, K) of raw outputs, row by row."""
     wide = values.astype(np.float64)
-    if activation == "none":
-        return wide
     if activation == "sigmoid":
-        second = 1 / (1 + np.exp(-wide.reshape(-1)))
-        return np.column_stack([1 - second, second])
+        with np.errstate(over="ignore"):  # of a logit far below 0: the probability is 0
+            wide = 1 / (1 + np.exp(-wide))
+    if activation in ("sigmoid", "none"):
+        return np.column_stack([1 - wide, wide]) if wide.shape[1] == 1 else wide
     powers = np.exp(wide - wide.max(axis=1, keepdims=True))
     shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return shares
@@ -42,28 +43,50 @@ def scores_of(
 ) -> Scores:
     """Probabilities of every task; those of age groups are sums over their years.
 
+    What the network did not say, where an output is no finite number, is NaN in all classes.
+
     Args:
-        raw: The runtime's outputs by output name, (N, K) each.
+        raw: The runtime's outputs by name, (N, ...) each.
         outputs: What each output means.
         age_bins: Lower bounds of the age groups, in years.
     """
     probs: dict[str, Floats] = {}
     age: Floats | None = None
     for output in outputs:
+        values = columns_of(raw, output, len(raw[output.tensor]))
+        unknown = np.logical_not(np.isfinite(values).all(axis=1))
+        values = np.where(unknown[:, np.newaxis], np.float32(0), values)
         if output.activation == "value":
-            age = np.clip(raw[output.output].reshape(-1), 0, MAX_AGE_PREDICTED).astype(np.float32)
-            groups = one_hot_groups(age, age_bins)
-            probs[age_group_task(age_bins).name] = groups
-            continue
-        found = activate(raw[output.output], output.activation)
-        if output.activation == "years":
-            # Not a matrix product: its rounding may depend on the batch.
-            age = (found * np.arange(found.shape[1])).sum(axis=1).astype(np.float32)
-            groups = np.add.reduceat(found, np.asarray(age_bins), axis=1)
-            probs[age_group_task(age_bins).name] = groups.astype(np.float32)
+            years = output.scale * values[:, 0] + output.shift
+            age = np.clip(years, 0, MAX_AGE_PREDICTED).astype(np.float32)
+            found = one_hot_groups(age, age_bins)
         else:
-            probs[output.name] = found.astype(np.float32)
+            shares = activate(values, output.activation)
+            found = shares.astype(np.float32)
+            if output.is_age:
+                by_year = on_years(shares, output.classes, age_bins)
+                # Not a matrix product: its rounding may depend on the batch.
+                age = (by_year * np.arange(by_year.shape[1])).sum(axis=1).astype(np.float32)
+                found = np.add.reduceat(by_year, np.asarray(age_bins), axis=1).astype(np.float32)
+        if output.is_age and age is not None:
+            age[unknown] = np.nan
+        found[unknown] = np.nan
+        name = age_group_task(age_bins).name if output.is_age else output.name
+        probs[name] = found
     return Scores(probs, age)
+
+
+def on_years(
+    shares: NDArray[np.float64], classes: Sequence[str], age_bins: Sequence[int]
+) -> NDArray[np.float64]:
+    """Probabilities over the years 0, 1, ... to the last, or to the last bound of the groups."""
+    years = [int(year) for year in classes]
+    size = max(years[-1], age_bins[-1]) + 1
+    if years == list(range(size)):
+        return shares
+    wide = np.zeros((len(shares), size))
+    wide[:, years] = shares
+    return wide
 
 
 def one_hot_groups(age: Floats, age_bins: Sequence[int]) -> Floats:

@@ -67,6 +67,9 @@ def to_arrow(
     if not (count == 1).all():
         columns = _taken(per_image, image_of) | _taken(per_face, face_of)
     columns["face"] = pa.array(number, types["face"], mask=~scored)
+    if silence := _silence(scores, tasks):
+        of_row = pa.array(silence, pa.string()).take(face_of)
+        columns["error"] = pc.coalesce(columns["error"], of_row)
     for name in extra:
         if name.endswith("_true"):  # an image's label belongs to its first face
             columns[name] = pc.if_else(pa.array(number == 0), columns[name], None)
@@ -80,13 +83,31 @@ def _scored(
     columns: dict[str, pa.Array] = {}
     for task in tasks:
         probs = np.empty((0, len(task.classes))) if scores is None else scores.probs[task.name]
-        best = pa.array(probs.argmax(axis=1))
+        unknown = np.isnan(probs[:, 0])
+        best = pa.array(probs.argmax(axis=1), mask=unknown)
         columns[task.pred_column] = pa.array(task.classes, pa.string()).take(best)
-        parts = [pa.array(column, pa.float32()) for column in probs.T]
-        columns[task.probs_column] = pa.StructArray.from_arrays(parts, names=task.classes)
+        parts = [pa.array(column, pa.float32(), mask=unknown) for column in probs.T]
+        columns[task.probs_column] = pa.StructArray.from_arrays(
+            parts, names=task.classes, mask=pa.array(unknown)
+        )
     if AGE_PRED in types:
-        columns[AGE_PRED] = pa.array([] if scores is None else scores.age, types[AGE_PRED])
+        age = np.empty(0, np.float32) if scores is None or scores.age is None else scores.age
+        columns[AGE_PRED] = pa.array(age, types[AGE_PRED], mask=np.isnan(age))
     return columns
+
+
+def _silence(scores: Scores | None, tasks: Sequence[Task]) -> list[str | None]:
+    """What is said of each face that the network gave no number for; empty where there is none."""
+    if scores is None:
+        return []
+    missing = {task.name: np.isnan(scores.probs[task.name][:, 0]) for task in tasks}
+    if not any(of_task.any() for of_task in missing.values()):
+        return []
+    found: list[str | None] = []
+    for row in zip(*missing.values(), strict=True):
+        names = ", ".join(name for name, lacks in zip(missing, row, strict=True) if lacks)
+        found.append(f"the model's output for {names} is no finite number" if names else None)
+    return found
 
 
 def _taken(columns: Mapping[str, pa.Array], places: Any) -> dict[str, pa.Array]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from faceaudit.errors import MissingExtraError, UnknownNameError, UsageError
 from faceaudit.models.bundle import Bundle
+from faceaudit.runtimes.outputs import try_out
 
 
 class Runtime(Protocol):
@@ -29,7 +30,7 @@ class Runtime(Protocol):
         ...
 
     def infer(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Raw outputs by output name, (N, K) each, of RGB crops (N, S, S, 3)."""
+        """Raw outputs by name, (N, ...) each, of RGB crops (N, S, S, 3)."""
         ...
 
 
@@ -96,19 +97,27 @@ def open_runtime(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` is float32 on a CPU and float16 on a GPU.
         threads: Threads of one ``infer`` call on a CPU.
-        runtime: A name in ``RUNTIMES``; by default ONNX Runtime on a CPU and torch elsewhere.
+        runtime: A name in ``RUNTIMES``; by default ONNX Runtime on a CPU and torch elsewhere, and
+            torch for what a factory made.
 
     Raises:
+        BundleError: If the network fails, or its outputs are not what its facts say.
         UsageError: If the device or precision cannot be had.
         MissingExtraError: If torch is needed and not installed.
     """
+    if device == "auto" and not bundle.for_torch:
+        device = "cpu"
     device = choose_device(device)
-    runtime = runtime or ("onnxruntime" if device == "cpu" else "torch")
+    on_cpu = device == "cpu" and bundle.network is None
+    runtime = runtime or ("onnxruntime" if on_cpu else "torch")
     if runtime not in RUNTIMES:
         raise UnknownNameError("runtime", runtime, RUNTIMES)
+    if bundle.network is not None and runtime != "torch":
+        raise UsageError(f"{bundle.graph}: runs in torch; export it to run it in {runtime}")
     if precision not in PRECISIONS:
         raise UnknownNameError("precision", precision, PRECISIONS)
     if runtime == "onnxruntime" and precision not in ("auto", "float32"):
         raise UsageError(f"--precision {precision} needs a GPU (--device cuda); a CPU has float32")
-    wanted = [task.output for task in bundle.tasks] if outputs is None else outputs
-    return RUNTIMES[runtime](bundle, wanted, device, precision, threads)
+    wanted = [task.tensor for task in bundle.tasks] if outputs is None else outputs
+    wanted = list(dict.fromkeys(wanted))
+    return try_out(bundle, RUNTIMES[runtime](bundle, wanted, device, precision, threads), wanted)

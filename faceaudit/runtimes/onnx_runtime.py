@@ -26,6 +26,15 @@ LOAD_ERRORS = (
 """What ONNX Runtime raises for a graph it cannot run; they have no common base of their own."""
 
 
+INPUT_TYPES: dict[str, type] = {
+    "tensor(uint8)": np.uint8,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+"""What a graph's input can be; one of uint8 normalizes by itself."""
+
+
 class OnnxRuntime:
     """A bundle's graph in an ONNX Runtime session; the session may be shared by threads."""
 
@@ -43,11 +52,7 @@ class OnnxRuntime:
         except LOAD_ERRORS as error:
             reason = str(error).splitlines()[0]
             raise BundleError(f"{bundle.graph}: ONNX Runtime cannot load it ({reason})") from error
-        given = self._session.get_inputs()
-        if len(given) != 1:
-            raise BundleError(f"{bundle.graph}: has {len(given)} inputs; one is expected")
-        self._input = given[0].name
-        self._takes_pixels = given[0].type == "tensor(uint8)"
+        self._input, self._dtype, self._batch = read_input(self._session, bundle)
         self._bundle = bundle
         self._outputs = list(outputs)
         known = [output.name for output in self._session.get_outputs()]
@@ -66,6 +71,60 @@ class OnnxRuntime:
         }
 
     def infer(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        images = crops if self._takes_pixels else prepare(crops, self._bundle.input)
-        values = self._session.run(self._outputs, {self._input: images})
+        images = prepare(crops, self._bundle.input, self._dtype)
+        size = self._batch or len(images)
+        parts = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
+        values = (
+            part[0] if len(part) == 1 else np.concatenate(part) for part in zip(*parts, strict=True)
+        )
         return dict(zip(self._outputs, values, strict=True))
+
+    def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """The outputs of at most as many images as the graph takes at once."""
+        count = len(images)
+        if not self._batch:
+            values = self._session.run(self._outputs, {self._input: images})
+            return [np.asarray(value, np.float32) for value in values]
+        filled = np.concatenate([images, np.repeat(images[-1:], self._batch - count, axis=0)])
+        values = self._session.run(self._outputs, {self._input: filled})
+        return [self._rows(value)[:count] for value in values]
+
+    def _rows(self, value: NDArray[Any]) -> NDArray[np.float32]:
+        """A row per image; a graph of one image may leave that axis out."""
+        if self._batch == 1 and value.shape[:1] != (1,):
+            value = value[np.newaxis]
+        if len(value) != self._batch:
+            raise BundleError(
+                f"{self._bundle.graph}: returns {len(value)} rows for {self._batch} images"
+            )
+        return np.asarray(value, np.float32)
+
+
+def read_input(session: onnxruntime.InferenceSession, bundle: Bundle) -> tuple[str, type, int]:
+    """The name and the type of a graph's input, and its number of images, 0 for any.
+
+    Raises:
+        BundleError: If it is not what the facts say.
+    """
+    given = session.get_inputs()
+    if len(given) != 1:
+        raise BundleError(f"{bundle.graph}: has {len(given)} inputs; one is expected")
+    name, kind, shape = given[0].name, given[0].type, given[0].shape or [None] * 4
+    if kind not in INPUT_TYPES:
+        raise BundleError(
+            f"{bundle.graph}: its input {name!r} is a {kind}; it can be {', '.join(INPUT_TYPES)}"
+        )
+    facts = bundle.input
+    wanted = [facts.size, facts.size, 3]
+    wanted = wanted[2:] + wanted[:2] if facts.layout == "NCHW" else wanted
+    fits = len(shape) == 4 and all(
+        not isinstance(found, int) or found == size
+        for found, size in zip(shape[1:], wanted, strict=True)
+    )
+    if not fits:
+        raise BundleError(
+            f"{bundle.graph}: its input {name!r} is {' x '.join(map(str, shape))}, but its facts "
+            f"say input.layout {facts.layout} and input.size {facts.size}: "
+            f"N x {' x '.join(map(str, wanted))}"
+        )
+    return name, INPUT_TYPES[kind], shape[0] if isinstance(shape[0], int) else 0

@@ -1,4 +1,4 @@
-"""torch on cuda, mps or a CPU: a bundle's network built anew and filled from its safetensors."""
+"""torch on cuda, mps or a CPU: a bundle's network built anew and filled, or one that was made."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from torch import nn
 
 from faceaudit.errors import BundleError, UsageError
 from faceaudit.memory import keep_freed_memory
 from faceaudit.models import find_backbone
 from faceaudit.models.bundle import Bundle
+from faceaudit.models.factory import Prepared
 from faceaudit.models.heads import Deployed, MultiTaskNetwork
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -35,7 +37,7 @@ class TorchRuntime:
             raise UsageError(f"--device {device}: torch finds no CUDA GPU; use --device cpu")
         if device == "mps" and not torch.backends.mps.is_available():
             raise UsageError("--device mps: torch finds no Apple GPU; use --device cpu")
-        if "backbone" not in bundle.card:
+        if not bundle.for_torch:
             raise BundleError(
                 f"{bundle.graph}: names no backbone, so torch cannot build it; use --device cpu"
             )
@@ -44,10 +46,15 @@ class TorchRuntime:
         keep_freed_memory()
         self.precision = precision
         self._device = torch.device(device)
-        deployed = load_network(bundle)
-        deployed.network.keep(outputs)
-        self._outputs = deployed.network.outputs
-        self._network = deployed.to(self._device).to(memory_format=torch.channels_last)
+        if bundle.network is not None:
+            # As it was made: a view of its features may fail on channels that come last.
+            self._outputs = tuple(outputs)
+            self._network: nn.Module = Prepared(bundle, outputs).eval().to(self._device)
+        else:
+            deployed = load_network(bundle)
+            deployed.network.keep(outputs)
+            self._outputs = deployed.network.outputs
+            self._network = deployed.to(self._device).to(memory_format=torch.channels_last)
         self._lock = threading.Lock()
 
     def facts(self) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import to_gray
 from faceaudit.schema import AGE, YEARS
 from faceaudit.training.data import Batch, class_sets
 from faceaudit.training.losses import classes_between, roughness, set_loss, value_loss
-from faceaudit.training.recipe import VALUE_SCHEME, YEARS_SCHEME, Augmentation, Recipe, age_bins
+from faceaudit.training.recipe import Augmentation, Recipe, age_bins
 
 
 def batch_losses(

@@ -16,15 +16,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError
 from faceaudit.models import find_backbone
 from faceaudit.models.backbone import IMAGENET_MEAN, IMAGENET_STD
-from faceaudit.models.bundle import Align, Output, years_output
+from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME, Align, Output, years_output
 from faceaudit.models.weights import NO_WEIGHTS, check_weights
 from faceaudit.schema import AGE, AGE_BINS, TASK_OPTIONS, age_group_task, task_of_scheme
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that ship."""
-
-YEARS_SCHEME, VALUE_SCHEME = "years", "value"
-"""Age as a distribution over years, and as one number (a regression)."""
 
 WHOLE = ("reported", "where", "ranges")
 """Tables that a recipe replaces whole where its base has them."""

@@ -20,6 +20,7 @@ from faceaudit.memory import keep_freed_memory
 from faceaudit.models import find_backbone
 from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of, load_bundle
 from faceaudit.models.export import write_bundle
+from faceaudit.models.facts import VALUE_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.runtimes import choose_device
 from faceaudit.schema import AGE
@@ -30,7 +31,7 @@ from faceaudit.training.history import draw_history
 from faceaudit.training.loop import HISTORY, OnEpoch
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.objective import task_losses
-from faceaudit.training.recipe import VALUE_SCHEME, Recipe, load_recipe
+from faceaudit.training.recipe import Recipe, load_recipe
 from faceaudit.training.splits import TEST, VALIDATION, Split, divide
 from faceaudit.training.state import State
 from faceaudit.training.validation import predict_logits

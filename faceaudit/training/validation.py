@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from faceaudit.errors import InputError
+from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.ordered import available_cores
 from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
 from faceaudit.training.data import Batch, CropSet, batches, class_sets
 from faceaudit.training.objective import device_of, forward, normalized, task_losses
-from faceaudit.training.recipe import VALUE_SCHEME, YEARS_SCHEME, Recipe, TaskRecipe, age_bins
+from faceaudit.training.recipe import Recipe, TaskRecipe, age_bins
 
 
 def validate(

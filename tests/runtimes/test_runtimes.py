@@ -123,7 +123,7 @@ def foreign_model(folder: Path, **shape: object) -> Path:
                 "scheme": "custom",
                 "classes": ["a", "b", "c"],
                 "output": "y",
-                "activation": "none",
+                "activation": "softmax",
             }
         ],
         "sha256": hash_of([path]),
