@@ -4,7 +4,8 @@ FaceauditError                exit 2, one line on stderr
 ├── UsageError                an option, or a combination of options, that cannot work
 │   └── UnknownNameError      a name that is not in a list
 ├── InputError                the images or the table given cannot be read
-│   └── SchemaError           a table whose columns or classes do not fit
+│   ├── SchemaError           a table whose columns or classes do not fit
+│   └── RefusedError          storage that refuses: no permission, no such bucket, no credentials
 ├── LabelError                a label file that cannot be read or joined
 ├── BundleError               a model bundle that is missing, damaged or not what it says
 ├── MissingExtraError         an optional dependency that is not installed
@@ -74,6 +75,22 @@ class InputError(FaceauditError):
 
 class SchemaError(InputError):
     """A table whose columns or classes do not fit."""
+
+
+class RefusedError(InputError, OSError):
+    """Storage that refuses: no permission, no such bucket, no credentials.
+
+    It is an ``OSError`` too, so that code which handles files that cannot be read handles it.
+
+    Example:
+        >>> raise RefusedError("s3://mine/out.parquet", "permission denied")
+        Traceback (most recent call last):
+        faceaudit.errors.RefusedError: s3://mine/out.parquet: permission denied
+    """
+
+    def __init__(self, where: object, reason: str) -> None:
+        super().__init__(f"{where}: {reason}")
+        self.strerror = reason
 
 
 class LabelError(FaceauditError):

@@ -1,0 +1,44 @@
+"""Files through one door, on disks and object stores alike.
+
+What is finished appears at once, what is not never appears; one run at a time writes an output; an
+outage of the storage is waited for. ``as_path`` is where every name that a user gives goes through;
+everything else takes what it gives. ``docs/storage.md`` says what holds on which storage.
+"""
+
+from faceaudit.storage.copies import local_copy
+from faceaudit.storage.files import (
+    atomic_write,
+    exclusive,
+    sha256_of_file,
+    write_text,
+)
+from faceaudit.storage.outages import retrying, without_secrets
+from faceaudit.storage.paths import (
+    as_path,
+    check_outputs,
+    has_folder,
+    is_remote,
+    list_parts,
+    make_folder,
+    remove,
+)
+from faceaudit.storage.tabular import parquet_schema, read_csv
+
+__all__ = [
+    "as_path",
+    "atomic_write",
+    "check_outputs",
+    "exclusive",
+    "has_folder",
+    "is_remote",
+    "list_parts",
+    "local_copy",
+    "make_folder",
+    "parquet_schema",
+    "read_csv",
+    "remove",
+    "retrying",
+    "sha256_of_file",
+    "without_secrets",
+    "write_text",
+]

@@ -1,0 +1,188 @@
+"""Names that users give, as paths: of this machine, or of an object store."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from faceaudit.errors import InputError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from faceaudit.storage.remote import RemotePath
+
+STORES = ("s3", "gs")
+"""Schemes of object stores."""
+NOT_READ = frozenset({"http", "https", "ftp", "hdfs", "abfs", "abfss", "az", "gcs", "s3a"})
+"""Schemes that are known as such even where one slash was lost, as ``Path(address)`` does."""
+PARTS = "part-*.parquet"
+"""The files of a table that is a folder."""
+
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)(.*)", re.DOTALL)
+
+
+def as_path(given: str | os.PathLike[str] | RemotePath) -> Path:
+    """What a user gives, as a path whose methods serve a disk and an object store alike.
+
+    Of a path on an object store, the methods of ``pathlib.Path`` work that name, look, list, read
+    and delete. Folders there need not be made, and files are written by ``atomic_write``.
+
+    Args:
+        given: A path, or an address that begins with ``s3://``, ``gs://`` or ``file://``; also a
+            ``UPath``, whose storage options are kept.
+
+    Raises:
+        UsageError: If the address has another scheme, names no bucket, or holds credentials.
+        MissingExtraError: If what reads addresses is not installed.
+
+    Example:
+        >>> as_path("file:///tmp/out.parquet").as_posix()
+        '/tmp/out.parquet'
+    """
+    if not isinstance(given, str | Path):
+        from faceaudit.storage.remote import RemotePath
+
+        return cast("Path", RemotePath.of(given))
+    address = _ADDRESS.match(str(given))
+    if address is None:
+        return Path(given)
+    scheme, slashes, rest = address[1].lower(), address[2], address[3]
+    if scheme in STORES:
+        _check_bucket(scheme, rest)
+        return _on_store(f"{scheme}://{rest}")
+    if scheme == "file":
+        return Path(url2pathname(urlsplit(f"file:{slashes}{rest}").path))
+    if scheme in NOT_READ or (slashes == "//" and isinstance(given, str)):
+        known = ", ".join(f"{name}://" for name in (*STORES, "file"))
+        # What follows the scheme may hold a password or a signature.
+        raise UsageError(
+            f"{scheme}://...: no such address is read or written; give a local path or one that "
+            f"begins with {known}"
+        )
+    return Path(given)
+
+
+def _check_bucket(scheme: str, rest: str) -> None:
+    bucket = rest.partition("/")[0]
+    # The name of an access point is the one that has colons.
+    if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
+        raise UsageError(
+            f"{scheme}://...: an address must not hold credentials, which lists of processes and "
+            "logs would show; take them out and set them as docs/storage.md says"
+        )
+    if not bucket:
+        raise UsageError(f"{scheme}://{rest}: names no bucket; give {scheme}://BUCKET/NAME")
+
+
+def _on_store(address: str) -> Path:
+    try:
+        from faceaudit.storage.remote import RemotePath
+
+        return cast("Path", RemotePath.at(address))
+    except ImportError as error:
+        raise MissingExtraError(address, "remote") from error
+
+
+def as_remote(path: object) -> RemotePath | None:
+    """The path where it is on an object store, None where it is on this machine."""
+    return None if isinstance(path, str | Path) else cast("RemotePath", path)
+
+
+def is_remote(path: object) -> bool:
+    """Whether a path is on an object store."""
+    return as_remote(path) is not None
+
+
+def has_folder(path: Path) -> bool:
+    """Whether a file of this name has a folder to be in; on an object store, a bucket."""
+    remote = as_remote(path)
+    return path.parent.is_dir() if remote is None else remote.has_bucket()
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two names are of one file that exists."""
+    if is_remote(one) or is_remote(other):
+        return one == other
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Check, before anything is computed, that files can be written and none is also read.
+
+    Args:
+        outputs: Files that will be written.
+        inputs: Files that are read, and folders of ``part-*.parquet``; what is no file is skipped.
+
+    Raises:
+        UsageError: If an output is a folder, would lie in none, or is one of the inputs, or a name
+            is no text.
+    """
+    outputs, given = list(outputs), [as_path(one) for one in inputs if one is not None]
+    for path in (*outputs, *given):
+        _check_name(path)
+    for output in outputs:
+        if not has_folder(output):
+            raise UsageError(f"{output}: there is no {_place(output)}; create it first")
+        if output.is_dir():
+            raise UsageError(f"{output}: is a folder; give the name of a file to write")
+        if any(_is_or_holds(one, output) for one in given):
+            raise UsageError(f"{output}: is read, and would be overwritten; give another --output")
+
+
+def _place(path: Path) -> str:
+    """What a file that cannot be written lacks."""
+    remote = as_remote(path)
+    return f"folder {path.parent}" if remote is None else f"bucket {remote.bucket}"
+
+
+def _is_or_holds(given: Path, output: Path) -> bool:
+    """Whether a file is the one given, or a part of the table in the folder given."""
+    if is_remote(given) != is_remote(output):
+        return False
+    if same_file(given, output):
+        return True
+    is_part = fnmatch.fnmatchcase(output.name, PARTS)
+    return is_part and same_file(given, output.parent) and output.exists()
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{str(path)!a}: this name is not UTF-8 text; rename it") from error
+
+
+def list_parts(folder: Path) -> list[Path]:
+    """Files ``part-*.parquet`` of a folder, in order."""
+    return sorted(file for file in folder.glob(PARTS) if file.is_file())
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it, where they do not exist.
+
+    Raises:
+        InputError: If it cannot be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be made a folder ({error.strerror}); give another path"
+        ) from error
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, where it exists."""
+    remote = as_remote(path)
+    if remote is not None:
+        remote.remove()
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
