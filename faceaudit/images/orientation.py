@@ -1,4 +1,4 @@
-"""Which way up an image is stored, and turning it upright.
+"""Which way up an image is stored.
 
 The orientation tag is read here and not by the image library, whose reader of metadata warns about
 damaged entries and turns some formats by itself.
@@ -10,7 +10,6 @@ Source:
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,28 +20,6 @@ Pixels = NDArray[np.uint8]  # (H, W, 3)
 ORIENTATION = 0x0112
 UPRIGHT = 1
 _SHORT, _LONG = 3, 4
-
-_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
-    2: lambda image: image[:, ::-1],
-    3: lambda image: image[::-1, ::-1],
-    4: lambda image: image[::-1],
-    5: lambda image: image.transpose(1, 0, 2),
-    6: lambda image: image[::-1].transpose(1, 0, 2),
-    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda image: image[:, ::-1].transpose(1, 0, 2),
-}
-"""Stored to upright, by the value of the orientation tag; 6 is the camera held clockwise."""
-
-
-def upright(image: Pixels, orientation: int) -> Pixels:
-    """The image turned upright, as a contiguous array.
-
-    Args:
-        image: Pixels as stored, (H, W, 3).
-        orientation: Value of the tag, 1 to 8.
-    """
-    turn = _TURNS.get(orientation)
-    return image if turn is None else np.ascontiguousarray(turn(image))
 
 
 def swaps_sides(orientation: int) -> bool:

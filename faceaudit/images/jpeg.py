@@ -1,0 +1,102 @@
+"""Plain JPEGs, by libjpeg-turbo, in this process: the fast path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from faceaudit.images.decoded import Decoded, failed, too_large, unreadable, upright_size
+from faceaudit.images.orientation import Pixels, orientation_of_jpeg
+from faceaudit.images.turn import upright
+from faceaudit.schema import OK, UNREADABLE
+
+INKS = ("CMYK", "YCCK")
+"""Color spaces of JPEGs that were made for print."""
+
+MAX_SCANS = 500
+"""A file of more is an attack: every scan of a progressive JPEG goes over all pixels again.
+
+Source:
+    TJFLAG_LIMITSCANS of libjpeg-turbo; progressive JPEGs have ten scans or so.
+"""
+
+_HARMLESS = ("extraneous bytes before marker 0xd9", "unknown JFIF revision")
+"""Complaints about a JPEG whose pixels are all there."""
+
+_START_OF_SCAN = b"\xff\xda"
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What is told before anything is decoded."""
+
+    width: int
+    """As stored, pixels."""
+    height: int
+    colors: str
+
+
+def read_header(data: bytes) -> JpegHeader | None:
+    """Size and color space; None where the fast reader does not know this kind of JPEG."""
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return JpegHeader(width, height, colors)
+
+
+def decode_jpeg(data: bytes, header: JpegHeader, max_pixels: int) -> Decoded:
+    """A JPEG as upright RGB."""
+    orientation = orientation_of_jpeg(data)
+    size = upright_size(header.width, header.height, orientation)
+    if header.width * header.height > max_pixels:
+        return too_large(size, max_pixels)
+    if has_too_many_scans(data):
+        return failed(UNREADABLE, f"damaged JPEG file: more than {MAX_SCANS} scans")
+    colors = "CMYK" if header.colors in INKS else "RGB"
+    try:
+        image = read_pixels(data, colors)
+    except (ValueError, MemoryError) as error:
+        return unreadable("JPEG", error)
+    if colors == "CMYK":
+        # Adobe writes inks inverted, and every other writer of CMYK JPEGs does as Adobe does.
+        inks = Image.frombytes("CMYK", (header.width, header.height), (255 - image).tobytes())
+        image = np.array(inks.convert("RGB"))
+    return Decoded(OK, None, upright(image, orientation), *size)
+
+
+def read_pixels(data: bytes, colors: str, **reduced: int) -> Pixels:
+    """Pixels of a JPEG that is whole; smaller where ``reduced`` says what is enough.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colors, **reduced)
+    except ValueError as error:
+        if not any(complaint in str(error) for complaint in _HARMLESS):
+            raise
+        pixels = simplejpeg.decode_jpeg(data, colors, strict=False, **reduced)
+    return pixels
+
+
+def has_too_many_scans(data: bytes) -> bool:
+    """Whether a JPEG would be gone over more often than any real one; cheap for a plain one."""
+    # Within the pixels' data these two bytes never stand side by side; in a thumbnail they may.
+    return _has_several_scans(data) and data.count(_START_OF_SCAN) > MAX_SCANS
+
+
+def _has_several_scans(data: bytes) -> bool:
+    """Whether the first scan holds less than the whole image, or that cannot be told."""
+    position, components = 2, None
+    while position + 10 <= len(data) and data[position] == 0xFF:
+        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
+        if marker in (0xC0, 0xC1):  # sequential: a scan is gone over once
+            components = data[position + 9]
+        elif marker == 0xDA:
+            return components is None or components != data[position + 4]
+        position += 1 if marker == 0xFF else 2 + length
+    return True
