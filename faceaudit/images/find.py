@@ -36,10 +36,10 @@ def find_images(source: str) -> ImageSource:
     path = Path(source)
     try:
         found = _find(source, path)
-        first = next(iter(found), None)
+        is_empty = not found.first(1)
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
-    if first is None:
+    if is_empty:
         raise InputError(f"{source}: no images found there{_hint(path)}")
     return found
 

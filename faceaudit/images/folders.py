@@ -58,7 +58,7 @@ class Folder(ImageSource):
             f"out, such as {first!r} ({reason})",
         )
 
-    def __iter__(self) -> Iterator[ImageRef]:
+    def _walk(self) -> Iterator[ImageRef]:
         real = os.path.realpath(self._root)
         visited = {real}
         pending = [""]

@@ -44,7 +44,7 @@ class ImageList(ImageSource):
         rows = "1 row names" if self._blank == 1 else f"{self._blank:,} rows name"
         return (f"{self.source}: {rows} no image",) if self._blank else ()
 
-    def __iter__(self) -> Iterator[ImageRef]:
+    def _walk(self) -> Iterator[ImageRef]:
         for batch in self.batches(1024):
             yield from batch.refs
 

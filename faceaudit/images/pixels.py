@@ -20,7 +20,7 @@ class PixelFile(ImageSource):
         super().__init__(f"{PREFIX}{path}", path)
         self._path = path
 
-    def __iter__(self) -> Iterator[ImageRef]:
+    def _walk(self) -> Iterator[ImageRef]:
         path = str(self._path)
         for name, offset, size in pixel_rows(self._path):
             yield ImageRef(name, path, offset, size, grey_values=True)

@@ -74,7 +74,7 @@ class Shards(ImageSource):
     def notes(self) -> tuple[str, ...]:
         return self._notes
 
-    def __iter__(self) -> Iterator[ImageRef]:
+    def _walk(self) -> Iterator[ImageRef]:
         for batch in self.batches(1024):
             yield from batch.refs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ class ImageSource(ABC):
         self.source = source
         self.folder = folder
         """What the names are relative to; None for a tar file, and a pixel file itself."""
+        self._begun: Iterator[ImageRef] | None = None
 
     @property
     def carried_schema(self) -> pl.DataFrame | None:
@@ -48,7 +50,19 @@ class ImageSource(ABC):
         return ()
 
     @abstractmethod
-    def __iter__(self) -> Iterator[ImageRef]: ...
+    def _walk(self) -> Iterator[ImageRef]:
+        """All images in their order, looked for anew."""
+
+    def __iter__(self) -> Iterator[ImageRef]:
+        begun, self._begun = self._begun, None
+        return self._walk() if begun is None else begun
+
+    def first(self, number: int) -> list[ImageRef]:
+        """The first images; the next walk goes on from there, so that no folder is listed twice."""
+        walk = iter(self)
+        found = list(islice(walk, number))
+        self._begun = chain(found, walk)
+        return found
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All images in their order, up to ``size`` at a time; each call walks anew."""
@@ -67,7 +81,7 @@ class NamedImages(ImageSource):
         super().__init__(source, folder)
         self._refs = refs
 
-    def __iter__(self) -> Iterator[ImageRef]:
+    def _walk(self) -> Iterator[ImageRef]:
         return iter(self._refs)
 
     def count(self) -> int:

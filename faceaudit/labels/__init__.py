@@ -7,7 +7,7 @@ to ``LABEL_FORMATS``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -82,7 +82,11 @@ def open_labels(spec: str, source: _Source, *, provenance: str = ANNOTATED) -> L
         UnknownNameError: If there is no such format or provenance.
         LabelError: If labels are named that cannot be read, or are of none of the images.
     """
-    return _open(spec, lambda: (ref.name for ref in source), source.folder, provenance)
+    if spec == NONE:
+        return None
+    first = [ref.name for ref in source.first(SAMPLE + 1)]
+    names = Names(first, lambda: (ref.name for ref in source))
+    return _open(spec, names, source.folder, provenance)
 
 
 def read_labels(
@@ -101,14 +105,15 @@ def read_labels(
         UnknownNameError: If there is no such format or provenance.
         LabelError: If labels are named that cannot be read, or are of none of the images.
     """
-    found = _open(spec, lambda: iter(images), folder, provenance)
+    names = Names(images, lambda: iter(images))
+    found = _open(spec, names, folder, provenance)
     if found is None:
         return None
     import polars as pl
 
     parts = [found.of(part) for part in in_chunks(images, SAMPLE)]
-    names = pl.Series("image", images, dtype=pl.String)
-    frame = pl.concat([found.columns, *parts]).insert_column(0, names)
+    column = pl.Series("image", images, dtype=pl.String)
+    frame = pl.concat([found.columns, *parts]).insert_column(0, column)
     return LabelTable(found.format, provenance, found.source, frame, found.tasks, found.notes())
 
 
@@ -118,6 +123,8 @@ class _Source(Protocol):
     folder: Path | None
 
     def __iter__(self) -> Iterator[_Named]: ...
+
+    def first(self, number: int) -> Sequence[_Named]: ...
 
 
 class _Named(Protocol):
@@ -133,20 +140,18 @@ class _Reader(Protocol):
     def find(self, names: Names, folder: Path | None) -> Annotations | None: ...
 
 
-def _open(
-    spec: str, walk: Callable[[], Iterator[str]], folder: Path | None, provenance: str
-) -> Labels | None:
+def _open(spec: str, names: Names, folder: Path | None, provenance: str) -> Labels | None:
     if provenance not in PROVENANCES:
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
     if spec == NONE:
         return None
     if spec == AUTO:
-        return _find(Names(walk), folder, provenance)
+        return _find(names, folder, provenance)
     name, separator, given = spec.partition(":")
     if name not in LABEL_FORMATS:
         raise UnknownNameError("label format", name, [AUTO, NONE, *LABEL_FORMATS])
     path = _located(given, folder) if separator and given else None
-    return Labels(name, provenance, _reader(name).read(path, Names(walk), folder))
+    return Labels(name, provenance, _reader(name).read(path, names, folder))
 
 
 def _reader(name: str) -> _Reader:

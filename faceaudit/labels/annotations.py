@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from faceaudit.errors import LabelError
@@ -31,12 +30,17 @@ SAMPLE = 10_000
 class Names:
     """Names of the images of a source: the first of them, and all by walking it."""
 
-    def __init__(self, walk: Callable[[], Iterator[str]]) -> None:
-        found = list(islice(walk(), SAMPLE + 1))
-        self._walk = walk
-        self.first = found[:SAMPLE]
-        self.are_all = len(found) <= SAMPLE
+    def __init__(self, first: Sequence[str], walk: Callable[[], Iterator[str]]) -> None:
+        """Keep some names.
+
+        Args:
+            first: One more than ``SAMPLE``, or all.
+            walk: Gives all names in their order.
+        """
+        self.first = list(first[:SAMPLE])
+        self.are_all = len(first) <= SAMPLE
         """Whether the source has no others."""
+        self._walk = walk
 
     def blocks(self) -> Iterator[list[str]]:
         """All names in their order; each call walks anew."""

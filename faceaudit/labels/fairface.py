@@ -10,6 +10,7 @@ Source:
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -56,7 +57,12 @@ def _named(column: Column, task: str) -> Column:
 
 def _tables(folder: Path | None) -> list[Path]:
     """CSV files of a folder that have FairFace's columns."""
-    return [path for path in sorted(folder.glob("*.csv")) if _fits(path)] if folder else []
+    if folder is None or not folder.is_dir():
+        return []
+    # Not Path.glob, which would hold every file of the folder at once.
+    with os.scandir(folder) as listing:
+        names = sorted(entry.name for entry in listing if entry.name.endswith(".csv"))
+    return [folder / name for name in names if _fits(folder / name)]
 
 
 def _fits(path: Path) -> bool:

@@ -7,6 +7,7 @@ Source:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import polars as pl
 from faceaudit.errors import UsageError
 from faceaudit.labels.annotations import Annotations, Names, Tallied, counted, have
 from faceaudit.labels.parse import MAX_YEARS
-from faceaudit.schema import AGE_TRUE, GENDER, RACE, task_of_scheme
+from faceaudit.schema import AGE, AGE_TRUE, GENDER, RACE, task_of_scheme
 
 SOURCE = "file names"
 TAKEN_FROM = 0.9
@@ -23,10 +24,15 @@ TAKEN_FROM = 0.9
 
 _GENDER = task_of_scheme(GENDER, "gender2")
 _RACE = task_of_scheme(RACE, "utkface5")
-_AGE, _DATE = "age", "date"
 
 
-_COLUMNS = {"gender": _GENDER.true_column, "race": _RACE.true_column, "age": AGE_TRUE}
+_COLUMNS = {_GENDER.true_column: pl.String, _RACE.true_column: pl.String, AGE_TRUE: pl.Float32}
+_CLASSES = [
+    {str(code): name for code, name in enumerate(task.classes)} for task in (_GENDER, _RACE)
+]
+_WHOLE = re.compile(r"[0-9]{1,3}_[01]_[0-4]_[0-9]{8}")
+
+Row = tuple[str | None, str | None, float | None]
 
 
 class FileNames(Annotations):
@@ -37,23 +43,22 @@ class FileNames(Annotations):
 
     def __init__(self) -> None:
         self._total = 0
-        self._lacking = {what: Tallied() for what in ("label", *_COLUMNS)}
+        self._lacking = {what: Tallied() for what in ("label", GENDER, RACE, AGE)}
 
     def of(self, images: Sequence[str]) -> pl.DataFrame:
-        frame = _fields(images).select(
-            _class(GENDER, _GENDER.classes).alias(_GENDER.true_column),
-            _class(RACE, _RACE.classes).alias(_RACE.true_column),
-            _years().alias(AGE_TRUE),
-        )
-        self._total += len(images)
-        foreign = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
-        self._lack("label", images, foreign)
-        for what, column in _COLUMNS.items():
-            self._lack(what, images, frame[column].is_null() & ~foreign)
-        return frame
-
-    def _lack(self, what: str, images: Sequence[str], where: pl.Series) -> None:
-        self._lacking[what].add([images[place] for place in where.arg_true()])
+        rows = [_row(image) for image in images]
+        self._total += len(rows)
+        lacking: dict[str, list[str]] = {what: [] for what in self._lacking}
+        for image, row in zip(images, rows, strict=True):
+            if row == (None, None, None):
+                lacking["label"].append(image)
+            elif None in row:
+                for what, value in zip((GENDER, RACE, AGE), row, strict=True):
+                    if value is None:
+                        lacking[what].append(image)
+        for what, names in lacking.items():
+            self._lacking[what].add(names)
+        return pl.DataFrame(rows, schema=_COLUMNS, orient="row")
 
     def notes(self) -> tuple[str, ...]:
         return tuple(
@@ -77,30 +82,23 @@ def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
 
 def find(names: Names, folder: Path | None) -> Annotations | None:
     """The same, where at least nine in ten names are of this form; else None."""
-    whole = pl.all_horizontal(
-        _class(GENDER, _GENDER.classes).is_not_null(),
-        _class(RACE, _RACE.classes).is_not_null(),
-        _years().is_not_null(),
-        pl.col(_DATE).str.contains("^[0-9]{8}"),
+    whole = sum(
+        _WHOLE.match(_file_name(image)) is not None and None not in _row(image)
+        for image in names.first
     )
-    share = _fields(names.first).select(whole.fill_null(value=False).mean()).item()
-    return FileNames() if share is not None and share >= TAKEN_FROM else None
+    return FileNames() if whole >= TAKEN_FROM * len(names.first) else None
 
 
-def _fields(images: Sequence[str]) -> pl.DataFrame:
-    """What stands between the underscores of file names, as text."""
-    names = pl.Series("name", images, dtype=pl.String).str.split("/").list.last()
-    stems = names.str.splitn(".", 2).struct.field("field_0")
+def _file_name(image: str) -> str:
+    return image.rpartition("/")[2]
+
+
+def _row(image: str) -> Row:
+    """Gender, race and age in years, as far as they stand between the underscores of a name."""
+    age, gender, race, *_ = *_file_name(image).partition(".")[0].split("_", 3), "", "", ""
+    years = float(age) if len(age) <= 3 and age.isascii() and age.isdecimal() else None
     return (
-        stems.str.splitn("_", 4).struct.rename_fields([_AGE, GENDER, RACE, _DATE]).struct.unnest()
+        _CLASSES[0].get(gender),
+        _CLASSES[1].get(race),
+        years if years is not None and years <= MAX_YEARS else None,
     )
-
-
-def _class(field: str, classes: Sequence[str]) -> pl.Expr:
-    codes = [str(code) for code in range(len(classes))]
-    return pl.col(field).replace_strict(codes, list(classes), default=None, return_dtype=pl.String)
-
-
-def _years() -> pl.Expr:
-    digits = pl.col(_AGE).str.extract("^([0-9]{1,3})$").cast(pl.Float32)
-    return pl.when(digits <= MAX_YEARS).then(digits)

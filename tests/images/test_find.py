@@ -379,3 +379,107 @@ def test_member_that_was_cut_off_after_the_shard_was_read(tmp_path: Path) -> Non
 def test_an_empty_path_is_not_the_current_folder() -> None:
     with pytest.raises(InputError, match="empty path"):
         find_images("")
+
+
+# --- walking ----------------------------------------------------------------------------------
+
+
+def test_a_folder_is_listed_while_it_is_walked(tmp_path: Path) -> None:
+    fill(tmp_path, "1.jpg", "a/2.jpg", "b/3.jpg", "b/c/4.jpg")
+    found = find_images(str(tmp_path))
+    batches = found.batches(1)
+    assert next(batches).refs[0].name == "1.jpg"
+    fill(tmp_path, "a/new.jpg", "late/5.jpg")
+    (tmp_path / "b/3.jpg").unlink()
+    names = [batch.refs[0].name for batch in batches]
+    assert names == ["a/2.jpg", "a/new.jpg", "b/c/4.jpg"]  # the first folder was listed before
+    assert names_of(found) == ["1.jpg", "a/2.jpg", "a/new.jpg", "b/c/4.jpg", "late/5.jpg"]
+
+
+def test_folders_that_cannot_be_read_are_noted_and_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "1.jpg", "a/2.jpg", "b/3.jpg", "c/4.jpg")
+    scandir = os.scandir
+
+    def guarded(place: str) -> object:
+        if place.rstrip("/").endswith(("/a", "/c")):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    found = find_images(str(tmp_path))
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert found.notes == ()
+    assert names_of(found) == ["1.jpg", "b/3.jpg"]
+    assert found.notes == (
+        f"{tmp_path}: 2 folders could not be read and are left out, such as 'a' "
+        "(Permission denied)",
+    )
+
+
+def test_a_folder_that_vanishes_is_noted(tmp_path: Path) -> None:
+    fill(tmp_path, "1.jpg", "a/2.jpg")
+    found = find_images(str(tmp_path))
+    (tmp_path / "a/2.jpg").unlink()
+    (tmp_path / "a").rmdir()
+    assert [image.name for image in found] == ["1.jpg"]
+    assert "1 folder could not be read and is left out, such as 'a' (No such" in found.notes[0]
+
+
+def test_the_source_itself_must_be_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(place: str) -> object:
+        raise PermissionError(13, "Permission denied", place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        find_images(str(tmp_path))
+
+
+def test_a_stamp_changes_with_the_file_and_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "1.jpg"
+    ref = ImageRef("1.jpg", str(path))
+    assert ref.stamp() == "missing"
+    path.write_bytes(b"one")
+    os.utime(path, ns=(1, 1))
+    assert ref.stamp() == "3 1"
+    assert ImageRef("1.jpg", str(path), offset=2, size=1).stamp() == "3 1 2"
+    os.utime(path, ns=(1, 2))
+    assert ref.stamp() == "3 2"
+    assert ImageRef("x", "nul\0l").stamp() == "missing"
+
+
+# --- several shards ---------------------------------------------------------------------------
+
+
+def test_a_glob_of_shards_has_the_fields_of_all(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    write_shard(tmp_path / "s/1.tar", {"x.jpg": b"b", "x.json": b'{"n": 2.5, "site": "y"}'})
+    write_shard(tmp_path / "s/0.tar", {"x.jpg": b"a", "x.json": b'{"n": 1, "odd": null}'})
+    write_shard(tmp_path / "s/2.tar", {"x.jpg": b"c", "y.jpg": b"d", "y.json": b'{"site": 7}'})
+    write_shard(tmp_path / "s/3.tar", {})
+    found = find_images(f"{tmp_path}/s/*.tar")
+    assert names_of(found) == ["0.tar/x.jpg", "1.tar/x.jpg", "2.tar/x.jpg", "2.tar/y.jpg"]
+    assert [read_bytes(image) for image in found] == [b"a", b"b", b"c", b"d"]
+    assert carried_by(found) == {
+        "n": [1.0, 2.5, None, None],
+        "odd": [None, None, None, None],
+        "site": [None, "y", None, "7"],
+    }
+
+
+def test_a_damaged_shard_among_others_is_named(tmp_path: Path) -> None:
+    write_shard(tmp_path / "0.tar", {"x.jpg": b"a"})
+    (tmp_path / "1.tar").write_bytes(b"no tar at all" * 100)
+    with pytest.raises(InputError, match=r"1\.tar: cannot be read as a tar"):
+        find_images(f"{tmp_path}/*.tar")
+
+
+def test_a_shard_that_vanishes_is_one_clear_error(tmp_path: Path) -> None:
+    for name in ("0.tar", "1.tar"):
+        write_shard(tmp_path / name, {"x.jpg": b"a"})
+    found = find_images(f"{tmp_path}/*.tar")
+    (tmp_path / "1.tar").unlink()
+    with pytest.raises(InputError, match=r"1\.tar: cannot be read \(No such file"):
+        names_of(found)

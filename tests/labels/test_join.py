@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faceaudit.errors import LabelError
@@ -15,7 +15,9 @@ from faceaudit.labels.annotations import Names
 from faceaudit.labels.join import Joined
 
 NAMES = st.lists(
-    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6),
+    st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=6)
+    .map(str.strip)  # spaces around keys are not told apart
+    .filter(bool),
     min_size=1,
 )
 
@@ -25,7 +27,7 @@ def joined_genders(
 ) -> tuple[list[str | None], str]:
     """Labels by image, and the notes as one text."""
     table = pl.DataFrame(labels, schema={"key": pl.String, "gender_true": pl.String}, orient="row")
-    names = Names(lambda: iter(images))
+    names = Names(images, lambda: iter(images))
     found = Joined("labels.csv", table, names, Path(folder) if folder else None)
     frame = found.of(images)
     return frame["gender_true"].to_list(), "; ".join(found.notes())
@@ -143,3 +145,74 @@ def test_keys_by_name_find_images_in_one_folder(names: list[str]) -> None:
         images = [f"deep/er/{name}" for name in unique]
         labels = [(name, f"label of {name}") for name in unique]
         assert joined_genders(labels, images, "/data")[0] == [f"label of {name}" for name in unique]
+
+
+# --- sources that are larger than the sample --------------------------------------------------
+
+PATHS = st.lists(st.sampled_from(["1.jpg", "2.jpg", "a", "b", "train"]), min_size=1, max_size=3)
+TREES = st.lists(PATHS.map("/".join), min_size=1, max_size=12, unique=True)
+KEYED = st.lists(st.tuples(PATHS.map("/".join), st.sampled_from(["Male", "Female"])), max_size=8)
+
+
+def in_batches(
+    labels: Sequence[tuple[str, str | None]], images: list[str], sample: int
+) -> tuple[list[str | None], Joined]:
+    """Labels asked for two images at a time, from a source that is walked."""
+    table = pl.DataFrame(labels, schema={"key": pl.String, "gender_true": pl.String}, orient="row")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("faceaudit.labels.annotations.SAMPLE", sample)
+        found = Joined(
+            "labels.csv", table, Names(images[: sample + 1], lambda: iter(images)), Path("/data/b")
+        )
+    parts = [found.of(images[start : start + 2]) for start in range(0, len(images), 2)]
+    assert all(part.schema == found.of([]).schema for part in parts)
+    return pl.concat(parts)["gender_true"].to_list(), found
+
+
+@settings(max_examples=80)
+@given(KEYED, TREES, st.integers(1, 5))
+def test_labels_by_batch_are_those_of_all_images_at_once(
+    labels: list[tuple[str, str]], images: list[str], sample: int
+) -> None:
+    try:
+        expected, at_once = in_batches(labels, images, 100)
+    except LabelError:
+        with pytest.raises(LabelError):
+            in_batches(labels, images, sample)
+        return
+    found, by_batch = in_batches(labels, images, sample)
+    keys = {key for key, _ in labels}
+    first = [image for image in images[:sample] if expected[images.index(image)] is not None]
+    if found != expected:
+        # Paths alone count where all labels of the first images are found by them.
+        assert set(first) <= keys
+        assert all(got in (None, wanted) for got, wanted in zip(found, expected, strict=True))
+        return
+    assert sorted(by_batch.notes()) == sorted(at_once.notes()) or set(first) <= keys
+
+
+def test_an_image_whose_name_comes_again_later_is_left_without_labels() -> None:
+    images = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/3.jpg"]
+    labels = [("1.jpg", "Male"), ("2.jpg", "Female"), ("3.jpg", "Male")]
+    found, joined = in_batches(labels, images, 1)
+    assert found == [None, "Female", None, "Male"]
+    assert joined.notes() == (
+        "2 images were left without labels, because several images or labels have the same file "
+        "name (for example 'a/1.jpg')",
+    )
+
+
+def test_folders_are_not_left_aside_where_a_later_image_has_them() -> None:
+    images = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"]
+    found, _ = in_batches([("b/1.jpg", "Male"), ("b/2.jpg", "Female")], images, 2)
+    assert found == [None, None, "Male", "Female"]
+
+
+def test_labels_of_none_of_a_large_source_are_refused() -> None:
+    with pytest.raises(LabelError, match="no label is of an image here"):
+        in_batches([("x.jpg", "Male")], [f"{number}.jpg" for number in range(9)], 2)
+
+
+def test_labels_of_the_last_images_only_are_taken() -> None:
+    images = [f"{number}.jpg" for number in range(9)]
+    assert in_batches([("8.jpg", "Male")], images, 2)[0] == [*[None] * 8, "Male"]
