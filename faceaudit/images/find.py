@@ -10,23 +10,25 @@ from faceaudit.images.folders import SIDE_SUFFIXES, Folder, is_image, is_shown, 
 from faceaudit.images.lists import LIST_SUFFIXES, read_list
 from faceaudit.images.pixels import PREFIX, PixelFile
 from faceaudit.images.refs import ImageRef
+from faceaudit.images.rows import ParquetImages, has_images
 from faceaudit.images.shards import Shards
 from faceaudit.images.source import ImageSource, NamedImages
 
-SHARD_SUFFIX = ".tar"
+SHARD_SUFFIX, PARQUET_SUFFIX = ".tar", ".parquet"
 
 
 def find_images(source: str) -> ImageSource:
-    """The images of a folder, file, glob, list of paths, tar shards or pixel file.
+    """The images of a folder, file, glob, list of paths, tars, Parquet files or pixel file.
 
     Only the first image is looked for; the others are found when the source is walked. A folder is
     read with all its subfolders: the files of a folder by name, then its subfolders by name. Hidden
     files and ``SIDE_SUFFIXES`` are left out. A linked folder is followed once, and only where it
-    leads out of the source. A list and a tar keep their own order.
+    leads out of the source. Lists, tars and Parquet files keep their own order.
 
     Args:
-        source: Folder, image, glob of images or of tars, ``.txt``/``.csv``/``.parquet`` list of
-            paths, ``.tar``, or ``pixels:FILE.csv``.
+        source: Folder, image, ``.txt``/``.csv``/``.parquet`` list of paths, ``.tar``, ``.parquet``
+            with the bytes of images, glob of images, of tars or of such Parquet files, or
+            ``pixels:FILE.csv``.
 
     Raises:
         InputError: If there is no such source, it cannot be read, or it holds no image.
@@ -59,12 +61,14 @@ def _find(source: str, path: Path) -> ImageSource:
         return _matching(source)
     raise InputError(
         f"{source}: there is no such file or folder; give a folder, an image, a glob, a list of "
-        f"paths ({', '.join(LIST_SUFFIXES)}) or a .tar"
+        f"paths ({', '.join(LIST_SUFFIXES)}), a .tar or a .parquet with images"
     )
 
 
 def _one_file(source: str, path: Path) -> ImageSource:
     suffix = path.suffix.lower()
+    if suffix == PARQUET_SUFFIX and has_images(path):
+        return ParquetImages(source, path.parent, [("", str(path))])
     if suffix in LIST_SUFFIXES:
         return read_list(path)
     if suffix == SHARD_SUFFIX:
@@ -90,14 +94,19 @@ def _matching(pattern: str) -> ImageSource:
     named = [(name, path) for name, path in named if all(map(is_shown, name.parts))]
     named.sort(key=lambda file: (file[0].parent.parts, file[0].name))
     files = [(readable(name.as_posix()), str(path)) for name, path in named]
-    if PurePath(pattern).suffix.lower() == SHARD_SUFFIX:
-        return Shards(pattern, fixed, [(f"{name}/", path) for name, path in files])
+    suffix = PurePath(pattern).suffix.lower()
+    if suffix in (SHARD_SUFFIX, PARQUET_SUFFIX) and files:
+        shards = [(f"{name}/", path) for name, path in files]
+        of = Shards if suffix == SHARD_SUFFIX else ParquetImages
+        return of(pattern, fixed, shards)
     refs = [ImageRef(name, path) for name, path in files if is_image(path)]
     return NamedImages(pattern, fixed, refs)
 
 
 def _hint(path: Path) -> str:
     """What else might have been meant by a folder without images."""
-    if path.is_dir() and any(path.glob("*.tar")):
-        return f"; it holds tar shards, give one of them or all, such as {path / '*.tar'}"
+    for suffix in (SHARD_SUFFIX, PARQUET_SUFFIX):
+        if path.is_dir() and any(path.glob(f"*{suffix}")):
+            files = "tar shards" if suffix == SHARD_SUFFIX else "Parquet files"
+            return f"; it holds {files}, give one of them or all, such as {path / f'*{suffix}'}"
     return ""

@@ -6,12 +6,24 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from typing import Protocol
 
 MAX_FILE_BYTES = 2 << 30
 """A larger file is no photograph; reading it whole would endanger the run."""
 
 MISSING = "missing"
 """The stamp of an image that cannot be seen."""
+
+
+class Holder(Protocol):
+    """Something that holds images and is not a local file of theirs."""
+
+    def read(self, ref: ImageRef) -> bytes:
+        """The bytes of one image.
+
+        Raises:
+            OSError: If they cannot be read.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +33,13 @@ class ImageRef:
     name: str
     path: str
     offset: int | None = None
-    """Where the bytes begin in a tar or pixel file; None where the file is the image."""
+    """Where the bytes begin in a tar or pixel file, or the row in a Parquet file; None where the
+    file is the image."""
     size: int | None = None
     grey_values: bool = False
     """Whether the bytes are gray values written out, as in a pixel file."""
+    holder: Holder | None = None
+    """What reads the bytes; None where they lie in a local file as they are."""
 
     def stamp(self) -> str:
         """What tells whether the image is the same as last time, without reading it.
@@ -46,6 +61,8 @@ def read_bytes(ref: ImageRef) -> bytes:
     Raises:
         OSError: If they cannot be read. A pipe or a device never blocks; it is refused.
     """
+    if ref.holder is not None:
+        return ref.holder.read(ref)
     if "\0" in ref.path:
         raise OSError(errno.EINVAL, "a path cannot hold a null character")
     # O_NONBLOCK: opening a pipe must not wait for a writer.
