@@ -13,8 +13,8 @@ LogFormat = Annotated[str, typer.Option(help="Log lines as text or json.", metav
 Images = Annotated[
     str,
     typer.Argument(
-        help="A folder, image, list of paths (.txt .csv .parquet), .tar, .parquet with images, a glob "
-        "of these, or pixels:FILE.csv."
+        help="A folder, image, list of paths (.txt .csv .parquet), .tar, .parquet with images, a "
+        "glob of these, or pixels:FILE.csv."
     ),
 ]
 Detector = Annotated[str, typer.Option(help="retinaface, retina-face, or whole: images are crops.")]
