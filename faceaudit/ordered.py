@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from threading import Thread
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -48,3 +49,13 @@ def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     source = iter(items)
     while chunk := list(islice(source, size)):
         yield chunk
+
+
+def in_background(function: Callable[[], Result]) -> Callable[[], Result | None]:
+    """Call a function in a thread; what is returned gives its result, None before it is there.
+
+    An error of the function is as no result.
+    """
+    found: list[Result] = []
+    Thread(target=lambda: found.append(function()), daemon=True).start()
+    return lambda: found[0] if found else None

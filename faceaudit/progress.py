@@ -14,25 +14,31 @@ LOG_SECONDS = 10.0
 
 
 @contextmanager
-def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+def progress(
+    what: str, total: int | Callable[[], int | None], *, done: int = 0, quiet: bool = False
+) -> Iterator[Callable[[int], None]]:
     """A function that takes how many more are done.
 
     Args:
         what: Shown before the bar.
-        total: How many there are.
+        total: How many there are; or a function that gives it as soon as it is known.
+        done: How many were done before.
         quiet: Show nothing.
     """
+    known = total if callable(total) else lambda: total
     if quiet:
         yield lambda count: None
     elif sys.stderr.isatty():
-        with _bar(what, total) as advance:
+        with _bar(what, known, done) as advance:
             yield advance
     else:
-        yield _logger(what, total)
+        yield _logger(what, known, done)
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(
+    what: str, total: Callable[[], int | None], before: int
+) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -50,19 +56,19 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, rate="")
+        task = bar.add_task(what, total=total(), completed=before, rate="")
         begun, done = time.monotonic(), 0
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
             rate = done / max(time.monotonic() - begun, 1e-9)
-            bar.update(task, advance=count, rate=f"{rate:,.0f} images/s")
+            bar.update(task, total=total(), advance=count, rate=f"{rate:,.0f} images/s")
 
         yield advance
 
 
-def _logger(what: str, total: int) -> Callable[[int], None]:
+def _logger(what: str, total: Callable[[], int | None], before: int) -> Callable[[int], None]:
     begun = said = time.monotonic()
     done = 0
 
@@ -73,14 +79,10 @@ def _logger(what: str, total: int) -> Callable[[int], None]:
         if now - said >= LOG_SECONDS:
             said = now
             rate = done / (now - begun)
-            left = (total - done) / rate
-            log.info(
-                "%s: %s of %s images, %.0f images/s, %.0f s left",
-                what,
-                f"{done:,}",
-                f"{total:,}",
-                rate,
-                left,
-            )
+            of_all, left = "", ""
+            if (number := total()) is not None:
+                of_all = f" of {number:,}"
+                left = f", {max(0, number - before - done) / rate:.0f} s left"
+            log.info("%s: %d%s images, %.0f images/s%s", what, before + done, of_all, rate, left)
 
     return advance

@@ -17,6 +17,8 @@ from faceaudit.errors import SchemaError, UnknownNameError, UsageError
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"faceaudit"
+MANIFEST_FILE = "_manifest.json"
+"""In a folder of parts: which there are, of which images, and whether they are complete."""
 
 # --- statuses ---------------------------------------------------------------------------------
 

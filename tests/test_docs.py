@@ -113,11 +113,13 @@ def test_the_document_of_reference_results_is_current() -> None:
     assert reference_results.document() == text, "run python -m scripts.reference_results"
 
 
-def test_every_module_of_the_audit_stands_in_the_architecture() -> None:
+@pytest.mark.parametrize("package", ["audit", "pipeline"])
+def test_every_module_stands_in_the_architecture(package: str) -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE)
+    table = text.partition(f"| module of `{package}` |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
     named = {name.rstrip("/") for row in rows for name in re.findall(r"`([\w/]+)`", row)}
-    folder = ROOT / "faceaudit" / "audit"
+    folder = ROOT / "faceaudit" / package
     modules = {path.stem for path in folder.glob("*.py")} | {
         path.parent.name for path in folder.glob("*/__init__.py")
     }

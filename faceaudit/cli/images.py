@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 def predict(
     images: Images,
-    out: Annotated[Path, typer.Argument(help="The table to write: NAME.parquet.")],
+    out: Annotated[
+        str, typer.Argument(help="The table to write: NAME.parquet, or a folder of parts.")
+    ],
     model: Annotated[
         str, typer.Option(help="A bundle: its name, folder or FILE.onnx; or MODULE:FACTORY.")
     ] = "fairface",
@@ -56,8 +58,12 @@ def predict(
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="Images per chunk of work, or auto.")] = "auto",
     workers: Workers = "auto",
+    engine: Annotated[str, typer.Option(help="Who does the work: local.")] = "local",
+    part_rows: Annotated[
+        int | None, typer.Option(min=1, help="Rows of each part, where OUT is a folder.")
+    ] = None,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Replace a table made with other inputs or options.")
+        bool, typer.Option("--restart", help="Discard what an earlier run made, and begin anew.")
     ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -87,6 +93,8 @@ def predict(
         precision=precision,
         batch_size=parse_auto("--batch-size", batch_size),
         workers=parse_auto("--workers", workers),
+        engine=engine,
+        part_rows=part_rows,
         restart=restart,
         quiet=quiet,
     )
@@ -148,11 +156,29 @@ def prediction_message(found: Prediction) -> str:
     """One line on what a run did."""
     if found.already_complete:
         return f"{found.table}: complete already, {found.images:,} images; nothing was done"
-    rate = found.images / max(found.seconds, 1e-9)
-    return (
+    rate = found.scored / max(found.seconds, 1e-9)
+    before = found.images - found.scored
+    line = (
         f"{found.table}: {found.images:,} images, {found.faces:,} faces "
-        f"({status_message(found.statuses)}) in {found.seconds:.1f} s, {rate:,.0f} images/s"
+        f"({status_message(found.statuses)})"
+        f"{f', {before:,} of them from before' if before else ''} in {found.seconds:.1f} s, "
+        f"{rate:,.0f} images/s"
     )
+    if found.projected_seconds is not None:
+        line += f"; all {found.available:,} would take about {duration(found.projected_seconds)}"
+    return line
+
+
+def duration(seconds: float) -> str:
+    """A length of time, in words.
+
+    Example:
+        >>> duration(42), duration(5000), duration(200000)
+        ('42 s', '83 minutes', '56 hours')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"
 
 
 def status_message(statuses: Any) -> str:

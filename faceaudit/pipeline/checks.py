@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,16 @@ from typing import Any
 from faceaudit.errors import InputError, UnknownNameError, UsageError
 from faceaudit.models.bundle import Bundle, Output
 from faceaudit.schema import AGE_GROUP, TASK_OPTIONS
+from faceaudit.storage import as_path, has_folder
+from faceaudit.storage.paths import same_file
 
 DEFAULT_MAX_PIXELS = 100_000_000
 DEFAULT_BATCH = 64
 MARGINS = (-0.4, 2.0)
 """Widening of crops that leaves a view, and one that fits in memory."""
+_OTHER_FILES = ".csv .tsv .json .jsonl .html .md .txt .pq .feather .arrow .tar .onnx .xlsx .db"
+OTHER_FILES = frozenset(_OTHER_FILES.split())
+"""Names of files that a table is not written to."""
 
 
 def check_margin(margin: float) -> float:
@@ -27,24 +33,32 @@ def check_margin(margin: float) -> float:
     return margin
 
 
-def check_output(out: Path, images: Path) -> Path:
+def check_output(out: Path, images: str | os.PathLike[str]) -> Path:
     """The output path.
 
     Raises:
-        UsageError: If it does not end in ``.parquet``, or is the list of images itself.
+        UsageError: If it has the name of another kind of file, or is the list of images itself.
         InputError: If its folder does not exist.
     """
-    if out.suffix != ".parquet":
-        raise UsageError(f"{out}: the table is a Parquet file; name it {out.name}.parquet")
+    if out.suffix.lower() in OTHER_FILES or out.name in ("", ".parquet"):
+        raise UsageError(
+            f"{out}: the table is a Parquet file, or a folder of them; "
+            f"name it {out.name.removesuffix('.parquet')}.parquet"
+        )
+    is_file = out.suffix == ".parquet"
     try:
-        is_folder, has_folder, exists = out.is_dir(), out.parent.is_dir(), out.exists()
+        is_folder, exists = out.is_dir(), out.exists()
+        if not has_folder(out):
+            raise InputError(
+                f"{out}: there is no folder {out.parent}; give a path in an existing folder"
+            )
+        if exists and same_file(out, as_path(images)):
+            raise UsageError(f"{out}: is the list of images; give the table another name")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another") from error
-    if is_folder or not has_folder:
-        what = "is a folder" if is_folder else f"there is no folder {out.parent}"
-        raise InputError(f"{out}: {what}; give the path of a file in an existing folder")
-    if exists and out.resolve() == images.resolve():
-        raise UsageError(f"{out}: is the list of images; give the table another name")
+    if exists and is_file == is_folder:
+        is_now, would_be = ("a folder", "a file") if is_folder else ("a file", "a folder of parts")
+        raise InputError(f"{out}: is {is_now}; the table would be {would_be}, give another name")
     return out
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import polars as pl
 import pyarrow as pa
 
 import faceaudit
 from faceaudit.errors import UsageError
-from faceaudit.images.refs import ImageRef
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Bundle, Output
 from faceaudit.pipeline.crops import CropSettings
+from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.scores import predicted_tasks
-from faceaudit.pipeline.table import read_metadata
 from faceaudit.runtimes import Runtime
 from faceaudit.schema import TableMetadata
 
@@ -29,11 +28,8 @@ def describe(
     labels: Labels | None,
     outputs: Sequence[Output],
     age_bins: tuple[int, ...],
-    refs: Sequence[ImageRef],
-    extra: pl.DataFrame,
-    limit: int | None,
 ) -> TableMetadata:
-    """What the table says of itself: the chain of custody."""
+    """What the table says of itself whatever its images: the chain of custody."""
     facts = runner.facts()
     return TableMetadata(
         tasks=predicted_tasks(outputs, age_bins),
@@ -62,46 +58,52 @@ def describe(
             "source": Path(labels.source).name,
             "provenance": labels.provenance,
             "tasks": [vars(task) for task in labels.tasks],
-            "notes": list(labels.notes()),
         },
         version=faceaudit.__version__,
-        options={
-            "age_bins": list(age_bins),
-            "images": len(refs),
-            "limit": limit,
-            "inputs": fingerprint(refs),
-            "labels": hashlib.sha256(extra.rechunk().write_ipc(None).getvalue()).hexdigest(),
-        },
+        options={"age_bins": list(age_bins)},
     )
 
 
-def fingerprint(refs: Sequence[ImageRef]) -> str:
-    """Hash of the names and stamps of images: whether they are the same as last time."""
-    digest = hashlib.sha256()
-    for ref in refs:
-        digest.update(f"{ref.name}\0{ref.stamp()}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+def with_images(
+    metadata: TableMetadata, digest: ImageDigest, notes: Sequence[str]
+) -> TableMetadata:
+    """The metadata of a table of these images."""
+    labels = {**metadata.labels, "notes": list(notes)} if metadata.labels else {}
+    return replace(metadata, labels=labels, options={**metadata.options, **digest.to_json()})
 
 
-def is_complete(out: Path, metadata: TableMetadata) -> bool:
-    """Whether a table is what this run would write.
+def digest_in(metadata: TableMetadata) -> ImageDigest:
+    """The images that a table says it was made of."""
+    return ImageDigest.from_json(dict(metadata.options))
+
+
+def differences(old: TableMetadata, new: TableMetadata) -> list[str]:
+    """What was chosen otherwise for one table than for another, by name."""
+    first, second = _choices(old), _choices(new)
+    return [name for name in second if first.get(name) != second[name]]
+
+
+def _choices(metadata: TableMetadata) -> dict[str, Any]:
+    facts = json.loads(metadata.to_json())
+    options = facts.pop("options")
+    facts["labels"].pop("notes", None)
+    return {**facts, "age_bins": options["age_bins"]}
+
+
+def check_same(
+    out: Path, old: TableMetadata, new: TableMetadata, columns: pa.Schema, wanted: pa.Schema
+) -> None:
+    """Check that a table was made as this run would make it.
 
     Raises:
-        UsageError: If it was made with other inputs, options or another model.
+        UsageError: If it was made with other options, another model or other columns.
     """
-    try:
-        found = read_metadata(out)
-    except (pa.ArrowInvalid, OSError):
-        found = None
-    if found is None:
-        raise UsageError(f"{out}: exists and is not a faceaudit table; --restart replaces it")
-    old, new = json.loads(found.to_json()), json.loads(metadata.to_json())
-    differing = [name for name in new if old[name] != new[name] and name != "options"]
-    made = old["options"]
-    differing += [name for name, given in new["options"].items() if made.get(name) != given]
-    if not differing:
-        return True
-    raise UsageError(
-        f"{out}: exists and was made with another {' and '.join(differing)}; "
-        "--restart replaces it, or give another name"
-    )
+    differing = differences(old, new)
+    if not differing and not columns.equals(wanted, check_metadata=False):
+        named = set(columns.names) ^ set(wanted.names)
+        differing = [f"columns ({', '.join(sorted(named))})" if named else "types of columns"]
+    if differing:
+        raise UsageError(
+            f"{out}: exists and was made with another {' and '.join(differing)}; "
+            "--restart replaces it, or give another name"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -16,7 +16,6 @@ from faceaudit.schema import (
     AGE_GROUP,
     AGE_PRED,
     AGE_TRUE,
-    TableMetadata,
     age_group_task,
     table_schema,
 )
@@ -25,13 +24,19 @@ log = logging.getLogger(__name__)
 
 
 def say_labels(found: Labels | None, spec: str) -> None:
-    """Log which labels were taken and what was wrong with those that were asked for."""
+    """Log which labels were taken."""
     if found is None:
         if spec == "auto":
             log.info("labels: none found")
         return
     log.info("labels: %s, from %s (%s)", found.format, found.source, found.provenance)
-    for note in found.notes():
+
+
+def warn_of(images: Iterable[str], labels: Iterable[str]) -> None:
+    """Log what was wrong with the images and their labels."""
+    for note in images:
+        log.warning("images: %s", note)
+    for note in labels:
         log.warning("labels: %s", note)
 
 
@@ -77,7 +82,6 @@ def make_schema(
     outputs: Sequence[Output],
     age_bins: tuple[int, ...],
     extra: pl.DataFrame,
-    metadata: TableMetadata,
 ) -> pa.Schema:
     """The table's schema, known before the first image is read."""
     labels = [name for name in extra.columns if name.endswith("_true")]
@@ -88,4 +92,4 @@ def make_schema(
     for field_ in carried:
         if field_.name in taken:
             raise InputError(f"column {field_.name!r} of the list of images: the table has one too")
-    return table_schema(tasks, with_age=with_age, labels=labels, carried=carried, metadata=metadata)
+    return table_schema(tasks, with_age=with_age, labels=labels, carried=carried)

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from faceaudit.errors import TemporaryError, UsageError
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
-from faceaudit.images.refs import ImageRef
-from faceaudit.labels import Labels, open_labels
-from faceaudit.models.bundle import DEFAULT_BUNDLE, Output
+from faceaudit.labels import open_labels
+from faceaudit.models.bundle import DEFAULT_BUNDLE
 from faceaudit.models.load import load_model
-from faceaudit.ordered import available_cores, in_chunks, in_order
+from faceaudit.ordered import available_cores, in_background
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
@@ -34,60 +29,59 @@ from faceaudit.pipeline.checks import (
     checked,
     choose_outputs,
 )
-from faceaudit.pipeline.crops import CropSettings, crop_images
-from faceaudit.pipeline.custody import describe, is_complete
-from faceaudit.pipeline.extra import join_extra, make_schema, say_labels
-from faceaudit.pipeline.scores import predicted_tasks, scores_of
-from faceaudit.pipeline.table import column_lists, in_row_groups, open_table, to_arrow
+from faceaudit.pipeline.crops import CropSettings
+from faceaudit.pipeline.custody import describe
+from faceaudit.pipeline.digest import ImageDigest
+from faceaudit.pipeline.engines import ENGINES
+from faceaudit.pipeline.extra import make_schema, say_labels, warn_of
+from faceaudit.pipeline.inputs import Chunk, Inputs
+from faceaudit.pipeline.known import compare
+from faceaudit.pipeline.plan import Plan
+from faceaudit.pipeline.scores import predicted_tasks
+from faceaudit.pipeline.stopping import Stop, stop_on_signals
+from faceaudit.pipeline.target import Target, open_target
 from faceaudit.progress import progress
-from faceaudit.runtimes import Runtime, open_runtime
-from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, OK, TASK_OPTIONS, Task
-from faceaudit.storage import exclusive
+from faceaudit.runtimes import open_runtime
+from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, OK, TASK_OPTIONS, UNREADABLE
+from faceaudit.storage import as_path, exclusive
 
 log = logging.getLogger(__name__)
-
-FIRST_ROW = pc.field("face").is_null() | (pc.field("face") == 0)
-"""One row of every image: its first face, or its only row."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run did."""
+    """What a run did, and what the table holds."""
 
     table: Path
     images: int
+    """In the table."""
     faces: int
     statuses: Mapping[str, int]
     """Images by status."""
     seconds: float
     labels: str | None
     """The label format that was taken, or None."""
-    already_complete: bool = False
+    scored: int = 0
+    """Images that this run scored; the others were in the table already."""
+    available: int | None = None
+    """With a limit: images that the source has in all."""
+
+    @property
+    def already_complete(self) -> bool:
+        """Whether there was nothing to do."""
+        return not self.scored
 
     @property
     def failed(self) -> int:
         """Images without a scored face."""
         return self.images - self.statuses.get(OK, 0)
 
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything a worker needs to score a chunk of images."""
-
-    crops: CropSettings
-    runtime: Runtime
-    outputs: tuple[Output, ...]
-    age_bins: tuple[int, ...]
-    schema: pa.Schema
-    tasks: tuple[Task, ...]
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive images with their labels and carried columns."""
-
-    images: Sequence[ImageRef]
-    extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    @property
+    def projected_seconds(self) -> float | None:
+        """With a limit: how long all images of the source would take."""
+        if self.available is None or not self.scored:
+            return None
+        return self.seconds * self.available / self.scored
 
 
 def predict(
@@ -110,16 +104,20 @@ def predict(
     batch_size: int | None = None,
     workers: int | None = None,
     runtime: str | None = None,
+    engine: str = "local",
+    part_rows: int | None = None,
     restart: bool = False,
     quiet: bool = True,
 ) -> Prediction:
     """Predict age, gender and race of every face in images, into one Parquet table.
 
-    Every image gets at least one row; what became of it stands in ``status``.
+    Every image gets at least one row; what became of it stands in ``status``. A run that was
+    interrupted is gone on with, and images that the table lacks are added.
 
     Args:
         images: A folder, an image, a glob, a list of paths or a tar.
-        out: The table to write, ``name.parquet``; it appears when it is complete.
+        out: The table to write: ``name.parquet``, which appears when it is complete, or a folder
+            of ``part-*.parquet``.
         model: A bundle that ships, a bundle's folder, an ``.onnx`` file with a sidecar, or
             ``package.module:factory``, a function that returns a torch network and its facts.
         detector: A name in ``faces.DETECTORS``.
@@ -137,30 +135,26 @@ def predict(
         batch_size: Images per chunk of work.
         workers: Threads that each read, detect and infer; by default one per core.
         runtime: A name in ``runtimes.RUNTIMES``; by default what fits the device.
-        restart: Replace a table that was made with other inputs or options.
+        engine: A name in ``engines.ENGINES``.
+        part_rows: Rows of each part, where ``out`` is a folder.
+        restart: Discard what was made before, be it a table or an unfinished run.
         quiet: Show no progress.
 
     Raises:
+        TemporaryError: If a signal or an outage ended the run; the same command goes on with it.
         FaceauditError: With what was given, where, and what would work.
     """
     begun = time.monotonic()
-    out = check_output(Path(out), Path(images))
+    out = check_output(as_path(out), images)
+    run = ENGINES[checked("engine", engine, ENGINES)]
     bundle = load_model(model)
     outputs = choose_outputs(bundle, tasks)
     source = find_images(str(images))
-    found = open_labels(labels, source, provenance=provenance)
-    batches = list(source.batches(DEFAULT_BATCH))
-    for note in source.notes:
-        log.warning("images: %s", note)
-    refs = [ref for batch in batches for ref in batch.refs][:limit]
-    carried = None
-    if source.carried_schema is not None:
-        carried = pl.concat([batch.carried for batch in batches if batch.carried is not None])[
-            :limit
-        ]
-    labelled = None if found is None else found.of([ref.name for ref in refs])
+    open_again = partial(open_labels, labels, source, provenance=provenance)
+    inputs = Inputs(source, open_again, outputs, tuple(age_bins), limit)
+    found = inputs.labels
     say_labels(found, labels)
-    extra = join_extra(labelled, carried, outputs, tuple(age_bins))
+    total = in_background(find_images(str(images)).count)
     settings = CropSettings(
         detector=open_detector(detector, device=device, threads=1),
         faces=checked("choice of faces", faces, FACE_POLICIES),
@@ -177,73 +171,107 @@ def predict(
         precision=precision,
         runtime=runtime,
     )
-    metadata = describe(
-        bundle, runner, settings, found, outputs, tuple(age_bins), refs, extra, limit
-    )
     plan = Plan(
         crops=settings,
         runtime=runner,
         outputs=outputs,
         age_bins=tuple(age_bins),
-        schema=make_schema(outputs, tuple(age_bins), extra, metadata),
+        schema=make_schema(outputs, tuple(age_bins), inputs.extra),
         tasks=predicted_tasks(outputs, age_bins),
     )
+    metadata = describe(bundle, runner, settings, found, outputs, tuple(age_bins))
     if bundle.notice:
         log.warning("model %s: %s", bundle.name, bundle.notice)
-    with exclusive(out):
-        if out.exists() and not restart and is_complete(out, metadata):
-            return replace(summarise(out, begun, found), already_complete=True)
-        threads = workers or available_cores()
-        cv2.setNumThreads(1)  # parallel over images, not within one
-        with (
-            open_table(out, plan.schema) as writer,
-            progress("predict", len(refs), quiet=quiet) as advance,
-            closing(
-                in_order(
-                    partial(score, plan), chunks(refs, extra, batch_size or DEFAULT_BATCH), threads
-                )
-            ) as tables,
-        ):
-            for table in in_row_groups(counted(tables, advance), plan.schema):
-                writer.write_table(table)
-    return summarise(out, begun, found)
-
-
-def score(plan: Plan, chunk: Chunk) -> pa.Table:
-    """Rows of a chunk of images."""
-    images = list(crop_images(chunk.images, plan.crops))
-    crops = [crop for image in images for crop in image.crops]
-    scores = None
-    if crops:
-        raw = plan.runtime.infer(np.stack(crops))
-        scores = scores_of(raw, plan.outputs, plan.age_bins)
-    return to_arrow(images, scores, plan.tasks, chunk.extra, plan.schema)
-
-
-def chunks(refs: Sequence[ImageRef], extra: pl.DataFrame, size: int) -> Iterator[Chunk]:
-    """Consecutive images with their share of the extra columns."""
-    start = 0
-    for part in in_chunks(refs, size):
-        yield Chunk(part, column_lists(extra.slice(start, len(part))))
-        start += len(part)
-
-
-def counted(tables: Iterator[pa.Table], advance: Any) -> Iterator[pa.Table]:
-    """The same tables; says how many images each one finished."""
-    for table in tables:
-        advance(len(table.filter(FIRST_ROW)))
-        yield table
-
-
-def summarise(out: Path, begun: float, labels: Labels | None) -> Prediction:
-    """What a finished table holds."""
-    rows = pq.read_table(out, columns=["status", "face"])
-    per_image = rows.filter(FIRST_ROW)
+    with exclusive(out) as still_mine, stop_on_signals() as stop:
+        target = open_target(out, plan.schema, metadata, part_rows, restart=restart)
+        try:
+            before = len(target.known)
+            if not (before and is_up_to_date(out, target, inputs) and target.complete):
+                work = Work(inputs, target, stop, batch_size or DEFAULT_BATCH)
+                with (
+                    progress("predict", total, done=before, quiet=quiet) as advance,
+                    closing(run(plan, work.chunks(), workers or available_cores())) as tables,
+                ):
+                    for table in tables:
+                        advance(work.keep(table))
+                work.check_whole()
+                warn_of(source.notes, inputs.notes())
+                still_mine()
+                target.finish(inputs.names(), inputs.notes())
+            totals = target.totals()
+        finally:
+            target.tidy()
     return Prediction(
         table=out,
-        images=len(per_image),
-        faces=len(rows) - rows["face"].null_count,
-        statuses=dict(sorted(Counter(per_image["status"].to_pylist()).items())),
+        images=totals.images,
+        faces=totals.faces,
+        statuses=totals.statuses,
         seconds=time.monotonic() - begun,
-        labels=None if labels is None else labels.format,
+        labels=None if found is None else found.format,
+        scored=totals.images - before,
+        available=None if limit is None else source.count(),
     )
+
+
+def is_up_to_date(out: Path, target: Target, inputs: Inputs) -> bool:
+    """Whether the table has all images of the source, as they are now.
+
+    Raises:
+        UsageError: If files or labels changed since they were scored.
+    """
+    found = compare(target.known, inputs.listed, inputs.columns)
+    for what, names in (("images", found.changed_files), ("labels", found.changed_labels)):
+        if names:
+            raise UsageError(
+                f"{out}: was made with other {what} of {len(names):,} of its images, such as "
+                f"{names[0]}; --restart makes it anew, or give another name"
+            )
+    if found.gone and inputs.limit is None:
+        log.info("%s: the rows of %s images stay that are no longer there", out, f"{found.gone:,}")
+    return found.new == 0
+
+
+class Work:
+    """The images that are left to score, and what is kept of them."""
+
+    def __init__(self, inputs: Inputs, target: Target, stop: Stop, batch_size: int) -> None:
+        self._inputs = inputs
+        self._target = target
+        self._stop = stop
+        self._batch_size = batch_size
+        self._under_way: deque[Sequence[ImageDigest]] = deque()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Chunks of images that the table lacks, until a signal comes."""
+        known = self._target.known
+        wanted = (lambda name: known.group_of(name) is None) if len(known) else None
+        for chunk in self._stop.until(self._inputs.chunks(self._batch_size, wanted)):
+            self._under_way.append(chunk.digests)
+            yield chunk
+
+    def keep(self, table: pa.Table) -> int:
+        """Keep the rows of the next chunk; how many images it had.
+
+        Raises:
+            TemporaryError: If the images are gone, such as with the volume they lay on.
+        """
+        if pc.any(pc.equal(table["status"], UNREADABLE)).as_py() and self._inputs.are_gone():
+            raise TemporaryError(
+                f"{self._inputs.source.source}: the images are gone since the run began; what was "
+                "scored is kept: bring them back and run the same command"
+            )
+        digests = self._under_way.popleft()
+        self._target.rows.add(table, digests)
+        return len(digests)
+
+    def check_whole(self) -> None:
+        """Check that no signal ended the run.
+
+        Raises:
+            TemporaryError: If one did.
+        """
+        if self._stop.name is not None:
+            raise TemporaryError(
+                f"{self._stop.name}: the run ended with {self._target.rows.images:,} images kept; "
+                "the same command goes on from there"
+            )

@@ -35,7 +35,7 @@ from faceaudit.pipeline.checks import (
     checked,
 )
 from faceaudit.pipeline.crops import CroppedImage, CropSettings, crop_images
-from faceaudit.pipeline.extra import say_labels
+from faceaudit.pipeline.extra import say_labels, warn_of
 from faceaudit.progress import progress
 from faceaudit.schema import OK
 from faceaudit.storage import atomic_write, exclusive, make_folder
@@ -103,12 +103,11 @@ def prepare(
     folder = Path(folder)
     source = find_images(str(images))
     refs = list(islice(source, limit))
-    for note in source.notes:
-        log.warning("images: %s", note)
     found = open_labels(labels, source, provenance=provenance)
     names = pl.Series("image", [ref.name for ref in refs], dtype=pl.String)
     labelled = None if found is None else found.of(names.to_list()).insert_column(0, names)
     say_labels(found, labels)
+    warn_of(source.notes, () if found is None else found.notes())
     settings = CropSettings(
         detector=open_detector(detector, threads=1),
         faces=checked("choice of faces", faces, FACE_POLICIES),

@@ -138,6 +138,12 @@ def in_row_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.
         yield held.combine_chunks()
 
 
+def is_first_row(table: pa.Table) -> pa.ChunkedArray:
+    """Whether each row is the first of its image: its first face, or its only row."""
+    face = table["face"]
+    return pc.or_kleene(pc.is_null(face), pc.fill_null(pc.equal(face, 0), False))
+
+
 def read_metadata(path: Path) -> TableMetadata | None:
     """What a Parquet file says of itself; None where faceaudit did not write it."""
     found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)

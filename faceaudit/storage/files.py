@@ -20,12 +20,16 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that appears under its name only when it is complete.
 
     On a disk it is written beside its final place (so that the rename stays on one file system),
     flushed and renamed. For an object store it is gathered in the temporary folder and then sent.
     If the block raises, nothing is left.
+
+    Args:
+        path: The file.
+        durable: Wait until the disk has it, so that a power cut cannot empty it.
 
     Raises:
         InputError: If the folder does not exist or cannot be written to, or a folder has the name.
@@ -33,12 +37,12 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         TemporaryError: If the disk is full, or a store cannot be reached.
     """
     remote = as_remote(path)
-    with _beside(path) if remote is None else remote.writing() as file:
+    with _beside(path, durable) if remote is None else remote.writing() as file:
         yield file
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[IO[bytes]]:
+def _beside(path: Path, durable: bool) -> Iterator[IO[bytes]]:
     """The file on a disk, under another name until the block has ended."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
@@ -52,7 +56,8 @@ def _beside(path: Path) -> Iterator[IO[bytes]]:
             yield file
             try:
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             except OSError as error:
                 raise _unwritable(path, error) from error
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from faceaudit.errors import InputError, LabelError, SchemaError
-from faceaudit.schema import METADATA_KEY, TableMetadata
+from faceaudit.errors import InputError, LabelError, SchemaError, TemporaryError
+from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import parquet_schema, sha256_of_file
 from faceaudit.tables.table import FACE, IMAGE, Draft, first_line
 
@@ -27,6 +28,7 @@ def find_parts(path: Path) -> list[Path]:
         InputError: If there is no table at this path.
     """
     if path.is_dir():
+        _check_complete(path)
         parts = sorted(path.glob("part-*.parquet"))
         if not parts:
             raise InputError(
@@ -39,6 +41,23 @@ def find_parts(path: Path) -> list[Path]:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: not a table; give a file that ends in {', '.join(SUFFIXES)}")
     return [path]
+
+
+def _check_complete(folder: Path) -> None:
+    """Refuse a folder that a run is still adding to: its figures would be of some images only.
+
+    Raises:
+        TemporaryError: If its manifest says so.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return
+    if manifest.get("complete") is False:
+        raise TemporaryError(
+            f"{folder}: the run that writes it has not ended; wait for it, or run the same "
+            "`faceaudit predict` again, which goes on where it stopped"
+        )
 
 
 def open_parts(path: Path, parts: Sequence[Path]) -> Draft:

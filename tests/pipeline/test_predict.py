@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -140,9 +139,8 @@ def test_other_options_are_refused_by_name_until_restart(
 def test_changed_images_are_noticed(utkface: Path, model: str, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     predict(utkface, out, model=model, detector="whole")
-    path = utkface / "20_0_0_20170101120000000.jpg"
-    os.utime(path, ns=(1, 1))
-    with pytest.raises(UsageError, match="another inputs"):
+    photograph().save(utkface / "20_0_0_20170101120000000.jpg")
+    with pytest.raises(UsageError, match="other images of 1 of its images, such as 20_0_0"):
         predict(utkface, out, model=model, detector="whole")
 
 
@@ -269,7 +267,7 @@ def test_a_run_that_fails_leaves_no_output(
     def fail(plan: object, chunk: object) -> None:
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr("faceaudit.pipeline.predict.score", fail)
+    monkeypatch.setattr("faceaudit.pipeline.engines.rows_of", fail)
     with pytest.raises(RuntimeError, match="power cut"):
         predict(specimens, tmp_path / "out.parquet", model=model)
     assert list(tmp_path.iterdir()) == []
@@ -336,7 +334,7 @@ def test_changed_labels_are_noticed(model: str, tmp_path: Path) -> None:
     predict(labelled(images, "a.jpg,Male,40\nb.jpg,Female,30\n"), out, model=model)
     labelled_again = "a.jpg,Female,40\nb.jpg,Female,30\n"
     (images / "metadata.csv").write_text(f"file_name,gender,age\n{labelled_again}")
-    with pytest.raises(UsageError, match="another labels"):
+    with pytest.raises(UsageError, match=r"other labels of 1 of its images, such as a\.jpg"):
         predict(images, out, model=model)
 
 

@@ -1,0 +1,359 @@
+"""A table under construction: parts that are finished, and segments of the part that is not.
+
+A run gives rows in the order of the images, some images at a time. Each time they are kept at once
+as a small file, a *segment*; when the segments hold enough rows they become a *part*. A manifest
+says which parts there are and of which images they were made. Killed at any moment, a run finds
+everything that was kept, and every step leaves a state that is read correctly:
+
+    segment written and renamed ─► part written and renamed ─► manifest renamed ─► segments removed
+
+A segment's name says which images it holds, counted from the first of the table, and a checksum of
+its bytes; what lies in a part already is passed over, and what is damaged is scored again.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from faceaudit.errors import InputError
+from faceaudit.pipeline.digest import ImageDigest, pack, total, unpack
+from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table
+from faceaudit.schema import MANIFEST_FILE, TableMetadata
+from faceaudit.storage import atomic_write, list_parts, remove
+
+SEGMENTS = ".segments"
+DIGESTS_KEY = b"digests"
+_SEGMENT = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})\.arrow")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished file of the table."""
+
+    file: str
+    rows: int
+    faces: int
+    statuses: Mapping[str, int]
+    """Images by status."""
+    digest: ImageDigest
+
+    def to_json(self) -> dict[str, Any]:
+        """As a mapping of plain values."""
+        facts = {"file": self.file, "rows": self.rows, "faces": self.faces}
+        return {**facts, "statuses": dict(self.statuses), **self.digest.to_json()}
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Part:
+        """What ``to_json`` gave."""
+        digest = ImageDigest.from_json(facts)
+        return cls(facts["file"], facts["rows"], facts["faces"], facts["statuses"], digest)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of parts says of itself."""
+
+    metadata: TableMetadata
+    """As every part has it."""
+    parts: tuple[Part, ...] = ()
+    complete: bool = False
+    replaces: bool = False
+    """Whether it takes the place of a table that was made otherwise."""
+    becomes: ImageDigest | None = None
+    """The images of the file that is being made of the parts."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """Images in finished parts."""
+        return sum(part.digest.images for part in self.parts)
+
+    def to_json(self) -> str:
+        """As JSON text."""
+        facts = {
+            "metadata": json.loads(self.metadata.to_json()),
+            "parts": [part.to_json() for part in self.parts],
+            "complete": self.complete,
+            "replaces": self.replaces,
+            "becomes": None if self.becomes is None else self.becomes.to_json(),
+            "notes": list(self.notes),
+        }
+        return json.dumps(facts, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Parse a manifest.
+
+        Raises:
+            InputError: If it is damaged.
+        """
+        try:
+            facts = json.loads(text)
+            return cls(
+                metadata=TableMetadata.from_json(json.dumps(facts["metadata"]), where),
+                parts=tuple(Part.from_json(part) for part in facts["parts"]),
+                complete=facts["complete"],
+                replaces=facts["replaces"],
+                becomes=ImageDigest.from_json(facts["becomes"]) if facts["becomes"] else None,
+                notes=tuple(facts["notes"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{where}: is damaged ({type(error).__name__}: {error}); "
+                "delete the folder or give another name"
+            ) from error
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a folder of parts; None where there is none.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        return Manifest.from_json(path.read_text("utf-8"), str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows of consecutive images that are kept but in no part yet."""
+
+    path: Path
+    first: int
+    """Position of its first image in the table."""
+    rows: int
+    digests: tuple[ImageDigest, ...]
+    """One per image."""
+
+    @property
+    def end(self) -> int:
+        """Position after its last image."""
+        return self.first + len(self.digests)
+
+
+@dataclass
+class DataSet:
+    """A folder of parts that grows; held by one run at a time (``storage.exclusive``)."""
+
+    folder: Path
+    schema: pa.Schema
+    part_rows: int
+    manifest: Manifest
+    segments: list[Segment] = field(default_factory=list)
+    open_rows: int = 0
+    """Rows that are in no part yet."""
+
+    @classmethod
+    def start(cls, folder: Path, schema: pa.Schema, part_rows: int, manifest: Manifest) -> DataSet:
+        """An empty one; the folder is created, and emptied of parts and segments of another."""
+        found = cls(folder, schema, part_rows, manifest)
+        remove(folder / SEGMENTS)
+        (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        found._write_manifest()
+        found._remove_other_parts()
+        return found
+
+    @classmethod
+    def resume(cls, folder: Path, schema: pa.Schema, part_rows: int, manifest: Manifest) -> DataSet:
+        """One that a run left, with every segment that follows on the parts without a gap."""
+        found = cls(folder, schema, part_rows, manifest)
+        (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        end = manifest.images
+        for path, first, after, checksum in _listed(folder / SEGMENTS):
+            fits = first <= end < after and not found._is_damaged(path, checksum)
+            if fits:
+                table = _read(path)
+                digests = tuple(unpack(table.schema.metadata[DIGESTS_KEY]))
+                found.segments.append(Segment(path, first, len(table), digests))
+                end = after
+            elif after > end:
+                break
+        found.open_rows = sum(map(len, found.open_tables()))
+        kept = {segment.path.name for segment in found.segments}
+        for path, *_ in _listed(folder / SEGMENTS):
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+        return found
+
+    @staticmethod
+    def _is_damaged(path: Path, checksum: str) -> bool:
+        try:
+            return f"{zlib.crc32(path.read_bytes()):08x}" != checksum
+        except FileNotFoundError:
+            return True
+
+    @property
+    def images(self) -> int:
+        """Images whose rows are kept."""
+        return self.segments[-1].end if self.segments else self.manifest.images
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row is kept."""
+        return not self.segments and not self.manifest.parts
+
+    def add(self, table: pa.Table, digests: Sequence[ImageDigest]) -> None:
+        """Keep the rows of the next images.
+
+        Args:
+            table: Their rows, in order.
+            digests: One per image.
+
+        Raises:
+            TemporaryError: If the disk is full.
+        """
+        first = self.images
+        table = table.replace_schema_metadata({DIGESTS_KEY: pack(digests)})
+        data = io.BytesIO()
+        with pa.ipc.new_file(data, table.schema) as writer:
+            writer.write_table(table)
+        value = data.getvalue()
+        name = f"{first:012d}-{first + len(digests):012d}-{zlib.crc32(value):08x}.arrow"
+        path = self.folder / SEGMENTS / name
+        with atomic_write(path, durable=False) as file:
+            file.write(value)
+        self.segments.append(Segment(path, first, len(table), tuple(digests)))
+        self.open_rows += len(table)
+        while self.open_rows >= self.part_rows:
+            self._cut(self.part_rows)
+
+    def open_tables(self) -> Iterator[pa.Table]:
+        """Rows that are in no part yet, a table per segment."""
+        for segment in self.segments:
+            table = _read(segment.path).cast(self.schema).replace_schema_metadata(None)
+            skipped = self.manifest.images - segment.first
+            if skipped > 0:
+                table = table.slice(_row_of_image(table, skipped))
+            yield table
+
+    def _cut(self, wanted: int) -> None:
+        """Make a part of the open rows up to the image with which there are as many as wanted."""
+        tables: list[pa.Table] = []
+        for table in self.open_tables():
+            missing = wanted - sum(map(len, tables))
+            ends = np.append(_starts(table)[1:], len(table))
+            enough = np.flatnonzero(ends >= missing)
+            tables.append(table.slice(0, int(ends[enough[0]])) if len(enough) else table)
+            if len(enough):
+                break
+        self._write_part(tables)
+
+    def _write_part(self, tables: Sequence[pa.Table]) -> None:
+        file = f"part-{len(self.manifest.parts):05d}.parquet"
+        statuses: Counter[str] = Counter()
+        with open_table(self.folder / file, self.schema) as writer:
+            for table in in_row_groups(iter(tables), self.schema):
+                statuses.update(table.filter(is_first_row(table))["status"].to_pylist())
+                writer.write_table(table)
+        images, start = sum(statuses.values()), self.manifest.images
+        digests = [
+            digest
+            for segment in self.segments
+            for position, digest in enumerate(segment.digests, segment.first)
+            if start <= position < start + images
+        ]
+        rows = sum(map(len, tables))
+        faces = rows - sum(table["face"].null_count for table in tables)
+        part = Part(file, rows, faces, dict(sorted(statuses.items())), total(digests))
+        self.manifest = replace(self.manifest, parts=(*self.manifest.parts, part))
+        self._write_manifest()
+        self.open_rows -= rows
+        done = [segment for segment in self.segments if segment.end <= self.manifest.images]
+        self.segments = self.segments[len(done) :]
+        for segment in done:
+            segment.path.unlink(missing_ok=True)
+
+    def _write_manifest(self) -> None:
+        with atomic_write(self.folder / MANIFEST_FILE) as file:
+            file.write(self.manifest.to_json().encode())
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All rows in order, in tables of moderate size."""
+        for part in self.manifest.parts:
+            with pq.ParquetFile(self.folder / part.file) as file:
+                for batch in file.iter_batches():
+                    yield pa.Table.from_batches([batch])
+        yield from self.open_tables()
+
+    def digest(self) -> ImageDigest:
+        """Of all images whose rows are kept."""
+        return total(part.digest for part in self.manifest.parts) + self.open_digest()
+
+    def open_digest(self) -> ImageDigest:
+        """Of the images that are in no part yet."""
+        start = self.manifest.images
+        return total(
+            digest
+            for segment in self.segments
+            for position, digest in enumerate(segment.digests, segment.first)
+            if position >= start
+        )
+
+    def mark_as_becoming(self, digest: ImageDigest) -> None:
+        """Say in the manifest that a file of these images is being made of the parts."""
+        self.manifest = replace(self.manifest, becomes=digest)
+        self._write_manifest()
+
+    def finish(self, notes: Sequence[str] = ()) -> None:
+        """Make the last part and say in the manifest that the table is complete."""
+        if self.segments or not self.manifest.parts:
+            self._cut(max(1, self.open_rows))
+        self.manifest = replace(self.manifest, complete=True, replaces=False, notes=tuple(notes))
+        self._write_manifest()
+        remove(self.folder / SEGMENTS)
+        self._remove_other_parts()
+
+    def _remove_other_parts(self) -> None:
+        """Remove parts that the manifest does not name: of a run that was killed or replaced."""
+        named = {part.file for part in self.manifest.parts}
+        for path in list_parts(self.folder):
+            if path.name not in named:
+                path.unlink(missing_ok=True)
+
+    def reopen(self) -> None:
+        """Say in the manifest that rows are being added."""
+        (self.folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        self.manifest = replace(self.manifest, complete=False)
+        self._write_manifest()
+
+
+def _row_of_image(table: pa.Table, position: int) -> int:
+    """The row at which the image at a position begins; the number of rows after the last."""
+    starts = _starts(table)
+    return int(starts[position]) if position < len(starts) else len(table)
+
+
+def _starts(table: pa.Table) -> NDArray[np.intp]:
+    """Rows at which an image begins."""
+    return np.flatnonzero(is_first_row(table).to_numpy())
+
+
+def _listed(folder: Path) -> list[tuple[Path, int, int, str]]:
+    """Segments with their first and last image and checksum, by their first image."""
+    try:
+        named = [(path, _SEGMENT.fullmatch(path.name)) for path in folder.iterdir()]
+    except FileNotFoundError:  # an object store keeps no empty folder
+        return []
+    found = [(path, int(at[1]), int(at[2]), at[3]) for path, at in named if at]
+    return sorted(found, key=lambda segment: (segment[1], -segment[2]))
+
+
+def _read(path: Path) -> pa.Table:
+    with pa.ipc.open_file(path.read_bytes()) as file:
+        return file.read_all()

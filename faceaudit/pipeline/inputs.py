@@ -1,0 +1,138 @@
+"""Images with their labels and carried columns, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice, repeat
+from typing import Any
+
+from faceaudit.images.refs import ImageRef
+from faceaudit.images.source import ImageSource
+from faceaudit.labels import Labels
+from faceaudit.models.bundle import Output
+from faceaudit.pipeline.digest import ImageDigest, digest_of
+from faceaudit.pipeline.extra import join_extra
+from faceaudit.pipeline.known import Listed
+from faceaudit.storage import as_path
+
+AT_ONCE = 1024
+"""Images that are listed at a time."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some images in order, with their labels and carried columns."""
+
+    images: Sequence[ImageRef]
+    extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    digests: Sequence[ImageDigest] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def halves(self) -> tuple[Chunk, Chunk]:
+        """The first and the second half of the images."""
+        middle = len(self) // 2
+        return self._part(slice(0, middle)), self._part(slice(middle, None))
+
+    def _part(self, of: slice) -> Chunk:
+        extra = {name: values[of] for name, values in self.extra.items()}
+        return Chunk(self.images[of], extra, self.digests[of])
+
+
+class Inputs:
+    """The images of a run with what stands beside them; walked anew each time they are asked for.
+
+    Nothing is held but some images at a time and the label file.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        open_labels: Callable[[], Labels | None],
+        outputs: Sequence[Output],
+        age_bins: tuple[int, ...],
+        limit: int | None = None,
+    ) -> None:
+        """Open the labels.
+
+        Args:
+            source: The images.
+            open_labels: Gives their labels, again at each call, as labels count what they lack.
+            outputs: What the model predicts.
+            age_bins: Lower bounds of the age groups, in years.
+            limit: So many images are taken.
+        """
+        self.source = source
+        self.labels = open_labels()
+        self.limit = limit
+        self._open_labels = open_labels
+        self._join = partial(join_extra, outputs=outputs, age_bins=age_bins)
+        of_labels = None if self.labels is None else self.labels.columns
+        self.extra = self._join(of_labels, source.carried_schema)
+        """The columns of labels and carried values, without rows."""
+        self._place = source.folder or as_path(source.source)
+        self._was_there = self._exists()
+        self._notes: tuple[str, ...] | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of labels and carried columns."""
+        return self.extra.columns
+
+    def notes(self) -> tuple[str, ...]:
+        """What the labels of all images lack, once they were walked."""
+        if self._notes is not None:
+            return self._notes
+        return () if self.labels is None else self.labels.notes()
+
+    def names(self) -> Iterator[str]:
+        """The names of all images in order."""
+        return (ref.name for ref in islice(self.source, self.limit))
+
+    def are_gone(self) -> bool:
+        """Whether the folder or file that held the images can be seen no more."""
+        return self._was_there and not self._exists()
+
+    def _exists(self) -> bool:
+        try:
+            return self._place.exists()
+        except OSError:
+            return False
+
+    def listed(self) -> Iterator[Listed]:
+        """Every image with its digest."""
+        labels = self._open_labels()
+        for ref, row in self._rows(labels):
+            yield Listed(ref, digest_of(ref.name, ref.stamp(), row))
+        if labels is not None and self._notes is None:
+            self._notes = labels.notes()
+
+    def chunks(self, size: int, wanted: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
+        """Chunks of images in order.
+
+        Args:
+            size: Images per chunk; all but the last have as many.
+            wanted: Whether an image of this name is taken; None takes all.
+        """
+        rows = (row for row in self._rows(self.labels) if wanted is None or wanted(row[0].name))
+        while taken := list(islice(rows, size)):
+            refs = [ref for ref, _ in taken]
+            values = [list(column) for column in zip(*(row for _, row in taken), strict=True)]
+            digests = [digest_of(ref.name, ref.stamp(), row) for ref, row in taken]
+            yield Chunk(refs, dict(zip(self.columns, values, strict=True)), digests)
+
+    def _rows(self, labels: Labels | None) -> Iterator[tuple[ImageRef, tuple[Any, ...]]]:
+        """Images and the values beside them, one by one."""
+        left = self.limit
+        for batch in self.source.batches(AT_ONCE):
+            refs = batch.refs[:left]
+            of_labels = None if labels is None else labels.of([ref.name for ref in refs])
+            carried = None if batch.carried is None else batch.carried[:left]
+            frame = self._join(of_labels, carried)
+            yield from zip(refs, frame.iter_rows() if frame.width else repeat(()), strict=False)
+            left = None if left is None else left - len(refs)
+            if left == 0:
+                return

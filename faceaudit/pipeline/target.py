@@ -1,0 +1,282 @@
+"""What `predict` writes: one file, or a folder of parts; started, gone on with, or added to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from faceaudit.errors import UsageError
+from faceaudit.pipeline.custody import check_same, digest_in, with_images
+from faceaudit.pipeline.dataset import (
+    DataSet,
+    Manifest,
+    read_manifest,
+)
+from faceaudit.pipeline.digest import ImageDigest
+from faceaudit.pipeline.known import Group, Known
+from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table, read_metadata
+from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
+from faceaudit.storage import remove
+
+FILE_PARTS = 1 << 18
+"""Rows of a part while one file is made."""
+DEFAULT_PART_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a table holds."""
+
+    images: int
+    faces: int
+    statuses: Mapping[str, int]
+    """Images by status."""
+
+
+class Target(Protocol):
+    """A table that rows are added to."""
+
+    rows: DataSet
+    """Where new rows go."""
+    known: Known
+    """The images that it has."""
+    complete: bool
+    """Whether no run is unfinished."""
+
+    def finish(self, names: Iterable[str], notes: Sequence[str]) -> None:
+        """Bring the table to its final form; ``names`` are the source's images in order."""
+
+    def tidy(self) -> None:
+        """Remove what was begun, where nothing was kept."""
+
+    def totals(self) -> Totals:
+        """What the finished table holds."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the table of this run must be."""
+
+    metadata: TableMetadata
+    columns: pa.Schema
+    part_rows: int
+
+    @property
+    def schema(self) -> pa.Schema:
+        """With the metadata that does not depend on the images."""
+        return self.columns.with_metadata({METADATA_KEY: self.metadata.to_json().encode()})
+
+    def check(self, out: Path, metadata: TableMetadata, columns: pa.Schema | None) -> None:
+        """Refuse a table that was made otherwise."""
+        check_same(out, metadata, self.metadata, columns or self.columns, self.columns)
+
+    def open(self, folder: Path, manifest: Manifest) -> DataSet:
+        """A data set that a run left."""
+        return DataSet.resume(folder, self.schema, self.part_rows, manifest)
+
+    def start(self, folder: Path, *, replaces: bool = False) -> DataSet:
+        """A data set without rows."""
+        manifest = Manifest(self.metadata, replaces=replaces)
+        return DataSet.start(folder, self.schema, self.part_rows, manifest)
+
+
+def open_target(
+    out: Path, columns: pa.Schema, metadata: TableMetadata, part_rows: int | None, *, restart: bool
+) -> Target:
+    """The table of a run, with what earlier runs made of it.
+
+    Args:
+        out: ``NAME.parquet``, or a folder.
+        columns: The table's columns.
+        metadata: What it says of itself whatever its images.
+        part_rows: Rows of a part of a folder.
+        restart: Discard what is there.
+
+    Raises:
+        UsageError: If something else is there, or a table that was made otherwise.
+    """
+    if out.suffix == ".parquet":
+        return _open_file(out, Wanted(metadata, columns, FILE_PARTS), restart)
+    wanted = Wanted(metadata, columns, part_rows or DEFAULT_PART_ROWS)
+    return _open_folder(out, wanted, restart)
+
+
+# --- one file ---------------------------------------------------------------------------------
+
+
+@dataclass
+class TableFile:
+    """``NAME.parquet``, made from a hidden folder of parts beside it."""
+
+    out: Path
+    rows: DataSet
+    known: Known
+    before: TableMetadata | None
+    """Of the file to which images are added."""
+    complete: bool
+
+    def finish(self, names: Iterable[str], notes: Sequence[str]) -> None:
+        """Write the file: rows in the order of the source's images."""
+        digest = self.rows.digest()
+        tables: Iterator[pa.Table] = self._tables()
+        if self.before is not None:
+            digest += digest_in(self.before)
+        if len(self.known):
+            tables = _in_source_order(self._tables, names)
+        metadata = with_images(self.rows.manifest.metadata, digest, notes)
+        self.rows.mark_as_becoming(digest)
+        schema = self.rows.schema.with_metadata({METADATA_KEY: metadata.to_json().encode()})
+        with open_table(self.out, schema) as writer:
+            for table in in_row_groups(tables, schema):
+                writer.write_table(table)
+        remove(self.rows.folder)
+
+    def _tables(self) -> Iterator[pa.Table]:
+        if self.before is not None:
+            yield from _tables_of(self.out)
+        yield from self.rows.tables()
+
+    def tidy(self) -> None:
+        """Remove the hidden folder, where nothing was kept."""
+        if self.rows.is_empty:
+            remove(self.rows.folder)
+
+    def totals(self) -> Totals:
+        """What the file holds."""
+        table = pq.read_table(self.out, columns=["status", "face"])
+        statuses = Counter(table.filter(is_first_row(table))["status"].to_pylist())
+        faces = len(table) - table["face"].null_count
+        return Totals(sum(statuses.values()), faces, dict(sorted(statuses.items())))
+
+
+def _open_file(out: Path, wanted: Wanted, restart: bool) -> TableFile:
+    folder = out.parent / f".{out.name}.run"
+    manifest = read_manifest(folder)
+    exists = out.exists()
+    before = None
+    if exists:
+        before = _metadata_of(out)
+        if manifest and manifest.becomes and _holds(before, manifest.becomes):
+            remove(folder)  # only this was left to do when a run was killed
+            manifest = None
+    if restart or manifest is None:
+        remove(folder)
+        if exists and not restart and before is not None:
+            wanted.check(out, before, pq.read_schema(out))
+        kept = before if not restart else None
+        rows = wanted.start(folder, replaces=exists and restart)
+        known = Known(_groups_of_file(out, kept))
+        return TableFile(out, rows, known, kept, complete=kept is not None)
+    wanted.check(out, manifest.metadata, None)
+    rows = wanted.open(folder, manifest)
+    if manifest.replaces:
+        before = None
+    known = Known([*_groups_of_file(out, before), *_groups_of(rows)])
+    return TableFile(out, rows, known, before, complete=False)
+
+
+def _holds(metadata: TableMetadata, digest: ImageDigest) -> bool:
+    return all(metadata.options.get(name) == value for name, value in digest.to_json().items())
+
+
+def _metadata_of(out: Path) -> TableMetadata:
+    try:
+        found = read_metadata(out)
+    except (pa.ArrowInvalid, OSError):
+        found = None
+    if found is None or "inputs" not in found.options:
+        raise UsageError(f"{out}: exists and is not a faceaudit table; give another name")
+    return found
+
+
+def _groups_of_file(out: Path, metadata: TableMetadata | None) -> list[Group]:
+    if metadata is None:
+        return []
+    return [Group(digest_in(metadata), partial(_tables_of, out))]
+
+
+def _tables_of(path: Path) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+
+
+def _in_source_order(
+    open_tables: Callable[[], Iterator[pa.Table]], names: Iterable[str]
+) -> Iterator[pa.Table]:
+    """Rows in the order of the source's images; of images that it lacks, after their neighbors."""
+    order = pl.DataFrame({"image": names}, schema={"image": pl.String}).with_row_index("place")
+    order = order.unique("image", keep="first", maintain_order=True)
+    table = pa.concat_tables(open_tables())
+    rows = pl.DataFrame({"image": pl.Series(table["image"])}).with_row_index("row")
+    placed = rows.join(order, on="image", how="left", maintain_order="left")
+    placed = placed.with_columns(pl.col("place").forward_fill().fill_null(0))
+    if not placed["place"].is_sorted():
+        table = table.take(placed.sort("place", "row")["row"].to_arrow())
+    yield table
+
+
+# --- a folder of parts ------------------------------------------------------------------------
+
+
+@dataclass
+class TableFolder:
+    """A folder of ``part-*.parquet``; new images are appended."""
+
+    out: Path
+    rows: DataSet
+    known: Known
+    complete: bool
+    created: bool
+
+    def finish(self, names: Iterable[str], notes: Sequence[str]) -> None:
+        """Close the last part."""
+        self.rows.finish(notes)
+
+    def tidy(self) -> None:
+        """Remove the folder, where it was created and nothing was kept."""
+        if self.created and self.rows.is_empty:
+            remove(self.out)
+
+    def totals(self) -> Totals:
+        """What the parts hold."""
+        statuses: Counter[str] = Counter()
+        for part in self.rows.manifest.parts:
+            statuses.update(part.statuses)
+        faces = sum(part.faces for part in self.rows.manifest.parts)
+        return Totals(sum(statuses.values()), faces, dict(sorted(statuses.items())))
+
+
+def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
+    manifest = read_manifest(out)
+    if manifest is None:
+        created = not out.exists()
+        if not created and any(not path.name.startswith(".") for path in out.iterdir()):
+            raise UsageError(
+                f"{out}: holds files that faceaudit did not write ({MANIFEST_FILE} is missing); "
+                "give an empty folder, a new one, or NAME.parquet"
+            )
+        return TableFolder(out, wanted.start(out), Known([]), complete=False, created=created)
+    if restart:
+        return TableFolder(out, wanted.start(out), Known([]), complete=False, created=False)
+    first = out / manifest.parts[0].file if manifest.parts else None
+    wanted.check(out, manifest.metadata, None if first is None else pq.read_schema(first))
+    rows = wanted.open(out, manifest)
+    return TableFolder(out, rows, Known(_groups_of(rows)), manifest.complete, created=False)
+
+
+def _groups_of(rows: DataSet) -> list[Group]:
+    """The parts of a data set, and its open segments."""
+    parts = [
+        Group(part.digest, partial(_tables_of, rows.folder / part.file))
+        for part in rows.manifest.parts
+    ]
+    return [*parts, Group(rows.open_digest(), rows.open_tables)] if rows.segments else parts
