@@ -17,6 +17,7 @@ from faceaudit.audit.subgroups import Feature, find_features
 from faceaudit.audit.verify import OF_SCORES, FaceRows, references
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
 from faceaudit.schema import AGE, AGE_PRED, AGE_TRUE, Task
+from faceaudit.storage import as_path
 from faceaudit.tables import PredictionTable, read_table, score_columns
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def to_metric_frame(
     """
     from fairlearn.metrics import MetricFrame
 
-    opened = table if isinstance(table, PredictionTable) else read_table(Path(table))
+    opened = table if isinstance(table, PredictionTable) else read_table(as_path(table))
     chosen = _chosen(metrics)
     features = find_features(opened, by)
     if not features:

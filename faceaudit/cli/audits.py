@@ -35,7 +35,7 @@ from faceaudit.cli.options import (
     Within,
     WithoutLeaks,
 )
-from faceaudit.cli.parsing import one_of, parse_reading, split_names
+from faceaudit.cli.parsing import one_of, parse_reading, shown_path, split_names
 from faceaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def report(
         for path in files.paths:
             typer.echo(path)
     if files.exit_code:
-        typer.echo(f"{policy}: {policy_message(files.audit.verdicts)}", err=True)
+        typer.echo(f"{shown_path(policy)}: {policy_message(files.audit.verdicts)}", err=True)
         raise typer.Exit(files.exit_code)
 
 
@@ -150,7 +150,7 @@ def check(
         from faceaudit.reporting.check import write_starter
 
         write_starter(init)
-        typer.echo(init)
+        typer.echo(shown_path(init))
         return
     if not table or policy is None:
         raise UsageError("check: give a table and --policy FILE, or --init FILE to begin a policy")

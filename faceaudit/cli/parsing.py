@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from faceaudit.errors import UnknownNameError, UsageError
@@ -14,6 +15,13 @@ def split_names(given: str | Sequence[str] | None) -> list[str]:
     """Names separated by commas, of an option that was given once or several times."""
     every = [given] if isinstance(given, str) else given or []
     return [name.strip() for one in every for name in one.split(",") if name.strip()]
+
+
+def shown_path(given: Path | None) -> str:
+    """A path as it was typed: ``Path`` takes a slash from an address."""
+    from faceaudit.storage import as_path
+
+    return "" if given is None else str(as_path(given))
 
 
 def one_of(option: str, given: str, known: Sequence[str]) -> Any:

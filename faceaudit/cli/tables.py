@@ -27,7 +27,7 @@ from faceaudit.cli.options import (
     Verbose,
     Workers,
 )
-from faceaudit.cli.parsing import parse_auto, parse_count, parse_reading, split_names
+from faceaudit.cli.parsing import parse_auto, parse_count, parse_reading, shown_path, split_names
 
 
 def tally(
@@ -61,7 +61,7 @@ def tally(
         suppress_below=suppress_below,
     )
     if not quiet:
-        typer.echo(f"{file}: {found.rows:,} rows in {len(found.cells):,} subgroups")
+        typer.echo(f"{shown_path(file)}: {found.rows:,} rows in {len(found.cells):,} subgroups")
 
 
 def leaks(
@@ -153,5 +153,6 @@ def sample(
         typer.echo(
             f"{found.path}: {len(found.drawn.place):,} of {found.faces:,} faces, in "
             f"{len(found.drawn.sizes)} strata by {' and '.join(found.drawn.split_by)}; fill in the "
-            f"columns <task>_true, then `faceaudit report {table} --calibration {found.path}`"
+            f"columns <task>_true, then `faceaudit report {shown_path(table)} --calibration "
+            f"{found.path}`"
         )

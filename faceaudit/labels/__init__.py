@@ -25,6 +25,7 @@ from faceaudit.labels.annotations import (
     UnmatchedError,
 )
 from faceaudit.ordered import in_chunks
+from faceaudit.storage import as_path, is_remote
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def _find(names: Names, folder: Path | None, provenance: str) -> Labels | None:
 
 
 def _located(given: str, folder: Path | None) -> Path:
-    path = Path(given)
-    if folder is not None and not path.exists() and (folder / path).exists():
-        return folder / path
-    return path
+    path = as_path(given)
+    if folder is None or is_remote(path) or path.exists() or not (folder / given).exists():
+        return path
+    return folder / given

@@ -13,7 +13,7 @@ from faceaudit.labels.annotations import Annotations, Names
 from faceaudit.labels.join import KEY, Joined
 from faceaudit.labels.parse import Column, age_groups, are_years, categories, years
 from faceaudit.schema import AGE, AGE_GROUP, AGE_TRUE, GENDER, RACE
-from faceaudit.storage import parquet_schema, read_csv
+from faceaudit.storage import local_copy, parquet_schema, read_csv
 
 LABEL_COLUMNS = (GENDER, RACE, AGE, AGE_GROUP)
 """Names of annotated columns, each also with ``_true``; case does not matter."""
@@ -89,7 +89,7 @@ def read_text_table(path: Path) -> pl.DataFrame:
 def _read_parquet(path: Path) -> pl.DataFrame:
     schema = parquet_schema(path)
     flat = [name for name, dtype in schema.items() if not dtype.is_nested() and dtype != pl.Binary]
-    return pl.read_parquet(path, columns=flat, glob=False).cast(pl.String)
+    return pl.read_parquet(local_copy(path), columns=flat, glob=False).cast(pl.String)
 
 
 def _read_jsonl(path: Path) -> pl.DataFrame:

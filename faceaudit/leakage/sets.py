@@ -15,7 +15,7 @@ from faceaudit.images.refs import ImageRef
 from faceaudit.labels import ANNOTATED, AUTO, NONE, read_labels
 from faceaudit.schema import AGE_GROUP, AGE_TRUE, GENDER, RACE, Task
 from faceaudit.schemes import task_of_values
-from faceaudit.storage import parquet_schema
+from faceaudit.storage import as_path, local_copy, parquet_schema
 from faceaudit.tables.files import SUFFIXES, find_parts, open_parts
 from faceaudit.tables.table import IMAGE, Draft
 
@@ -85,7 +85,7 @@ def read_sets(
 
 def _as_table(source: str) -> Draft | None:
     """A table that names images with the hashes of their bytes; None where it is none."""
-    path = Path(source)
+    path = as_path(source)
     is_file = path.suffix.lower() in SUFFIXES and path.is_file()
     if not is_file and not any(path.glob("part-*.parquet")):
         return None
@@ -119,7 +119,7 @@ def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
 
 
 def _folder(given: str) -> Path:
-    path = Path(given)
+    path = as_path(given)
     if not path.is_dir():
         raise InputError(f"--images {given}: is no folder; give the one that predict read")
     return path
@@ -176,7 +176,9 @@ def _prepared(
         columns = parquet_schema(path)
         if not {FILE_NAME, SHA256, "align", "margin"} <= set(columns):
             return None, 1.0
-        table = pl.read_parquet(path, columns=[FILE_NAME, SHA256, "align", "margin"], glob=False)
+        table = pl.read_parquet(
+            local_copy(path), columns=[FILE_NAME, SHA256, "align", "margin"], glob=False
+        )
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path}: cannot be read; run `faceaudit prepare` again") from error
     if table.is_empty():

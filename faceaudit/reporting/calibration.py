@@ -21,7 +21,7 @@ from faceaudit.models.bundle import BUNDLES, FACTS
 from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
 from faceaudit.schemes import coarsening, schemes_with
-from faceaudit.storage import parquet_schema, read_csv
+from faceaudit.storage import as_path, local_copy, parquet_schema, read_csv
 from faceaudit.tables import FACE, IMAGE, SUFFIXES, PredictionTable, read_table, score_columns
 
 WEIGHT, STRATUM = "weight", "stratum"
@@ -119,7 +119,7 @@ def read_calibration(
         SchemaError: If its columns or classes do not fit.
         LabelError: If its rows are none of the table's.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise InputError(f"--calibration {path}: there is no such file")
     if path.is_dir() or _has_predictions(path):
@@ -140,7 +140,7 @@ def _read_frame(path: Path, option: str) -> pl.DataFrame:
     if kind == "csv":
         return read_csv(path)
     try:
-        return pl.read_parquet(path, glob=False).with_columns(pl.all().cast(pl.String))
+        return pl.read_parquet(local_copy(path), glob=False).with_columns(pl.all().cast(pl.String))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{option} {path}: cannot be read as Parquet") from error
 
@@ -366,7 +366,7 @@ def read_reference(path: Path, tasks: Sequence[Task]) -> dict[str, Reference]:
         InputError: If the file cannot be read.
         SchemaError: If its columns, classes or shares do not fit.
     """
-    path = Path(path)
+    path = as_path(path)
     where = f"--reference {path}"
     if not path.exists():
         raise InputError(f"{where}: there is no such file")

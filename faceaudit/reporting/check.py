@@ -29,7 +29,7 @@ from faceaudit.reporting.source import Reading, as_paths, label_file, read_sourc
 from faceaudit.reporting.subject import Provenance
 from faceaudit.reporting.without_leaks import leave_out, note_of
 from faceaudit.schema import SCHEMA_VERSION
-from faceaudit.storage import check_outputs, write_text
+from faceaudit.storage import as_path, check_outputs, write_text
 
 PolicySource = Path | str | Mapping[str, Any]
 """A TOML file, or what it would hold: ``{"rule": [{...}, ...]}``."""
@@ -137,10 +137,10 @@ def check(
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
     if output is not None:
         others = (label_file(labels), policy_file(policy), without_leaks)
-        check_outputs([Path(output)], (*paths, *others))
+        check_outputs([as_path(output)], (*paths, *others))
     rules, day = load_policy(policy), dt.date.today()
     source = read_source(paths, Reading(labels, provenance, columns, classes, age_bins, scheme_map))
-    divided = None if without_leaks is None else leave_out(source, Path(without_leaks))
+    divided = None if without_leaks is None else leave_out(source, as_path(without_leaks))
     leaks = None if divided is None else divided.facts()
     verdicts, notes = find_verdicts(
         source.table if divided is None else divided.source.table,
@@ -160,7 +160,7 @@ def check(
         leaks,
     )
     if output is not None:
-        write_text(Path(output), found.to_json())
+        write_text(as_path(output), found.to_json())
     return found
 
 
@@ -180,7 +180,7 @@ def load_policy(given: PolicySource) -> Policy:
         text = json.dumps(given, sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest()
         return Policy("policy", digest, parse_rules(given, "policy"))
-    path = Path(given)
+    path = as_path(given)
     try:
         return read_policy(path.read_bytes(), str(path))
     except OSError as error:
@@ -196,6 +196,7 @@ def write_starter(path: Path) -> None:
     Raises:
         UsageError: If there is such a file already.
     """
+    path = as_path(path)
     if path.exists():
         raise UsageError(f"--init {path}: exists already; give another name")
     write_text(path, STARTER.read_text(encoding="utf-8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import faceaudit
 from faceaudit.audit.changes import Changes
@@ -23,7 +23,7 @@ from faceaudit.reporting.changes_view import view
 from faceaudit.reporting.html import make_environment
 from faceaudit.reporting.source import Reading, Source, as_paths, label_file, read_source
 from faceaudit.schema import SCHEMA_VERSION
-from faceaudit.storage import check_outputs, write_text
+from faceaudit.storage import as_path, check_outputs, write_text
 from faceaudit.tables import SUFFIXES
 
 SCHEMA_FILE = Path(__file__).parent / "compare.schema.json"
@@ -101,7 +101,7 @@ def compare(
         FaceauditError: If an option cannot work, or tables or labels cannot be read or compared.
     """
     paths = as_paths(first), as_paths(second)
-    output = None if output is None else Path(output)
+    output = None if output is None else as_path(output)
     _check(formats, provenance, output, min_n, confidence)
     targets = [_target(paths[1][0], output, name) for name in formats]
     check_outputs(targets, (*paths[0], *paths[1], label_file(labels)))
@@ -170,10 +170,9 @@ def _lines(value: object) -> str:
 
 def _names(first: Source, second: Source) -> tuple[str, str]:
     """File names, as a reader tells the tables apart; with their folders where they are equal."""
-    paths = [Path(source.facts.path) for source in (first, second)]
-    if paths[0].name != paths[1].name:
-        return paths[0].name, paths[1].name
-    return str(paths[0]), str(paths[1])
+    paths = first.facts.path, second.facts.path
+    names = PurePath(paths[0]).name, PurePath(paths[1]).name
+    return names if names[0] != names[1] else paths
 
 
 def _target(table: Path, output: Path | None, suffix: str) -> Path:

@@ -43,7 +43,7 @@ from faceaudit.reporting.format import class_name, file_name
 from faceaudit.reporting.html import make_environment
 from faceaudit.reporting.tables import Cell, Column, Footnotes, Row, RowGroup, Table, count_cell
 from faceaudit.schema import SCHEMA_VERSION
-from faceaudit.storage import atomic_write, check_outputs, write_text
+from faceaudit.storage import as_path, atomic_write, check_outputs, write_text
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +142,8 @@ def leaks(
     Raises:
         FaceauditError: With what was given, where, and what would work.
     """
-    given = [sources] if isinstance(sources, str | Path) else list(sources)
-    output = _checked(Path(output), formats, fail_on)
+    given = sources if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
+    output = _checked(as_path(output), formats, fail_on)
     targets = [output, *(output.with_suffix(f".{name}") for name in formats)]
     check_outputs(targets, given)
     sets = read_sets(

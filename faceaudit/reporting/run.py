@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from faceaudit.audit.results import Audit
 from faceaudit.audit.run import Verify, audit
@@ -22,7 +22,7 @@ from faceaudit.reporting.markdown import to_markdown
 from faceaudit.reporting.source import Reading, Source, as_paths, label_file, read_source
 from faceaudit.reporting.subject import Baseline, Provenance, Subject, has_labels
 from faceaudit.reporting.without_leaks import leave_out, with_effects
-from faceaudit.storage import check_outputs, write_text
+from faceaudit.storage import as_path, check_outputs, write_text
 from faceaudit.tables import SUFFIXES
 
 FORMATS: dict[str, Callable[[Subject], str]] = {
@@ -114,7 +114,7 @@ def report(
         FaceauditError: If an option cannot work, or the table or the labels cannot be read.
     """
     paths = as_paths(table)
-    output = None if output is None else Path(output)
+    output = None if output is None else as_path(output)
     _check(formats, provenance, output)
     check_suppression(suppress_below)
     targets = [target(paths[0], output, name) for name in formats]
@@ -123,7 +123,7 @@ def report(
     rules = None if policy is None else load_policy(policy)
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     source = read_source(paths, reading)
-    divided = None if without_leaks is None else leave_out(source, Path(without_leaks))
+    divided = None if without_leaks is None else leave_out(source, as_path(without_leaks))
     source = source if divided is None else divided.source
     found = audit(
         source.table,
@@ -147,7 +147,7 @@ def report(
     changes = None
     if baseline is not None:
         choices = Choices(by, unit, min_n, confidence, replicates, seed, suppress_below)
-        changes = _changes(Path(baseline), paths[0], source, reading, choices)
+        changes = _changes(as_path(baseline), paths[0], source, reading, choices)
     subject = Subject(found, origin, title or _title(origin, found), changes)
     texts = [FORMATS[name](subject) for name in formats]
     for file, text in zip(targets, texts, strict=True):
@@ -196,4 +196,4 @@ def _title(provenance: Provenance, found: Audit) -> str:
     model = provenance.metadata.model.get("name") if provenance.metadata else None
     kind = "Audit" if has_labels(found) else "Composition"
     of_model = f"{kind} of {model}" if kind == "Audit" else f"{kind} by {model}"
-    return of_model if model else f"{kind} of {Path(provenance.path).name}"
+    return of_model if model else f"{kind} of {PurePath(provenance.path).name}"

@@ -11,7 +11,7 @@ import polars as pl
 from faceaudit.audit.sampling import Drawn, draw
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
 from faceaudit.reporting.calibration import STRATUM, WEIGHT
-from faceaudit.storage import atomic_write, check_outputs, read_csv
+from faceaudit.storage import as_path, atomic_write, check_outputs, read_csv
 from faceaudit.tables import FACE, IMAGE, PredictionTable, read_table, score_columns
 
 SMALLEST = 20
@@ -62,12 +62,12 @@ def sample(
     Raises:
         FaceauditError: If an option cannot work, or the table cannot be read.
     """
-    table = Path(table)
+    table = as_path(table)
     if n < SMALLEST:
         raise UsageError(f"--n {n}: give at least {SMALLEST}; 500 is the default")
     if seed < 0:
         raise UsageError(f"--seed {seed}: give 0 or more; 0 is the default")
-    path = Path(output) if output else table.with_name(f"{table.stem}.sample.csv")
+    path = as_path(output) if output else table.with_name(f"{table.stem}.sample.csv")
     if path.suffix.lower() != ".csv":
         raise UsageError(
             f"--output {path}: the sample is written as CSV; give a name ending in .csv"

@@ -22,7 +22,7 @@ from faceaudit.audit.tally import tally as count
 from faceaudit.errors import SchemaError, UsageError
 from faceaudit.labels import ANNOTATED, NONE, LabelTable, read_labels
 from faceaudit.reporting.subject import Provenance
-from faceaudit.storage import check_outputs
+from faceaudit.storage import as_path, check_outputs
 from faceaudit.tables import IMAGE, PredictionTable, read_table
 
 
@@ -95,13 +95,13 @@ def tally(
     Raises:
         FaceauditError: If an option cannot work, or the table or the labels cannot be read.
     """
-    file = Path(file)
+    file = as_path(file)
     check_suppression(suppress_below)
     if file.suffix.lower() != TALLY_SUFFIX:
         raise UsageError(f"{file}: a tally is kept in a file that ends in {TALLY_SUFFIX}")
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     check_outputs([file], [table, label_file(labels)])
-    source = read_labelled([Path(table)], reading)
+    source = read_labelled([as_path(table)], reading)
     if isinstance(source.table, Tally):
         raise UsageError(f"{table}: is a tally already")
     counted = count(source.table, find_features(source.table, by), unit=unit)
@@ -140,7 +140,8 @@ def as_paths(given: Path | str | Sequence[Path | str]) -> list[Path]:
     Raises:
         UsageError: If it is empty.
     """
-    paths = [Path(one) for one in ([given] if isinstance(given, str | Path) else given)]
+    each = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    paths = [as_path(one) for one in each]
     if not paths:
         raise UsageError("no table: give a Parquet or CSV table, or tallies")
     return paths

@@ -15,7 +15,7 @@ from faceaudit.audit.tally import Tally
 from faceaudit.errors import InputError, SchemaError, UsageError
 from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE
-from faceaudit.storage import sha256_of_file
+from faceaudit.storage import local_copy, sha256_of_file
 from faceaudit.tables import IMAGE, PredictionTable
 from faceaudit.tables.part import rows_where
 
@@ -94,9 +94,9 @@ def _read(path: Path) -> pl.DataFrame:
         raise InputError(f"{path}: there is no such file; write it with `faceaudit leaks`")
     try:
         if path.suffix.lower() == ".csv":
-            table = pl.read_csv(path, infer_schema_length=None, glob=False)
+            table = pl.read_csv(local_copy(path), infer_schema_length=None, glob=False)
         else:
-            table = pl.read_parquet(path, glob=False)
+            table = pl.read_parquet(local_copy(path), glob=False)
         missing = [name for name in NEEDED if name not in table.columns]
         if missing:
             raise SchemaError(

@@ -5,7 +5,7 @@ outage of the storage is waited for. ``as_path`` is where every name that a user
 everything else takes what it gives. ``docs/storage.md`` says what holds on which storage.
 """
 
-from faceaudit.storage.copies import local_copy
+from faceaudit.storage.copies import local_copies, local_copy
 from faceaudit.storage.files import (
     atomic_write,
     exclusive,
@@ -32,6 +32,7 @@ __all__ = [
     "has_folder",
     "is_remote",
     "list_parts",
+    "local_copies",
     "local_copy",
     "make_folder",
     "parquet_schema",

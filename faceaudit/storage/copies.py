@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from faceaudit.storage.paths import as_remote
+
+AT_A_TIME = 8
+"""Files that are fetched at once."""
 
 
 def local_copy(path: Path, kept_by: Path | None = None) -> Path:
@@ -27,3 +32,11 @@ def local_copy(path: Path, kept_by: Path | None = None) -> Path:
     if remote is None:
         return path
     return (as_remote(kept_by) or remote).copy_of(remote)
+
+
+def local_copies(paths: Sequence[Path], kept_by: Path) -> list[Path]:
+    """Files as local ones (see ``local_copy``), kept as long as the object they belong to."""
+    if as_remote(kept_by) is None:
+        return list(paths)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        return list(pool.map(lambda path: local_copy(path, kept_by), paths))

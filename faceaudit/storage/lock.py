@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import socket
 import threading
@@ -22,6 +23,8 @@ from uuid import uuid4
 from faceaudit.errors import FaceauditError, LockedError
 from faceaudit.storage.conditional import ABSENT, delete, read, write
 from faceaudit.storage.remote import RemotePath
+
+log = logging.getLogger(__name__)
 
 LIFETIME = 120.0
 """Seconds until a lock that is not renewed may be taken over."""
@@ -121,7 +124,7 @@ def _take(path: RemotePath, lock: RemotePath) -> tuple[Holder, str]:
     """This run as the holder of the lock, and the state that the lock is in."""
     mine = Holder.myself()
     try:
-        return mine, write(lock, mine.to_json(), ABSENT)
+        return mine, _created(path, lock, mine)
     except FileExistsError:
         there = read(lock)
     if there is None:
@@ -139,6 +142,21 @@ def _take(path: RemotePath, lock: RemotePath) -> tuple[Holder, str]:
         f"{holder.pid}, since {holder.since}; wait for it to end (where it was killed, its lock "
         f"ends within {LIFETIME:.0f} s)"
     )
+
+
+def _created(path: RemotePath, lock: RemotePath, mine: Holder) -> str:
+    """The state of a lock that did not exist; tells of a store that takes no notice of that."""
+    state = write(lock, mine.to_json(), ABSENT)
+    try:
+        state = write(lock, mine.to_json(), ABSENT)
+    except FileExistsError:
+        return state
+    log.warning(
+        "%s: this store takes no notice of conditional writes, so that nothing keeps a second run "
+        "from writing it; see that there is none",
+        path,
+    )
+    return state
 
 
 class Kept:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import http.client
 import logging
 import os
 import random
@@ -115,7 +114,7 @@ def _translated(error: Exception, path: object) -> Exception:
 
 
 def _is_outage(error: Exception, status: int | None) -> bool:
-    if isinstance(error, TimeoutError | ConnectionError | http.client.HTTPException):
+    if isinstance(error, TimeoutError | ConnectionError):
         return True
     if isinstance(error, _library_errors("outage")):
         return True

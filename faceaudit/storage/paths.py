@@ -9,8 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from faceaudit.errors import InputError, MissingExtraError, UsageError
 
@@ -57,7 +56,7 @@ def as_path(given: str | os.PathLike[str] | RemotePath) -> Path:
         _check_bucket(scheme, rest)
         return _on_store(f"{scheme}://{rest}")
     if scheme == "file":
-        return Path(url2pathname(urlsplit(f"file:{slashes}{rest}").path))
+        return Path(unquote(urlsplit(f"file:{slashes}{rest}").path))
     if scheme in NOT_READ or (slashes == "//" and isinstance(given, str)):
         known = ", ".join(f"{name}://" for name in (*STORES, "file"))
         # What follows the scheme may hold a password or a signature.
@@ -160,7 +159,7 @@ def _check_name(path: Path) -> None:
 
 def list_parts(folder: Path) -> list[Path]:
     """Files ``part-*.parquet`` of a folder, in order."""
-    return sorted(file for file in folder.glob(PARTS) if file.is_file())
+    return sorted(folder.glob(PARTS))
 
 
 def make_folder(path: Path) -> None:

@@ -15,32 +15,34 @@ import pyarrow.parquet as pq
 
 from faceaudit.errors import InputError, LabelError, SchemaError, TemporaryError
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
-from faceaudit.storage import parquet_schema, sha256_of_file
+from faceaudit.storage import list_parts, local_copies, parquet_schema, sha256_of_file
 from faceaudit.tables.table import FACE, IMAGE, Draft, first_line
 
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv"}
 
 
 def find_parts(path: Path) -> list[Path]:
-    """Files that a table consists of, in order.
+    """Files on this machine that a table consists of, in order.
+
+    Of a table on an object store they are copies, which are kept as long as ``path`` is.
 
     Raises:
         InputError: If there is no table at this path.
     """
     if path.is_dir():
         _check_complete(path)
-        parts = sorted(path.glob("part-*.parquet"))
+        parts = list_parts(path)
         if not parts:
             raise InputError(
                 f"{path}: this folder holds no part-*.parquet; give a table that "
                 "`faceaudit predict` wrote, or a .parquet or .csv file"
             )
-        return parts
+        return local_copies(parts, path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file; give a table of predictions")
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: not a table; give a file that ends in {', '.join(SUFFIXES)}")
-    return [path]
+    return local_copies([path], path)
 
 
 def _check_complete(folder: Path) -> None:
@@ -68,7 +70,7 @@ def open_parts(path: Path, parts: Sequence[Path]) -> Draft:
         SchemaError: If its parts do not fit together.
     """
     if SUFFIXES[parts[0].suffix.lower()] == "csv":
-        return _with_trimmed_names(Draft(path, _scan_csv(path), None))
+        return _with_trimmed_names(Draft(path, _scan_csv(path, parts[0]), None))
     metadata = _metadata(path, parts)
     schemas = [parquet_schema(part) for part in parts]
     same = all(schema == schemas[0] for schema in schemas)
@@ -92,9 +94,9 @@ def _with_trimmed_names(draft: Draft) -> Draft:
 # --- CSV --------------------------------------------------------------------------------------
 
 
-def _scan_csv(path: Path) -> pl.LazyFrame:
-    separator = _separator(path)
-    frame = pl.scan_csv(path, separator=separator, infer_schema_length=None, glob=False)
+def _scan_csv(path: Path, file: Path) -> pl.LazyFrame:
+    separator = _separator(path, file)
+    frame = pl.scan_csv(file, separator=separator, infer_schema_length=None, glob=False)
     names = frame.collect_schema().names()
     _check_header(path, names)
     try:
@@ -111,13 +113,13 @@ def _scan_csv(path: Path) -> pl.LazyFrame:
                 raise InputError(f"{path}: cannot be read: {what}") from error
         raise
     # Types would be inferred anew in every pass over the rows, at the cost of several passes.
-    return pl.scan_csv(path, separator=separator, schema=frame.collect_schema(), glob=False)
+    return pl.scan_csv(file, separator=separator, schema=frame.collect_schema(), glob=False)
 
 
-def _separator(path: Path) -> str:
+def _separator(path: Path, file: Path) -> str:
     """The mark that the first line of a CSV file has most of: comma, semicolon, tab or bar."""
-    with path.open("rb") as file:
-        first = file.readline()
+    with file.open("rb") as opened:
+        first = opened.readline()
     try:
         text = first.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -213,7 +215,7 @@ def _refuse_types(
 
 def _metadata(path: Path, parts: Sequence[Path]) -> TableMetadata | None:
     """What the table says of itself; None where faceaudit did not write it."""
-    found = [_metadata_of_part(part) for part in parts]
+    found = [_metadata_of_part(_named(path, part), part) for part in parts]
     for part, metadata in zip(parts, found, strict=True):
         if (metadata and metadata.tasks) != (found[0] and found[0].tasks):
             raise SchemaError(
@@ -223,14 +225,19 @@ def _metadata(path: Path, parts: Sequence[Path]) -> TableMetadata | None:
     return found[0]
 
 
-def _metadata_of_part(part: Path) -> TableMetadata | None:
+def _named(path: Path, part: Path) -> str:
+    """A part as the user knows it, which may be another file than the copy that is read."""
+    return str(path if part.name == path.name else path / part.name)
+
+
+def _metadata_of_part(name: str, part: Path) -> TableMetadata | None:
     try:
         text = (pq.read_schema(part).metadata or {}).get(METADATA_KEY)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{part}: not a readable Parquet file ({first_line(error)}); write it again"
+            f"{name}: not a readable Parquet file ({first_line(error)}); write it again"
         ) from error
-    return None if text is None else TableMetadata.from_json(text, str(part))
+    return None if text is None else TableMetadata.from_json(text, name)
 
 
 def with_columns_named(draft: Draft, columns: Mapping[str, str]) -> Draft:

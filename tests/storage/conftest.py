@@ -68,6 +68,8 @@ class Proxy(ThreadingHTTPServer):
         """The status they are answered with; None closes the connection."""
         self.lose_answers = False
         """Whether requests that fail are carried out all the same."""
+        self.ignore_conditions = False
+        """Whether conditional requests are carried out whatever is there."""
         self.only = ""
         """Only requests whose line holds this fail."""
         self.lines: list[str] = []
@@ -103,7 +105,10 @@ class Forwarding(BaseHTTPRequestHandler):
 
     def forward(self, data: bytes) -> tuple[http.client.HTTPResponse, bytes]:
         upstream = http.client.HTTPConnection(self.server.upstream)
-        upstream.request(self.command, self.path, data, dict(self.headers))
+        headers = dict(self.headers)
+        if self.server.ignore_conditions:
+            headers.pop("If-None-Match", None)
+        upstream.request(self.command, self.path, data, headers)
         answer = upstream.getresponse()
         body = answer.read()
         upstream.close()

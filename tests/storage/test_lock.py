@@ -143,3 +143,14 @@ def test_an_answer_that_was_lost_does_not_lose_the_lock(proxy: Proxy, bucket: st
         check()
     assert proxy.failures == 0
     assert list(as_path(bucket).iterdir()) == []
+
+
+def test_of_a_store_that_ignores_conditions_a_warning_tells(
+    proxy: Proxy, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with exclusive(as_path(f"{bucket}/out.parquet")):
+        assert "conditional" not in caplog.text
+    proxy.ignore_conditions = True
+    with exclusive(as_path(f"{bucket}/out.parquet")):
+        assert "takes no notice of conditional writes" in caplog.text
+    assert list(as_path(bucket).iterdir()) == []

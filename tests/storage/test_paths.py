@@ -87,11 +87,11 @@ def test_without_the_extra_the_error_says_how_to_install_it(
         as_path("s3://faces/x")
 
 
-def test_local_paths_import_nothing_that_reads_stores() -> None:
+def test_local_paths_import_nothing_that_reads_stores(tmp_path: Path) -> None:
     code = (
         "import sys; from faceaudit.storage import as_path, atomic_write, exclusive, write_text\n"
-        "write_text(as_path('x.txt'), 'x')\n"
-        "with exclusive(as_path('y')): pass\n"
+        f"write_text(as_path({str(tmp_path / 'x.txt')!r}), 'x')\n"
+        f"with exclusive(as_path({str(tmp_path / 'y')!r})): pass\n"
         "print(sorted({'fsspec', 'upath', 's3fs', 'botocore', 'polars'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -104,7 +104,7 @@ def load_archive(path: Path, names: Sequence[str]) -> tuple[dict[str, Tally], di
         SchemaError: If it was written by a later faceaudit.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             facts = json.loads(archive.read(HEADER))
             parts = {name: _unpacked(io.BytesIO(archive.read(name)), path) for name in names}
             return parts, facts
