@@ -32,6 +32,7 @@ from PIL import Image
 
 from benchmarks.predict_inputs import crop_files, multiplied, photograph_files
 from benchmarks.predict_steps import bound, step_costs
+from benchmarks.predict_tables import Table, printed
 from faceaudit.ordered import available_cores
 
 TIMES = 40
@@ -253,7 +254,7 @@ def targets(kind: Kind, found: Measured) -> tuple[Target, ...]:
     )
 
 
-def tables(found: Measured) -> Iterator[tuple[Sequence[str], list[Sequence[str]]]]:
+def tables(found: Measured) -> Iterator[Table]:
     """The tables of one kind of images: a head and rows each."""
     total = sum(found.step_ms.values())
     steps = [(name, f"{ms:.2f}", f"{ms / total:.0%}") for name, ms in found.step_ms.items()]
@@ -301,33 +302,22 @@ def tables(found: Measured) -> Iterator[tuple[Sequence[str], list[Sequence[str]]
     )
 
 
-def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, numbers to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def as_text(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in columns."""
-    lines = [[cell.replace("`", "") for cell in cells] for cells in (head, *rows)]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0])]
-            + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
-        )
-        for line in lines
+def title(found: Measured) -> str:
+    """What the figures are of."""
+    return (
+        f"{found.files:,} {found.kind} of {found.megapixels:.2g} megapixels on average, "
+        f"`--detector {found.detector} --precision {found.precision}`"
     )
 
 
-def machine() -> dict[str, object]:
-    """What it ran on."""
+def machine(device: str) -> str:
+    """What it ran on, in a line."""
     name = platform.processor() or platform.machine()
     facts = Path("/proc/cpuinfo")
     if facts.exists():
         lines = [line for line in facts.read_text().splitlines() if line.startswith("model name")]
         name = lines[0].split(":", 1)[1].strip() if lines else name
-    return {"processor": name, "cores": available_cores(), "python": platform.python_version()}
+    return f"{name}, {available_cores()} cores, device {device}, Python {platform.python_version()}"
 
 
 def main() -> None:
@@ -360,20 +350,18 @@ def main() -> None:
                 device=arguments.device, precisions=arguments.precision,
                 interpreters=interpreters,
             )  # fmt: skip
-    facts = machine()
-    print(f"{facts['processor']}, {facts['cores']} cores, device {arguments.device}")
-    shown = as_markdown if arguments.markdown else as_text
-    for found in everything:
-        print(f"\n{found.files} {found.kind} of {found.megapixels:.2g} megapixels on average")
-        for head, rows in tables(found):
-            print("\n" + shown(head, rows))
+    facts = machine(arguments.device)
+    groups = [(title(found), list(tables(found))) for found in everything]
+    print(facts)
+    for heading, group in groups:
+        print(f"\n{heading}\n\n{printed(group, markdown=arguments.markdown)}")
     if arguments.json:
         figures = [
             {**asdict(found), "images_per_second": found.rate, "core_ms_per_image": found.core_ms}
             for found in everything
         ]
-        text = json.dumps({"machine": facts, "device": arguments.device, "figures": figures})
-        arguments.json.write_text(text)
+        text = json.dumps({"machine": facts, "groups": groups, "figures": figures}, indent=1)
+        arguments.json.write_text(text + "\n")
 
 
 if __name__ == "__main__":

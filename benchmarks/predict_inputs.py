@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from faceaudit.faces.face import Face
 from faceaudit.showcase.images import photograph
 
 REPOSITORY = Path(__file__).parent.parent
@@ -28,8 +27,6 @@ MEGAPIXELS = (2, 3, 5, 8, 12)
 NOISE = 4.0
 """Standard deviation of the gray levels added: enlarged pictures are smoother than sensors are."""
 QUALITY = 90
-FACE = Face(165, 105, 345, 330)
-"""Where the face is in the photograph that comes with matplotlib."""
 
 
 def image_files(folder: Path) -> list[Path]:

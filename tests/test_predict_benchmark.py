@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.predict import FULL, QUICK, Measured, Run, as_markdown, run_command, tables, targets
+from benchmarks.predict import FULL, QUICK, Measured, Run, run_command, tables, targets
 from benchmarks.predict_inputs import MEGAPIXELS, crop_files, multiplied, views
 from benchmarks.predict_steps import DEVICE, bound, core_seconds
+from benchmarks.predict_tables import printed
 
 CROPS = FULL[0]
 MEASURED = Measured(
@@ -49,13 +50,22 @@ def test_targets_are_met_where_the_figure_is_reached() -> None:
 
 
 def test_tables_show_every_step_and_peer() -> None:
-    text = "\n".join(as_markdown(*table) for table in tables(MEASURED))
+    text = printed(tables(MEASURED), markdown=True)
     for shown in (
         "| infer | 3.80 | 95% |",
         "| bound of 2 cores | 500 | 80% |",
         "24.2 times as fast",
     ):
         assert shown in text
+
+
+def test_text_tables_are_columns() -> None:
+    text = printed([(("`step`", "ms"), [("decode", "1.25"), ("infer on a CPU", "3")])])
+    assert text.splitlines() == [
+        "step              ms",
+        "decode          1.25",
+        "infer on a CPU     3",
+    ]
 
 
 def test_quick_runs_ask_for_the_same() -> None:
