@@ -182,8 +182,8 @@ def test_log_lines_can_be_json(specimens: Path, random_bundle: Bundle, tmp_path:
     assert any("labels" in record["message"] for record in records)
 
 
-def test_an_interrupted_run_exits_75_and_leaves_nothing(
-    specimens: Path, random_bundle: Bundle, tmp_path: Path
+def test_an_interrupted_command_exits_75_and_writes_no_table(
+    specimens: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
@@ -191,24 +191,20 @@ def test_an_interrupted_run_exits_75_and_leaves_nothing(
     for number in range(3000):
         (folder / f"{number}.jpg").write_bytes(data)
     out = tmp_path / "out"
-    out.mkdir()
     process = subprocess.Popen(
-        [
-            sys.executable, "-m", "faceaudit.cli", "predict", folder, out / "out.parquet",
-            "--model", random_bundle.graph.parent, "--batch-size", "4",
-        ],
+        [sys.executable, "-m", "faceaudit.cli", "prepare", folder, out],
         stderr=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + 60
-    while not list(out.glob(".*.part")) and time.monotonic() < deadline:
+    while not list(out.glob("crops/*/*.jpg")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75, errors
     assert "Error: interrupted by SIGTERM" in errors
     assert "Traceback" not in errors
-    assert list(out.iterdir()) == []
+    assert [path.name for path in out.iterdir()] == ["crops"]
 
 
 def test_counts_and_shares() -> None:

@@ -197,7 +197,7 @@ def predict(
                 work.check_whole()
                 warn_of(source.notes, inputs.notes())
                 still_mine()
-                target.finish(inputs.names(), inputs.notes())
+                target.finish(inputs.names, inputs.notes())
             totals = target.totals()
         finally:
             target.tidy()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -51,8 +52,8 @@ class Target(Protocol):
     complete: bool
     """Whether no run is unfinished."""
 
-    def finish(self, names: Iterable[str], notes: Sequence[str]) -> None:
-        """Bring the table to its final form; ``names`` are the source's images in order."""
+    def finish(self, names: Callable[[], Iterable[str]], notes: Sequence[str]) -> None:
+        """Bring the table to its final form; ``names`` gives the source's images in order."""
 
     def tidy(self) -> None:
         """Remove what was begun, where nothing was kept."""
@@ -123,14 +124,12 @@ class TableFile:
     """Of the file to which images are added."""
     complete: bool
 
-    def finish(self, names: Iterable[str], notes: Sequence[str]) -> None:
+    def finish(self, names: Callable[[], Iterable[str]], notes: Sequence[str]) -> None:
         """Write the file: rows in the order of the source's images."""
         digest = self.rows.digest()
-        tables: Iterator[pa.Table] = self._tables()
         if self.before is not None:
             digest += digest_in(self.before)
-        if len(self.known):
-            tables = _in_source_order(self._tables, names)
+        tables = _in_source_order(self._tables, names) if len(self.known) else self._tables()
         metadata = with_images(self.rows.manifest.metadata, digest, notes)
         self.rows.mark_as_becoming(digest)
         schema = self.rows.schema.with_metadata({METADATA_KEY: metadata.to_json().encode()})
@@ -210,10 +209,16 @@ def _tables_of(path: Path) -> Iterator[pa.Table]:
 
 
 def _in_source_order(
-    open_tables: Callable[[], Iterator[pa.Table]], names: Iterable[str]
+    open_tables: Callable[[], Iterator[pa.Table]], names: Callable[[], Iterable[str]]
 ) -> Iterator[pa.Table]:
-    """Rows in the order of the source's images; of images that it lacks, after their neighbors."""
-    order = pl.DataFrame({"image": names}, schema={"image": pl.String}).with_row_index("place")
+    """Rows in the order of the source's images; of images that it lacks, after their neighbors.
+
+    Where they stand so already, as after an interruption, they are not held all at once.
+    """
+    if _have_names(open_tables(), names()):
+        yield from open_tables()
+        return
+    order = pl.DataFrame({"image": names()}, schema={"image": pl.String}).with_row_index("place")
     order = order.unique("image", keep="first", maintain_order=True)
     table = pa.concat_tables(open_tables())
     rows = pl.DataFrame({"image": pl.Series(table["image"])}).with_row_index("row")
@@ -222,6 +227,12 @@ def _in_source_order(
     if not placed["place"].is_sorted():
         table = table.take(placed.sort("place", "row")["row"].to_arrow())
     yield table
+
+
+def _have_names(tables: Iterable[pa.Table], names: Iterable[str]) -> bool:
+    """Whether the images of rows are exactly these, in this order."""
+    columns = (table.filter(is_first_row(table))["image"].to_pylist() for table in tables)
+    return all(one == name for one, name in zip_longest(chain.from_iterable(columns), names))
 
 
 # --- a folder of parts ------------------------------------------------------------------------
@@ -237,7 +248,7 @@ class TableFolder:
     complete: bool
     created: bool
 
-    def finish(self, names: Iterable[str], notes: Sequence[str]) -> None:
+    def finish(self, names: Callable[[], Iterable[str]], notes: Sequence[str]) -> None:
         """Close the last part."""
         self.rows.finish(notes)
 
