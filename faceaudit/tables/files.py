@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import polars as pl
 import pyarrow as pa
@@ -51,15 +51,20 @@ def _check_complete(folder: Path) -> None:
     Raises:
         TemporaryError: If its manifest says so.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return
-    if manifest.get("complete") is False:
+    if _manifest(folder).get("complete") is False:
         raise TemporaryError(
             f"{folder}: the run that writes it has not ended; wait for it, or run the same "
             "`faceaudit predict` again, which goes on where it stopped"
         )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What a folder of parts says of itself; nothing where faceaudit did not write it."""
+    try:
+        found = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def open_parts(path: Path, parts: Sequence[Path]) -> Draft:
@@ -222,7 +227,10 @@ def _metadata(path: Path, parts: Sequence[Path]) -> TableMetadata | None:
                 f"{path}: {part.name} and {parts[0].name} were written for different tasks or "
                 "classes; keep the tables of different models in different folders"
             )
-    return found[0]
+    notes = _manifest(path).get("notes")
+    if found[0] is None or not notes or not found[0].labels:
+        return found[0]
+    return replace(found[0], labels={**found[0].labels, "notes": notes})
 
 
 def _named(path: Path, part: Path) -> str:

@@ -29,6 +29,7 @@ from faceaudit.pipeline.plan import Plan
 from faceaudit.pipeline.predict import predict
 from faceaudit.reporting.run import report
 from faceaudit.showcase.images import photograph
+from faceaudit.tables import read_table
 from tests.pipeline.processes import counting_run, ending_run, in_process, run
 
 KILLS = 30
@@ -481,3 +482,16 @@ def test_an_output_that_is_something_else_is_refused(
     make(out)
     with pytest.raises(FaceauditError, match=message):
         run(faces, out, model)
+
+
+def test_what_labels_lack_is_said_of_a_folder_as_of_a_file(
+    faces: Path, model: str, tmp_path: Path
+) -> None:
+    for name in OUTPUTS:
+        photograph().resize((40, 40)).save(faces / "61_1_20170101120000000.png")
+        run(faces, tmp_path / name, model, labels="utkface")
+    found = [read_table(tmp_path / name).metadata for name in OUTPUTS]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0].labels["notes"] == found[1].labels["notes"]
+    assert "has no race" in found[0].labels["notes"][0]
