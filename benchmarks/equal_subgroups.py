@@ -153,8 +153,23 @@ class Errors:
         """Absolute errors with a gamma distribution, which is skewed; half of them negative."""
         from scipy import stats
 
-        away = stats.gamma.ppf((np.arange(2 * FACES) + 0.5) / (2 * FACES), shape, scale=scale)
+        return cls._of(stats.gamma(shape, scale=scale))
+
+    @classmethod
+    def lognormal(cls, spread: float) -> Errors:
+        """Absolute errors whose logarithms have this standard deviation; half of them negative."""
+        from scipy import stats
+
+        return cls._of(stats.lognorm(spread))
+
+    @classmethod
+    def _of(cls, distribution: Any) -> Errors:
+        away = distribution.ppf((np.arange(2 * FACES) + 0.5) / (2 * FACES))
         return cls(np.concatenate([away, -away]))
+
+    def with_mean(self, mean: float) -> Errors:
+        """Errors of the same shape with another mean absolute error."""
+        return Errors(self.years * (mean / self.mean))
 
     @property
     def mean(self) -> float:

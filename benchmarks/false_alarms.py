@@ -55,6 +55,12 @@ SAME = {"macro_recall": "balanced_accuracy"}
 ON_MIX = {"f1", "macro_f1", "precision", "macro_precision", "selection_rate"}
 ON_MIX |= {"average_precision", "macro_average_precision"}
 """Metrics that truly differ between subgroups with other mixes of classes."""
+OTHER_SPREADS = {
+    "gamma(0.8)": Errors.gamma(0.8),
+    "gamma(4)": Errors.gamma(4),
+    "lognormal(0.8)": Errors.lognormal(0.8),
+}
+"""Errors in years of other shapes than the usual gamma(1.3): wider, narrower and longer-tailed."""
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
 Alarms = NDArray[np.bool_]
@@ -283,7 +289,10 @@ def permuted_years(
     names = ("mae", "rmse", "mean_signed_error", "cs_at_5")
     names = names if pools[0] is pools[-1] else ("mae",)
     found: dict[str, list[bool]] = {name: [] for name in names}
-    whole = sum(pool.counts(np.ones((1, len(pool.years)), np.int64)).errors[0] for pool in pools)
+    whole = sum(
+        n * pool.counts(np.ones((1, len(pool.years)), np.int64)).errors[0]
+        for n, pool in zip(sizes, pools, strict=True)
+    )
     place = bins_of(whole)
     means = means_of_bins(whole, place)
     for tables in chunks(simulations):
@@ -297,9 +306,8 @@ def permuted_years(
             told = of_years(COMPARED[name], dealt[:, :, number], means)
             assert told is not None  # The bins hold these figures.
             found[name].append(furthest_test(told[0], "", told[1]).p_value <= 0.05)
-    spread = "" if pools[0] is pools[-1] else "; equal means, other spreads"
     for name, kept in found.items():
-        yield Row(name, " ".join(f"{n:,}" for n in sizes) + spread, float(np.mean(kept)))
+        yield Row(name, " ".join(f"{n:,}" for n in sizes), float(np.mean(kept)))
 
 
 def all_permuted(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
@@ -312,9 +320,12 @@ def all_permuted(generator: np.random.Generator, simulations: int) -> Iterator[R
         yield from permutation_alarms(generator, setting, simulations)
     usual = Errors.gamma()
     yield from permuted_years(generator, SPREAD, [usual] * 5, simulations)
-    wide = Errors.gamma(0.8, usual.mean / 0.8)
-    yield from permuted_years(generator, (30, 3000), [wide, usual], simulations)
-    yield from permuted_years(generator, (30, 300, 300), [wide, usual, usual], simulations)
+    for title, errors in OTHER_SPREADS.items():
+        other = errors.with_mean(usual.mean)
+        for sizes in ((30, 3000), (3000, 30), (3000, 3000), (30, 300, 300)):
+            pools = [other, *[usual] * (len(sizes) - 1)]
+            for row in permuted_years(generator, sizes, pools, simulations):
+                yield replace(row, setting=f"{row.setting}; the first {title}, equal means")
 
 
 # --- units ------------------------------------------------------------------------------------

@@ -27,11 +27,10 @@ from faceaudit.audit.bounds import ScoreCounts
 from faceaudit.audit.metrics import (
     METRICS,
     Metric,
-    auc_influence,
-    curve_influence,
     ece,
     present_classes,
 )
+from faceaudit.audit.scores import INFLUENCES, told_correlations
 from faceaudit.audit.tally import YearErrors
 from faceaudit.audit.tally.bins import (
     AGE_YEARS,
@@ -40,6 +39,7 @@ from faceaudit.audit.tally.bins import (
     COARSE,
     COARSE_BINS,
     ERROR_BINS,
+    SCORE_BINS,
     calibration_bin,
     error_bin,
     score_bin,
@@ -166,7 +166,6 @@ def draw_classes(
 
 ON_SCORES = [metric for metric in REGISTERED.values() if metric.needs == "scores"]
 ON_LOSSES = [metric for metric in REGISTERED.values() if metric.needs == "losses"]
-MOVES = {"auc": auc_influence, "average_precision": curve_influence}
 
 
 def scored(
@@ -230,7 +229,7 @@ def by_place(true: Array, places: Array, size: int) -> tuple[Array, Array]:
 def correlations(counts: Array, codes: Array) -> dict[str, Array]:
     """Correlation of the classes' figures in every table, each (S, K, K), as ``scores`` has it."""
     found = {}
-    for name, influence in MOVES.items():
+    for name, influence in INFLUENCES.items():
         flat = influence(counts).reshape(*counts.shape[:2], -1)
         moves = np.take_along_axis(flat, codes, -1)
         shared = moves @ np.swapaxes(moves, -1, -2)
@@ -239,6 +238,18 @@ def correlations(counts: Array, codes: Array) -> dict[str, Array]:
         known = np.divide(shared, both, out=np.ones_like(shared), where=both > 0)
         found[name] = np.clip(known, -1, 1)
     return found
+
+
+def without_rows(true: Array, scores: Array) -> ScoreCounts:
+    """Scores of all tables as a tally without rows has them."""
+    tables, _, classes = scores.shape
+    counts = by_place(true, np.moveaxis(score_bin(scores), -1, 1), SCORE_BINS)[0]
+    cells = grouped(true * classes + scores.argmax(axis=-1), classes**2)
+    cells = cells.reshape(tables, classes, classes)
+    each = [told_correlations(*one) for one in zip(counts, cells, strict=True)]
+    return ScoreCounts(
+        [counts], {name: np.stack([one[name] for one in each]) for name in INFLUENCES}
+    )
 
 
 def losses_of(true: Array, scores: Array) -> Array:
@@ -289,6 +300,7 @@ def draw_scores(
         counts, codes = ranked(true, scores)
         # All tables are one array with a further axis: figures are then found for all at once.
         rows = ScoreCounts([counts], correlations(counts, codes))
+        binned = without_rows(true, scores)
         blocks = None
         if units:
             bins = np.moveaxis(score_bin(scores), -1, 1) // COARSE
@@ -305,9 +317,7 @@ def draw_scores(
                 expected = (single * has).sum(axis=-1) / has.sum(axis=-1)
             yield Drawn(f"{classes}", metric, rows, expected, blocks)
             if metric.mean_of:
-                # A tally without rows does not tell how the classes vary together.
-                alone = ScoreCounts([counts])
-                yield Drawn(f"{classes}", metric, alone, expected, blocks, "tally")
+                yield Drawn(f"{classes}", metric, binned, expected, blocks, "tally")
 
 
 # --- years ------------------------------------------------------------------------------------

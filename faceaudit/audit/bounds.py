@@ -26,6 +26,7 @@ from faceaudit.audit.intervals import (
     share_interval,
     told_by_degrees,
     weighted_interval,
+    wilson,
 )
 from faceaudit.audit.metrics import (
     METRICS,
@@ -70,7 +71,7 @@ class ScoreCounts:
 
     each: Sequence[Numbers]
     correlations: Mapping[str, Values] = field(default_factory=dict)
-    """Metric per class -> correlation of its values, (subgroups, K, K), where rows tell it."""
+    """Metric per class -> correlation of its values, (subgroups, K, K)."""
     _known: dict[Callable[[Numbers], Values], Values] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -134,7 +135,7 @@ def _curve(metric: Metric, counts: Any, values: Values, told: Any, confidence: f
     # As a share of so many faces would vary; a perfect curve tells no more than its faces.
     alone = ratio(LOST_FACES, own)
     faces = ratio(values * (1 - values) * own + LOST_FACES, variance * own + alone)
-    return share_interval(values, faces * told, confidence)
+    return wilson(values, faces * told, confidence)
 
 
 def _mean(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
@@ -260,7 +261,7 @@ def _mean_of_classes(
 def _correlation(single: Metric, counts: ScoreCounts) -> Values:
     """How the values of a metric per class vary together, (..., K, K).
 
-    Without rows it is not known: at worst, as one. Few faces of a class tell little of it.
+    Where it is not given: at worst, as one. Few faces of a class tell little of it.
     """
     own = counts.totals[..., 1]
     fewer = np.minimum(own[..., :, None], own[..., None, :])

@@ -22,8 +22,8 @@ Bounds = tuple[Values, Values]
 BISECTIONS = 50
 RARE = 3
 """So many hits are rare: the score interval's bound toward 0 is replaced by Poisson's."""
-RARE_OF_FEW, FEW = 2, 40
-"""Of up to 40 faces, so many."""
+RARE_OF_FORTY, RARE_OF_TEN = 2, 1
+"""Of no more than forty faces, and of no more than ten: two hits of five are not rare."""
 
 
 def normal_quantile(confidence: float) -> float:
@@ -68,17 +68,21 @@ def wilson(share: Any, trials: Any, confidence: float) -> Bounds:
     return np.minimum(np.maximum(center - half, 0), p), np.maximum(np.minimum(center + half, 1), p)
 
 
-def share_interval(share: Any, trials: Any, confidence: float) -> Bounds:
+def share_interval(
+    share: Any, trials: Any, confidence: float, *, of_ten: int = RARE_OF_TEN
+) -> Bounds:
     """Wilson's interval, which is too short on one side after one to three hits, mended there.
 
     After one hit in a hundred it leaves out rates of one in six hundred, which bring such a hit
-    about in 15 of 100 tables. Up to ``RARE`` hits the lower bound is therefore the rate at which
-    so many come about with a chance of one minus confidence; misses likewise.
+    about in 15 of 100 tables. After few hits (one of ten faces, two of forty, three of more) the
+    lower bound is therefore the rate at which so many come about with a chance of one minus
+    confidence; misses likewise.
 
     Args:
         share: Observed shares in [0, 1].
         trials: Numbers of faces they are shares of.
         confidence: Such as 0.95.
+        of_ten: How many hits of no more than ten faces are few.
 
     Source:
         Brown, Cai, DasGupta: Interval estimation for a binomial proportion, Statistical Science 16,
@@ -87,18 +91,18 @@ def share_interval(share: Any, trials: Any, confidence: float) -> Bounds:
     low, high = wilson(share, trials, confidence)
     n = np.asarray(trials, np.float64)
     hits = np.asarray(share, np.float64) * n
-    lowest = np.fmin(low, _rare(hits, n, confidence))
-    highest = np.fmax(high, 1 - _rare(n - hits, n, confidence))
+    most = np.where(n > 40, RARE, np.where(n > 10, RARE_OF_FORTY, of_ten))
+    lowest = np.fmin(low, _rare(hits, most, n, confidence))
+    highest = np.fmax(high, 1 - _rare(n - hits, most, n, confidence))
     return lowest, highest
 
 
-def _rare(hits: Values, trials: Values, confidence: float) -> Values:
-    """Lower bound of a share after few hits; NaN where they are not few, or none."""
+def _rare(hits: Values, most: Any, trials: Values, confidence: float) -> Values:
+    """Lower bound of a share after few hits; NaN where they are more than that, or none."""
     from scipy.special import gammaincinv
 
-    most = np.where(trials > FEW, RARE, RARE_OF_FEW) + 0.5
     # A share times its trials is a whole number but for rounding.
-    few = (hits > 1e-9) & (hits < most)
+    few = (hits > 1e-9) & (hits < most + 0.5)
     rate = gammaincinv(np.where(few, hits, 1.0), 1 - confidence)
     return np.where(few, rate / np.where(few, trials, 1.0), np.nan)
 
@@ -275,7 +279,9 @@ def calibration_interval(calibration: Any, told: Any, confidence: float) -> Boun
     # NaN for bins that do not count.
     n = np.where(faces > 1, faces, np.nan)
     share, gap = right / n, (sure - right) / n
-    low, high = share_interval(share, n * np.asarray(told)[..., None], confidence)
+    # What bins of a few faces leave out adds up over many bins.
+    trials = n * np.asarray(told)[..., None]
+    low, high = share_interval(share, trials, confidence, of_ten=RARE_OF_FORTY)
     weight = ratio(n, np.nansum(n, axis=-1, keepdims=True))
     chance = share * (1 - share) / (n - 1)
     mean = np.maximum(np.nansum(weight * (gap**2 - chance), axis=-1), 0)

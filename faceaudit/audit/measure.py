@@ -22,7 +22,7 @@ from faceaudit.audit.metrics import (
 )
 from faceaudit.audit.reliability import find_reliability, without_scores
 from faceaudit.audit.results import MetricValue, Reliability, RocCurve, Subgroup
-from faceaudit.audit.scores import ScoreRows, roc_points, score_counts
+from faceaudit.audit.scores import ScoreRows, roc_points, score_counts, told_correlations
 from faceaudit.audit.tally import CellCounts, Cut, Numbers, Tally, YearErrors
 from faceaudit.schema import AGE, Task
 
@@ -212,11 +212,14 @@ def _measure_scores(
 def _scores_of(
     part: _Part, task: Task, rows: ScoreRows | None, *, several: bool
 ) -> tuple[list[Numbers], dict[str, Values]]:
-    """Faces by score, and how the classes' figures vary together, (S, K, K), where rows tell."""
+    """Faces by score, and how the figures of several classes vary together, (S, K, K)."""
     scores, each = [], []
     for index in part.chunk:
         if rows is None:
             scores.append(score_counts(task, part.counted, None, part.cells, index))
+            confusion = part.cells.one(part.counted.confusion[task.name], index)
+            if several:
+                each.append(told_correlations(scores[-1], confusion))
             continue
         ranks = rows.ranks(part.cells, index)
         scores.append(ranks.counts)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import Values, generator_for
-from faceaudit.audit.metrics import Metric
+from faceaudit.audit.metrics import Metric, ratio
 from faceaudit.audit.results import AnyGapTest
 from faceaudit.audit.tally import ERROR_LIMIT, Cut, Numbers, Tally
 from faceaudit.schema import AGE
@@ -29,8 +29,10 @@ MOST_FACES = 10**8
 MOST_NUMBERS = 2**25
 """Numbers that all draws of one task may hold."""
 FEWEST_DRAWS = 500
-YEAR_BINS = 16
-"""Errors in years are dealt in as many bins, about equally full."""
+YEAR_BINS = 32
+"""Errors in years are dealt in about as many bins."""
+MOST_TIMES = 2.0
+"""At most so many times longer is a standard error at the mean of all faces."""
 METHOD = (
     "permutation within {strata}, {draws:,} draws: the furthest of all differences beyond what the "
     "mix of {strata} explains, in standard errors"
@@ -188,8 +190,18 @@ def furthest_test(values: Values, method: str, errors: Values | None = None) -> 
 
 
 def bins_of(errors: Counts) -> NDArray[np.int64]:
-    """The bin of few, about equally full, of every bin of signed error, (ERROR_BINS,)."""
-    share = (errors.cumsum() - errors / 2) / max(errors.sum(), 1)
+    """The bin of few of every bin of signed error, (ERROR_BINS,).
+
+    Errors of a bin count alike, so that bins must be narrow where errors are long, too: in equally
+    full ones, subgroups of equal means and other spreads would seem to have other means.
+
+    Source:
+        Panter, Dite: Quantization distortion in pulse-count modulation with nonuniform spacing of
+        levels, Proceedings of the IRE 39, 1951 (bins as dense as cube roots of frequencies lose
+        least).
+    """
+    roots = np.cbrt(errors)
+    share = (roots.cumsum() - roots / 2) / max(roots.sum(), 1)
     place = np.minimum((share * YEAR_BINS).astype(np.int64), YEAR_BINS - 1)
     # Signs are kept apart, and within five years from beyond.
     distance = np.arange(len(errors)) - ERROR_LIMIT
@@ -229,10 +241,19 @@ YEAR_FIGURES = ("mean_signed_error", "mae", "rmse", "cs_at_5")
 def of_years(metric: Metric, dealt: Counts, means: Values) -> tuple[Values, Values] | None:
     """A figure of every draw and subgroup, and its standard error; None where no bins hold it.
 
+    Where values cannot be negative, a subgroup that happens to lack large ones has both too low a
+    mean and too small a spread, and seems sure of it. Its standard error is therefore taken at the
+    mean of all faces, to which it is brought in proportion: exact for values of gamma
+    distributions, and consistent for any, as the means come to agree.
+
     Args:
         metric: The metric.
-        dealt: Faces by joined bin, (..., bins).
+        dealt: Faces by joined bin, (..., S, bins).
         means: Of the bins, as ``means_of_bins`` gives them.
+
+    Source:
+        McCullagh, Nelder: Generalized linear models, 1989, chapter 8 (constant coefficient of
+        variation), as in a score test.
     """
     if metric.name not in YEAR_FIGURES:
         return None
@@ -240,9 +261,14 @@ def of_years(metric: Metric, dealt: Counts, means: Values) -> tuple[Values, Valu
     n = np.where(faces > 0, faces, np.nan)
     kind = means[YEAR_FIGURES.index(metric.name)]
     found, squares = (np.asarray(dealt @ one / n) for one in kind)
+    faces_of_all = faces.sum(axis=-1, keepdims=True)
     # Half a face that differs by as much as faces do, so that none seen is not none possible.
-    usual = (dealt @ kind[1]).sum(axis=-1, keepdims=True) / faces.sum(axis=-1, keepdims=True)
+    usual = (dealt @ kind[1]).sum(axis=-1, keepdims=True) / faces_of_all
     errors = np.sqrt((np.maximum(squares - found**2, 0) + usual / (2 * n)) / n)
+    if metric.interval in {"positive", "root"}:
+        common = (dealt @ kind[0]).sum(axis=-1, keepdims=True) / faces_of_all
+        # A subgroup without errors would otherwise be taken to know nothing.
+        errors = errors * np.fmin(ratio(common, found), MOST_TIMES)
     if metric.name == "rmse":
         root = np.sqrt(found)
         return root, errors / (2 * np.maximum(root, 1e-9))

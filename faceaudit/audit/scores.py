@@ -7,7 +7,7 @@ the tally's histogram serves, whose bins are narrow near 0 and 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,8 @@ Values = NDArray[np.float64]
 EXACT_ROWS = 200_000
 """Tables with more rows are ranked by histogram."""
 CURVE_POINTS = 120
+INFLUENCES = {"auc": auc_influence, "average_precision": curve_influence}
+"""Metric per class -> how far a face of each kind moves it."""
 FEW_OF_ALL = 20
 """A subgroup with less than one in so many of all faces is sorted by itself."""
 
@@ -97,10 +99,7 @@ class Ranks:
     def correlations(self) -> dict[str, Values]:
         """Correlation of the classes' AUC and average precision, each (K, K)."""
         at = np.arange(len(self.places))[:, None], self._own, self.places
-        return {
-            "auc": _correlation(auc_influence(self.counts)[at]),
-            "average_precision": _correlation(curve_influence(self.counts)[at]),
-        }
+        return {name: _correlation(move(self.counts)[at]) for name, move in INFLUENCES.items()}
 
     @cached_property
     def _own(self) -> Codes:
@@ -198,6 +197,51 @@ def rank_correlations(true: Codes, scores: Values) -> dict[str, Values]:
         its own influence function.
     """
     return Ranks(true, _places(scores)).correlations
+
+
+def told_correlations(scores: Numbers, confusion: Numbers) -> dict[str, Values]:
+    """The same without rows, from what counts tell of how classes go together, each (K, K).
+
+    Scores of two classes mirror each other, so that the histogram of one tells both. Of more
+    classes the predicted one is known for every face: "predicted or not" is a score of two values,
+    whose figures vary together nearly as those of the scores do. An AUC from two values tells less
+    of it than an average precision, which is therefore the least that is taken; that figures
+    balance each other is not relied on.
+
+    Args:
+        scores: Faces by ascending bin of each class, others' first, (K, 2, B).
+        confusion: Annotated (rows) and predicted classes of the faces, (K, K).
+    """
+    if len(scores) == 2:
+        # Of each kind (the second class, the first) and bin of the first class's score.
+        mirror = (slice(None, None, -1), slice(None, None, -1))
+        moves = {
+            name: np.stack([both[0], both[1][mirror]])
+            for name, both in ((name, move(scores)) for name, move in INFLUENCES.items())
+        }
+        return {name: _of_counts(each, scores[0]) for name, each in moves.items()}
+    found = {name: _of_decisions(confusion, move) for name, move in INFLUENCES.items()}
+    least = np.maximum(found["average_precision"], 0)
+    return {"auc": np.maximum(found["auc"], least), "average_precision": least}
+
+
+def _of_decisions(confusion: Numbers, influence: Callable[[Numbers], Values]) -> Values:
+    """Correlation of the classes' figures, were a face's score whether it is predicted, (K, K)."""
+    counts = np.asarray(confusion, np.float64)
+    own = np.eye(len(counts), dtype=np.int64)
+    faces, predicted, right = counts.sum(axis=1), counts.sum(axis=0), np.diagonal(counts)
+    others, wrong = counts.sum() - faces, predicted - right
+    scores = np.stack([[others - wrong, wrong], [faces - right, right]])  # (2, 2, K)
+    moves = influence(np.moveaxis(scores, -1, 0))  # (K, 2, 2)
+    # Of every cell of the confusion: whether it is annotated, and predicted, as the class.
+    each = moves[np.arange(len(own))[:, None, None], own[:, :, None], own[:, None, :]]
+    return _of_counts(each, counts)
+
+
+def _of_counts(moves: Values, counts: Numbers) -> Values:
+    """Correlation of moves (K, ...) by faces (...) that move so."""
+    moves = np.where(counts > 0, np.nan_to_num(moves), 0) * np.sqrt(counts)
+    return _correlation(moves.reshape(len(moves), -1))
 
 
 def _correlation(moves: Values) -> Values:

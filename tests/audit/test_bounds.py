@@ -16,7 +16,7 @@ from faceaudit.audit.bounds import (
     smoothed_confusion,
 )
 from faceaudit.audit.estimates import FEW_UNITS, Options, estimate
-from faceaudit.audit.intervals import rank_interval, rank_variance
+from faceaudit.audit.intervals import rank_interval, rank_variance, wilson
 from faceaudit.audit.metrics import (
     METRICS,
     Metric,
@@ -27,7 +27,8 @@ from faceaudit.audit.metrics import (
     curve_influence,
     macro_f1,
 )
-from faceaudit.audit.scores import rank_correlations, rank_counts
+from faceaudit.audit.scores import rank_correlations, rank_counts, told_correlations
+from faceaudit.audit.tally.bins import SCORE_BINS, score_bin
 
 NAMED = {metric.name: metric for metric in (*METRICS, *AGE_METRICS)}
 ON_CLASSES = [metric for metric in NAMED.values() if metric.needs in {"classes", "groups"}]
@@ -89,6 +90,57 @@ def test_rows_shorten_the_interval_of_macro_auc() -> None:
     (tally,) = estimate(NAMED["macro_auc"], ScoreCounts(counts), Options())
     assert rows.value == tally.value
     assert tally.low < rows.low < rows.high < tally.high
+
+
+def faces_of(classes: int, faces: int, lead: float) -> tuple[np.ndarray, np.ndarray]:
+    """Annotated classes and scores that sum to 1."""
+    generator = np.random.default_rng(classes)
+    true = generator.integers(0, classes, faces)
+    odds = generator.normal(size=(faces, classes)) + lead * np.eye(classes)[true]
+    scores = np.exp(odds)
+    return true, scores / scores.sum(axis=1, keepdims=True)
+
+
+def told_without_rows(true: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    size = scores.shape[1]
+    counts = np.zeros((size, 2, SCORE_BINS), np.int64)
+    confusion = np.zeros((size, size), np.int64)
+    np.add.at(confusion, (true, scores.argmax(axis=1)), 1)
+    for k in range(size):
+        np.add.at(counts[k], ((true == k).astype(int), score_bin(scores[:, k])), 1)
+    return told_correlations(counts, confusion)
+
+
+@pytest.mark.parametrize("lead", [0.5, 2.0, 3.0])
+def test_histograms_of_two_classes_tell_how_their_figures_vary_together(lead: float) -> None:
+    true, scores = faces_of(2, 2000, lead)
+    found, expected = told_without_rows(true, scores), rank_correlations(true, scores)
+    for name, one in expected.items():
+        np.testing.assert_allclose(found[name], one, atol=0.02)
+
+
+@pytest.mark.parametrize("lead", [0.5, 2.0, 3.0])
+@pytest.mark.parametrize("classes", [3, 5, 9])
+def test_decisions_tell_nearly_how_figures_of_several_classes_vary_together(
+    classes: int, lead: float
+) -> None:
+    true, scores = faces_of(classes, 20_000, lead)
+    found, expected = told_without_rows(true, scores), rank_correlations(true, scores)
+    for name, one in expected.items():
+        # What counts is the spread of the mean, in which all pairs take part: never far too small.
+        assert 0.95 < found[name].sum() / one.sum() < 1.35, name
+        np.testing.assert_allclose(np.diagonal(found[name]), 1)
+
+
+def test_an_average_precision_has_wilsons_interval_after_misses_that_are_no_counts() -> None:
+    scores = np.array([[[40, 2, 1, 0], [0, 1, 0, 19]]])
+    counts = ScoreCounts([scores])
+    (found,) = estimate(NAMED["average_precision"], counts, Options())
+    assert found.value is not None
+    low, high = found.low, found.high
+    # Both bounds are those of one number of faces: Wilson's.
+    faces = 1.96**2 * low * (1 - low) / (found.value - low) ** 2
+    assert wilson(found.value, faces, 0.95)[1] == pytest.approx(high, abs=1e-3)
 
 
 def test_an_auc_has_newcombes_interval_at_delongs_variance() -> None:

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.equal_subgroups import Errors, Faces
 from benchmarks.false_alarms import (
     COMPARED,
+    OTHER_SPREADS,
     SAME,
     SETTINGS,
     SIMULATED,
@@ -32,6 +33,15 @@ from benchmarks.false_alarms import (
     share_alarms,
     year_alarms,
 )
+from faceaudit.audit.permutation import (
+    bins_of,
+    deal,
+    furthest_test,
+    joined,
+    means_of_bins,
+    of_years,
+)
+from faceaudit.audit.tally import ERROR_BINS, ERROR_LIMIT
 
 BAR = 0.06
 
@@ -78,12 +88,25 @@ def test_sixty_equal_subgroups_are_seldom_told_from_the_mean_of_the_others() -> 
     assert not above(many_alarms(np.random.default_rng(10), 100), 100)
 
 
-def test_equal_means_with_other_spreads_are_no_gap() -> None:
+@pytest.mark.parametrize("sizes", [(30, 3000), (3000, 30), (3000, 3000)], ids=str)
+@pytest.mark.parametrize("title", OTHER_SPREADS)
+def test_equal_means_with_other_spreads_are_no_gap(title: str, sizes: tuple[int, int]) -> None:
     usual = Errors.gamma()
-    wide = Errors.gamma(0.8, usual.mean / 0.8)
-    assert wide.mean == pytest.approx(usual.mean, rel=0.01)
-    rows = permuted_years(np.random.default_rng(9), (30, 3000), (wide, usual), 300)
-    assert not above(rows, 300)
+    other = OTHER_SPREADS[title].with_mean(usual.mean)
+    assert other.mean == pytest.approx(usual.mean)
+    assert not above(permuted_years(np.random.default_rng(9), sizes, (other, usual), 300), 300)
+
+
+def test_a_subgroup_without_errors_in_years_stands_out() -> None:
+    counts = np.zeros((2, ERROR_BINS), np.int64)
+    counts[0, ERROR_LIMIT] = 40
+    counts[1, ERROR_LIMIT - 20 : ERROR_LIMIT + 20] = 10
+    place = bins_of(counts.sum(axis=0))
+    dealt = joined(counts, place)[:, None]
+    dealt = np.concatenate([dealt[None], deal(dealt, 199, np.random.default_rng(3))])[:, :, 0]
+    told = of_years(COMPARED["mae"], dealt, means_of_bins(counts.sum(axis=0), place))
+    assert told is not None
+    assert furthest_test(told[0], "", told[1]).p_value <= 0.01
 
 
 def test_gaps_are_shown_with_a_thousand_faces() -> None:

@@ -58,6 +58,12 @@ def test_after_one_hit_the_lower_bound_is_poissons() -> None:
         assert [1 - float(bound) for bound in mirrored[::-1]] == pytest.approx([low, high])
 
 
+def test_two_hits_of_ten_or_fewer_are_not_rare() -> None:
+    assert share_interval(2 / 8, 8, 0.95) == wilson(2 / 8, 8, 0.95)
+    assert share_interval(1 / 8, 8, 0.95)[0] < wilson(1 / 8, 8, 0.95)[0]
+    assert share_interval(2 / 8, 8, 0.95, of_ten=2)[0] < wilson(2 / 8, 8, 0.95)[0]
+
+
 @pytest.mark.parametrize("hits", [0, 3, 4, 20])
 def test_with_no_hit_or_several_a_share_has_wilsons_interval(hits: int) -> None:
     assert share_interval(hits / 40, 40, 0.95) == wilson(hits / 40, 40, 0.95)
