@@ -32,7 +32,7 @@ from faceaudit.errors import InputError
 from faceaudit.pipeline.digest import ImageDigest, pack, total, unpack
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table
 from faceaudit.schema import MANIFEST_FILE, TableMetadata
-from faceaudit.storage import atomic_write, list_parts, remove
+from faceaudit.storage import arrow_file, atomic_write, list_parts, remove
 
 SEGMENTS = ".segments"
 DIGESTS_KEY = b"digests"
@@ -286,7 +286,7 @@ class DataSet:
     def tables(self) -> Iterator[pa.Table]:
         """All rows in order, in tables of moderate size."""
         for part in self.manifest.parts:
-            with pq.ParquetFile(self.folder / part.file) as file:
+            with pq.ParquetFile(arrow_file(self.folder / part.file)) as file:
                 for batch in file.iter_batches():
                     yield pa.Table.from_batches([batch])
         yield from self.open_tables()

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from faceaudit.pipeline.crops import CroppedImage
 from faceaudit.pipeline.scores import Scores
 from faceaudit.schema import AGE_PRED, METADATA_KEY, TableMetadata, Task
-from faceaudit.storage import atomic_write
+from faceaudit.storage import arrow_file, atomic_write
 
 OF_IMAGES = {
     "image": "name", "sha256": "sha256", "status": "status", "error": "error",
@@ -146,7 +146,7 @@ def is_first_row(table: pa.Table) -> pa.ChunkedArray:
 
 def read_metadata(path: Path) -> TableMetadata | None:
     """What a Parquet file says of itself; None where faceaudit did not write it."""
-    found = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
+    found = (pq.read_schema(arrow_file(path)).metadata or {}).get(METADATA_KEY)
     return None if found is None else TableMetadata.from_json(found, str(path))
 
 

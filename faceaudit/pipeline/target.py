@@ -25,7 +25,7 @@ from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.known import Group, Known
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table, read_metadata
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
-from faceaudit.storage import remove
+from faceaudit.storage import arrow_file, remove
 
 FILE_PARTS = 1 << 18
 """Rows of a part while one file is made."""
@@ -150,7 +150,7 @@ class TableFile:
 
     def totals(self) -> Totals:
         """What the file holds."""
-        table = pq.read_table(self.out, columns=["status", "face"])
+        table = pq.read_table(arrow_file(self.out), columns=["status", "face"])
         statuses = Counter(table.filter(is_first_row(table))["status"].to_pylist())
         faces = len(table) - table["face"].null_count
         return Totals(sum(statuses.values()), faces, dict(sorted(statuses.items())))
@@ -169,7 +169,7 @@ def _open_file(out: Path, wanted: Wanted, restart: bool) -> TableFile:
     if restart or manifest is None:
         remove(folder)
         if exists and not restart and before is not None:
-            wanted.check(out, before, pq.read_schema(out))
+            wanted.check(out, before, pq.read_schema(arrow_file(out)))
         kept = before if not restart else None
         rows = wanted.start(folder, replaces=exists and restart)
         known = Known(_groups_of_file(out, kept))
@@ -203,7 +203,7 @@ def _groups_of_file(out: Path, metadata: TableMetadata | None) -> list[Group]:
 
 
 def _tables_of(path: Path) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(arrow_file(path)) as file:
         for batch in file.iter_batches():
             yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
@@ -279,7 +279,9 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
     if restart:
         return TableFolder(out, wanted.start(out), Known([]), complete=False, created=False)
     first = out / manifest.parts[0].file if manifest.parts else None
-    wanted.check(out, manifest.metadata, None if first is None else pq.read_schema(first))
+    wanted.check(
+        out, manifest.metadata, None if first is None else pq.read_schema(arrow_file(first))
+    )
     rows = wanted.open(out, manifest)
     return TableFolder(out, rows, Known(_groups_of(rows)), manifest.complete, created=False)
 

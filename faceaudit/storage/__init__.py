@@ -22,9 +22,10 @@ from faceaudit.storage.paths import (
     make_folder,
     remove,
 )
-from faceaudit.storage.tabular import parquet_schema, read_csv
+from faceaudit.storage.tabular import arrow_file, parquet_schema, read_csv
 
 __all__ = [
+    "arrow_file",
     "as_path",
     "atomic_write",
     "check_outputs",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from faceaudit.errors import InputError
 from faceaudit.storage.copies import local_copy
+from faceaudit.storage.paths import is_remote
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,6 +37,15 @@ def read_csv(path: Path) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: cannot be read as CSV ({reason})") from error
+
+
+def arrow_file(path: Path) -> Path | IO[bytes]:
+    """A file as pyarrow reads it now: by its path, or opened where it is on an object store.
+
+    Raises:
+        FileNotFoundError: If there is none on the store.
+    """
+    return path.open("rb") if is_remote(path) else path
 
 
 def parquet_schema(path: Path) -> dict[str, pl.DataType]:

@@ -64,6 +64,8 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.failures = 0
         """Requests that will fail before one is answered."""
+        self.spared = 0
+        """Requests that are answered before the first one fails."""
         self.how: int | None = 503
         """The status they are answered with; None closes the connection."""
         self.lose_answers = False
@@ -88,7 +90,10 @@ class Forwarding(BaseHTTPRequestHandler):
         data = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         line = f"{self.command} {self.path}"
         self.server.lines.append(line)
-        if self.server.failures and self.server.only in line:
+        hit = bool(self.server.failures) and self.server.only in line
+        if hit and self.server.spared:
+            self.server.spared -= 1
+        elif hit:
             self.server.failures -= 1
             if self.server.lose_answers:
                 self.forward(data)

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import shutil
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 
-from faceaudit.errors import EXIT_TEMPORARY, InputError, LockedError, TemporaryError
+from faceaudit.errors import EXIT_TEMPORARY, EXIT_USAGE, InputError, LockedError, TemporaryError
 from faceaudit.storage import atomic_write, exclusive, sha256_of_file, write_text
 
 
@@ -78,3 +82,79 @@ def test_hash_of_a_file(tmp_path: Path) -> None:
 def test_half_a_character_in_a_text_does_not_stop_a_page(tmp_path: Path) -> None:
     write_text(tmp_path / "x.html", "caf\udce9 \u00e9")
     assert (tmp_path / "x.html").read_text(encoding="utf-8") == "caf? \u00e9"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB, where this user may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only the superuser may mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("size", [50_000, 5_000_000], ids=["in_the_block", "when_flushed"])
+def test_a_disk_that_fills_up_is_temporary_and_keeps_what_was_there(
+    small_disk: Path, size: int
+) -> None:
+    path = small_disk / "out.parquet"
+    write_text(path, "before" * 5_000)
+    with pytest.raises(TemporaryError, match="disk is full"), atomic_write(path) as file:
+        file.write(b"x" * size)
+    assert path.read_text() == "before" * 5_000
+    assert list(small_disk.iterdir()) == [path]
+
+
+def test_a_command_on_a_full_disk_ends_with_75_in_one_line(small_disk: Path) -> None:
+    table = small_disk / "out.csv"
+    rows = "".join(f"{k}.jpg,Male,{'Male' if k % 3 else 'Female'}\n" for k in range(100))
+    write_text(table, f"image,gender_true,gender_pred\n{rows}")
+    write_text(small_disk / "filling", "x" * 58_000)
+    tally = str(small_disk / "out.tally")
+    command = [sys.executable, "-m", "faceaudit.cli", "tally", str(table), tally]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == EXIT_TEMPORARY
+    assert run.stderr == f"Error: {tally}: the disk is full; free some space, run again\n"
+    assert sorted(path.name for path in small_disk.iterdir()) == ["filling", "out.csv"]
+
+
+def test_a_disk_that_may_only_be_read_is_named(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    path = small_disk / "out.parquet"
+    for write in (atomic_write(path), exclusive(path)):
+        with pytest.raises(InputError, match=r"cannot write there .*[Rr]ead-only"), write:
+            pass
+
+
+def test_a_folder_that_is_deleted_midway_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "x.parquet"
+    path.parent.mkdir()
+
+    def write() -> None:
+        with exclusive(path), atomic_write(path) as file:
+            file.write(b"x")
+            shutil.rmtree(path.parent)
+
+    with pytest.raises(InputError, match=r"out/x\.parquet: there is no folder .*/out"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_grows_over_the_limit_is_refused_in_one_line(tmp_path: Path) -> None:
+    code = (
+        "import resource; from pathlib import Path; from faceaudit.storage import atomic_write\n"
+        "from faceaudit.cli.ending import end_well\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "def work():\n"
+        f"    with atomic_write(Path({str(tmp_path / 'out.parquet')!r})) as file:\n"
+        "        file.write(bytes(1_000_000))\n"
+        "end_well(work)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == EXIT_USAGE
+    assert "larger than files may be" in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
