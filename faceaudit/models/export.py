@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import torch
 from safetensors.torch import save
 from torch import nn
@@ -55,6 +57,7 @@ def write_bundle(
     with atomic_write(folder / WEIGHTS) as file:
         file.write(save(state))
     graph = trace(deployed, facts.input.size, [task.output for task in facts.tasks])
+    settle_padding(graph)
     refer_to_weights(graph, folder / WEIGHTS)
     with atomic_write(folder / GRAPH) as file:
         file.write(graph.SerializeToString())
@@ -85,6 +88,42 @@ def trace(deployed: nn.Module, size: int, outputs: list[str]) -> onnx.ModelProto
             do_constant_folding=False,
         )
         return onnx.load(path)
+
+
+def settle_padding(model: onnx.ModelProto) -> None:
+    """Replace padding that is computed from the images' size by its values.
+
+    The size of crops is fixed; a runtime then pads within the convolution, not by a copy.
+
+    Args:
+        model: With its weights; changed in place. All axes but the first of its input are fixed.
+    """
+    pads = {node.input[1] for node in model.graph.node if node.op_type == "Pad"}
+    known = {initializer.name for initializer in model.graph.initializer}
+    computed = sorted(pads - known)
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in computed)
+    session = onnxruntime.InferenceSession(
+        watched.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    crops = session.get_inputs()[0]
+    found = session.run(computed, {crops.name: np.zeros((1, *crops.shape[1:]), np.uint8)})
+    for name, values in zip(computed, found, strict=True):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    _drop_unread(model.graph, set(computed))
+
+
+def _drop_unread(graph: onnx.GraphProto, settled: set[str]) -> None:
+    """Drop nodes whose outputs nobody reads or that have become initializers."""
+    wanted = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output) and not settled.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
 
 
 def refer_to_weights(graph: onnx.ModelProto, weights: Path) -> None:
