@@ -22,7 +22,7 @@ def test_what_the_page_says_of_sizes_is_so() -> None:
     for said, value in (
         (f"run and one {predict.TIMES} times as long", 40),
         (f"A chunk is {checks.DEFAULT_BATCH} images", 64),
-        (f"holds {crops.PIXELS_AT_ONCE // 1_000_000} million decoded pixels", 24),
+        (f"{crops.PIXELS_AT_ONCE // 1_000_000} million decoded pixels at most", 24),
         (f"at most {retinaface.WORKING_SIDE} pixels long", 640),
     ):
         assert said in text, value

@@ -47,8 +47,9 @@ TRUSTED_SIDE = 320
 """Up to this working side large faces are as small as the network knows them."""
 SCORE_THRESHOLD = 0.85
 NMS_IOU = 0.4
-BATCH_PIXELS = 4 * 640 * 640
-"""Padded pixels that go through the network at once: more need memory and are not faster."""
+BATCH_PIXELS = WORKING_SIDE * WORKING_SIDE
+"""Padded pixels that go through the network at once: more do not fit a core's cache, are slower and
+need more memory."""
 
 
 @dataclass(frozen=True)

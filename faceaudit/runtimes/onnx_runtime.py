@@ -26,6 +26,10 @@ LOAD_ERRORS = (
 """What ONNX Runtime raises for a graph it cannot run; they have no common base of their own."""
 
 
+AT_ONCE = 8
+"""Images that go through a graph of any number together: what lies between two of its layers then
+fits a core's cache, which is faster than more, and needs less memory (benchmarks.predict_gains)."""
+
 INPUT_TYPES: dict[str, type] = {
     "tensor(uint8)": np.uint8,
     "tensor(float)": np.float32,
@@ -72,7 +76,7 @@ class OnnxRuntime:
 
     def infer(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         images = prepare(crops, self._bundle.input, self._dtype)
-        size = self._batch or len(images)
+        size = self._batch or AT_ONCE
         parts = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
         values = (
             part[0] if len(part) == 1 else np.concatenate(part) for part in zip(*parts, strict=True)
