@@ -99,7 +99,10 @@ def test_a_run_that_is_killed_at_any_moment_loses_little_and_ends_equal(
         out, log = folder / OUTPUTS[number % 2], folder / "log"
         process = in_process(counting_run, log, photos, out, model)
         process.join(rng.uniform(0.1, 0.9) * seconds)
-        killed += process.is_alive()
+        if process.is_alive():
+            killed += 1
+        else:
+            seconds *= 0.8  # the machine is quicker now than when the time was taken
         process.kill()
         process.join()
         in_process(counting_run, log, photos, out, model).join()
