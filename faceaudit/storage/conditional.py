@@ -78,7 +78,7 @@ def _write_gs(path: RemotePath, data: bytes, state: str) -> str:
         uploadType="media",
         name=key,
         ifGenerationMatch=state or "0",
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "text/plain"},
         data=data,
         json_out=True,
     )

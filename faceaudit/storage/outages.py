@@ -23,6 +23,8 @@ PATIENCE = 60.0
 """Seconds from the first attempt until an outage is given up on."""
 FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0
 """Seconds between attempts: the wait doubles from the first to the longest."""
+TOLD_FROM = 4.0
+"""A wait of so many seconds is told to the user."""
 
 BUSY = frozenset({408, 425, 429})
 """Answers of a server, besides those from 500 on, that ask to come again."""
@@ -83,7 +85,8 @@ def retrying(call: Callable[[], Result], path: object) -> Result:
             raised = _translated(error, path)
         if not isinstance(raised, TemporaryError) or time.monotonic() + wait > until:
             raise raised from None  # what a library says may hold what must not be shown
-        log.debug("%s; trying again in %.1f s", raised, wait)
+        level = logging.WARNING if wait >= TOLD_FROM else logging.DEBUG
+        log.log(level, "%s in %.0f s", raised, wait)
         time.sleep(wait * random.uniform(0.75, 1.25))
         wait = min(2 * wait, LONGEST_WAIT)
 

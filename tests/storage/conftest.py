@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from typing import IO
+from urllib.error import HTTPError
+from urllib.parse import parse_qs, quote, urlsplit
+from urllib.request import urlopen
 from uuid import uuid4
 
 import pytest
@@ -59,8 +63,8 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), Forwarding)
+    def __init__(self, upstream: str, handler: type[Forwarding]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self.upstream = urlsplit(upstream).netloc
         self.failures = 0
         """Requests that will fail before one is answered."""
@@ -74,6 +78,7 @@ class Proxy(ThreadingHTTPServer):
         """Whether conditional requests are carried out whatever is there."""
         self.only = ""
         """Only requests whose line holds this fail."""
+        self.one_at_a_time = threading.Lock()
         self.lines: list[str] = []
         """Method and path of all requests, in order."""
 
@@ -132,12 +137,46 @@ class Forwarding(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815 - as http.server asks
 
 
+@contextmanager
+def urlopen_or_none(address: str) -> Iterator[IO[bytes] | None]:
+    try:
+        with urlopen(address) as answer:
+            yield answer
+    except HTTPError as error:
+        error.close()
+        yield None
+
+
+class Google(Forwarding):
+    """What the emulator of Google's store lacks: conditions on an object's generation."""
+
+    def handle_any(self) -> None:
+        asked = parse_qs(urlsplit(self.path).query)
+        wanted = asked.get("ifGenerationMatch", [""])[0]
+        if not wanted:
+            super().handle_any()
+            return
+        with self.server.one_at_a_time:
+            name = asked["name"][0] if "name" in asked else None
+            path = urlsplit(self.path).path.removeprefix("/upload")
+            line = path if name is None else f"{path}/{quote(name, safe='')}"
+            with urlopen_or_none(f"http://{self.server.upstream}{line}") as answer:
+                there = json.load(answer)["generation"] if answer else "0"
+            if str(there) == wanted:
+                super().handle_any()
+                return
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.answer(404 if there == "0" else 412, {}, b"{}")
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any  # noqa: N815 - as http.server asks
+
+
 HOP = ("Connection", "Content-Length", "Date", "Server", "Transfer-Encoding")
 
 
 @contextmanager
-def in_front_of(upstream: str) -> Iterator[Proxy]:
-    proxy = Proxy(upstream)
+def in_front_of(upstream: str, handler: type[Forwarding] | None = None) -> Iterator[Proxy]:
+    proxy = Proxy(upstream, handler or Forwarding)
     threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
     yield proxy
     proxy.shutdown()
@@ -155,3 +194,19 @@ def proxy(bucket: str, aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pr
         monkeypatch.setenv("AWS_ENDPOINT_URL", running.url)
         forget_stores()
         yield running
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty bucket of an emulator of Google's store, as ``gs://NAME``."""
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="needs the emulator")
+    import gcsfs
+
+    running = emulator.create_server("127.0.0.1", 0, in_memory=True, default_bucket="faces")
+    running.start()
+    host, port = running._api._httpd.socket.getsockname()
+    with in_front_of(f"http://{host}:{port}", Google) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield "gs://faces"
+    running.stop()

@@ -96,7 +96,9 @@ def test_local_calls_are_made_once(tmp_path: object) -> None:
     assert len(calls) == 1
 
 
-def test_waits_grow_and_end(monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
+def test_waits_grow_and_end_and_long_ones_are_told(
+    monkeypatch: pytest.MonkeyPatch, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
     now, waits = [0.0], []
 
     def sleep(seconds: float) -> None:
@@ -114,6 +116,8 @@ def test_waits_grow_and_end(monkeypatch: pytest.MonkeyPatch, bucket: str) -> Non
         retrying(fail, path)
     assert waits == [0.5, 1, 2, 4, 8, 16, 16]
     assert sum(waits) <= outages.PATIENCE
+    told = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    assert [line.rpartition(" run again in ")[2] for line in told] == ["4 s", "8 s", "16 s", "16 s"]
 
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,13 +136,14 @@ def test_no_secret_is_in_errors_or_logs_of_an_outage(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outages, "PATIENCE", 1.5)
+    monkeypatch.setattr(outages, "LONGEST_WAIT", 0.3)
+    monkeypatch.setattr(outages, "PATIENCE", 4.0)
     caplog.set_level(logging.DEBUG, logger="faceaudit")
     proxy.failures = 1_000
     with pytest.raises(TemporaryError) as caught:
         as_path(f"{bucket}/out.txt").read_bytes()
     ours = [record.getMessage() for record in caplog.records if "faceaudit" in record.name]
-    assert any("trying again" in line for line in ours)
+    assert any("storage unreachable" in line for line in ours)
     shown = f"{caught.value!r} {ours}"
     assert SECRET not in shown
     assert KEY not in shown

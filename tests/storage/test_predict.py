@@ -10,7 +10,7 @@ import pytest
 import faceaudit
 from faceaudit.errors import TemporaryError
 from faceaudit.storage import as_path, list_parts, outages
-from tests.storage.conftest import Proxy
+from tests.storage.conftest import KEY, SECRET, Proxy
 
 
 @pytest.fixture
@@ -34,7 +34,11 @@ def test_a_table_on_a_store_is_the_one_on_a_disk(images: Path, bucket: str, tmp_
     predict(images, out)
     here = pq.read_table(tmp_path / "out.parquet")
     with as_path(out).open("rb") as file:
-        assert pq.read_table(file).equals(here)
+        there = pq.read_table(file)
+    assert there.equals(here)
+    written = f"{there.schema.metadata}{there.to_pylist()}"
+    assert SECRET not in written
+    assert KEY not in written
     assert [path.name for path in as_path(out).parent.iterdir()] == ["out.parquet"]
     predict(images, f"{bucket}/parts", part_rows=2)
     assert len(list_parts(as_path(f"{bucket}/parts"))) == 3

@@ -80,6 +80,9 @@ def test_a_report_lies_beside_its_table_and_says_the_same(table: str, here: Path
     assert stored["ContentType"] == "text/html"  # so that a browser opens it
     assert table in page
     assert "/tmp/" not in page
+    for text in (page, files.paths[1].read_text()):
+        assert SECRET not in text
+        assert KEY not in text
     assert json.loads(files.paths[1].read_bytes())["table"]["path"] == table
 
 
