@@ -101,6 +101,8 @@ def settle_padding(model: onnx.ModelProto) -> None:
     pads = {node.input[1] for node in model.graph.node if node.op_type == "Pad"}
     known = {initializer.name for initializer in model.graph.initializer}
     computed = sorted(pads - known)
+    if not computed:
+        return
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in computed)
