@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import glob
-from pathlib import Path, PurePath
+import re
+from pathlib import Path
 
-from faceaudit.errors import InputError
-from faceaudit.images.folders import SIDE_SUFFIXES, Folder, is_image, is_shown, readable
+from faceaudit.errors import FaceauditError, InputError
+from faceaudit.images.folders import (
+    SIDE_SUFFIXES,
+    Folder,
+    is_image,
+    is_shown,
+    readable,
+    suffix_of,
+)
 from faceaudit.images.lists import LIST_SUFFIXES, read_list
 from faceaudit.images.pixels import PREFIX, PixelFile
 from faceaudit.images.refs import ImageRef
+from faceaudit.images.remote import RemoteFolder, Store, as_remote_path, file_ref, matching
 from faceaudit.images.rows import ParquetImages, has_images
 from faceaudit.images.shards import Shards
 from faceaudit.images.source import ImageSource, NamedImages
+from faceaudit.storage import as_path, is_remote
 
 SHARD_SUFFIX, PARQUET_SUFFIX = ".tar", ".parquet"
 
 
-def find_images(source: str) -> ImageSource:
+def find_images(given: str | Path) -> ImageSource:
     """The images of a folder, file, glob, list of paths, tars, Parquet files or pixel file.
 
     Only the first image is looked for; the others are found when the source is walked. A folder is
@@ -26,20 +36,29 @@ def find_images(source: str) -> ImageSource:
     leads out of the source. Lists, tars and Parquet files keep their own order.
 
     Args:
-        source: Folder, image, ``.txt``/``.csv``/``.parquet`` list of paths, ``.tar``, ``.parquet``
+        given: Folder, image, ``.txt``/``.csv``/``.parquet`` list of paths, ``.tar``, ``.parquet``
             with the bytes of images, glob of images, of tars or of such Parquet files, or
-            ``pixels:FILE.csv``.
+            ``pixels:FILE.csv``; also the address of one, such as ``s3://BUCKET/FOLDER``.
 
     Raises:
         InputError: If there is no such source, it cannot be read, or it holds no image.
+        UsageError: If it is an address of an unknown kind.
+        TemporaryError: If an object store cannot be reached.
     """
+    source = str(given)
     if not source:
         raise InputError("the images: an empty path was given; give . for the current folder")
-    path = Path(source)
     try:
-        found = _find(source, path)
+        if source.startswith(PREFIX) and not Path(source).exists():
+            path = as_path(source.removeprefix(PREFIX))
+            found: ImageSource = PixelFile(path)
+        else:
+            path = as_path(given)
+            found = _find(source, path)
         is_empty = not found.first(1)
     except OSError as error:
+        if isinstance(error, FaceauditError):
+            raise
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
     if is_empty:
         raise InputError(f"{source}: no images found there{_hint(path)}")
@@ -47,18 +66,14 @@ def find_images(source: str) -> ImageSource:
 
 
 def _find(source: str, path: Path) -> ImageSource:
-    if source.startswith(PREFIX) and not path.exists():
-        return PixelFile(Path(source.removeprefix(PREFIX)))
     if path.is_dir():
-        return Folder(source, path)
+        return RemoteFolder(source, path) if is_remote(path) else Folder(source, path)
     if path.is_file():
         return _one_file(source, path)
-    if "://" in source:
-        raise InputError(f"{source}: remote images are not read yet; give a local folder or file")
     if path.exists():
         raise InputError(f"{source}: is neither a folder nor a file; give images to read")
     if glob.has_magic(source):
-        return _matching(source)
+        return _matching(source, path)
     raise InputError(
         f"{source}: there is no such file or folder; give a folder, an image, a glob, a list of "
         f"paths ({', '.join(LIST_SUFFIXES)}), a .tar or a .parquet with images"
@@ -68,39 +83,58 @@ def _find(source: str, path: Path) -> ImageSource:
 def _one_file(source: str, path: Path) -> ImageSource:
     suffix = path.suffix.lower()
     if suffix == PARQUET_SUFFIX and has_images(path):
-        return ParquetImages(source, path.parent, [("", str(path))])
+        return ParquetImages(source, path.parent, [("", path)])
     if suffix in LIST_SUFFIXES:
         return read_list(path)
     if suffix == SHARD_SUFFIX:
-        return Shards(source, None, [("", str(path))])
+        return Shards(source, None, [("", path)])
     if suffix in SIDE_SUFFIXES:
         raise InputError(
             f"{source}: a {suffix} file is no image; a list of paths is one of "
             f"{', '.join(LIST_SUFFIXES)} and a shard is a .tar that is not compressed"
         )
-    return NamedImages(source, path.parent, [ImageRef(path.name, str(path))])
+    return NamedImages(source, path.parent, [file_ref(path.name, path)])
 
 
-def _matching(pattern: str) -> ImageSource:
+def _matching(pattern: str, path: Path) -> ImageSource:
     """The files that a glob names; a matching folder is not entered, nor a hidden one."""
-    parts = Path(pattern).parts
+    named, fixed = _matching_remote(path) if is_remote(path) else _matching_local(path)
+    files = [(n, place) for n, place in named if all(map(is_shown, n.split("/")))]
+    files.sort(key=lambda file: (file[0].split("/")[:-1], file[0].split("/")[-1]))
+    suffix = path.suffix.lower()
+    if suffix in (SHARD_SUFFIX, PARQUET_SUFFIX) and files:
+        shards = [(f"{readable(name)}/", as_path(place)) for name, place in files]
+        of = Shards if suffix == SHARD_SUFFIX else ParquetImages
+        return of(pattern, fixed, shards)
+    if is_remote(path):
+        store = Store(as_remote_path(path))
+        refs = [
+            ImageRef(name, place, holder=store)
+            for name, place in files
+            if suffix_of(place) not in SIDE_SUFFIXES
+        ]
+    else:
+        refs = [ImageRef(readable(name), place) for name, place in files if is_image(place)]
+    return NamedImages(pattern, fixed, refs)
+
+
+def _matching_local(pattern: Path) -> tuple[list[tuple[str, str]], Path]:
+    """Names and paths of what a glob names, and the folder that the names are relative to."""
+    parts = pattern.parts
     depth = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     fixed = Path(*parts[:depth])
     try:
         paths = set(fixed.glob(str(Path(*parts[depth:]))))
     except ValueError as error:
         raise InputError(f"{pattern}: is no glob ({error})") from error
-    named = [(path.relative_to(fixed), path) for path in paths]
-    named = [(name, path) for name, path in named if all(map(is_shown, name.parts))]
-    named.sort(key=lambda file: (file[0].parent.parts, file[0].name))
-    files = [(readable(name.as_posix()), str(path)) for name, path in named]
-    suffix = PurePath(pattern).suffix.lower()
-    if suffix in (SHARD_SUFFIX, PARQUET_SUFFIX) and files:
-        shards = [(f"{name}/", path) for name, path in files]
-        of = Shards if suffix == SHARD_SUFFIX else ParquetImages
-        return of(pattern, fixed, shards)
-    refs = [ImageRef(name, path) for name, path in files if is_image(path)]
-    return NamedImages(pattern, fixed, refs)
+    return [(path.relative_to(fixed).as_posix(), str(path)) for path in paths], fixed
+
+
+def _matching_remote(pattern: Path) -> tuple[list[tuple[str, str]], Path]:
+    """The same on an object store."""
+    fixed = re.split(r"[*?\[]", str(pattern), maxsplit=1)[0].rpartition("/")[0]
+    names = [(place.removeprefix(f"{fixed}/"), place) for place in matching(pattern)]
+    return names, as_path(fixed)
 
 
 def _hint(path: Path) -> str:

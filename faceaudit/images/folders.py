@@ -34,6 +34,29 @@ SIDE_SUFFIXES = frozenset(suffix for kind in _SIDE_SUFFIXES.values() for suffix 
 _IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__", "@eaDir", "lost+found"})
 
 
+class Unreadable:
+    """Folders that could not be read, and why."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._reasons: dict[str, str] = {}
+
+    def add(self, prefix: str, error: OSError) -> None:
+        self._reasons[readable(prefix.rstrip("/"))] = error.strerror or str(error)
+
+    def notes(self) -> tuple[str, ...]:
+        if not self._reasons:
+            return ()
+        number = len(self._reasons)
+        folders = "1 folder" if number == 1 else f"{number:,} folders"
+        are = "is" if number == 1 else "are"
+        first, reason = next(iter(self._reasons.items()))
+        return (
+            f"{self._source}: {folders} could not be read and {are} left out, such as {first!r} "
+            f"({reason})",
+        )
+
+
 class Folder(ImageSource):
     """The images of a folder: its files by name, then its subfolders by name.
 
@@ -44,19 +67,11 @@ class Folder(ImageSource):
     def __init__(self, source: str, folder: Path) -> None:
         super().__init__(source, folder)
         self._root = str(folder)
-        self._unreadable: dict[str, str] = {}
+        self._unreadable = Unreadable(source)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if not self._unreadable:
-            return ()
-        number = len(self._unreadable)
-        folders = "1 folder" if number == 1 else f"{number:,} folders"
-        first, reason = next(iter(self._unreadable.items()))
-        return (
-            f"{self.source}: {folders} could not be read and {'is' if number == 1 else 'are'} left "
-            f"out, such as {first!r} ({reason})",
-        )
+        return self._unreadable.notes()
 
     def _walk(self) -> Iterator[ImageRef]:
         real = os.path.realpath(self._root)
@@ -70,8 +85,7 @@ class Folder(ImageSource):
             except OSError as error:
                 if not prefix:
                     raise
-                reason = error.strerror or type(error).__name__
-                self._unreadable[readable(prefix.rstrip("/"))] = reason
+                self._unreadable.add(prefix, error)
                 continue
             for name in files:
                 yield ImageRef(readable(prefix + name), place + name)

@@ -8,11 +8,12 @@ from pathlib import Path, PurePath
 
 import polars as pl
 
-from faceaudit.errors import InputError
+from faceaudit.errors import InputError, UsageError
 from faceaudit.images.refs import ImageRef
+from faceaudit.images.remote import Store, as_remote_path
 from faceaudit.images.source import Batch, ImageSource
 from faceaudit.schema import BASE_FIELDS
-from faceaudit.storage import read_csv
+from faceaudit.storage import as_path, is_remote, local_copy, read_csv
 
 LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 PATH_COLUMNS = ("image", "path", "file", "file_name", "filename")
@@ -34,6 +35,9 @@ class ImageList(ImageSource):
         self._names = table[:, 0]
         self._carried = table[:, 1:] if table.width > 1 else None
         self._blank = blank
+        self._roots = _roots(path, self._names)
+        self._base = str(folder).rstrip("/") if is_remote(folder) else str(folder)
+        self._own = Store(as_remote_path(folder)) if is_remote(folder) else None
 
     @property
     def carried_schema(self) -> pl.DataFrame | None:
@@ -49,15 +53,42 @@ class ImageList(ImageSource):
             yield from batch.refs
 
     def batches(self, size: int) -> Iterator[Batch]:
-        folder = str(self.folder)
         for start in range(0, len(self._names), size):
             names = self._names[start : start + size]
-            refs = [ImageRef(name, os.path.join(folder, name)) for name in names]
+            refs = [self._ref(name) for name in names]
             carried = None if self._carried is None else self._carried[start : start + size]
             yield Batch(refs, carried)
 
     def count(self) -> int:
         return len(self._names)
+
+    def _ref(self, name: str) -> ImageRef:
+        scheme, separator, rest = name.partition("://")
+        if separator and rest:
+            bucket, _, key = rest.partition("/")
+            store = self._roots.get(f"{scheme}://{bucket}")
+            if store is None:
+                return ImageRef(name, str(as_path(name)))
+            return ImageRef(name, f"{scheme.lower()}://{bucket}/{key}", holder=store)
+        if self._own is None or name.startswith("/"):
+            return ImageRef(name, os.path.join(self._base, name))
+        return ImageRef(name, f"{self._base}/{name}", holder=self._own)
+
+
+def _roots(path: Path, names: pl.Series) -> dict[str, Store | None]:
+    """What reads images from the buckets that are named; None for folders of this machine.
+
+    Raises:
+        InputError: If an address is of a kind that is not read.
+    """
+    roots = names.str.extract(r"^([^/]+://[^/]*)").drop_nulls().unique(maintain_order=True)
+    try:
+        places = [(root, as_path(f"{root}/")) for root in roots]
+    except UsageError as error:
+        raise InputError(f"{path}: {error}") from error
+    return {
+        root: Store(as_remote_path(place)) if is_remote(place) else None for root, place in places
+    }
 
 
 def read_list(path: Path) -> ImageList:
@@ -91,7 +122,7 @@ def _read(path: Path) -> pl.DataFrame:
             frame[name] if name == column else typed(frame[name]) for name in frame.columns
         )
     try:
-        frame = pl.read_parquet(path, glob=False)
+        frame = pl.read_parquet(local_copy(path), glob=False)
         return frame.with_columns(pl.col(_path_column(path, frame)).cast(pl.String))
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: is not a Parquet file with a column of paths") from error
@@ -138,8 +169,6 @@ def _tidy(paths: pl.Series) -> pl.Series:
 def _check(path: Path, named: pl.DataFrame, column: str) -> None:
     """Refuse what would make two rows of one image, or overwrite a column of the table."""
     names = named[column]
-    if remote := names.filter(names.str.contains("://", literal=True)).to_list():
-        raise InputError(f"{path}: remote images are not read yet, such as {remote[0]!r}")
     if twice := names.filter(names.is_duplicated()).unique(maintain_order=True).to_list():
         raise InputError(
             f"{path}: {len(twice):,} images are named more than once with different values beside "
@@ -156,6 +185,8 @@ def _check(path: Path, named: pl.DataFrame, column: str) -> None:
 def _base(path: Path, names: pl.Series) -> Path:
     """The folder that the paths of a list are relative to."""
     beside = path.parent
+    if is_remote(path):
+        return beside
     if len(names) and not (beside / names[0]).exists() and Path(names[0]).exists():
         return Path()
     return beside

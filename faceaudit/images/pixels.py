@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faceaudit.images.refs import ImageRef
+from faceaudit.images.remote import file_ref, part_of
 from faceaudit.images.source import ImageSource
 from faceaudit.pixel_file import pixel_rows
 
@@ -21,9 +22,9 @@ class PixelFile(ImageSource):
         self._path = path
 
     def _walk(self) -> Iterator[ImageRef]:
-        path = str(self._path)
+        file = file_ref("", self._path)
         for name, offset, size in pixel_rows(self._path):
-            yield ImageRef(name, path, offset, size, grey_values=True)
+            yield part_of(file, name, offset, size, grey_values=True)
 
 
 def as_image(values: bytes) -> bytes:

@@ -25,6 +25,9 @@ class Holder(Protocol):
             OSError: If they cannot be read.
         """
 
+    def stamp(self, path: str) -> str:
+        """What tells whether a file is the same as last time; ``missing`` where it is not seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
@@ -40,19 +43,28 @@ class ImageRef:
     """Whether the bytes are gray values written out, as in a pixel file."""
     holder: Holder | None = None
     """What reads the bytes; None where they lie in a local file as they are."""
+    version: str | None = None
+    """What its file is known by, where a listing has told; see ``stamp``."""
 
     def stamp(self) -> str:
         """What tells whether the image is the same as last time, without reading it.
 
-        Size in bytes, time of the last change in nanoseconds, and the place within the file;
-        ``missing`` where the file cannot be seen.
+        Size in bytes, time of the last change in nanoseconds (of a file on an object store its
+        tag), and the place within the file; ``missing`` where the file cannot be seen.
         """
-        try:
-            found = os.stat(self.path)
-        except (OSError, ValueError):
-            return MISSING
-        place = "" if self.offset is None else f" {self.offset}"
-        return f"{found.st_size} {found.st_mtime_ns}{place}"
+        seen = self.version
+        if seen is None:
+            seen = stamp_of(self.path) if self.holder is None else self.holder.stamp(self.path)
+        return seen if self.offset is None or seen == MISSING else f"{seen} {self.offset}"
+
+
+def stamp_of(path: str) -> str:
+    """Size and time of a file of this machine; ``missing`` where it cannot be seen."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return MISSING
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def read_bytes(ref: ImageRef) -> bytes:
@@ -61,8 +73,16 @@ def read_bytes(ref: ImageRef) -> bytes:
     Raises:
         OSError: If they cannot be read. A pipe or a device never blocks; it is refused.
     """
-    if ref.holder is not None:
-        return ref.holder.read(ref)
+    data = _read_file(ref) if ref.holder is None else ref.holder.read(ref)
+    if ref.grey_values:
+        from faceaudit.images.pixels import as_image
+
+        return as_image(data)
+    return data
+
+
+def _read_file(ref: ImageRef) -> bytes:
+    """The bytes of an image in a file of this machine."""
     if "\0" in ref.path:
         raise OSError(errno.EINVAL, "a path cannot hold a null character")
     # O_NONBLOCK: opening a pipe must not wait for a writer.
@@ -78,8 +98,4 @@ def read_bytes(ref: ImageRef) -> bytes:
         data = file.read(-1 if ref.size is None else size)
     if len(data) < size:
         raise OSError(errno.EIO, "the file ends before the image does")
-    if ref.grey_values:
-        from faceaudit.images.pixels import as_image
-
-        return as_image(data)
     return data

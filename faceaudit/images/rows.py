@@ -25,8 +25,10 @@ import pyarrow.parquet as pq
 
 from faceaudit.errors import FaceauditError, InputError
 from faceaudit.images.refs import ImageRef
+from faceaudit.images.remote import stamp_of_file
 from faceaudit.images.source import Batch, ImageSource
 from faceaudit.schema import BASE_FIELDS
+from faceaudit.storage import is_remote
 
 IMAGE_COLUMNS = ("image", "bytes", "img")
 """Names of the column that holds the bytes; the first that does is taken."""
@@ -65,11 +67,20 @@ def image_column(schema: pa.Schema) -> str | None:
     return None
 
 
+def parquet_file(path: Path) -> pq.ParquetFile:
+    """A Parquet file that is read bit by bit."""
+    source = path.open("rb") if is_remote(path) else path
+    return pq.ParquetFile(source, pre_buffer=False, buffer_size=READ_BYTES)
+
+
 def has_images(path: Path) -> bool:
     """Whether a Parquet file has a column of images; False where it is no Parquet file."""
     try:
-        return image_column(pq.read_schema(path)) is not None
-    except (pa.ArrowException, OSError):
+        with parquet_file(path) as file:
+            return image_column(file.schema_arrow) is not None
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FaceauditError):
+            raise
         return False
 
 
@@ -81,7 +92,7 @@ class ParquetImages(ImageSource):
     with bytes, and with facts that faceaudit establishes anew, are left out.
     """
 
-    def __init__(self, source: str, folder: Path | None, files: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, source: str, folder: Path | None, files: Sequence[tuple[str, Path]]) -> None:
         """Read the schemas.
 
         Args:
@@ -94,7 +105,7 @@ class ParquetImages(ImageSource):
         """
         super().__init__(source, folder)
         self._files = files
-        self._reader = RowReader()
+        self._reader = RowReader({str(path): path for _, path in files})
         self._count = 0
         layouts = []
         for _, path in files:
@@ -122,7 +133,7 @@ class ParquetImages(ImageSource):
             with _opened(path) as file:
                 names = self._layout.names(file)
             for row, name in enumerate(names):
-                yield ImageRef(prefix + name, path, row, holder=self._reader)
+                yield ImageRef(prefix + name, str(path), row, holder=self._reader)
 
     def batches(self, size: int) -> Iterator[Batch]:
         if not self._layout.kept.names:
@@ -134,7 +145,7 @@ class ParquetImages(ImageSource):
                 for rows in file.iter_batches(size, columns=self._layout.kept.names):
                     stop = start + len(rows)
                     refs = [
-                        ImageRef(prefix + name, path, row, holder=self._reader)
+                        ImageRef(prefix + name, str(path), row, holder=self._reader)
                         for row, name in enumerate(names[start:stop], start)
                     ]
                     start = stop
@@ -145,14 +156,14 @@ class ParquetImages(ImageSource):
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     """A file that is read bit by bit.
 
     Raises:
         InputError: If it is no Parquet file, is damaged, or is not there.
     """
     try:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+        with parquet_file(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FaceauditError):
@@ -210,7 +221,7 @@ class _Layout:
         )
 
 
-def _layout(path: str, schema: pa.Schema) -> _Layout:
+def _layout(path: Path, schema: pa.Schema) -> _Layout:
     image = image_column(schema)
     if image is None:
         raise InputError(
@@ -267,13 +278,18 @@ class RowReader:
     beginning of its row group.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, files: dict[str, Path]) -> None:
+        """Read from these files, by how references name them."""
+        self._files = files
         self._lock = Lock()
         self._blocks: deque[_Block] = deque()
         self._cursors: deque[_Cursor] = deque(maxlen=CURSORS)
 
-    def __reduce__(self) -> tuple[type[RowReader], tuple[()]]:
-        return RowReader, ()  # another process reads for itself
+    def __reduce__(self) -> tuple[type[RowReader], tuple[dict[str, Path]]]:
+        return RowReader, (self._files,)  # another process reads for itself
+
+    def stamp(self, path: str) -> str:
+        return stamp_of_file(self._files[path])
 
     def read(self, ref: ImageRef) -> bytes:
         """The bytes of an image.
@@ -301,7 +317,11 @@ class RowReader:
         """The block with a row, from the nearest cursor before it."""
         before = [cursor for cursor in self._cursors if cursor.comes_to(path, row)]
         try:
-            cursor = max(before, key=lambda one: one.place) if before else _Cursor(path, row)
+            cursor = (
+                max(before, key=lambda one: one.place)
+                if before
+                else _Cursor(path, self._files[path], row)
+            )
             block = next(cursor.blocks)
             while not block.has(path, row):
                 block = next(cursor.blocks)
@@ -333,9 +353,9 @@ class _Block:
 class _Cursor:
     """A place in a file, from which it is read on block by block."""
 
-    def __init__(self, path: str, row: int) -> None:
-        self._path = path
-        self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=READ_BYTES)
+    def __init__(self, name: str, path: Path, row: int) -> None:
+        self._path = name
+        self._file = parquet_file(path)
         self._image = str(image_column(self._file.schema_arrow))
         groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
         self._ends = list(accumulate(group.num_rows for group in groups))

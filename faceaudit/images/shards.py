@@ -11,9 +11,10 @@ from typing import Any
 
 import polars as pl
 
-from faceaudit.errors import InputError
+from faceaudit.errors import FaceauditError, InputError
 from faceaudit.images.folders import readable, suffix_of
 from faceaudit.images.refs import ImageRef
+from faceaudit.images.remote import file_ref, part_of
 from faceaudit.images.source import Batch, ImageSource
 from faceaudit.schema import BASE_FIELDS
 
@@ -35,7 +36,9 @@ class Shards(ImageSource):
     time. In several files an image is named by its file and its member.
     """
 
-    def __init__(self, source: str, folder: Path | None, shards: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, source: str, folder: Path | None, shards: Sequence[tuple[str, Path]]
+    ) -> None:
         """Read the headers.
 
         Args:
@@ -48,7 +51,7 @@ class Shards(ImageSource):
         """
         super().__init__(source, folder)
         self._shards = shards
-        self._last: tuple[str, _Index] | None = None
+        self._last: tuple[Path, _Index] | None = None
         self._count = 0
         damaged: list[str] = []
         kinds: dict[str, pl.DataType] = {}
@@ -84,7 +87,7 @@ class Shards(ImageSource):
             fields = _in_kinds(index.fields, self._kinds, index.places.height)
             for start in range(0, index.places.height, size):
                 refs = [
-                    ImageRef(prefix + name, path, offset, length)
+                    part_of(index.file, prefix + name, offset, length)
                     for name, offset, length in index.places[start : start + size].iter_rows()
                 ]
                 yield Batch(refs, fields[start : start + size] if self._kinds else None)
@@ -92,9 +95,9 @@ class Shards(ImageSource):
     def count(self) -> int:
         return self._count
 
-    def _index(self, path: str) -> _Index:
+    def _index(self, path: Path) -> _Index:
         """What is in a file; the last one asked for is remembered."""
-        if self._last is None or self._last[0] != path:
+        if self._last is None or self._last[0] is not path:
             self._last = (path, _Index(path))
         return self._last[1]
 
@@ -102,12 +105,13 @@ class Shards(ImageSource):
 class _Index:
     """Where the images of one tar file lie, and what its JSON members say of them."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
+        self.file = file_ref(path.name, path)
         places: list[tuple[str, int, int]] = []
         said = _Fields()
         self.damaged: list[str] = []
         try:
-            with tarfile.open(path, "r:") as tar:
+            with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in _members(tar):
                     name = readable(member.name)
                     suffix = suffix_of(name)
@@ -124,6 +128,8 @@ class _Index:
                 f"{path}: cannot be read as a tar that is not compressed ({error}); write it again"
             ) from error
         except OSError as error:
+            if isinstance(error, FaceauditError):
+                raise
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         self.places = pl.DataFrame(places, schema=_PLACES, orient="row")
         self.fields = said.of(_key(name) for name, _, _ in places)

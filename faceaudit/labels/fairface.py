@@ -20,6 +20,7 @@ from faceaudit.labels.annotations import Annotations, Names
 from faceaudit.labels.parse import Column, age_groups, categories
 from faceaudit.labels.tables import joined, read_text_table
 from faceaudit.schema import AGE, AGE_GROUP, GENDER, RACE
+from faceaudit.storage import is_remote
 
 FILE = "file"
 COLUMNS = (FILE, AGE, GENDER, RACE)
@@ -59,6 +60,8 @@ def _tables(folder: Path | None) -> list[Path]:
     """CSV files of a folder that have FairFace's columns."""
     if folder is None or not folder.is_dir():
         return []
+    if is_remote(folder):
+        return [path for path in sorted(folder.glob("*.csv")) if _fits(path)]
     # Not Path.glob, which would hold every file of the folder at once.
     with os.scandir(folder) as listing:
         names = sorted(entry.name for entry in listing if entry.name.endswith(".csv"))

@@ -22,6 +22,7 @@ from faceaudit.labels.annotations import (
     were,
 )
 from faceaudit.schema import Task
+from faceaudit.storage import is_remote
 
 KEY, _RAW, _ROW = "key", "raw", "row"
 
@@ -77,7 +78,8 @@ class Joined(Annotations):
         hashes = _hashes_of_files(self._keys)
         self._order = hashes.argsort(kind="stable")
         self._hashes = hashes[self._order]
-        self._above = f"{folder.absolute()}/" if folder else ""
+        whole = folder.absolute() if folder and not is_remote(folder) else folder
+        self._above = f"{whole}/" if whole else ""
         self._used = np.zeros(labels.height, np.bool_)
         self._ambiguous, self._by_name, self._missing = Tallied(), Tallied(), Tallied()
         self._key_by_name = ""

@@ -18,6 +18,7 @@ from faceaudit.labels.join import KEY, Joined
 from faceaudit.labels.parse import MAX_YEARS
 from faceaudit.pixel_file import pixel_rows
 from faceaudit.schema import AGE_TRUE, GENDER, RACE, task_of_scheme
+from faceaudit.storage import local_copy
 
 GENDER_COLUMN, RACE_COLUMNS, AGE_COLUMN = "gender", ("ethnicity", "race"), "age"
 _GENDER = task_of_scheme(GENDER, "gender2")
@@ -52,7 +53,7 @@ def find(names: Names, folder: Path | None) -> Annotations | None:
 def _table(path: Path) -> pl.DataFrame:
     """Annotated columns, one row per row of the file; a code that is none is null."""
     try:
-        rows = pl.scan_csv(path, infer_schema=False, glob=False)
+        rows = pl.scan_csv(local_copy(path), infer_schema=False, glob=False)
         columns = {name.strip(): name for name in rows.collect_schema().names()}
         chosen = {}
         if GENDER_COLUMN in columns:
