@@ -71,7 +71,7 @@ class ImageSource(ABC):
 
     def count(self) -> int:
         """Number of images; a folder and a pixel file are walked for it."""
-        return sum(1 for _ in self)
+        return sum(1 for _ in self._walk())
 
 
 class NamedImages(ImageSource):

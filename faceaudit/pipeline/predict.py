@@ -149,12 +149,12 @@ def predict(
     run = ENGINES[checked("engine", engine, ENGINES)]
     bundle = load_model(model)
     outputs = choose_outputs(bundle, tasks)
-    source = find_images(str(images))
+    source = find_images(images)
     open_again = partial(open_labels, labels, source, provenance=provenance)
     inputs = Inputs(source, open_again, outputs, tuple(age_bins), limit)
     found = inputs.labels
     say_labels(found, labels)
-    total = in_background(find_images(str(images)).count)
+    total = in_background(source.count)
     settings = CropSettings(
         detector=open_detector(detector, device=device, threads=1),
         faces=checked("choice of faces", faces, FACE_POLICIES),

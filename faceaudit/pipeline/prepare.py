@@ -101,7 +101,7 @@ def prepare(
     """
     begun = time.monotonic()
     folder = Path(folder)
-    source = find_images(str(images))
+    source = find_images(images)
     refs = list(islice(source, limit))
     found = open_labels(labels, source, provenance=provenance)
     names = pl.Series("image", [ref.name for ref in refs], dtype=pl.String)

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import tarfile
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -395,6 +396,21 @@ def test_a_folder_is_listed_while_it_is_walked(tmp_path: Path) -> None:
     names = [batch.refs[0].name for batch in batches]
     assert names == ["a/2.jpg", "a/new.jpg", "b/c/4.jpg"]  # the first folder was listed before
     assert names_of(found) == ["1.jpg", "a/2.jpg", "a/new.jpg", "b/c/4.jpg", "late/5.jpg"]
+
+
+def test_a_walk_holds_the_names_of_one_folder_only(tmp_path: Path) -> None:
+    for number in range(50):
+        fill(tmp_path, *(f"{number:02}/{'x' * 40}{name}.jpg" for name in range(100)))
+    found = find_images(str(tmp_path))
+    tracemalloc.start()
+    try:
+        assert sum(len(batch.refs) for batch in found.batches(64)) == 5000
+        peak = tracemalloc.get_traced_memory()[1]
+        assert peak < 300_000  # one folder takes about 25,000 bytes, a reference 300
+        assert len(list(found)) == 5000
+        assert tracemalloc.get_traced_memory()[1] > 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_folders_that_cannot_be_read_are_noted_and_left_out(
