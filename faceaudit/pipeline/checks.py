@@ -41,9 +41,9 @@ def check_output(out: Path, images: str | os.PathLike[str]) -> Path:
         InputError: If its folder does not exist.
     """
     if out.suffix.lower() in OTHER_FILES or out.name in ("", ".parquet"):
+        named = f"{out.stem.lstrip('.').removesuffix('parquet') or 'out'}.parquet"
         raise UsageError(
-            f"{out}: the table is a Parquet file, or a folder of them; "
-            f"name it {out.name.removesuffix('.parquet')}.parquet"
+            f"{out}: the table is a Parquet file, or a folder of them; name it {named}"
         )
     is_file = out.suffix == ".parquet"
     try:
@@ -53,7 +53,7 @@ def check_output(out: Path, images: str | os.PathLike[str]) -> Path:
                 f"{out}: there is no folder {out.parent}; give a path in an existing folder"
             )
         if exists and same_file(out, as_path(images)):
-            raise UsageError(f"{out}: is the list of images; give the table another name")
+            raise UsageError(f"{out}: is what holds the images; give the table another name")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}); choose another") from error
     if exists and is_file == is_folder:

@@ -63,6 +63,8 @@ class Prediction:
     """The label format that was taken, or None."""
     scored: int = 0
     """Images that this run scored; the others were in the table already."""
+    projected_seconds: float | None = None
+    """With a limit: how long all images of the source would take, at this run's rate."""
     available: int | None = None
     """With a limit: images that the source has in all."""
 
@@ -75,13 +77,6 @@ class Prediction:
     def failed(self) -> int:
         """Images without a scored face."""
         return self.images - self.statuses.get(OK, 0)
-
-    @property
-    def projected_seconds(self) -> float | None:
-        """With a limit: how long all images of the source would take."""
-        if self.available is None or not self.scored:
-            return None
-        return self.seconds * self.available / self.scored
 
 
 def predict(
@@ -185,9 +180,8 @@ def predict(
     with exclusive(out) as still_mine, stop_on_signals() as stop:
         target = open_target(out, plan.schema, metadata, part_rows, restart=restart)
         try:
-            before = len(target.known)
+            before, work = len(target.known), Work(inputs, target, stop, batch_size)
             if not (before and is_up_to_date(out, target, inputs) and target.complete):
-                work = Work(inputs, target, stop, batch_size or DEFAULT_BATCH)
                 with (
                     progress("predict", total, done=before, quiet=quiet) as advance,
                     closing(run(plan, work.chunks(), workers or available_cores())) as tables,
@@ -198,9 +192,10 @@ def predict(
                 warn_of(source.notes, inputs.notes())
                 still_mine()
                 target.finish(inputs.names, inputs.notes())
-            totals = target.totals()
+            totals, rate = target.totals(), work.kept / work.seconds
         finally:
             target.tidy()
+    available = None if limit is None else source.count()
     return Prediction(
         table=out,
         images=totals.images,
@@ -208,8 +203,9 @@ def predict(
         statuses=totals.statuses,
         seconds=time.monotonic() - begun,
         labels=None if found is None else found.format,
-        scored=totals.images - before,
-        available=None if limit is None else source.count(),
+        scored=work.kept,
+        projected_seconds=available / rate if available and rate else None,
+        available=available,
     )
 
 
@@ -234,12 +230,20 @@ def is_up_to_date(out: Path, target: Target, inputs: Inputs) -> bool:
 class Work:
     """The images that are left to score, and what is kept of them."""
 
-    def __init__(self, inputs: Inputs, target: Target, stop: Stop, batch_size: int) -> None:
+    def __init__(self, inputs: Inputs, target: Target, stop: Stop, batch_size: int | None) -> None:
         self._inputs = inputs
         self._target = target
         self._stop = stop
-        self._batch_size = batch_size
+        self._batch_size = batch_size or DEFAULT_BATCH
         self._under_way: deque[Sequence[ImageDigest]] = deque()
+        self._begun = time.monotonic()
+        self.kept = 0
+        """Images scored so far."""
+
+    @property
+    def seconds(self) -> float:
+        """Since the work began."""
+        return time.monotonic() - self._begun
 
     def chunks(self) -> Iterator[Chunk]:
         """Chunks of images that the table lacks, until a signal comes."""
@@ -262,6 +266,7 @@ class Work:
             )
         digests = self._under_way.popleft()
         self._target.rows.add(table, digests)
+        self.kept += len(digests)
         return len(digests)
 
     def check_whole(self) -> None:
@@ -272,6 +277,6 @@ class Work:
         """
         if self._stop.name is not None:
             raise TemporaryError(
-                f"{self._stop.name}: the run ended with {self._target.rows.images:,} images kept; "
-                "the same command goes on from there"
+                f"{self._stop.name}: the run ended after {self.kept:,} images, which are kept; the "
+                "same command goes on from there"
             )

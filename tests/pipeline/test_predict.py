@@ -381,7 +381,7 @@ def test_a_margin_that_leaves_no_crop_is_refused(
 def test_the_list_of_images_is_never_replaced(specimens: Path, model: str, tmp_path: Path) -> None:
     listed = tmp_path / "list.parquet"
     pl.DataFrame({"image": [str(specimens / "hopper.jpg")]}).write_parquet(listed)
-    with pytest.raises(UsageError, match="is the list of images"):
+    with pytest.raises(UsageError, match="is what holds the images"):
         predict(listed, listed, model=model, restart=True)
 
 

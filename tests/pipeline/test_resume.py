@@ -151,7 +151,7 @@ def test_a_signal_lets_the_images_under_way_finish_and_exits_with_75(
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
-    assert f"Error: {number.name}: the run ended with" in said
+    assert f"Error: {number.name}: the run ended after" in said
     assert "the same command goes on" in said
     assert not out.exists()
     found = run(photos, out, model)
@@ -439,7 +439,8 @@ def test_a_trial_is_gone_on_with_by_the_whole_run(faces: Path, model: str, tmp_p
     out = tmp_path / "out.parquet"
     trial = run(faces, out, model, limit=3)
     assert (trial.scored, trial.available) == (3, 10)
-    assert trial.projected_seconds == pytest.approx(trial.seconds * 10 / 3)
+    assert trial.projected_seconds is not None
+    assert 0 < trial.projected_seconds < trial.seconds * 10 / 3
     found = run(faces, out, model)
     assert (found.scored, found.images) == (7, 10)
 
