@@ -78,6 +78,12 @@ SCHEME_MAPS: dict[tuple[str, str], dict[str, str]] = {
 }
 """(finer scheme, coarser scheme) -> class of the finer -> class of the coarser."""
 
+ANNOTATION_MAPS: dict[tuple[str, str], dict[str, str]] = {
+    # Faces annotated as Others are of classes that fairface4 counts elsewhere, not known where.
+    ("utkface5", "fairface4"): {name: name for name in ("White", "Black", "Asian", "Indian")},
+}
+"""Likewise of annotations only, where asked for: classes without a counterpart are left out."""
+
 MAX_AGE = 100
 """The last year of an age distribution; it stands for itself and all later years."""
 YEARS = tuple(range(MAX_AGE + 1))

@@ -2,7 +2,7 @@
 
 Schemes are never pooled silently: every mapping that is used is a ``Coarsening``, whose sentence
 the page prints. To add a scheme or a mapping, see ``SCHEMES`` and ``SCHEME_MAPS`` in
-``faceaudit.schema``.
+``faceaudit.schema``; what only annotations can be brought to stands in ``ANNOTATION_MAPS``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from faceaudit.errors import SchemaError
 from faceaudit.schema import (
     AGE_BINS,
     AGE_GROUP,
+    ANNOTATION_MAPS,
     SCHEME_MAPS,
     SCHEMES,
     Task,
@@ -37,8 +38,13 @@ class Coarsening:
 
     @property
     def changes(self) -> bool:
-        """Whether any class gets another name."""
-        return any(old != new for old, new in self.classes.items())
+        """Whether any class gets another name, or none."""
+        return bool(self.left_out) or any(old != new for old, new in self.classes.items())
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Classes of the source that have no counterpart."""
+        return tuple(name for name in self.source.classes if name not in self.classes)
 
     @property
     def sentence(self) -> str:
@@ -48,6 +54,8 @@ class Coarsening:
             olds = [old for old, target in self.classes.items() if target == new]
             if olds:
                 parts.append(f"{' + '.join(olds)} → {new}")
+        if self.left_out:
+            parts.append(f"left out: {', '.join(self.left_out)}")
         return "; ".join(parts)
 
 
@@ -106,6 +114,14 @@ def coarsening(source: Task, target: Task) -> Coarsening | None:
     if known := SCHEME_MAPS.get((source.scheme, target.scheme)):
         return Coarsening(source, target, known)
     return _merge_of_age_groups(source, target)
+
+
+def coarsening_of_annotations(source: Task, target: Task) -> Coarsening | None:
+    """The same, or one that leaves out classes without a counterpart."""
+    found = coarsening(source, target)
+    if found is None and (known := ANNOTATION_MAPS.get((source.scheme, target.scheme))):
+        return Coarsening(source, target, known)
+    return found
 
 
 def _same_scheme(first: Task, second: Task) -> bool:
@@ -184,7 +200,7 @@ def _agree_on(
         return Agreement(target, predicted, None)
     candidates = _annotated_tasks(task.name, annotated, declared)
     for candidate in candidates:
-        if way := coarsening(candidate, target):
+        if way := coarsening_of_annotations(candidate, target):
             return Agreement(target, predicted, way)
     raise SchemaError(_contradiction(target, annotated, candidates, where))
 
@@ -218,7 +234,9 @@ def _contradiction(
     targets = [
         target
         for target in SCHEMES
-        if any(coarsening(one, task_of_scheme(task.name, target)) for one in candidates)
+        if any(
+            coarsening_of_annotations(one, task_of_scheme(task.name, target)) for one in candidates
+        )
         and coarsening(task, task_of_scheme(task.name, target))
     ]
     advice = (

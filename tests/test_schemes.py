@@ -30,6 +30,20 @@ def test_equal_names_of_different_schemes_are_not_pooled() -> None:
         agree(UTKFACE, ["White"], declared=FOUR, wanted=None, where="t")
 
 
+def test_annotations_in_five_races_meet_four_predicted_ones_only_where_asked_for() -> None:
+    with pytest.raises(SchemaError, match=r"annotated in utkface5 .*; coarsen with --map race=fa"):
+        agree(FOUR, ["White", "Others"], declared=UTKFACE, wanted=None, where="t")
+    for predicted in (FOUR, FAIRFACE):
+        found = agree(predicted, ["White", "Others"], declared=UTKFACE, wanted=FOUR, where="t")
+        assert found.task == FOUR
+        assert found.annotated is not None
+        assert found.annotated.left_out == ("Others",)
+        assert found.annotated.sentence.endswith("Indian → Indian; left out: Others")
+    # No prediction is lost that way: five predicted races are not brought to four.
+    with pytest.raises(SchemaError, match="known: none"):
+        agree(UTKFACE, ["White"], declared=FOUR, wanted=FOUR, where="t")
+
+
 def test_classes_in_another_order_are_the_named_scheme() -> None:
     assert named_task("race", list(reversed(UTKFACE.classes))) == UTKFACE
     assert named_task("race", ["a", "b"]).scheme == "custom"
