@@ -16,7 +16,7 @@ import numpy as np
 
 from faceaudit.audit.bounds import smoothed_confusion
 from faceaudit.audit.intervals import Bounds, normal_quantile, student_quantile
-from faceaudit.audit.metrics import Interval, Metric, Values
+from faceaudit.audit.metrics import Interval, Metric, Values, predicted_faces, ratio
 from faceaudit.audit.results import Subgroup
 from faceaudit.audit.tally import Cut, Tally, YearErrors
 
@@ -34,21 +34,32 @@ UNSEEN = 0.1
 
 @dataclass(frozen=True)
 class Spread:
-    """The variance of figures over blocks, and how many blocks have faces; both (...)."""
+    """How far figures move over blocks of units; all (...)."""
 
     variance: Values
     blocks: Values
+    """How many blocks have faces."""
+    alone: Values
+    """The variance of independent faces; NaN where it is that of the plain bounds."""
+    together: Values
+    """How many faces of its block a face stands for, were they wholly alike; infinite where that
+    does not bound the spread."""
 
     @classmethod
     def of(cls, parts: Sequence[Spread]) -> Spread:
         """Several subgroups along a first axis."""
-        return cls(
-            np.stack([part.variance for part in parts]), np.stack([part.blocks for part in parts])
-        )
+        return cls(*(np.stack(part) for part in zip(*map(_fields, parts), strict=True)))
+
+
+def _fields(spread: Spread) -> tuple[Values, ...]:
+    return spread.variance, spread.blocks, spread.alone, spread.together
 
 
 def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
     """Jackknife variance of a metric over the blocks of one subgroup.
+
+    The calibration error left without a block moves by chance, too, which is no spread of its own:
+    what is asked there is how alike the faces of a block are in confidence less right predictions.
 
     Args:
         metric: The metric.
@@ -58,19 +69,51 @@ def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
         Efron, Stein: The jackknife estimate of variance, Annals of Statistics 9, 1981; a block is
         left out at a time.
     """
-    faces = np.asarray(metric.faces(blocks)) > 0
-    occupied = faces.sum(axis=0)
+    faces = np.asarray(metric.faces(blocks), np.float64)
+    occupied = (faces > 0).sum(axis=0)
     whole = _map(blocks, lambda part: part.sum(axis=0))
     # Leaving out a block without faces moves nothing.
     some = faces.reshape(len(faces), -1).any(axis=1)
     left = _map(blocks, lambda part: part.sum(axis=0, keepdims=True) - part[some])
+    function, alone = metric.function, np.full(occupied.shape, np.nan)
     if metric.interval == "classes":
         # As in the interval itself; also, no class is lost with a block.
         smooth = smoothed_confusion(whole)
         left, whole = left + (smooth - whole), smooth
-    moves = np.square(metric.function(left) - metric.function(whole)).sum(axis=0)
+    if metric.interval == "calibration":
+        function, alone = _mean_gap, np.asarray(_variance_of_gap(whole))
+    moves = np.square(function(left) - function(whole)).sum(axis=0)
     scale = np.where(occupied > 1, (occupied - 1) / np.maximum(occupied, 1), np.nan)
-    return Spread(np.asarray(scale * moves), np.asarray(occupied, np.float64))
+    trials = _trials(metric, blocks)
+    together = np.full(occupied.shape, np.inf)
+    if trials is not None:
+        together = ratio(np.square(trials).sum(axis=0), trials.sum(axis=0))
+    return Spread(np.asarray(scale * moves), np.asarray(occupied, np.float64), alone, together)
+
+
+def _trials(metric: Metric, blocks: Any) -> Values | None:
+    """Faces by block that a figure is a share of, or of whose bins shares are; None of others.
+
+    Predicted faces are left out: their number in a block depends on how many are right.
+    """
+    if metric.interval not in {"share", "calibration"} or metric.faces is predicted_faces:
+        return None
+    return np.asarray(metric.faces(blocks), np.float64)
+
+
+def _mean_gap(calibration: Any) -> Values:
+    """Mean confidence less the share of right predictions, from (..., bins, 3)."""
+    faces, sure, right = np.moveaxis(np.asarray(calibration, np.float64).sum(axis=-2), -1, 0)
+    return ratio(sure - right, faces)
+
+
+def _variance_of_gap(calibration: Any) -> Values:
+    """The variance of the mean gap of independent faces; those of a bin are equally sure."""
+    faces, sure, right = np.moveaxis(np.asarray(calibration, np.float64), -1, 0)
+    mean = np.nan_to_num(ratio(sure, faces))
+    squares = right * (1 - mean) ** 2 + (faces - right) * mean**2
+    n = faces.sum(axis=-1)
+    return ratio(ratio(squares.sum(axis=-1), n) - _mean_gap(calibration) ** 2, n)
 
 
 def told_by_units(
@@ -81,7 +124,8 @@ def told_by_units(
     That is the variance of independent faces by the variance over blocks, and less where Student's
     quantile is larger than the normal one. Where few errors were seen they tell little of how far
     the faces of a unit err together: until as many are seen as a block has faces, the faces of a
-    block increasingly count as one. NaN with fewer than two blocks.
+    block increasingly count as one. Of a share they never count less than that, which is exact for
+    faces wholly alike and needs no estimate. NaN with fewer than two blocks.
 
     Args:
         metric: The metric.
@@ -96,14 +140,16 @@ def told_by_units(
         counts estimated from survey data, Survey Methodology 24, 1998 (effective faces).
     """
     z = normal_quantile(confidence)
-    alone = np.square((plain[1] - plain[0]) / (2 * z))
+    width = np.square((plain[1] - plain[0]) / (2 * z))
+    alone = np.where(np.isnan(spread.alone), width, spread.alone)
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = np.maximum(spread.variance / alone, 1)
         size = np.maximum(faces / spread.blocks, 1)
     if metric.interval in COUNT_ERRORS:
         errors = faces * np.minimum(values, 1 - values)
         effect = (errors * effect + UNSEEN * size * size) / (errors + UNSEEN * size)
-    return (z / student_quantile(spread.blocks - 1, confidence)) ** 2 / effect
+    told = (z / student_quantile(spread.blocks - 1, confidence)) ** 2 / effect
+    return np.asarray(np.where(spread.blocks > 1, np.fmax(told, 1 / spread.together), np.nan))
 
 
 def blocks_used(counted: Tally, cells: Cut) -> Values:

@@ -9,16 +9,19 @@ import polars as pl
 import pytest
 from scipy.stats import t
 
+from faceaudit.audit.bounds import bounds_of
 from faceaudit.audit.clusters import Spread, spread_over_blocks, told_by_units
 from faceaudit.audit.estimates import Options, estimate
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import METRICS, Metric
 from faceaudit.audit.run import audit
+from faceaudit.audit.tally.bins import calibration_bin
 from faceaudit.tables import PredictionTable
 
 OpenTable = Callable[..., PredictionTable]
 RowsOf = Callable[..., pl.DataFrame]
 ACCURACY = next(metric for metric in METRICS if metric.name == "accuracy")
+PRECISION = next(metric for metric in METRICS if metric.name == "precision")
 
 
 def widths(table: PredictionTable, **options: object) -> dict[tuple[str, str, str | None], float]:
@@ -84,6 +87,43 @@ def test_units_without_an_error_tell_no_more_than_one_face_each() -> None:
     assert found.low <= alone.low
 
 
+def told_of(metric: Metric, blocks: np.ndarray) -> np.ndarray:
+    whole = blocks.sum(axis=0)
+    values, faces = metric.function(whole), metric.faces(whole)
+    plain = bounds_of(metric, whole, np.ones(values.shape), 0.95)
+    spread = spread_over_blocks(metric, blocks)
+    return told_by_units(metric, values, faces, plain, spread, 0.95)
+
+
+def test_faces_of_two_units_count_as_two_at_least() -> None:
+    blocks = np.zeros((256, 2, 2), np.int64)
+    blocks[3, 0, 0], blocks[9, 0, 1] = 4, 4  # one unit wholly right, one wholly wrong
+    named = {metric.name: metric for metric in METRICS}
+    assert told_of(named["accuracy"], blocks) * 8 == pytest.approx(2)
+    assert told_of(named["recall"], blocks)[0] * 8 == pytest.approx(2)
+
+
+def test_unequal_units_wholly_alike_count_by_kishs_rule() -> None:
+    sizes = np.array([1, 2, 3, 10])
+    blocks = np.zeros((256, 2, 2), np.int64)
+    blocks[:4, 0, 0], blocks[0, 0, :] = sizes, (0, 1)
+    spread = spread_over_blocks(ACCURACY, blocks)
+    assert spread.together == pytest.approx(np.square(sizes).sum() / sizes.sum())
+    assert np.isinf(spread_over_blocks(PRECISION, blocks).together).all()
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_calibration_errors_of_copies_tell_as_much_as_one_face_each(copies: int) -> None:
+    generator = np.random.default_rng(2)
+    sure = generator.uniform(0.5, 1, 256)
+    right = generator.random(256) < sure - 0.1
+    blocks = np.zeros((256, 20, 3))
+    place = calibration_bin(sure)
+    blocks[np.arange(256), place] = copies * np.stack([np.ones(256), sure, right], axis=1)
+    ece = next(metric for metric in METRICS if metric.name == "ece")
+    assert told_of(ece, blocks) == pytest.approx(1 / copies, rel=0.15)
+
+
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_one_block_has_no_spread(metric: Metric) -> None:
     if metric.needs != "classes":
@@ -117,7 +157,8 @@ def test_subgroups_of_few_units_are_named(open_table: OpenTable, rows_of: RowsOf
 def test_intervals_are_students_with_the_subgroups_own_number_of_units() -> None:
     metric = next(metric for metric in EVERY_METRIC if metric.name == "mae")
     values, faces, plain = np.full(2, 5.0), np.full(2, 400.0), (np.full(2, 4.5), np.full(2, 5.5))
-    spread = Spread(np.full(2, 0.2), np.array([6.0, 200.0]))
+    unknown, unbounded = np.full(2, np.nan), np.full(2, np.inf)
+    spread = Spread(np.full(2, 0.2), np.array([6.0, 200.0]), unknown, unbounded)
     told = told_by_units(metric, values, faces, plain, spread, 0.95)
     assert told[0] / told[1] == pytest.approx((t.ppf(0.975, 199) / t.ppf(0.975, 5)) ** 2)
 
