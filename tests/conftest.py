@@ -108,3 +108,61 @@ def random_bundle(
     )
     write_bundle(folder, network, facts, IMAGENET_MEAN, IMAGENET_STD)
     return load_bundle(str(folder))
+
+
+@pytest.fixture(scope="session")
+def residual_bundle(
+    tmp_path_factory: pytest.TempPathFactory, small_outputs: tuple[Output, ...]
+) -> Bundle:
+    """A bundle of a small network of inverted residuals, untrained but with uneven batch norms."""
+    import torch
+    from torch import nn
+
+    from faceaudit.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+    from faceaudit.models.export import write_bundle
+    from faceaudit.models.heads import MultiTaskNetwork
+
+    def conv(
+        before: int, after: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> nn.Sequential:
+        layer = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
+        return nn.Sequential(layer, nn.BatchNorm2d(after))
+
+    class Residual(nn.Module):
+        def __init__(self, before: int, after: int) -> None:
+            super().__init__()
+            self.adds = before == after
+            self.expand, self.each = conv(before, 24, 1), conv(24, 24, 3, groups=24)
+            self.project = conv(24, after, 1)
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            found = nn.functional.relu6(self.each(nn.functional.relu6(self.expand(maps))))
+            found = self.project(found)
+            return maps + found if self.adds else found
+
+    torch.manual_seed(0)
+    trunk = nn.Sequential(
+        conv(3, 8, 3, 2), nn.ReLU6(), conv(8, 8, 3, groups=8), nn.ReLU6(), conv(8, 8, 1),
+        Residual(8, 16), Residual(16, 16), Residual(16, 16), conv(16, 32, 1), nn.ReLU6(),
+    )  # fmt: skip
+    for part in trunk.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 2.0)
+            nn.init.uniform_(part.bias, -0.5, 1.0)
+            nn.init.uniform_(part.running_var, 0.2, 2.0)
+    outputs = {output.output: len(output.classes) for output in small_outputs}
+    folder = tmp_path_factory.mktemp("residual")
+    facts = Bundle(
+        name="residual",
+        graph=folder,
+        licence="none",
+        training_data="none",
+        input=Input(32, "NHWC", range=255.0),
+        align="similarity",
+        margin=0.0,
+        offset=0.1,
+        tasks=small_outputs,
+        sha256="",
+    )
+    write_bundle(folder, MultiTaskNetwork(trunk, 32, outputs), facts, IMAGENET_MEAN, IMAGENET_STD)
+    return load_bundle(str(folder))

@@ -14,7 +14,7 @@ from faceaudit import __version__
 from faceaudit.cli.audits import check, compare, report
 from faceaudit.cli.ending import end_well
 from faceaudit.cli.images import predict, prepare
-from faceaudit.cli.models import export, train, tune, zoo
+from faceaudit.cli.models import export, quantize, train, tune, zoo
 from faceaudit.cli.showcase import demo
 from faceaudit.cli.tables import leaks, sample, tally
 
@@ -31,6 +31,7 @@ COMMANDS = (
     tune,
     zoo,
     export,
+    quantize,
     demo,
 )
 """In the order of the help."""

@@ -55,7 +55,9 @@ def predict(
     ] = None,
     max_pixels: MaxPixels = "100M",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16 (GPU) or int8 (CPU).")
+    ] = "auto",
     batch_size: Annotated[str, typer.Option(help="Images per chunk of work, or auto.")] = "auto",
     workers: Workers = "auto",
     engine: Annotated[str, typer.Option(help="Who does the work: local.")] = "local",

@@ -157,6 +157,31 @@ def export(
         typer.echo(f"{file}: {written.name}, sha256 {written.sha256}")
 
 
+def quantize(
+    model: Annotated[str, typer.Argument(help="A bundle: its name or folder; it is changed.")],
+    data: TrainingData,
+    held_out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Such a folder, no image of which was trained on; repeatable."),
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Give a bundle an int8 graph for CPUs, and measure on held-out faces what it loses."""
+    start_logging(quiet, verbose, log_format)
+    require("onnx", "faceaudit quantize", "train")
+    from faceaudit.models.int8 import INT8, comparison_lines, shortfalls
+    from faceaudit.training.quantize import quantize as run
+
+    bundle = run(model, data=data, held_out=held_out or ())
+    if not quiet:
+        compared = bundle.card[INT8]["compared"]
+        typer.echo("\n".join(comparison_lines(compared)))
+        short = ", ".join(shortfalls(compared))
+        typer.echo(f"not allowed, for {short}" if short else "allowed: --precision int8")
+
+
 def require(module: str, what: str, extra: str) -> None:
     """Check that an optional dependency is there before anything is done."""
     from importlib.util import find_spec

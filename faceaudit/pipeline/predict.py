@@ -126,7 +126,7 @@ def predict(
         limit: Take only the first so many images.
         max_pixels: Larger images are not decoded.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+        precision: ``auto``, ``float32``, ``bfloat16``, ``float16`` (GPU) or ``int8`` (CPU).
         batch_size: Images per chunk of work.
         workers: Threads that each read, detect and infer; by default one per core.
         runtime: A name in ``runtimes.RUNTIMES``; by default what fits the device.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from faceaudit.errors import MissingExtraError, UnknownNameError, UsageError
 from faceaudit.models.bundle import Bundle
+from faceaudit.models.int8 import INT8, check_int8
 from faceaudit.runtimes.outputs import try_out
 
 
@@ -39,14 +40,16 @@ def _onnxruntime(
 ) -> Runtime:
     from faceaudit.runtimes.onnx_runtime import OnnxRuntime
 
-    return OnnxRuntime(bundle, outputs, threads)
+    return OnnxRuntime(bundle, outputs, threads, check_int8(bundle) if precision == INT8 else None)
 
 
 def _torch(
     bundle: Bundle, outputs: Sequence[str], device: str, precision: str, threads: int
 ) -> Runtime:
     if find_spec("torch") is None:
-        raise MissingExtraError(f"--device {device}", "torch")
+        raise MissingExtraError(
+            f"--precision {precision}" if device == "cpu" else f"--device {device}", "torch"
+        )
     from faceaudit.runtimes.torch_runtime import TorchRuntime
 
     return TorchRuntime(bundle, outputs, device, precision)
@@ -57,7 +60,12 @@ RUNTIMES: dict[str, Callable[[Bundle, Sequence[str], str, str, int], Runtime]] =
     "torch": _torch,
 }
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
+PRECISIONS_OF = {
+    "onnxruntime": ("auto", "float32", "int8"),
+    "torch": ("auto", "float32", "bfloat16", "float16"),
+}
+"""What each runtime computes in."""
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 
 
@@ -95,10 +103,12 @@ def open_runtime(
         bundle: What to run.
         outputs: Names of the outputs wanted; by default all. The others are not computed.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto`` is float32 on a CPU and float16 on a GPU.
+        precision: ``auto`` is float32 on a CPU and float16 on a GPU. A CPU also has ``bfloat16``,
+            by torch, and ``int8`` where the bundle has a graph for it that was shown to lose less
+            than ``int8.LIMITS``; a GPU has ``bfloat16`` and ``float32``.
         threads: Threads of one ``infer`` call on a CPU.
-        runtime: A name in ``RUNTIMES``; by default ONNX Runtime on a CPU and torch elsewhere, and
-            torch for what a factory made.
+        runtime: A name in ``RUNTIMES``; by default ONNX Runtime on a CPU and torch elsewhere, for
+            bfloat16 and for what a factory made.
 
     Raises:
         BundleError: If the network fails, or its outputs are not what its facts say.
@@ -109,15 +119,20 @@ def open_runtime(
         device = "cpu"
     device = choose_device(device)
     on_cpu = device == "cpu" and bundle.network is None
-    runtime = runtime or ("onnxruntime" if on_cpu else "torch")
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    runtime = runtime or ("onnxruntime" if on_cpu and precision != "bfloat16" else "torch")
     if runtime not in RUNTIMES:
         raise UnknownNameError("runtime", runtime, RUNTIMES)
     if bundle.network is not None and runtime != "torch":
         raise UsageError(f"{bundle.graph}: runs in torch; export it to run it in {runtime}")
-    if precision not in PRECISIONS:
-        raise UnknownNameError("precision", precision, PRECISIONS)
-    if runtime == "onnxruntime" and precision not in ("auto", "float32"):
-        raise UsageError(f"--precision {precision} needs a GPU (--device cuda); a CPU has float32")
+    if precision == "float16" and device == "cpu":
+        raise UsageError("--precision float16 needs a GPU (--device cuda); a CPU has bfloat16")
+    if precision not in PRECISIONS_OF[runtime]:
+        raise UsageError(
+            f"--precision {precision} is not to be had in {runtime}; "
+            f"choose one of: {', '.join(PRECISIONS_OF[runtime])}"
+        )
     wanted = [task.tensor for task in bundle.tasks] if outputs is None else outputs
     wanted = list(dict.fromkeys(wanted))
     return try_out(bundle, RUNTIMES[runtime](bundle, wanted, device, precision, threads), wanted)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from faceaudit.errors import BundleError
-from faceaudit.models.bundle import Bundle
+from faceaudit.models.bundle import Bundle, hash_of
 from faceaudit.runtimes.preprocess import prepare
 
 LOAD_ERRORS = (
@@ -30,6 +32,9 @@ AT_ONCE = 8
 """Images that go through a graph of any number together: what lies between two of its layers then
 fits a core's cache, which is faster than more, and needs less memory (benchmarks.predict_gains)."""
 
+OUT_OF_MEMORY = re.compile(r"bad allocation|bad_alloc|[Ff]ailed to allocate memory")
+"""What ONNX Runtime says where memory does not suffice; it has no exception of its own."""
+
 INPUT_TYPES: dict[str, type] = {
     "tensor(uint8)": np.uint8,
     "tensor(float)": np.float32,
@@ -40,22 +45,28 @@ INPUT_TYPES: dict[str, type] = {
 
 
 class OnnxRuntime:
-    """A bundle's graph in an ONNX Runtime session; the session may be shared by threads."""
+    """A bundle's graph in an ONNX Runtime session; the session may be shared by threads.
+
+    Args:
+        bundle: What to run.
+        outputs: Names of the outputs wanted.
+        threads: Of one ``infer`` call.
+        int8: The graph to run in the place of the bundle's own, in int8.
+    """
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, outputs: Sequence[str], threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(bundle.graph), options, providers=["CPUExecutionProvider"]
-            )
-        except LOAD_ERRORS as error:
-            reason = str(error).splitlines()[0]
-            raise BundleError(f"{bundle.graph}: ONNX Runtime cannot load it ({reason})") from error
+    def __init__(
+        self,
+        bundle: Bundle,
+        outputs: Sequence[str],
+        threads: int = 1,
+        int8: Path | None = None,
+    ) -> None:
+        self._precision = {"precision": "float32"}
+        if int8 is not None:
+            self._precision = {"precision": "int8", "graph": hash_of([int8])}
+        self._session = load_session(int8 or bundle.graph, threads)
         self._input, self._dtype, self._batch = read_input(self._session, bundle)
         self._bundle = bundle
         self._outputs = list(outputs)
@@ -71,13 +82,20 @@ class OnnxRuntime:
             "runtime": self.name,
             "version": onnxruntime.__version__,
             "device": "cpu",
-            "precision": "float32",
+            **self._precision,
         }
 
     def infer(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         images = prepare(crops, self._bundle.input, self._dtype)
         size = self._batch or AT_ONCE
-        parts = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
+        try:
+            parts = [
+                self._run(images[start : start + size]) for start in range(0, len(images), size)
+            ]
+        except errors.RuntimeException as error:
+            if not OUT_OF_MEMORY.search(str(error)):
+                raise
+            raise MemoryError(f"ONNX Runtime: no memory for {size} images") from error
         values = (
             part[0] if len(part) == 1 else np.concatenate(part) for part in zip(*parts, strict=True)
         )
@@ -102,6 +120,25 @@ class OnnxRuntime:
                 f"{self._bundle.graph}: returns {len(value)} rows for {self._batch} images"
             )
         return np.asarray(value, np.float32)
+
+
+def load_session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
+    """A graph ready to run on the CPU.
+
+    Raises:
+        BundleError: If ONNX Runtime cannot load it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Without VNNI sums of int8 products saturate; this computes them exactly there as well.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except LOAD_ERRORS as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{graph}: ONNX Runtime cannot load it ({reason})") from error
 
 
 def read_input(session: onnxruntime.InferenceSession, bundle: Bundle) -> tuple[str, type, int]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from faceaudit.errors import BundleError, UsageError
 from faceaudit.memory import keep_freed_memory
@@ -19,13 +23,24 @@ from faceaudit.models.bundle import Bundle
 from faceaudit.models.factory import Prepared
 from faceaudit.models.heads import Deployed, MultiTaskNetwork
 
+log = logging.getLogger(__name__)
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ROWS = {"cuda": 128, "mps": 64, "cpu": 16}
+"""Images that a network takes at once, by kind of device. Fewer are filled up to it: libraries
+choose other algorithms for other sizes, and a row's values are not to depend on its neighbors."""
+SLOTS = 2
+"""Batches under way per GPU: one is copied while the other is computed."""
+FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""What /proc/cpuinfo calls the instructions, of x86 and of Arm."""
 
 
 class TorchRuntime:
-    """A bundle's network on one device.
+    """A bundle's network on one device, or on each of several GPUs.
 
-    One batch is on the device at a time; while it runs, other threads prepare the next ones.
+    ``infer`` may be called by several threads at once. Each takes whichever slot is free, so that
+    GPUs share the work as fast as they are, and waits for its own results: their order is that of
+    the calls.
     """
 
     name = "torch"
@@ -33,55 +48,178 @@ class TorchRuntime:
     def __init__(
         self, bundle: Bundle, outputs: Sequence[str], device: str, precision: str = "auto"
     ) -> None:
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise UsageError(f"--device {device}: torch finds no CUDA GPU; use --device cpu")
-        if device == "mps" and not torch.backends.mps.is_available():
-            raise UsageError("--device mps: torch finds no Apple GPU; use --device cpu")
+        devices = devices_of(device)
         if not bundle.for_torch:
             raise BundleError(
                 f"{bundle.graph}: names no backbone, so torch cannot build it; use --device cpu"
             )
+        kind = devices[0].type
         if precision == "auto":
-            precision = "float16" if device.startswith("cuda") else "float32"
+            precision = "float16" if kind == "cuda" else "float32"
+        if kind == "cpu" and precision == "bfloat16" and not computes_bfloat16():
+            log.warning(
+                "--precision bfloat16: this processor has no instructions for it; it is slower "
+                "than float32 here"
+            )
         keep_freed_memory()
         self.precision = precision
-        self._device = torch.device(device)
-        if bundle.network is not None:
-            # As it was made: a view of its features may fail on channels that come last.
-            self._outputs = tuple(outputs)
-            self._network: nn.Module = Prepared(bundle, outputs).eval().to(self._device)
-        else:
-            deployed = load_network(bundle)
-            deployed.network.keep(outputs)
-            self._outputs = deployed.network.outputs
-            self._network = deployed.to(self._device).to(memory_format=torch.channels_last)
-        self._lock = threading.Lock()
+        self._kind = kind
+        self._rows = ROWS[kind]
+        self._slots: SimpleQueue[Slot] = SimpleQueue()
+        lanes = [_network(bundle, outputs, one) for one in devices]
+        self._outputs = lanes[0][1]
+        size = bundle.input.size
+        for _ in range(SLOTS if kind == "cuda" else 1):
+            for one, (network, _) in zip(devices, lanes, strict=True):
+                self._slots.put(Slot(one, network, DTYPES[precision], (self._rows, size, size, 3)))
 
     def facts(self) -> dict[str, Any]:
         return {
             "runtime": self.name,
             "version": torch.__version__,
-            "device": self._device.type,
+            "device": self._kind,
             "precision": self.precision,
         }
 
     def infer(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        batch = torch.from_numpy(crops)
-        cuda = self._device.type == "cuda"
+        """Raw outputs by name, (N, ...) each, of RGB crops (N, S, S, 3).
+
+        Raises:
+            MemoryError: If the device's memory does not suffice for one image.
+        """
+        slot = self._slots.get()
+        try:
+            parts = []
+            start = 0
+            while start < len(crops):
+                rows = self._rows
+                try:
+                    parts.append(slot.run(crops[start : start + rows], rows))
+                except RuntimeError as error:
+                    self._use_fewer(error, rows)
+                    continue
+                start += rows
+        finally:
+            self._slots.put(slot)
+        values = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        return dict(zip(self._outputs, values, strict=True))
+
+    def _use_fewer(self, error: RuntimeError, rows: int) -> None:
+        """Take half as many images at once from now on, where the device ran out of memory."""
+        if not is_out_of_memory(error):
+            raise error
+        if self._kind == "cuda":
+            torch.cuda.empty_cache()
+        if rows == 1:
+            raise MemoryError(f"{self._kind}: no memory for one image") from error
+        if self._rows == rows:
+            self._rows = rows // 2
+            log.warning("%s: out of memory; %d images at once from now on", self._kind, self._rows)
+
+
+class Slot:
+    """Room for one batch on its way to a device, through the network and back.
+
+    On a GPU the batch lies in pinned memory, which is allocated once, and goes through a stream of
+    its own: while one slot computes, another copies.
+
+    Args:
+        device: Where the network is.
+        network: From uint8 crops to a tuple of outputs.
+        dtype: What it computes in.
+        shape: Of the largest batch, (N, S, S, 3).
+    """
+
+    def __init__(
+        self, device: torch.device, network: nn.Module, dtype: torch.dtype, shape: tuple[int, ...]
+    ) -> None:
+        cuda = device.type == "cuda"
+        self._device, self._network, self._dtype = device, network, dtype
+        self._stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
+        self._staged = torch.zeros(shape, dtype=torch.uint8, pin_memory=cuda)
         if cuda:
-            batch = batch.pin_memory()
-        with (
-            self._lock,
-            torch.inference_mode(),
-            torch.autocast(
-                self._device.type, DTYPES[self.precision], enabled=self.precision != "float32"
-            ),
-        ):
-            values = self._network(batch.to(self._device, non_blocking=cuda))
-            return {
-                name: value.float().cpu().numpy()
-                for name, value in zip(self._outputs, values, strict=True)
-            }
+            torch.cuda.synchronize(device)  # the weights went there through another stream
+
+    def run(self, crops: NDArray[np.uint8], rows: int) -> list[NDArray[np.float32]]:
+        """Outputs of up to ``rows`` crops, a row each; the batch is filled up to ``rows``."""
+        count = len(crops)
+        staged = self._staged[:rows]
+        staged.numpy()[:count] = crops
+        with self._queue(), torch.inference_mode(), self._precision():
+            values = self._network(staged.to(self._device, non_blocking=True))
+            found = [_to_host(value.float()) for value in values]
+        if self._stream is not None:
+            self._stream.synchronize()
+        return [value.numpy()[:count].copy() for value in found]
+
+    @contextmanager
+    def _queue(self) -> Iterator[None]:
+        """Everything within goes through this slot's stream, in order."""
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            yield
+
+    def _precision(self) -> torch.autocast:
+        low = self._dtype != torch.float32
+        return torch.autocast(self._device.type, self._dtype if low else None, enabled=low)
+
+
+def _to_host(value: Tensor) -> Tensor:
+    """A copy in memory that the processor reads, ready when the stream is."""
+    if value.device.type != "cuda":
+        return value.cpu()
+    host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+    return host.copy_(value, non_blocking=True)
+
+
+def devices_of(device: str) -> list[torch.device]:
+    """The devices of ``cpu``, ``mps``, ``cuda`` (all GPUs that are visible) or ``cuda:N``.
+
+    Raises:
+        UsageError: If there is no such device.
+    """
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("--device mps: torch finds no Apple GPU; use --device cpu")
+    if not device.startswith("cuda"):
+        return [torch.device(device)]
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        raise UsageError(f"--device {device}: torch finds no CUDA GPU; use --device cpu")
+    if device == "cuda":
+        return [torch.device("cuda", number) for number in range(count)]
+    number = device.removeprefix("cuda:")
+    if not (number.isdecimal() and int(number) < count):
+        known = ", ".join(f"cuda:{one}" for one in range(count))
+        raise UsageError(f"--device {device}: there is no such GPU; there are {known}")
+    return [torch.device("cuda", int(number))]
+
+
+def computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; True where it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return True
+    flags = [line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features"))]
+    return not flags or bool(FAST_BFLOAT16 & set(flags[0].split()))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory; on a CPU it has no exception of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _network(
+    bundle: Bundle, outputs: Sequence[str], device: torch.device
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """A bundle's network on a device, and the names of its outputs in order."""
+    if bundle.network is not None:
+        # As it was made: a view of its features may fail on channels that come last.
+        made = Prepared(bundle, outputs).eval()
+        return (deepcopy(made) if device.index else made).to(device), tuple(outputs)
+    deployed = load_network(bundle)
+    deployed.network.keep(outputs)
+    network = deployed.to(device).to(memory_format=torch.channels_last)
+    return network, deployed.network.outputs
 
 
 def load_network(bundle: Bundle) -> Deployed:

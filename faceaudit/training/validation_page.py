@@ -114,9 +114,23 @@ def annotations_of(crops: CropSet, folders: Sequence[Path]) -> pl.DataFrame:
     return found.select(name for name in columns if name in found.columns)
 
 
-def write_table(bundle: Bundle, crops: CropSet, annotations: pl.DataFrame, path: Path) -> Path:
-    """Write predictions of the central views of crops, as ``predict`` writes those of images."""
-    runner = open_runtime(bundle, device="cpu")
+def write_table(
+    bundle: Bundle,
+    crops: CropSet,
+    annotations: pl.DataFrame,
+    path: Path,
+    runner: Runtime | None = None,
+) -> Path:
+    """Write predictions of the central views of crops, as ``predict`` writes those of images.
+
+    Args:
+        bundle: What predicts.
+        crops: Prepared crops.
+        annotations: As ``annotations_of`` returns them.
+        path: The table.
+        runner: What runs the bundle; by default what runs it on a CPU in float32.
+    """
+    runner = runner or open_runtime(bundle, device="cpu")
     bins = age_bins_for(bundle)
     labels = with_age_groups(annotations, bins)
     tasks = predicted_tasks(bundle.tasks, bins)
