@@ -137,16 +137,37 @@ def draw_view(image: NDArray[np.uint8], matrix: Matrix, size: int) -> NDArray[np
     """A view of an image; RGB, (size, size, 3)."""
     image, matrix = halved_to(image, matrix, size)
     oversampling = max(1, math.ceil(1 / scale_of(matrix) - 1e-6))
-    drawn = cv2.warpAffine(
-        image,
-        pixel_indices(matrix * oversampling),
-        (size * oversampling, size * oversampling),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    drawn_size = (size * oversampling, size * oversampling)
+    if (part := whole_pixels(image, matrix, size)) is not None:
+        drawn = cv2.resize(part, drawn_size, interpolation=cv2.INTER_LINEAR)
+    else:
+        drawn = cv2.warpAffine(
+            image,
+            pixel_indices(matrix * oversampling),
+            drawn_size,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
     if oversampling > 1:
         drawn = cv2.resize(drawn, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(drawn, dtype=np.uint8)
+
+
+def whole_pixels(image: NDArray[np.uint8], matrix: Matrix, size: int) -> NDArray[np.uint8] | None:
+    """The part of an image that an upright view shows, or None where it cuts pixels or is turned.
+
+    Most crops are whole images, and bringing these to a size takes a fourth of drawing a view.
+    """
+    scale = matrix[0, 0]
+    if scale <= 0 or scale != matrix[1, 1] or matrix[0, 1] or matrix[1, 0]:
+        return None
+    seen = np.stack([-matrix[:, 2], size - matrix[:, 2]]) / scale
+    corners = np.rint(seen)
+    if np.abs(seen - corners).max() > 1e-6:
+        return None
+    (x0, y0), (x1, y1) = corners.astype(int)
+    inside = 0 <= x0 < x1 <= image.shape[1] and 0 <= y0 < y1 <= image.shape[0]
+    return image[y0:y1, x0:x1] if inside else None
 
 
 def halved_to(

@@ -20,6 +20,7 @@ from faceaudit.faces.crop import (
     fit_similarity,
     pixel_indices,
     scale_of,
+    whole_pixels,
 )
 
 
@@ -174,6 +175,29 @@ def test_a_large_view_shows_what_a_drawing_at_full_size_does(
     inside = ((seen > 2 * step) & (seen < side - 2 * step)).all(axis=1).reshape(size, size)
     assert error[inside].max(initial=0) <= 2  # half a pixel of the crop is more
     assert error.max() <= 2 + 255 / side * step  # the border is as coarse as what was halved
+
+
+@pytest.mark.parametrize("side", [48, 96, 112, 131, 200, 224, 301, 640])
+def test_a_whole_image_is_the_same_as_a_view_of_it(side: int) -> None:
+    pixels = random_pixels(side, side)
+    image = np.asarray(cv2.GaussianBlur(pixels, (0, 0), 2), np.uint8)
+    whole = crop_face(image, Face(0, 0, side, side), size=112, align="none", margin=0)
+    hair = np.array([[1, 1e-9, 0], [-1e-9, 1, 0]])  # turned by next to nothing
+    matrix = box_view(Face(0, 0, side, side), 112, 0)
+    matrix[:, :2] = matrix[:, :2] @ hair[:, :2]
+    assert whole_pixels(image, matrix, 112) is None
+    assert np.abs(whole.astype(int) - draw_view(image, matrix, 112)).max() <= 1
+
+
+def test_views_that_cut_pixels_or_leave_the_image_are_not_whole() -> None:
+    image = random_pixels(100, 90)
+    for x0, y0, side in ((10, 20, 50), (0, 0, 90), (40, 50, 50)):
+        part = whole_pixels(image, box_view(Face(x0, y0, x0 + side, y0 + side, 0.9), 112, 0), 112)
+        assert part is not None
+        np.testing.assert_array_equal(part, image[y0 : y0 + side, x0 : x0 + side])
+    for x0, y0, side in ((10.5, 20, 50), (-1, 0, 90), (1, 0, 90), (0, 11, 90)):
+        face = Face(x0, y0, x0 + side, y0 + side, 0.9)
+        assert whole_pixels(image, box_view(face, 112, 0), 112) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 4000), (4000, 1), (3, 3000), (2999, 2000)])
