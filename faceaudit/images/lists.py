@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 import polars as pl
@@ -73,6 +73,11 @@ class ImageList(ImageSource):
         if self._own is None or name.startswith("/"):
             return ImageRef(name, os.path.join(self._base, name))
         return ImageRef(name, f"{self._base}/{name}", holder=self._own)
+
+
+def images_in(folder: Path, names: Sequence[str]) -> ImageList:
+    """The images of a folder that are known by name, or by address."""
+    return ImageList(folder, folder, pl.DataFrame({PATH_COLUMNS[0]: names}), 0)
 
 
 def _roots(path: Path, names: pl.Series) -> dict[str, Store | None]:

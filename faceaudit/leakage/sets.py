@@ -11,6 +11,7 @@ import polars as pl
 
 from faceaudit.errors import InputError, LabelError, UsageError
 from faceaudit.images.find import find_images
+from faceaudit.images.lists import images_in
 from faceaudit.images.refs import ImageRef
 from faceaudit.labels import ANNOTATED, AUTO, NONE, read_labels
 from faceaudit.schema import AGE_GROUP, AGE_TRUE, GENDER, RACE, Task
@@ -110,7 +111,7 @@ def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
     return ImageSet(
         name=source,
         images=names,
-        refs=None if place is None else tuple(ImageRef(name, str(place / name)) for name in names),
+        refs=None if place is None else tuple(images_in(place, names)),
         sha256=tuple(frame[SHA256].cast(pl.String).to_list()) if place is None else None,
         annotations=frame.select(annotated),
         tasks=_tasks(frame.select(annotated), schemes),

@@ -18,6 +18,7 @@ from faceaudit.images.find import find_images
 from faceaudit.images.refs import read_bytes
 from faceaudit.images.source import ImageSource
 from faceaudit.labels import open_labels
+from faceaudit.leakage.sets import read_sets
 from faceaudit.storage import as_path, outages
 from tests.storage.conftest import SECRET, Proxy
 
@@ -114,6 +115,17 @@ def test_lists_of_addresses_and_paths(bucket: str, tmp_path: Path, suffix: str) 
     with pytest.raises(FileNotFoundError) as caught:
         read_bytes(missing)
     assert caught.value.strerror == "No such file or directory"
+
+
+def test_images_that_a_table_names_are_found_in_their_folder(bucket: str, tmp_path: Path) -> None:
+    put(bucket, {"in/a/1.jpg": b"1"})
+    put(str(tmp_path), {"a/1.jpg": b"2"})
+    for folder, data in ((f"{bucket}/in", b"1"), (str(tmp_path), b"2")):
+        table = tmp_path / "out.parquet"
+        pl.DataFrame({"image": ["a/1.jpg"], "sha256": [None]}).write_parquet(table)
+        (found,) = read_sets([str(table)], images=[folder])
+        assert found.refs is not None
+        assert [read_bytes(image) for image in found.refs] == [data]
 
 
 def shard(members: Mapping[str, bytes]) -> bytes:
