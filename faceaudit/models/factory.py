@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from faceaudit.errors import BundleError
 from faceaudit.models.bundle import Bundle, bundle_from_facts
-from faceaudit.models.facts import Input
+from faceaudit.models.facts import LUMA, Input
 
 if TYPE_CHECKING:
     import onnx
@@ -162,6 +162,9 @@ class Prepared(nn.Module):
         """Outputs in order, of uint8 RGB crops (N, S, S, 3)."""
         if self._input.color == "BGR":
             crops = crops.flip(-1)
+        elif self._input.color == "gray":
+            red, green, blue = (crops[..., k : k + 1] * LUMA[k] for k in range(3))
+            crops = torch.round(red + green + blue)
         images = (crops.float() * (self._input.range / 255) - self.mean) / self.std
         if self._input.layout == "NCHW":
             # Contiguous: many networks take a view of their features.

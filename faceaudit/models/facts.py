@@ -26,7 +26,7 @@ from faceaudit.schema import (
 from faceaudit.schemes import CUSTOM, named_task
 
 Layout = Literal["NCHW", "NHWC"]
-Color = Literal["RGB", "BGR"]
+Color = Literal["RGB", "BGR", "gray"]
 Align = Literal["similarity", "none"]
 Activation = Literal["softmax", "sigmoid", "none", "years", "value"]
 
@@ -62,6 +62,8 @@ KEYS: dict[str, dict[str, bool]] = {
 """Object of the facts -> its keys -> whether each must be given. Further keys of the whole are the
 model card; of the others they are mistakes."""
 
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue in gray (ITU-R BT.601), as Pillow and OpenCV have it."""
 SIZES = (8, 4096)
 """Pixels that a crop can have on a side."""
 ABBREVIATED = re.compile(r"(\d+)-(\d+)")
@@ -70,7 +72,7 @@ OUTPUT = re.compile(r"(?P<tensor>.+?)(?:\[(?P<first>\d+)(?::(?P<end>\d+))?\])?")
 
 @dataclass(frozen=True)
 class Input:
-    """What the network takes: square crops of ``size`` pixels.
+    """What the network takes: square crops of ``size`` pixels, in three channels or in gray.
 
     Pixels are brought to ``range`` (its upper end, 1 or 255) and then ``(pixel - mean) / std`` per
     channel; a graph whose input is uint8 gets them as they are.
@@ -82,6 +84,11 @@ class Input:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     range: float = 1.0
+
+    @property
+    def channels(self) -> int:
+        """Channels of the crops."""
+        return 1 if self.color == "gray" else 3
 
 
 @dataclass(frozen=True)
@@ -145,14 +152,16 @@ def years_output(output: str = AGE) -> Output:
 def read_input(given: Any) -> Input:
     """The input's facts; raises ValueError, saying which is wrong."""
     facts = check_keys(given, "input")
-    channels: dict[str, tuple[float, ...]] = {}
-    for key in ("mean", "std"):
-        if key in facts:
-            values = facts[key]
-            if not is_list(values) or len(values) != 3 or not all(map(is_number, values)):
-                raise wrong(f"input.{key}", values, "three numbers, one per channel")
-            channels[key] = tuple(float(value) for value in values)
-    if 0.0 in channels.get("std", ()):
+    color = choice("input.color", facts.get("color", "RGB"), ("RGB", "BGR", "gray"))
+    channels = Input(0, color=color).channels
+    per_channel: dict[str, tuple[float, ...]] = {}
+    for key, default in (("mean", 0.0), ("std", 1.0)):
+        values = facts.get(key, [default] * channels)
+        if not is_list(values) or len(values) != channels or not all(map(is_number, values)):
+            count = "one number in a list" if channels == 1 else "three numbers, one per channel"
+            raise wrong(f"input.{key}", values, count)
+        per_channel[key] = tuple(float(value) for value in values)
+    if 0.0 in per_channel["std"]:
         raise wrong("input.std", facts["std"], "numbers other than 0")
     size = facts["size"]
     if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
@@ -160,9 +169,9 @@ def read_input(given: Any) -> Input:
     return Input(
         size=size,
         layout=choice("input.layout", facts.get("layout", "NCHW"), ("NCHW", "NHWC")),
-        color=choice("input.color", facts.get("color", "RGB"), ("RGB", "BGR")),
+        color=color,
         range=number("input.range", facts.get("range", 1.0), above=0.0),
-        **channels,
+        **per_channel,
     )
 
 

@@ -156,7 +156,7 @@ def read_input(session: onnxruntime.InferenceSession, bundle: Bundle) -> tuple[s
             f"{bundle.graph}: its input {name!r} is a {kind}; it can be {', '.join(INPUT_TYPES)}"
         )
     facts = bundle.input
-    wanted = [facts.size, facts.size, 3]
+    wanted = [facts.size, facts.size, facts.channels]
     wanted = wanted[2:] + wanted[:2] if facts.layout == "NCHW" else wanted
     fits = len(shape) == 4 and all(
         not isinstance(found, int) or found == size

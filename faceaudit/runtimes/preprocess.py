@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceaudit.models.bundle import Input
+from faceaudit.models.facts import LUMA, Input
 
 
 def prepare(crops: NDArray[np.uint8], facts: Input, dtype: type = np.float32) -> NDArray[Any]:
     """Images in the graph's layout and type, of RGB crops (N, S, S, 3); uint8 ones as they are."""
     if facts.color == "BGR":
         crops = crops[..., ::-1]
+    elif facts.color == "gray":
+        red, green, blue = (crops[..., k : k + 1] * np.float32(LUMA[k]) for k in range(3))
+        crops = np.rint(red + green + blue).astype(np.uint8)  # whole levels, as gray images have
     images: NDArray[Any] = crops
     if dtype != np.uint8:
         mean = np.asarray(facts.mean, np.float32)

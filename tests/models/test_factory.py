@@ -176,6 +176,25 @@ def test_a_module_that_is_not_there_is_one_line(write: Write) -> None:
         load_model("nowhere.models:make")
 
 
+def test_a_network_may_take_gray_images(write: Write) -> None:
+    more = """
+        def make():
+            torch.manual_seed(0)
+            gray = {"size": 16, "color": "gray", "mean": [0.5], "std": [0.2]}
+            tasks = [{"name": "age", "output": "output", "activation": "value"}]
+            net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 14, 1))
+            return net, facts(input=gray, tasks=tasks)
+    """
+    name = write(more)
+    bundle = load_model(name)
+    found = open_runtime(bundle, device="cpu").infer(CROPS)["output"]
+    with torch.inference_mode():
+        wanted = bundle.network(torch.from_numpy(prepare(CROPS, bundle.input))).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    exported = open_runtime(export(name, "gray.onnx"), device="cpu").infer(CROPS)["age"]
+    np.testing.assert_allclose(exported, wanted, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("forward", "words"),
     [

@@ -100,6 +100,7 @@ def test_weights_that_lie_beside_a_graph_with_a_sidecar_are_none_of_its_own(
         ("input.size", True, r"input\.size: is True"),
         ("input.layout", "NHCW", r"input\.layout: is 'NHCW'; give one of: NCHW, NHWC"),
         ("input.color", "rgb", r"input\.color: is 'rgb'; give one of: RGB, BGR"),
+        ("input.color", "gray", r"input\.mean: is \[0\.5, 0\.5, 0\.5\]; give one number in a list"),
         ("input.colour", "RGB", r"input\.colour: is no fact; choose from: size, layout, color"),
         ("input.mean", 0.5, r"input\.mean: is 0\.5; give three numbers, one per channel"),
         ("input.std", [1, 0, 1], r"input\.std: is \[1, 0, 1\]; give numbers other than 0"),

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from faceaudit.errors import BundleError
 from faceaudit.models.bundle import Bundle, hash_of, load_bundle
@@ -52,7 +53,8 @@ def write(
 ) -> Path:
     """A graph: channel means times weights, then further nodes; with its sidecar."""
     channels_first = layout == "NCHW"
-    dims = [batch, 3, size, size] if channels_first else [batch, size, size, 3]
+    deep = len(weights)
+    dims = [batch, deep, size, size] if channels_first else [batch, size, size, deep]
     calculated = TensorProto.FLOAT if kind == TensorProto.UINT8 else kind
     constants = {"w": weights.astype(NUMPY[calculated])}
     nodes, last = [], "x"
@@ -147,6 +149,24 @@ def test_a_graph_that_takes_bytes_gets_them_in_its_layout_and_color(
         inside=(1 / 127.5, -1),
     )  # fmt: skip
     agree(scores(path))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.UINT8])
+def test_a_graph_that_takes_gray_images_gets_those_that_pillow_makes(
+    tmp_path: Path, layout: str, kind: int
+) -> None:
+    facts: dict[str, Any] = {"mean": [0.5], "std": [0.5], "color": "gray"}
+    inside = (1 / 127.5, -1) if kind == TensorProto.UINT8 else None
+    age = {"name": "age", "output": "y", "activation": "value", "scale": 10, "shift": 40}
+    weights = np.ones((1, 1), np.float32)
+    path = write(
+        tmp_path, layout=layout, kind=kind, inside=inside, weights=weights, tasks=[age], **facts
+    )
+    gray = np.stack([np.asarray(Image.fromarray(crop).convert("L")) for crop in CROPS])
+    np.testing.assert_allclose(
+        scores(path).age, 40 + 10 * (gray / 127.5 - 1).mean(axis=(1, 2)), atol=0.01
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 64])
