@@ -193,7 +193,7 @@ def _calibration_error(rows: FaceRows) -> float:
 
     if rows.y_score is None:
         return float("nan")
-    confidence = rows.y_score.max(axis=1)
+    confidence = np.minimum(rows.y_score.max(axis=1), 1)  # a softmax in float32 may round above
     right = rows.y_score.argmax(axis=1) == rows.y_true
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
     faces = np.unique(np.searchsorted(edges, confidence), return_counts=True)[1]

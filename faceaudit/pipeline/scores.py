@@ -26,16 +26,18 @@ class Scores:
 
 
 def activate(values: Floats, activation: str) -> NDArray[np.float64]:
-    """Probabilities (N, K) of raw outputs, row by row."""
+    """Probabilities (N, K) of raw outputs, row by row, that sum to 1; NaN where all are 0."""
     wide = values.astype(np.float64)
-    if activation == "sigmoid":
-        with np.errstate(over="ignore"):  # of a logit far below 0: the probability is 0
-            wide = 1 / (1 + np.exp(-wide))
     if activation in ("sigmoid", "none"):
-        return np.column_stack([1 - wide, wide]) if wide.shape[1] == 1 else wide
-    powers = np.exp(wide - wide.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return shares
+        with np.errstate(over="ignore"):  # of a logit far below 0: the probability is 0
+            second = 1 / (1 + np.exp(-wide)) if activation == "sigmoid" else np.clip(wide, 0, 1)
+        shares = np.column_stack([1 - second, second]) if second.shape[1] == 1 else second
+    else:
+        shares = np.exp(wide - wide.max(axis=1, keepdims=True))
+    with np.errstate(invalid="ignore"):
+        # Of a softmax in low precision the sum is not quite 1.
+        found: NDArray[np.float64] = shares / shares.sum(axis=1, keepdims=True)
+    return found
 
 
 def scores_of(
@@ -62,6 +64,7 @@ def scores_of(
             found = one_hot_groups(age, age_bins)
         else:
             shares = activate(values, output.activation)
+            unknown |= np.isnan(shares[:, 0])
             found = shares.astype(np.float32)
             if output.is_age:
                 by_year = on_years(shares, output.classes, age_bins)

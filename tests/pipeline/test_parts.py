@@ -60,7 +60,14 @@ def test_activations() -> None:
     logits = np.log(np.asarray([[1.0, 3.0]], np.float32))
     np.testing.assert_allclose(activate(logits, "softmax"), [[0.25, 0.75]], atol=1e-6)
     np.testing.assert_allclose(activate(logits[:, 1:], "sigmoid"), [[0.25, 0.75]], atol=1e-6)
-    np.testing.assert_allclose(activate(logits, "none"), logits)
+    shares = np.asarray([[0.25, 0.75]], np.float32)
+    np.testing.assert_array_equal(activate(shares, "none"), shares)
+    np.testing.assert_array_equal(activate(shares[:, 1:], "none"), shares)
+    rounded = np.asarray([[1.0000001, 2e-9], [0.5, 0.4995], [0, 0]], np.float32)
+    found = activate(rounded, "none")
+    np.testing.assert_allclose(found[:2].sum(axis=1), 1, atol=1e-15)
+    assert found[0].max() <= 1
+    assert np.isnan(found[2]).all()
     huge = np.asarray([[1000.0, -1000.0]], np.float32)
     np.testing.assert_array_equal(activate(huge, "softmax"), [[1.0, 0.0]])
 
