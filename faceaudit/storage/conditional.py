@@ -42,9 +42,9 @@ def write(path: RemotePath, data: bytes, state: str) -> str:
 
 
 def delete(path: RemotePath, state: str) -> None:
-    """Delete an object that is in a state."""
+    """Delete an object that is in a state; tried once."""
     drop = _delete_s3 if _is_s3(path) else _delete_gs
-    retrying(lambda: drop(path, state), path)
+    retrying(lambda: drop(path, state), path, patience=0)
 
 
 def _is_s3(path: RemotePath) -> bool:

@@ -30,6 +30,8 @@ LIFETIME = 120.0
 """Seconds until a lock that is not renewed may be taken over."""
 RENEWAL = 30.0
 """Seconds between renewals."""
+GRACE = 5.0
+"""Seconds that the end of a run waits for a renewal under way."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,8 @@ class Kept:
     def release(self) -> None:
         """Stop renewing and delete the lock, unless it is another's by now."""
         self.done.set()
-        self.thread.join()
-        # Where the store is out of reach, or deletes on no condition, the lock ends by itself.
+        self.thread.join(GRACE)
+        # Where the store is out of reach the lock ends by itself, and its run need not wait.
         with suppress(FaceauditError, FileExistsError, FileNotFoundError):
             if not self.lost:
                 delete(self.lock, self.state)

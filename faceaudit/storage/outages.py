@@ -60,7 +60,7 @@ SECRET_OPTION = re.compile("key|secret|token|pass|user|cred|private|email", re.I
 """Storage options whose values are never shown."""
 
 
-def retrying(call: Callable[[], Result], path: object) -> Result:
+def retrying(call: Callable[[], Result], path: object, *, patience: float | None = None) -> Result:
     """What a call on storage gives; while the storage cannot be reached, it is called again.
 
     Waits grow from half a second to 16 seconds and end a minute after the first attempt. Calls on
@@ -69,6 +69,7 @@ def retrying(call: Callable[[], Result], path: object) -> Result:
     Args:
         call: Without an argument; what it does must be harmless twice.
         path: What it reads or writes, as the user knows it.
+        patience: Seconds from the first attempt until it is given up; ``PATIENCE`` unless given.
 
     Raises:
         FileNotFoundError: If it is not there, with ``strerror`` and the path.
@@ -77,7 +78,8 @@ def retrying(call: Callable[[], Result], path: object) -> Result:
     """
     if as_remote(path) is None:
         return call()
-    until, wait = time.monotonic() + PATIENCE, FIRST_WAIT
+    until = time.monotonic() + (PATIENCE if patience is None else patience)
+    wait = FIRST_WAIT
     while True:
         try:
             return call()

@@ -11,7 +11,7 @@ from multiprocessing.synchronize import Event
 import pytest
 
 from faceaudit.errors import EXIT_TEMPORARY, LockedError
-from faceaudit.storage import as_path, exclusive, lock
+from faceaudit.storage import as_path, exclusive, lock, outages
 from tests.storage.conftest import Proxy
 
 
@@ -154,3 +154,16 @@ def test_of_a_store_that_ignores_conditions_a_warning_tells(
     with exclusive(as_path(f"{bucket}/out.parquet")):
         assert "takes no notice of conditional writes" in caplog.text
     assert list(as_path(bucket).iterdir()) == []
+
+
+def test_a_run_does_not_wait_for_a_store_that_is_away_to_give_up_its_lock(
+    proxy: Proxy, bucket: str
+) -> None:
+    out = f"{bucket}/out.parquet"
+    with exclusive(as_path(out)):
+        proxy.failures, begun = 1_000, time.monotonic()
+        proxy.lines.clear()
+    assert len(proxy.lines) == 1
+    assert time.monotonic() - begun < outages.PATIENCE
+    proxy.failures = 0
+    assert as_path(lock_of(out)).exists()

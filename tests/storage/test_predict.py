@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
+import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +12,8 @@ import pytest
 
 import faceaudit
 from faceaudit.errors import TemporaryError
+from faceaudit.pipeline.dataset import DataSet
+from faceaudit.pipeline.predict import Prediction
 from faceaudit.storage import as_path, list_parts, outages
 from tests.storage.conftest import KEY, SECRET, Proxy
 
@@ -24,8 +29,17 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def predict(images: object, out: object, **options: object) -> None:
-    faceaudit.predict(images, out, detector="whole", batch_size=2, workers=1, **options)
+def predict(images: Path, out: Path | str, pause: float = 0, **options: int) -> Prediction:
+    """A run that may rest after each step it keeps, so that it can be killed in the middle."""
+    add = DataSet.add
+
+    def slow_add(self: DataSet, *args: Any) -> None:
+        add(self, *args)
+        time.sleep(pause)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataSet, "add", slow_add)
+        return faceaudit.predict(images, out, detector="whole", batch_size=2, workers=1, **options)
 
 
 def test_a_table_on_a_store_is_the_one_on_a_disk(images: Path, bucket: str, tmp_path: Path) -> None:
@@ -42,7 +56,7 @@ def test_a_table_on_a_store_is_the_one_on_a_disk(images: Path, bucket: str, tmp_
     assert [path.name for path in as_path(out).parent.iterdir()] == ["out.parquet"]
     predict(images, f"{bucket}/parts", part_rows=2)
     assert len(list_parts(as_path(f"{bucket}/parts"))) == 3
-    assert faceaudit.predict(images, out, detector="whole").already_complete
+    assert predict(images, out).already_complete
 
 
 def test_a_run_that_an_outage_ended_is_gone_on_with(
@@ -54,5 +68,27 @@ def test_a_run_that_an_outage_ended_is_gone_on_with(
     with pytest.raises(TemporaryError, match="storage unreachable"):
         predict(images, out)
     proxy.failures = 0
-    found = faceaudit.predict(images, out, detector="whole", batch_size=2, workers=1)
+    found = predict(images, out)
     assert (found.images, found.scored) == (6, 2)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_is_gone_on_with_from_the_store(
+    images: Path, bucket: str, tmp_path: Path
+) -> None:
+    predict(images, tmp_path / "whole.parquet")
+    out = f"{bucket}/out.parquet"
+    process = multiprocessing.get_context("spawn").Process(target=predict, args=(images, out, 0.5))
+    process.start()
+    segments = as_path(f"{bucket}/.out.parquet.run/.segments")
+    while process.is_alive() and not any(segments.glob("*.arrow")):
+        time.sleep(0.05)
+    process.kill()
+    process.join()
+    assert not as_path(out).exists()
+    found = predict(images, out)
+    assert found.images == 6
+    assert 0 < found.scored < 6
+    with as_path(out).open("rb") as file:
+        assert pq.read_table(file).equals(pq.read_table(tmp_path / "whole.parquet"))
+    assert [path.name for path in as_path(bucket).iterdir()] == ["out.parquet"]
