@@ -29,7 +29,7 @@ def images(tmp_path: Path) -> Path:
     return folder
 
 
-def predict(images: Path, out: Path | str, pause: float = 0, **options: int) -> Prediction:
+def predict(images: Path | str, out: Path | str, pause: float = 0, **options: int) -> Prediction:
     """A run that may rest after each step it keeps, so that it can be killed in the middle."""
     add = DataSet.add
 
@@ -57,6 +57,22 @@ def test_a_table_on_a_store_is_the_one_on_a_disk(images: Path, bucket: str, tmp_
     predict(images, f"{bucket}/parts", part_rows=2)
     assert len(list_parts(as_path(f"{bucket}/parts"))) == 3
     assert predict(images, out).already_complete
+
+
+def test_images_and_labels_on_a_store_give_the_table_of_those_on_a_disk(
+    images: Path, bucket: str, tmp_path: Path
+) -> None:
+    for path in images.iterdir():
+        as_path(f"{bucket}/in/{path.name}").write_bytes(path.read_bytes())
+    predict(images, tmp_path / "out.parquet")
+    found = predict(f"{bucket}/in", f"{bucket}/out.parquet")
+    assert found.labels == "utkface"
+    with as_path(f"{bucket}/out.parquet").open("rb") as file:
+        assert pq.read_table(file).equals(pq.read_table(tmp_path / "out.parquet"))
+    assert predict(f"{bucket}/in", f"{bucket}/out.parquet").already_complete
+    as_path(f"{bucket}/in/40_1_2_20170101000000000.png").write_bytes(path.read_bytes())
+    again = predict(f"{bucket}/in", f"{bucket}/out.parquet")
+    assert (again.images, again.scored) == (7, 1)
 
 
 def test_a_run_that_an_outage_ended_is_gone_on_with(
