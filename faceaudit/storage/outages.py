@@ -54,6 +54,8 @@ OUT_OF_REACH = frozenset(
     }
 )
 """Errors of the operating system, besides those of connections, when a store is out of reach."""
+AGAIN = "; run again"
+
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 """Variables whose values are never shown."""
 SECRET_OPTION = re.compile("key|secret|token|pass|user|cred|private|email", re.IGNORECASE)
@@ -88,7 +90,7 @@ def retrying(call: Callable[[], Result], path: object, *, patience: float | None
         if not isinstance(raised, TemporaryError) or time.monotonic() + wait > until:
             raise raised from None  # what a library says may hold what must not be shown
         level = logging.WARNING if wait >= TOLD_FROM else logging.DEBUG
-        log.log(level, "%s in %.0f s", raised, wait)
+        log.log(level, "%s; tried again in %.0f s", str(raised).removesuffix(AGAIN), wait)
         time.sleep(wait * random.uniform(0.75, 1.25))
         wait = min(2 * wait, LONGEST_WAIT)
 
@@ -102,7 +104,7 @@ def _translated(error: Exception, path: object) -> Exception:
     if code == "NoSuchBucket":
         return RefusedError(path, "there is no such bucket; create it, or correct the address")
     if status in BUSY or (status or 0) >= 500 or code in THROTTLED or _is_outage(error, status):
-        return TemporaryError(f"{path}: storage unreachable: {said}; run again")
+        return TemporaryError(f"{path}: storage unreachable: {said}{AGAIN}")
     if isinstance(error, FileNotFoundError) or status == 404:
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if isinstance(error, FileExistsError) or status == 412:

@@ -137,7 +137,8 @@ class RemotePath(ProxyUPath):
     # --- reading --------------------------------------------------------------------------
 
     def read_bytes(self) -> bytes:
-        data: bytes = self._try(lambda: self.fs.cat_file(self.path))
+        # Several at a time would ask for the size first, which costs small files a second request.
+        data: bytes = self._try(lambda: self.fs.cat_file(self.path, max_concurrency=1))
         return data
 
     def read_text(

@@ -117,7 +117,12 @@ def test_waits_grow_and_end_and_long_ones_are_told(
     assert waits == [0.5, 1, 2, 4, 8, 16, 16]
     assert sum(waits) <= outages.PATIENCE
     told = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
-    assert [line.rpartition(" run again in ")[2] for line in told] == ["4 s", "8 s", "16 s", "16 s"]
+    assert [line.rpartition(" tried again in ")[2] for line in told] == [
+        "4 s",
+        "8 s",
+        "16 s",
+        "16 s",
+    ]
 
 
 def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,3 +199,11 @@ def test_a_path_on_another_kind_of_storage_is_refused() -> None:
 
     with pytest.raises(UsageError, match="memory"):
         as_path(UPath("memory://faces/x"))
+
+
+def test_a_small_file_is_read_by_one_request(proxy: Proxy, bucket: str) -> None:
+    path = as_path(f"{bucket}/out.txt")
+    write_text(path, "x")
+    proxy.lines.clear()
+    assert path.read_text() == "x"
+    assert len(proxy.lines) == 1
