@@ -60,7 +60,9 @@ def predict(
     ] = "auto",
     batch_size: Annotated[str, typer.Option(help="Images per chunk of work, or auto.")] = "auto",
     workers: Workers = "auto",
-    engine: Annotated[str, typer.Option(help="Who does the work: local.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="Who does the work: local, or ray, a cluster.")
+    ] = "local",
     part_rows: Annotated[
         int | None, typer.Option(min=1, help="Rows of each part, where OUT is a folder.")
     ] = None,

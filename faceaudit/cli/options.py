@@ -91,5 +91,7 @@ AgeBins = Annotated[
     str | None, typer.Option(help="Lower bounds of age groups in years, such as 0,18,65.")
 ]
 MaxPixels = Annotated[str, typer.Option(help="Larger images are not decoded; 100M is 100 million.")]
-Workers = Annotated[str, typer.Option(help="Threads, or auto: one per core.")]
+Workers = Annotated[
+    str, typer.Option(help="Threads (processes of a cluster), or auto: one per core.")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first so many images.")]

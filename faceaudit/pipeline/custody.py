@@ -14,23 +14,20 @@ import faceaudit
 from faceaudit.errors import UsageError
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Bundle, Output
-from faceaudit.pipeline.crops import CropSettings
 from faceaudit.pipeline.digest import ImageDigest
+from faceaudit.pipeline.plan import Facts
 from faceaudit.pipeline.scores import predicted_tasks
-from faceaudit.runtimes import Runtime
 from faceaudit.schema import TableMetadata
 
 
 def describe(
     bundle: Bundle,
-    runner: Runtime,
-    settings: CropSettings,
+    facts: Facts,
     labels: Labels | None,
     outputs: Sequence[Output],
     age_bins: tuple[int, ...],
 ) -> TableMetadata:
     """What the table says of itself whatever its images: the chain of custody."""
-    facts = runner.facts()
     return TableMetadata(
         tasks=predicted_tasks(outputs, age_bins),
         model={
@@ -40,17 +37,9 @@ def describe(
             "training_data": bundle.training_data,
             "card": dict(bundle.card),
         },
-        detector=settings.detector.facts(),
-        preprocessing={
-            "faces": settings.faces,
-            "align": settings.align,
-            "margin": settings.margin,
-            "offset": settings.offset,
-            "size": settings.size,
-            "max_pixels": settings.max_pixels,
-            "runtime": facts,
-        },
-        precision=facts["precision"],
+        detector=facts.detector,
+        preprocessing=facts.preprocessing,
+        precision=facts.precision,
         labels={}
         if labels is None
         else {

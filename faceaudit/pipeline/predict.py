@@ -15,33 +15,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceaudit.errors import TemporaryError, UsageError
-from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
 from faceaudit.labels import open_labels
 from faceaudit.models.bundle import DEFAULT_BUNDLE
 from faceaudit.models.load import load_model
-from faceaudit.ordered import available_cores, in_background
+from faceaudit.ordered import in_background
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
-    check_margin,
     check_output,
     checked,
     choose_outputs,
 )
-from faceaudit.pipeline.crops import CropSettings
 from faceaudit.pipeline.custody import describe
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.engines import ENGINES
 from faceaudit.pipeline.extra import make_schema, say_labels, warn_of
 from faceaudit.pipeline.inputs import Chunk, Inputs
 from faceaudit.pipeline.known import compare
-from faceaudit.pipeline.plan import Plan
-from faceaudit.pipeline.scores import predicted_tasks
+from faceaudit.pipeline.plan import Settings
 from faceaudit.pipeline.stopping import Stop, stop_on_signals
 from faceaudit.pipeline.target import Target, open_target
 from faceaudit.progress import progress
-from faceaudit.runtimes import open_runtime
 from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, OK, TASK_OPTIONS, UNREADABLE
 from faceaudit.storage import as_path, exclusive
 
@@ -128,7 +123,8 @@ def predict(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16``, ``float16`` (GPU) or ``int8`` (CPU).
         batch_size: Images per chunk of work.
-        workers: Threads that each read, detect and infer; by default one per core.
+        workers: Threads that each read, detect and infer, by default one per core; with the
+            engine ``ray`` processes, by default one per core of the cluster, or per GPU.
         runtime: A name in ``runtimes.RUNTIMES``; by default what fits the device.
         engine: A name in ``engines.ENGINES``.
         part_rows: Rows of each part, where ``out`` is a folder.
@@ -141,7 +137,7 @@ def predict(
     """
     begun = time.monotonic()
     out = check_output(as_path(out), images)
-    run = ENGINES[checked("engine", engine, ENGINES)]
+    open_engine = ENGINES[checked("engine", engine, ENGINES)]
     bundle = load_model(model)
     outputs = choose_outputs(bundle, tasks)
     source = find_images(images)
@@ -150,51 +146,42 @@ def predict(
     found = inputs.labels
     say_labels(found, labels)
     total = in_background(source.count)
-    settings = CropSettings(
-        detector=open_detector(detector, device=device, threads=1),
-        faces=checked("choice of faces", faces, FACE_POLICIES),
-        size=bundle.input.size,
-        align=checked("alignment", align or bundle.align, ALIGNMENTS),
-        margin=bundle.margin if margin is None else check_margin(margin),
-        offset=bundle.offset,
+    settings = Settings(
+        model=model,
+        tasks=tuple(tasks),
+        age_bins=tuple(age_bins),
+        detector=detector,
+        faces=faces,
+        align=align,
+        margin=margin,
         max_pixels=max_pixels,
-    )
-    runner = open_runtime(
-        bundle,
-        outputs=[output.tensor for output in outputs],
         device=device,
         precision=precision,
         runtime=runtime,
-    )
-    plan = Plan(
-        crops=settings,
-        runtime=runner,
-        outputs=outputs,
-        age_bins=tuple(age_bins),
         schema=make_schema(outputs, tuple(age_bins), inputs.extra),
-        tasks=predicted_tasks(outputs, age_bins),
     )
-    metadata = describe(bundle, runner, settings, found, outputs, tuple(age_bins))
-    if bundle.notice:
-        log.warning("model %s: %s", bundle.name, bundle.notice)
-    with exclusive(out) as still_mine, stop_on_signals() as stop:
-        target = open_target(out, plan.schema, metadata, part_rows, restart=restart)
-        try:
-            before, work = len(target.known), Work(inputs, target, stop, batch_size)
-            if not (before and is_up_to_date(out, target, inputs) and target.complete):
-                with (
-                    progress("predict", total, done=before, quiet=quiet) as advance,
-                    closing(run(plan, work.chunks(), workers or available_cores())) as tables,
-                ):
-                    for table in tables:
-                        advance(work.keep(table))
-                work.check_whole()
-                warn_of(source.notes, inputs.notes())
-                still_mine()
-                target.finish(inputs.names, inputs.notes())
-            totals, rate = target.totals(), work.kept / work.seconds
-        finally:
-            target.tidy()
+    with closing(open_engine(settings, bundle, workers)) as crew:
+        metadata = describe(bundle, crew.facts, found, outputs, tuple(age_bins))
+        if bundle.notice:
+            log.warning("model %s: %s", bundle.name, bundle.notice)
+        with exclusive(out) as still_mine, stop_on_signals() as stop:
+            target = open_target(out, settings.schema, metadata, part_rows, restart=restart)
+            try:
+                before, work = len(target.known), Work(inputs, target, stop, batch_size)
+                if not (before and is_up_to_date(out, target, inputs) and target.complete):
+                    with (
+                        progress("predict", total, done=before, quiet=quiet) as advance,
+                        closing(crew.tables(work.chunks())) as tables,
+                    ):
+                        for table in tables:
+                            advance(work.keep(table))
+                    work.check_whole()
+                    warn_of(source.notes, inputs.notes())
+                    still_mine()
+                    target.finish(inputs.names, inputs.notes())
+                totals, rate = target.totals(), work.kept / work.seconds
+            finally:
+                target.tidy()
     available = None if limit is None else source.count()
     return Prediction(
         table=out,
