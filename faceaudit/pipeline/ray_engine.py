@@ -59,6 +59,9 @@ STEP = 5.0
 class RayEngine:
     """Processes on the machines of a cluster, each of which takes chunks through every step."""
 
+    scorer: type[Scorer] = Scorer
+    """What runs there."""
+
     def __init__(self, settings: Settings, bundle: Bundle, workers: int | None) -> None:
         """Look at what there is.
 
@@ -138,7 +141,7 @@ class RayEngine:
 
     def _facts_of_worker(self) -> Facts:
         """What the settings come to where the workers are: here may be no GPU."""
-        scorer = ray.remote(Scorer).options(num_gpus=1, num_cpus=0).remote()
+        scorer = ray.remote(self.scorer).options(num_gpus=1, num_cpus=0).remote()
         try:
             answer = ray.get(scorer.open.remote(self._settings, None), timeout=PATIENCE)
         except RayTaskError:
@@ -168,7 +171,8 @@ class RayEngine:
             shares = [m.get("CPU", 1) // m["GPU"] for m in machines if m.get("GPU")]
             threads = max(1, int(min(shares, default=1)))
         needs = {"num_cpus": threads, "num_gpus": int(on_gpu), "max_concurrency": threads}
-        return Crew(self._settings, self.facts, witness, number, threads, needs)
+        new_actor = ray.remote(self.scorer).options(**needs)
+        return Crew(self._settings, self.facts, witness, number, threads, new_actor)
 
     def _given_up(self, chunk: Chunk) -> pa.Table:
         """The row of an image that no worker survived."""
@@ -199,7 +203,7 @@ class Crew:
         witness: Witness | None,
         size: int,
         threads: int,
-        needs: dict[str, Any],
+        new_actor: Any,
     ) -> None:
         """Start them.
 
@@ -209,14 +213,14 @@ class Crew:
             witness: A file that all machines must see.
             size: How many.
             threads: Chunks that each works on at a time.
-            needs: Ray's options of each.
+            new_actor: What starts one.
         """
         self.size = size
         self._settings = ray.put(settings)
         self._facts = facts
         self._witness = witness
         self._slots = threads + QUEUED
-        self._new_actor = ray.remote(Scorer).options(max_restarts=0, max_task_retries=0, **needs)
+        self._new_actor = new_actor
         self._workers: list[Worker] = []
         self._waiting: dict[Any, tuple[Worker, Job | None]] = {}
         """Who is working on what, by what Ray calls the result; None for a start."""
