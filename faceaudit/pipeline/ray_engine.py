@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -54,6 +55,8 @@ PATIENCE = 600.0
 """Seconds that are waited for a first worker, or a new one when all are gone."""
 STEP = 5.0
 """Seconds after which is looked whether workers are there, where nothing happens."""
+_LABEL = re.compile(r"\w+: ")
+"""A line of Ray's errors such as ``pid: 123``."""
 
 
 class RayEngine:
@@ -136,7 +139,7 @@ class RayEngine:
                 ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 where = f"{ADDRESS}={address}" if address else "a cluster on this machine"
-                raise TemporaryError(f"--engine ray: {where}: {_first_line(error)}") from error
+                raise TemporaryError(f"--engine ray: {where}: {_reason(error)}") from error
         self._started = True
 
     def _facts_of_worker(self) -> Facts:
@@ -147,7 +150,7 @@ class RayEngine:
         except RayTaskError:
             raise
         except RayError as error:
-            raise TemporaryError(f"--engine ray: no worker with a GPU: {_first_line(error)}") from (
+            raise TemporaryError(f"--engine ray: no worker with a GPU: {_reason(error)}") from (
                 error
             )
         if isinstance(answer, Refusal):
@@ -313,7 +316,7 @@ class Crew:
 
     def _replace(self, worker: Worker, job: Job | None, jobs: Jobs, error: RayError) -> None:
         """Put a worker in the place of one that ended, and what that had back to be done."""
-        log.warning("a worker ended (%s); what it had is done again", _first_line(error))
+        log.warning("a worker ended (%s); what it had is done again", _reason(error))
         self._kill(worker)
         self._workers.remove(worker)
         for ref in [ref for ref, (of, _) in self._waiting.items() if of is worker]:
@@ -326,11 +329,11 @@ class Crew:
             self._ended_in_a_row += 1
         if self._ended_at_start > STARTS + self.size:
             kind = TemporaryError if self._was_open else UsageError
-            raise kind(f"--engine ray: workers end as they start: {_first_line(error)}")
+            raise kind(f"--engine ray: workers end as they start: {_reason(error)}")
         if self._ended_in_a_row > 10 * STRIKES + STRIKES * self.size:
             raise TemporaryError(
                 f"--engine ray: {self._ended_in_a_row} workers ended one after another and none "
-                f"finished a chunk: {_first_line(error)}"
+                f"finished a chunk: {_reason(error)}"
             )
         self._start()
 
@@ -371,7 +374,8 @@ def _sent(chunk: Chunk) -> Chunk:
     return Chunk(images, chunk.extra)
 
 
-def _first_line(error: BaseException) -> str:
-    """What an error of Ray says, without its technical details."""
+def _reason(error: BaseException) -> str:
+    """What an error of Ray says of the cause: the first sentence that is neither head nor label."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    causes = [line for line in lines[1:] if not _LABEL.match(line)] or lines
+    return causes[0].split(". ")[0].rstrip(".") if causes else type(error).__name__

@@ -58,8 +58,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for number in range(IMAGES - 1):
         pixels = rng.integers(0, 256, (40, 40, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number % 90}_{number % 2}_0_{number:05d}.png")
-    (folder / "30_0_0_99999.png").write_bytes(b"broken")
+        Image.fromarray(pixels).save(folder / f"{number % 90}_{number % 2}_0_{number:08d}.png")
+    (folder / "30_0_0_99999999.png").write_bytes(b"broken")
     return folder
 
 
@@ -280,7 +280,7 @@ def test_images_that_the_workers_do_not_see_are_refused(
         return away / path.name if path.parent == photos else path
 
     try:
-        chunk = Chunk([ImageRef("0_0_0_00000.png", str(photos / "0_0_0_00000.png"))])
+        chunk = Chunk([ImageRef("0_0_0_00000000.png", str(photos / "0_0_0_00000000.png"))])
         engine = ENGINES["ray"](settings_of(model, whole), load_bundle(model), 1)
         with pytest.raises(UsageError, match=r"does not see .* use a folder that all machines"):
             list(engine.tables([chunk]))
