@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -33,9 +34,10 @@ from faceaudit.pipeline.scores import predicted_tasks
 from faceaudit.pipeline.table import to_arrow
 from faceaudit.schema import UNREADABLE
 
-ADDRESS = "RAY_ADDRESS"
+ADDRESS, HERE = "RAY_ADDRESS", "local"
+"""Where a cluster is named, and what names one that is started here."""
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-if os.environ.get(ADDRESS, "127.0.0.1").startswith(("127.0.0.1", "localhost", "local")):
+if os.environ.get(ADDRESS, HERE).startswith((HERE, "127.0.0.1")):
     # Ray then keeps to the loopback interface; else it opens ports to the network.
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 import ray  # noqa: E402 - reads the environment
@@ -83,6 +85,7 @@ class RayEngine:
                 "give --device cuda"
             )
         self._started = False
+        self._session: Path | None = None
         self._wanted = workers
         self._tasks = predicted_tasks(choose_outputs(bundle, settings.tasks), settings.age_bins)
         self._settings = replace(settings, model=_everywhere(settings.model))
@@ -115,6 +118,8 @@ class RayEngine:
     def close(self) -> None:
         if self._started:
             ray.shutdown()
+        if self._session is not None:
+            shutil.rmtree(self._session, ignore_errors=True)
 
     def _connect(self) -> None:
         """Find the cluster, or start one on this machine that nobody else can reach.
@@ -124,23 +129,25 @@ class RayEngine:
         """
         if ray.is_initialized():
             return
-        address = os.environ.get(ADDRESS)
+        address = os.environ.get(ADDRESS, HERE)
         options: dict[str, Any] = {"address": address}
-        if not address:
-            options = {
-                "address": "local",
-                "num_cpus": self._wanted or available_cores(),
+        if address == HERE:
+            on_gpu = self._settings.device == "cuda"
+            options |= {
+                "num_cpus": (None if on_gpu else self._wanted) or available_cores(),
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "include_dashboard": False,
                 "_node_ip_address": "127.0.0.1",
             }
         with _signals_kept():
             try:
-                ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+                found = ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                where = f"{ADDRESS}={address}" if address else "a cluster on this machine"
+                where = "a cluster on this machine" if address == HERE else f"{ADDRESS}={address}"
                 raise TemporaryError(f"--engine ray: {where}: {_reason(error)}") from error
         self._started = True
+        if address == HERE:  # logs and sockets of processes that end with this one
+            self._session = Path(found.address_info["session_dir"])
 
     def _facts_of_worker(self) -> Facts:
         """What the settings come to where the workers are: here may be no GPU."""
@@ -181,7 +188,7 @@ class RayEngine:
         """The row of an image that no worker survived."""
         name = chunk.images[0].name
         reason = f"its worker ended {STRIKES} times"
-        log.warning("%s: %s; the image is left out", name, reason)
+        log.warning("%s: %s, as its row says", name, reason)
         image = CroppedImage(name, None, UNREADABLE, reason, None, None, (), ())
         return to_arrow([image], None, self._tasks, chunk.extra, self._settings.schema)
 

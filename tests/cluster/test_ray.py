@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from faceaudit.pipeline import dataset, engines
 from faceaudit.pipeline.engines import ENGINES
 from faceaudit.pipeline.inputs import Chunk
 from faceaudit.pipeline.plan import Settings
+from faceaudit.storage import as_path
 from tests.pipeline.processes import run
 
 # It says how Ray is imported; without Ray there is nothing to test here.
@@ -194,6 +196,23 @@ def test_a_signal_at_a_terminal_lets_the_images_under_way_finish(
     found = run(photos, out, model)
     assert 0 < found.scored < IMAGES
     assert rows_in(out).equals(rows_in(whole))
+
+
+def test_images_and_parts_on_an_object_store(
+    photos: Path, model: str, whole: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process of the cluster, which is started here, finds the credentials by itself."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    there = as_path(f"{bucket}/photos")
+    for path in photos.iterdir():
+        (there / path.name).write_bytes(path.read_bytes())
+    found = run(there, as_path(f"{bucket}/out"), model, engine="ray")
+    assert found.scored == IMAGES
+    parts = sorted(as_path(f"{bucket}/out").glob("part-*.parquet"))
+    assert len(parts) == -(-IMAGES // 100)
+    tables = [pq.read_table(io.BytesIO(part.read_bytes())) for part in parts]
+    assert pa.concat_tables(tables).replace_schema_metadata(None).equals(rows_in(whole))
+    assert run(there, as_path(f"{bucket}/out"), model).already_complete
 
 
 # --- workers that end -------------------------------------------------------------------------
