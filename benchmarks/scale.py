@@ -108,15 +108,21 @@ class Ready:
 
 @dataclass
 class Stopwatch:
-    """When the first chunk was asked for, and sizes of what travels."""
+    """From the first rows until all are kept, and sizes of what travels."""
 
     begun: float = 0.0
     core_begun: float = 0.0
+    seconds: float = 0.0
+    core_seconds: float = 0.0
     sent: int = 0
     answered: int = 0
 
     def start(self) -> None:
         self.begun, self.core_begun = time.perf_counter(), time.process_time()
+
+    def stop(self) -> None:
+        self.seconds = time.perf_counter() - self.begun
+        self.core_seconds = time.process_time() - self.core_begun
 
 
 def ready_engine(watch: Stopwatch) -> Any:
@@ -136,6 +142,9 @@ def ready_engine(watch: Stopwatch) -> Any:
                     watch.sent = len(pickle.dumps(sent)) // len(chunk)
                     watch.answered = len(pickle.dumps(table.combine_chunks())) // len(chunk)
                 yield table
+
+        def close(self) -> None:
+            watch.stop()
 
     return ReadyEngine
 
@@ -163,6 +172,10 @@ def ray_engine(watch: Stopwatch) -> Any:
                     watch.start()
                 yield table
 
+        def close(self) -> None:
+            watch.stop()
+            super().close()
+
     return ReadyRayEngine
 
 
@@ -179,11 +192,16 @@ def keep(images: int, batch: int, engine: str) -> Kept:
             (place / name).write_bytes(b"a file")
         out = Path(scratch) / "out"
         predict(folder, out, detector="whole", engine="ready", batch_size=batch, workers=1)
-        seconds = time.perf_counter() - watch.begun
-        core_seconds = time.process_time() - watch.core_begun
         size = sum(part.stat().st_size for part in out.glob("part-*.parquet"))
     return Kept(
-        engine, images, batch, seconds, core_seconds, size / images, watch.sent, watch.answered
+        engine,
+        images,
+        batch,
+        watch.seconds,
+        watch.core_seconds,
+        size / images,
+        watch.sent,
+        watch.answered,
     )
 
 
