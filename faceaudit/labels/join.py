@@ -148,8 +148,14 @@ class Joined(Annotations):
         return self._match([i for block in names.blocks() for i in _of_files(block, shared)])
 
     def _walk(self, names: Names, *, by_path: bool) -> NDArray[np.uint64]:
-        """Decide whether folders are left aside; hashes of file names that images share."""
+        """Decide whether folders are left aside; hashes of file names that images share.
+
+        Args:
+            names: Of all images.
+            by_path: Whether a key with folders is known to be the end of a path.
+        """
         self._aside = False
+        by_path = by_path or not self._keys.str.contains("/", literal=True).any()
         seen = []
         for block in names.blocks():
             seen.append(_hashes_of_files(pl.Series(block, dtype=pl.String)))
