@@ -193,7 +193,7 @@ def _calibration_error(rows: FaceRows) -> float:
 
     if rows.y_score is None:
         return float("nan")
-    confidence = np.minimum(rows.y_score.max(axis=1), 1)  # a softmax in float32 may round above
+    confidence = rows.y_score.max(axis=1)
     right = rows.y_score.argmax(axis=1) == rows.y_true
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]
     faces = np.unique(np.searchsorted(edges, confidence), return_counts=True)[1]
@@ -343,7 +343,8 @@ def _face_rows(frame: pl.DataFrame, task: Task | None, *, with_scores: bool) -> 
     return FaceRows(
         frame[true].to_numpy(),
         frame[pred].to_numpy(),
-        frame.select(names).to_numpy() if names else None,
+        # A softmax in float32 may round above 1, which scikit-learn refuses.
+        np.minimum(frame.select(names).to_numpy(), 1) if names else None,
         len(task.classes) if task else 0,
     )
 

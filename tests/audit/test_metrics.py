@@ -399,9 +399,3 @@ def test_an_unknown_age_metric_is_refused() -> None:
             age_metric(name)
     with pytest.raises(ValueError, match="tolerance"):
         cs_at_k(YearErrors(np.zeros(ERROR_BINS), np.zeros(4)), -1)
-
-
-def test_a_score_that_rounds_above_one_is_recomputed_like_any_other() -> None:
-    score = np.asarray([[1.0000001, 0.0], [0.3, 0.7], [1.0000001, 0.0], [0.3, 0.7]])
-    rows = FaceRows(np.asarray([0, 1, 0, 0]), np.asarray([0, 1, 0, 1]), score, 2)
-    assert 0 <= references()["ece"](rows) <= 1
