@@ -163,11 +163,14 @@ def list_parts(folder: Path) -> list[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and those above it, where they do not exist.
+    """Create a folder of this machine and those above it, where they do not exist.
 
     Raises:
+        UsageError: If it is on an object store.
         InputError: If it cannot be created.
     """
+    if is_remote(given := as_path(path)):
+        raise UsageError(f"{given}: this is not written to a store; give a folder of this machine")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -102,7 +102,6 @@ def test_parts_are_listed_in_order_and_what_others_write_is_seen(bucket: str) ->
     import boto3
 
     folder = as_path(f"{bucket}/[night]*")
-    make_folder(folder)
     for name in ("part-00002.parquet", "part-00001.parquet", "manifest.json"):
         (folder / name).write_bytes(b"x")
     assert [part.name for part in list_parts(folder)] == [
@@ -207,3 +206,11 @@ def test_a_small_file_is_read_by_one_request(proxy: Proxy, bucket: str) -> None:
     proxy.lines.clear()
     assert path.read_text() == "x"
     assert len(proxy.lines) == 1
+
+
+@pytest.mark.parametrize("given", ["s3://faces/crops", Path("s3://faces/crops")], ids=str)
+def test_what_is_made_in_a_folder_of_this_machine_is_not_made_on_a_store(given: str | Path) -> None:
+    with pytest.raises(UsageError, match=r"^s3://faces/crops: .* give a folder of this machine"):
+        make_folder(as_path(given))
+    with pytest.raises(UsageError, match="give a folder of this machine"):
+        make_folder(Path(given))
