@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 from faceaudit.errors import BundleError
 from faceaudit.models.bundle import Bundle, hash_of
 from faceaudit.runtimes.preprocess import prepare
+from faceaudit.runtimes.processor import INT8, has_instructions
+
+log = logging.getLogger(__name__)
 
 LOAD_ERRORS = (
     errors.Fail,
@@ -31,6 +35,8 @@ LOAD_ERRORS = (
 AT_ONCE = 8
 """Images that go through a graph of any number together: what lies between two of its layers then
 fits a core's cache, which is faster than more, and needs less memory (benchmarks.predict_gains)."""
+
+EXACT_INT8 = "session.x64quantprecision"
 
 OUT_OF_MEMORY = re.compile(r"bad allocation|bad_alloc|[Ff]ailed to allocate memory")
 """What ONNX Runtime says where memory does not suffice; it has no exception of its own."""
@@ -66,6 +72,11 @@ class OnnxRuntime:
         self._precision = {"precision": "float32"}
         if int8 is not None:
             self._precision = {"precision": "int8", "graph": hash_of([int8])}
+            if not has_instructions(INT8):
+                log.warning(
+                    "--precision int8: this processor has no instructions for it (VNNI); it is no "
+                    "faster than float32 here"
+                )
         self._session = load_session(int8 or bundle.graph, threads)
         self._input, self._dtype, self._batch = read_input(self._session, bundle)
         self._bundle = bundle
@@ -132,8 +143,9 @@ def load_session(graph: Path, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Without VNNI sums of int8 products saturate; this computes them exactly there as well.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not has_instructions(INT8):
+        # Sums of products of int8 would saturate; this computes them exactly, more slowly.
+        options.add_session_config_entry(EXACT_INT8, "1")
     try:
         return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except LOAD_ERRORS as error:

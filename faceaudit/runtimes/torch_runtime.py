@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -22,6 +21,7 @@ from faceaudit.models import find_backbone
 from faceaudit.models.bundle import Bundle
 from faceaudit.models.factory import Prepared
 from faceaudit.models.heads import Deployed, MultiTaskNetwork
+from faceaudit.runtimes.processor import BFLOAT16, has_instructions
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,6 @@ ROWS = {"cuda": 128, "mps": 64, "cpu": 16}
 choose other algorithms for other sizes, and a row's values are not to depend on its neighbors."""
 SLOTS = 2
 """Batches under way per GPU: one is copied while the other is computed."""
-FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-"""What /proc/cpuinfo calls the instructions, of x86 and of Arm."""
 
 
 class TorchRuntime:
@@ -56,7 +54,7 @@ class TorchRuntime:
         kind = devices[0].type
         if precision == "auto":
             precision = "float16" if kind == "cuda" else "float32"
-        if kind == "cpu" and precision == "bfloat16" and not computes_bfloat16():
+        if kind == "cpu" and precision == "bfloat16" and not has_instructions(BFLOAT16):
             log.warning(
                 "--precision bfloat16: this processor has no instructions for it; it is slower "
                 "than float32 here"
@@ -191,16 +189,6 @@ def devices_of(device: str) -> list[torch.device]:
         known = ", ".join(f"cuda:{one}" for one in range(count))
         raise UsageError(f"--device {device}: there is no such GPU; there are {known}")
     return [torch.device("cuda", int(number))]
-
-
-def computes_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16; True where it does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return True
-    flags = [line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features"))]
-    return not flags or bool(FAST_BFLOAT16 & set(flags[0].split()))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

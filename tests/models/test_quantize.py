@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from faceaudit.models.quantize import (
     quantize_graph,
     run,
 )
+from faceaudit.runtimes import onnx_runtime
 from faceaudit.runtimes.onnx_runtime import load_session
 
 
@@ -75,6 +77,22 @@ def test_values_do_not_depend_on_batch_or_threads(
     wanted = outputs_of(int8, crops)
     for one, other in zip(wanted, outputs_of(int8, crops, size, threads), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_a_processor_without_vnni_gets_the_same_values_and_a_warning(
+    residual_bundle: Bundle,
+    int8: Path,
+    crops: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wanted = outputs_of(int8, crops)
+    monkeypatch.setattr(onnx_runtime, "has_instructions", lambda names: False)
+    for one, other in zip(wanted, outputs_of(int8, crops), strict=True):
+        assert np.array_equal(one, other)
+    with caplog.at_level(logging.WARNING):
+        onnx_runtime.OnnxRuntime(residual_bundle, ["gender"], int8=int8)
+    assert "no faster than float32 here" in caplog.text
 
 
 def test_the_graph_takes_its_weights_from_those_of_float32(
