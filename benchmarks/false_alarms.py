@@ -3,8 +3,8 @@
 Tables of subgroups that are truly equal are simulated (``equal_subgroups``) and put through the
 very code of the audit: a false alarm is a table in which any pair, or any subgroup and the rest, is
 shown to differ. Then the permutation test, and faces that belong to units. A part alone is printed
-by its name: ``metrics``, ``permutation``, ``units`` or ``many``. ``--quick`` takes a twentieth of
-the simulations.
+by its name: ``metrics``, ``permutation``, ``years``, ``units`` or ``many``. ``--quick`` takes a
+twentieth of the simulations, and ``--tables`` so many.
 """
 
 from __future__ import annotations
@@ -311,13 +311,17 @@ def permuted_years(
 
 
 def all_permuted(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
-    """The permutation test in every setting that is simulated."""
+    """The permutation test of classes in every setting that is simulated."""
     for setting in (
         Setting(SPREAD, 0.95, mixed=True),
         Setting((300, 300, 300), mixed=True),
         Setting((3000, 30, 30, 30, 30), 0.9, 5, mixed=True),
     ):
         yield from permutation_alarms(generator, setting, simulations)
+
+
+def all_permuted_years(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
+    """The permutation test of years in every setting that is simulated."""
     usual = Errors.gamma()
     yield from permuted_years(generator, SPREAD, [usual] * 5, simulations)
     for title, errors in OTHER_SPREADS.items():
@@ -470,6 +474,12 @@ def permutation(simulations: int) -> None:
     print_settings("The permutation test of any gap", rows)
 
 
+def years(simulations: int) -> None:
+    """The permutation test of errors in years."""
+    rows = all_permuted_years(np.random.default_rng(4), simulations)
+    print_settings("The permutation test of any gap in years", rows)
+
+
 def units(simulations: int) -> None:
     """Faces of units."""
     rows = clustered_alarms(np.random.default_rng(2), simulations)
@@ -482,7 +492,7 @@ def many(simulations: int) -> None:
     print_settings("More than 40 subgroups: each against the mean of the others", rows)
 
 
-PARTS = {part.__name__: part for part in (metrics, permutation, units, many)}
+PARTS = {part.__name__: part for part in (metrics, permutation, years, units, many)}
 
 
 def main() -> None:
@@ -490,8 +500,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", nargs="?", choices=PARTS, help="default: all")
     parser.add_argument("--quick", action="store_true", help="a twentieth of the simulations")
+    parser.add_argument(
+        "--tables", type=int, help=f"simulations a setting; default: {SIMULATIONS:,}"
+    )
     given = parser.parse_args()
-    simulations = SIMULATIONS // 20 if given.quick else SIMULATIONS
+    simulations = given.tables or (SIMULATIONS // 20 if given.quick else SIMULATIONS)
     print(f"False alarms in {simulations:,} tables of equal subgroups a setting, nominal 5 %")
     for name in [given.part] if given.part else PARTS:
         PARTS[name](simulations)

@@ -22,6 +22,7 @@ from benchmarks.false_alarms import (
     Row,
     Setting,
     all_permuted,
+    all_permuted_years,
     clustered_alarms,
     confusions,
     dealt_alarms,
@@ -155,7 +156,7 @@ def test_no_figure_of_years_and_no_share_cries_wolf() -> None:
 @pytest.mark.slow
 def test_neither_the_permutation_test_nor_units_nor_many_subgroups_cry_wolf() -> None:
     generator = np.random.default_rng(13)
-    rows = [*all_permuted(generator, 1000)]
+    rows = [*all_permuted(generator, 1000), *all_permuted_years(generator, 1000)]
     rows += many_alarms(generator, 1000)
     rows += [r for r in clustered_alarms(generator, 1000) if r.metric.endswith("--unit")]
     assert not above(rows, 1000)
