@@ -145,6 +145,7 @@ def test_a_new_detector_is_used(
 
     class Middle:
         name = "middle"
+        enough_side = None
 
         def facts(self) -> dict[str, Any]:
             return {"name": self.name}

@@ -6,7 +6,7 @@ opens it, and list it in ``DETECTORS``.
 
 from __future__ import annotations
 
-from faceaudit.faces.crop import ALIGNMENTS, Align, crop_face
+from faceaudit.faces.crop import ALIGNMENTS, Align, crop_face, draw_view, find_view, scale_of
 from faceaudit.faces.detector import Detector
 from faceaudit.faces.face import FACE_POLICIES, LANDMARKS, Face, choose_faces
 from faceaudit.faces.registry import DETECTORS, open_detector
@@ -21,5 +21,8 @@ __all__ = [
     "Face",
     "choose_faces",
     "crop_face",
+    "draw_view",
+    "find_view",
     "open_detector",
+    "scale_of",
 ]

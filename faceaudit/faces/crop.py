@@ -72,12 +72,19 @@ def crop_face(
     Raises:
         UnknownNameError: If there is no such alignment.
     """
+    return draw_view(image, find_view(face, size, align, margin, offset), size)
+
+
+def find_view(face: Face, size: int, align: str, margin: float, offset: float = 0.0) -> Matrix:
+    """The view of a face that ``crop_face`` draws.
+
+    Raises:
+        UnknownNameError: If there is no such alignment.
+    """
     if align not in ALIGNMENTS:
         raise UnknownNameError("alignment", align, ALIGNMENTS)
     matrix = aligned_view(face, size, margin, offset) if align == "similarity" else None
-    if matrix is None:
-        matrix = box_view(face, size, margin)
-    return draw_view(image, matrix, size)
+    return box_view(face, size, margin) if matrix is None else matrix
 
 
 def aligned_view(face: Face, size: int, margin: float, offset: float = 0.0) -> Matrix | None:
@@ -133,8 +140,18 @@ def scale_of(matrix: Matrix) -> float:
     return math.hypot(matrix[0, 0], matrix[1, 0])
 
 
-def draw_view(image: NDArray[np.uint8], matrix: Matrix, size: int) -> NDArray[np.uint8]:
-    """A view of an image; RGB, (size, size, 3)."""
+def draw_view(
+    image: NDArray[np.uint8], matrix: Matrix, size: int, reduction: int = 1
+) -> NDArray[np.uint8]:
+    """A view of an image; RGB, (size, size, 3).
+
+    Args:
+        image: RGB, upright, (H, W, 3).
+        matrix: From the image at its full size to the view.
+        size: Height and width of the view, pixels.
+        reduction: How many times as wide and high the image is at its full size.
+    """
+    matrix = np.column_stack([matrix[:, :2] * reduction, matrix[:, 2]])
     image, matrix = halved_to(image, matrix, size)
     oversampling = max(1, math.ceil(1 / scale_of(matrix) - 1e-6))
     drawn_size = (size * oversampling, size * oversampling)

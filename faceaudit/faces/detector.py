@@ -18,6 +18,8 @@ class Detector(Protocol):
     """From images to faces; safe to call from several threads."""
 
     name: str
+    enough_side: int | None
+    """Longer side of an image that is enough to find what can be found; None if none is."""
 
     def facts(self) -> dict[str, Any]:
         """What the table records of the detector: name, weights, thresholds, sizes."""

@@ -52,6 +52,17 @@ class Face:
     def center(self) -> tuple[float, float]:
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
+    def enlarged(self, times: int, width: int, height: int) -> Face:
+        """The face in an image that is so many times as large, of this width and height."""
+        return Face(
+            self.x0 * times,
+            self.y0 * times,
+            min(self.x1 * times, float(width)),
+            min(self.y1 * times, float(height)),
+            self.score,
+            None if self.landmarks is None else self.landmarks * np.float32(times),
+        )
+
     @property
     def is_whole_image(self) -> bool:
         """Whether the face stands for an image that is already a crop."""

@@ -40,6 +40,7 @@ class RetinaFacePackage:
     """Faces with a score and five landmarks, one image at a time, on a processor."""
 
     name = "retina-face"
+    enough_side: int | None = None
 
     def __init__(self, detect_faces: Any, model: Any, engine: str, weights: Path) -> None:
         self._detect_faces = detect_faces

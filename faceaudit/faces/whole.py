@@ -13,6 +13,7 @@ class WholeImage:
     """One face per image, as large as the image, without a score and landmarks."""
 
     name = "whole"
+    enough_side: int | None = 0
 
     def facts(self) -> dict[str, Any]:
         return {"name": self.name}

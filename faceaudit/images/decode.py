@@ -20,7 +20,7 @@ __all__ = ["MAX_PIXELS", "Decoded", "decode", "decode_gray"]
 MAX_PIXELS = 100_000_000
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, enough_side: int | None = None) -> Decoded:
     """An image file as upright RGB, 8 bits per channel; never raises for what a file holds.
 
     The format is told by the content. Of an animation the first frame counts. Deeper channels are
@@ -31,6 +31,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     Args:
         data: The whole file.
         max_pixels: An image with more is ``too_large``, told from its header and never decoded.
+        enough_side: Longer side that is enough, pixels: a large JPEG is decoded at a half, a
+            quarter or an eighth of its size (``Decoded.reduction``) as long as it has that much.
     """
     if not data:
         return failed(UNREADABLE, "the file is empty")
@@ -38,7 +40,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     if found is None:
         return failed(UNSUPPORTED, f"not an image of a supported format: {describe(data)}")
     if found.name == "JPEG" and (header := read_header(data)):
-        return decode_jpeg(data, header, max_pixels)
+        return decode_jpeg(data, header, max_pixels, enough_side)
     result, orientation = POOL.decode(found, data, max_pixels)
     if result.image is None:
         return result

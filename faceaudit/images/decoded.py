@@ -22,6 +22,8 @@ class Decoded:
     width: int | None
     """Of the upright image, pixels; known for ``ok`` and ``too_large``."""
     height: int | None
+    reduction: int = 1
+    """How many pixels of the upright image, per side, one pixel of ``image`` stands for."""
 
 
 def failed(status: Status, error: str) -> Decoded:

@@ -16,12 +16,12 @@ from faceaudit.schema import OK, UNREADABLE
 INKS = ("CMYK", "YCCK")
 """Color spaces of JPEGs that were made for print."""
 
-MAX_SCANS = 500
+MAX_SCANS = 100
 """A file of more is an attack: every scan of a progressive JPEG goes over all pixels again.
+Encoders write ten or so."""
 
-Source:
-    TJFLAG_LIMITSCANS of libjpeg-turbo; progressive JPEGs have ten scans or so.
-"""
+REDUCTIONS = (8, 4, 2)
+"""Sizes that the inverse cosine transform gives at once, and fast."""
 
 _HARMLESS = ("extraneous bytes before marker 0xd9", "unknown JFIF revision")
 """Complaints about a JPEG whose pixels are all there."""
@@ -48,8 +48,10 @@ def read_header(data: bytes) -> JpegHeader | None:
     return JpegHeader(width, height, colors)
 
 
-def decode_jpeg(data: bytes, header: JpegHeader, max_pixels: int) -> Decoded:
-    """A JPEG as upright RGB."""
+def decode_jpeg(
+    data: bytes, header: JpegHeader, max_pixels: int, enough_side: int | None = None
+) -> Decoded:
+    """A JPEG as upright RGB, smaller where less is enough; see ``decode``."""
     orientation = orientation_of_jpeg(data)
     size = upright_size(header.width, header.height, orientation)
     if header.width * header.height > max_pixels:
@@ -57,15 +59,31 @@ def decode_jpeg(data: bytes, header: JpegHeader, max_pixels: int) -> Decoded:
     if has_too_many_scans(data):
         return failed(UNREADABLE, f"damaged JPEG file: more than {MAX_SCANS} scans")
     colors = "CMYK" if header.colors in INKS else "RGB"
+    times = _reduction(data, header, enough_side)
+    reduced = {
+        "min_width": -(-header.width // times),
+        "min_height": -(-header.height // times),
+    }
     try:
-        image = read_pixels(data, colors)
+        image = read_pixels(data, colors, **reduced if times > 1 else {})
     except (ValueError, MemoryError) as error:
         return unreadable("JPEG", error)
     if colors == "CMYK":
         # Adobe writes inks inverted, and every other writer of CMYK JPEGs does as Adobe does.
         inks = Image.frombytes("CMYK", (header.width, header.height), (255 - image).tobytes())
         image = np.array(inks.convert("RGB"))
-    return Decoded(OK, None, upright(image, orientation), *size)
+    return Decoded(OK, None, upright(image, orientation), *size, times)
+
+
+def _reduction(data: bytes, header: JpegHeader, enough_side: int | None) -> int:
+    """The largest of 1, 2, 4 and 8 by which the sides may be divided."""
+    side = max(header.width, header.height)
+    # What takes the time of a progressive JPEG is the same at every size.
+    if enough_side is None or header.colors in INKS or side < 2 * enough_side:
+        return 1
+    if _has_several_scans(data):
+        return 1
+    return next(times for times in REDUCTIONS if side >= times * enough_side)
 
 
 def read_pixels(data: bytes, colors: str, **reduced: int) -> Pixels:
