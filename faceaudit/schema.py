@@ -9,32 +9,23 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
+from faceaudit.statuses import NO_FACE as NO_FACE
+from faceaudit.statuses import OK as OK
+from faceaudit.statuses import STATUSES as STATUSES
+from faceaudit.statuses import TOO_LARGE as TOO_LARGE
+from faceaudit.statuses import UNREADABLE as UNREADABLE
+from faceaudit.statuses import UNSUPPORTED as UNSUPPORTED
+from faceaudit.statuses import Status as Status
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"faceaudit"
 MANIFEST_FILE = "_manifest.json"
 """In a folder of parts: which there are, of which images, and whether they are complete."""
-
-# --- statuses ---------------------------------------------------------------------------------
-
-Status = Literal["ok", "no_face", "unreadable", "unsupported", "too_large"]
-OK: Status = "ok"
-NO_FACE: Status = "no_face"
-UNREADABLE: Status = "unreadable"
-UNSUPPORTED: Status = "unsupported"
-TOO_LARGE: Status = "too_large"
-STATUSES: dict[Status, str] = {
-    OK: "a face was found and scored",
-    NO_FACE: "the image was read and no face was found in it",
-    UNREADABLE: "the file is damaged, empty or cannot be opened",
-    UNSUPPORTED: "the file is not an image of a supported format",
-    TOO_LARGE: "the image has more pixels than --max-pixels allows",
-}
 
 # --- tasks and schemes ------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceaudit.images.orientation import swaps_sides
-from faceaudit.schema import TOO_LARGE, UNREADABLE, Status
+from faceaudit.statuses import TOO_LARGE, UNREADABLE, Status
 
 
 @dataclass(frozen=True, eq=False)

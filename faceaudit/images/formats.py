@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from PIL import (
     AvifImagePlugin,
@@ -78,13 +79,37 @@ def _without_exif(data: bytes) -> bytes:
     return data.replace(b"Exif\x00\x00", b"none\x00\x00")
 
 
-def _without_animation(data: bytes) -> bytes:
-    """A PNG without the chunks that announce an animation; its still image is what counts."""
-    head, mark, pixels = data.partition(b"IDAT")
-    while (found := head.find(b"acTL")) >= 4:
-        (length,) = struct.unpack_from(">L", head, found - 4)
-        head = head[: found - 4] + head[found + 8 + length :]
-    return head + mark + pixels
+_PNG_PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of every chunk of a PNG, as far as chunks are whole."""
+    start = 8
+    while start + 12 <= len(data):
+        (size,) = struct.unpack_from(">L", data, start)
+        end = start + 12 + size
+        if end > len(data):
+            return
+        yield data[start + 4 : start + 8], start, end
+        start = end
+
+
+def _pixel_chunks_only(data: bytes) -> bytes:
+    """A PNG without metadata, which may be a bomb, and without its animation."""
+    parts, kept = [], 0
+    for name, start, end in _png_chunks(data):
+        if name not in _PNG_PIXEL_CHUNKS:
+            parts.append(data[kept:start])
+            kept = end
+    return b"".join((*parts, data[kept:])) if parts else data
+
+
+def _orientation_of_png(data: bytes) -> int:
+    """The orientation that a PNG's EXIF chunk names, wherever it stands."""
+    for name, start, end in _png_chunks(data):
+        if name == b"eXIf":
+            return orientation_of_exif(data[start + 8 : end - 4])
+    return UPRIGHT
 
 
 _TIFF_PIXEL_TAGS = frozenset(
@@ -141,6 +166,17 @@ def _without_exif_item(data: bytes) -> bytes:
     return _AVIF_EXIF.sub(rb"\1none", data)
 
 
+def _open_heic(file: io.BytesIO) -> ImageFile:
+    from pi_heif import HeifImageFile
+
+    image: ImageFile = HeifImageFile(file)
+    return image
+
+
+def _turned_by_reader(data: bytes) -> int:
+    return UPRIGHT
+
+
 def _webp_size(data: bytes) -> tuple[int, int] | None:
     """Width and height that the header of a WebP file names.
 
@@ -171,7 +207,8 @@ FORMATS: tuple[ImageFormat, ...] = (
         "PNG",
         re.compile(rb"\x89PNG\r\n\x1a\n"),
         PngImagePlugin.PngImageFile,
-        _without_animation,
+        _pixel_chunks_only,
+        _orientation_of_png,
     ),
     ImageFormat(
         "WebP",
@@ -202,10 +239,19 @@ FORMATS: tuple[ImageFormat, ...] = (
     ),
 )
 
+HEIC = ImageFormat(
+    "HEIC",
+    re.compile(rb"....ftyp(?:hei|hev|mif1|msf1)", re.DOTALL),
+    _open_heic,
+    orientation=_turned_by_reader,
+)
+if find_spec("pi_heif"):  # the extra `heif`
+    FORMATS += (HEIC,)
+
 LOOKALIKES: dict[str, re.Pattern[bytes]] = {
     "a web page": re.compile(rb"\s*(?:<!doctype html|<html|<head)", re.IGNORECASE),
     "an SVG drawing or XML": re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg)", re.IGNORECASE),
-    "a HEIC image (convert it to JPEG)": re.compile(rb"....ftyp(?:hei|hev|mif1|msf1)", re.DOTALL),
+    "a HEIC image (pip install 'faceaudit[heif]' reads it)": HEIC.signature,
     "a JPEG XL image (convert it to JPEG)": re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n"),
     "a film": re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", re.DOTALL),
     "a PDF document": re.compile(rb"%PDF-"),

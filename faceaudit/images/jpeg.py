@@ -11,7 +11,7 @@ from PIL import Image
 from faceaudit.images.decoded import Decoded, failed, too_large, unreadable, upright_size
 from faceaudit.images.orientation import Pixels, orientation_of_jpeg
 from faceaudit.images.turn import upright
-from faceaudit.schema import OK, UNREADABLE
+from faceaudit.statuses import OK, UNREADABLE
 
 INKS = ("CMYK", "YCCK")
 """Color spaces of JPEGs that were made for print."""

@@ -13,7 +13,7 @@ from PIL import Image
 from faceaudit.images.decoded import Decoded, failed, too_large, unreadable, upright_size
 from faceaudit.images.formats import ImageFormat, orientation_of
 from faceaudit.images.orientation import UPRIGHT, Pixels
-from faceaudit.schema import OK, TOO_LARGE, UNSUPPORTED
+from faceaudit.statuses import OK, TOO_LARGE, UNSUPPORTED
 
 READER_ERRORS = (
     OSError,  # files that are cut off, and errors of the decoders in C

@@ -61,7 +61,8 @@ class Plan:
             "max_pixels": self.crops.max_pixels,
             "runtime": runtime,
         }
-        return Facts(self.crops.detector.facts(), preprocessing, runtime["precision"])
+        detector = {**self.crops.detector.facts(), "enough_side": self.crops.enough_side}
+        return Facts(detector, preprocessing, runtime["precision"])
 
 
 @dataclass(frozen=True)
