@@ -49,9 +49,12 @@ def test_a_large_heic_photograph_is_told_by_its_header() -> None:
 
 @pytest.mark.usefixtures("_reader")
 def test_damaged_heic_files_end_in_a_status() -> None:
-    for number in range(60):
-        result = checked(decode(damaged(PICTURE, random.Random(number)), max_pixels=1_000_000))
-        assert "ended its process" not in (result.error or ""), number
+    # Some crash the library: pi-heif 1.4.0 where an item of metadata has an unknown type.
+    crash = PICTURE.replace(b"Exif", b"\xff\xff\0\0", 1)
+    files = [damaged(PICTURE, random.Random(number)) for number in range(60)]
+    for data in (crash, *files):
+        assert checked(decode(data, max_pixels=1_000_000)).status
+    assert decode(PICTURE).status == "ok"
 
 
 def test_without_the_extra_a_heic_photograph_is_unsupported_and_told_what_reads_it(
