@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
@@ -14,17 +15,17 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 
-from faceaudit.faces import choose_faces, crop_face, open_detector
-from faceaudit.images.decode import decode
+from faceaudit.faces import open_detector
+from faceaudit.images.decode import Decoded, decode
 from faceaudit.images.refs import ImageRef, read_bytes
 from faceaudit.models.bundle import load_bundle
 from faceaudit.ordered import in_chunks
 from faceaudit.pipeline.checks import DEFAULT_BATCH, DEFAULT_MAX_PIXELS, choose_outputs
-from faceaudit.pipeline.crops import CroppedImage
+from faceaudit.pipeline.crops import CropSettings, crop_faces, open_image
 from faceaudit.pipeline.scores import predicted_tasks, scores_of
 from faceaudit.pipeline.table import to_arrow
 from faceaudit.runtimes import open_runtime
-from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, NO_FACE, OK, TASK_OPTIONS, table_schema
+from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, TASK_OPTIONS, table_schema
 
 ROUNDS = 3
 ROWS = 4096
@@ -68,7 +69,15 @@ def step_costs(
     """
     cv2.setNumThreads(1)
     bundle = load_bundle()
-    detector = open_detector(detector_name, device=device, threads=1)
+    settings = CropSettings(
+        detector=open_detector(detector_name, device=device, threads=1),
+        faces="largest",
+        size=bundle.input.size,
+        align=bundle.align,
+        margin=bundle.margin,
+        offset=bundle.offset,
+        max_pixels=DEFAULT_MAX_PIXELS,
+    )
     runtime = open_runtime(bundle, device=device, precision=precision, threads=1)
     refs = [ImageRef(path.name, str(path)) for path in files]
     costs: dict[str, float] = {}
@@ -76,29 +85,22 @@ def step_costs(
     def timed(name: str, step: Callable[[], object]) -> None:
         costs[name] = core_seconds(step, cores, len(refs))
 
+    def pixels_of(data: bytes) -> Decoded:
+        return decode(data, max_pixels=settings.max_pixels, enough_side=settings.enough_side)
+
     timed("read and hash", lambda: [hashlib.sha256(read_bytes(r)).hexdigest() for r in refs])
     data = [read_bytes(ref) for ref in refs]
-    timed("decode", lambda: [decode(d, max_pixels=DEFAULT_MAX_PIXELS) for d in data])
-    found = [decode(d, max_pixels=DEFAULT_MAX_PIXELS) for d in data]
-    images = [decoded.image for decoded in found if decoded.image is not None]
-    timed("detect", lambda: detector.detect(images))
-    faces = [
-        choose_faces(all_faces, "largest", image.shape[1], image.shape[0])
-        for image, all_faces in zip(images, detector.detect(images), strict=True)
+    timed("decode", lambda: deque(map(pixels_of, data), maxlen=0))  # none is held
+    opened = [
+        image for ref in refs if (image := open_image(ref, settings)).decoded.image is not None
     ]
-
-    def crop() -> list[np.ndarray]:
-        return [
-            crop_face(
-                image, face, size=bundle.input.size, align=bundle.align, margin=bundle.margin,
-                offset=bundle.offset,
-            )
-            for image, chosen in zip(images, faces, strict=True)
-            for face in chosen
-        ]  # fmt: skip
-
-    timed("crop", crop)
-    crops = crop()
+    images = [image.decoded.image for image in opened if image.decoded.image is not None]
+    timed("detect", lambda: settings.detector.detect(images))
+    found = list(zip(opened, settings.detector.detect(images), strict=True))
+    # Where a face is small in a large photograph, that is decoded again here.
+    timed("crop", lambda: [crop_faces(image, faces, settings) for image, faces in found])
+    rows = [crop_faces(image, faces, settings) for image, faces in found]
+    crops = [crop for row in rows for crop in row.crops]
     if not crops:
         raise SystemExit("no face was found in the images; give others")
     batches = list(in_chunks(crops, DEFAULT_BATCH))
@@ -112,13 +114,6 @@ def step_costs(
     outputs = choose_outputs(bundle, TASK_OPTIONS)
     tasks = predicted_tasks(outputs, age_bins)
     schema = table_schema(tasks, with_age=any(output.is_age for output in outputs))
-    rows = [
-        CroppedImage(
-            ref.name, "0" * 64, OK if chosen else NO_FACE, None, decoded.width, decoded.height,
-            tuple(chosen), (),
-        )
-        for ref, decoded, chosen in zip(refs, found, faces, strict=True)
-    ]  # fmt: skip
     rows = list(islice(cycle(rows), ROWS))
     raw = runtime.infer(np.stack(crops))
     count = sum(len(row.faces) for row in rows)

@@ -44,9 +44,11 @@ def test_targets_are_met_where_the_figure_is_reached() -> None:
     assert [(t.value, t.met) for t in loops] == [(pytest.approx(5), True)]
     (resnet,) = (t for name, t in found.items() if "ResNet34" in name)
     assert not resnet.met
+    assert found["peak memory, MB"].met
+    assert not replace(found["peak memory, MB"], asked=300).met
     faster = replace(MEASURED, precision="int8", peers={"resnet34": 10.0})
     (resnet,) = (t for t in targets(CROPS, faster) if "ResNet34" in t.of)
-    assert (resnet.at_least, resnet.met) == (50, False)
+    assert (resnet.asked, resnet.met) == (50, False)
 
 
 def test_tables_show_every_step_and_peer() -> None:
