@@ -111,6 +111,7 @@ def settings_of_sessions(bundle: Bundle, crops: Crops) -> Iterator[tuple[str, fl
         cost(session(graph_optimization_level=levels.ORT_ENABLE_EXTENDED), crops),
     )
     yield "denormals as zero", cost(session(denormal=True), crops)
+    yield "stacking a chunk's crops alone", cost(lambda batch: np.stack(list(batch)), crops)
     yield "without the arena", cost(session(enable_cpu_mem_arena=False), crops)
 
 

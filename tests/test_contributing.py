@@ -197,7 +197,8 @@ def test_a_new_runtime_is_used(random_bundle: Bundle, monkeypatch: pytest.Monkey
             return {"runtime": self.name, "precision": "float32"}
 
         def infer(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-            return {name: np.zeros((len(crops), 1), np.float32) for name in self.outputs}
+            widths = {task.tensor: len(task.classes) for task in random_bundle.tasks}
+            return {name: np.zeros((len(crops), widths[name]), np.float32) for name in self.outputs}
 
     monkeypatch.setitem(
         RUNTIMES, "zero", lambda bundle, outputs, device, precision, threads: Zero(outputs)

@@ -65,7 +65,7 @@ PRECISIONS_OF = {
     "onnxruntime": ("auto", "float32", "int8"),
     "torch": ("auto", "float32", "bfloat16", "float16"),
 }
-"""What each runtime computes in."""
+"""What a runtime computes in; one that is not here decides for itself."""
 DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 
 
@@ -128,10 +128,11 @@ def open_runtime(
         raise UsageError(f"{bundle.graph}: runs in torch; export it to run it in {runtime}")
     if precision == "float16" and device == "cpu":
         raise UsageError("--precision float16 needs a GPU (--device cuda); a CPU has bfloat16")
-    if precision not in PRECISIONS_OF[runtime]:
+    possible = PRECISIONS_OF.get(runtime, PRECISIONS)
+    if precision not in possible:
         raise UsageError(
             f"--precision {precision} is not to be had in {runtime}; "
-            f"choose one of: {', '.join(PRECISIONS_OF[runtime])}"
+            f"choose one of: {', '.join(possible)}"
         )
     wanted = [task.tensor for task in bundle.tasks] if outputs is None else outputs
     wanted = list(dict.fromkeys(wanted))
