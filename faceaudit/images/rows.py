@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
@@ -285,8 +286,9 @@ class RowReader:
         self._blocks: deque[_Block] = deque()
         self._cursors: deque[_Cursor] = deque(maxlen=CURSORS)
 
-    def __reduce__(self) -> tuple[type[RowReader], tuple[dict[str, Path]]]:
-        return RowReader, (self._files,)  # another process reads for itself
+    def __reduce__(self) -> tuple[Callable[..., RowReader], tuple[tuple[str, Path], ...]]:
+        # Another process reads for itself, and may have another current folder.
+        return _reader_here, tuple((name, path.absolute()) for name, path in self._files.items())
 
     def stamp(self, path: str) -> str:
         return stamp_of_file(self._files[path])
@@ -335,6 +337,12 @@ class RowReader:
         if not before:
             self._cursors.append(cursor)
         return block
+
+
+@lru_cache(maxsize=1)
+def _reader_here(*files: tuple[str, Path]) -> RowReader:
+    """The reader of all references that come to this process, which keeps what it has read."""
+    return RowReader(dict(files))
 
 
 @dataclass(frozen=True, eq=False)

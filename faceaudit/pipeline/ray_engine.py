@@ -374,7 +374,7 @@ def _sent(chunk: Chunk) -> Chunk:
     here = Path.cwd()
     images = [
         ref
-        if ref.path.startswith("/") or "://" in ref.path
+        if ref.path.startswith("/") or ref.holder is not None
         else replace(ref, path=f"{here}/{ref.path}")
         for ref in chunk.images
     ]

@@ -193,3 +193,17 @@ def test_references_travel_to_other_processes(tmp_path: Path) -> None:
     refs = pickle.loads(pickle.dumps(list(find_images(str(path)))))
     assert [read_bytes(ref) for ref in refs] == [b"bytes of x", b"bytes of y"]
     assert refs[0].stamp() != refs[1].stamp()
+
+
+def test_references_that_travel_in_pieces_share_what_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks come to a worker one by one, which must not begin each row group anew."""
+    written(tmp_path / "in.parquet", structs(*"0123"))
+    monkeypatch.chdir(tmp_path)
+    refs = list(find_images("in.parquet"))
+    pieces = [pickle.dumps(refs[:2]), pickle.dumps(refs[2:])]
+    monkeypatch.chdir(tmp_path.parent)
+    first, second = map(pickle.loads, pieces)
+    assert [read_bytes(ref)[-1:] for ref in (*first, *second)] == [b"0", b"1", b"2", b"3"]
+    assert first[0].holder is second[0].holder
