@@ -16,10 +16,12 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +31,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from faceaudit.errors import InputError
-from faceaudit.pipeline.digest import ImageDigest, pack, total, unpack
+from faceaudit.pipeline.digest import PACKED, ImageDigest, pack, total, unpack
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table
 from faceaudit.schema import MANIFEST_FILE, TableMetadata
-from faceaudit.storage import arrow_file, atomic_write, list_parts, remove
+from faceaudit.storage import arrow_file, atomic_write, is_remote, list_parts, remove
 
 SEGMENTS = ".segments"
 DIGESTS_KEY = b"digests"
+STORE_SECONDS = 5.0
+"""How long rows are held before they are sent to an object store, which takes its time."""
 _SEGMENT = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})\.arrow")
 
 
@@ -137,14 +141,14 @@ class Segment:
     path: Path
     first: int
     """Position of its first image in the table."""
-    rows: int
-    digests: tuple[ImageDigest, ...]
-    """One per image."""
+    end: int
+    """Position after its last image."""
+    packed: bytes
+    """The digests of its images."""
 
-    @property
-    def end(self) -> int:
-        """Position after its last image."""
-        return self.first + len(self.digests)
+    def digests(self, start: int, end: int) -> list[ImageDigest]:
+        """Digests of its images that lie between these positions."""
+        return unpack(self.packed)[max(0, start - self.first) : max(0, end - self.first)]
 
 
 @dataclass
@@ -157,7 +161,9 @@ class DataSet:
     manifest: Manifest
     segments: list[Segment] = field(default_factory=list)
     open_rows: int = 0
-    """Rows that are in no part yet."""
+    """Rows that are kept and in no part yet."""
+    _held: list[tuple[pa.Table, Sequence[ImageDigest]]] = field(default_factory=list)
+    _held_since: float = 0.0
 
     @classmethod
     def start(cls, folder: Path, schema: pa.Schema, part_rows: int, manifest: Manifest) -> DataSet:
@@ -178,9 +184,8 @@ class DataSet:
         for path, first, after, checksum in _listed(folder / SEGMENTS):
             fits = first <= end < after and not found._is_damaged(path, checksum)
             if fits:
-                table = _read(path)
-                digests = tuple(unpack(table.schema.metadata[DIGESTS_KEY]))
-                found.segments.append(Segment(path, first, len(table), digests))
+                packed = _read(path).schema.metadata[DIGESTS_KEY]
+                found.segments.append(Segment(path, first, after, packed))
                 end = after
             elif after > end:
                 break
@@ -209,7 +214,7 @@ class DataSet:
         return not self.segments and not self.manifest.parts
 
     def add(self, table: pa.Table, digests: Sequence[ImageDigest]) -> None:
-        """Keep the rows of the next images.
+        """Keep the rows of the next images: at once on a disk, soon on an object store.
 
         Args:
             table: Their rows, in order.
@@ -218,20 +223,36 @@ class DataSet:
         Raises:
             TemporaryError: If the disk is full.
         """
-        first = self.images
-        table = table.replace_schema_metadata({DIGESTS_KEY: pack(digests)})
+        if not self._held:
+            self._held_since = time.monotonic()
+        self._held.append((table, digests))
+        if not is_remote(self.folder) or time.monotonic() - self._held_since > STORE_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Keep what is only held, and make parts of rows that suffice for them."""
+        if not self._held:
+            return
+        tables, digests = zip(*self._held, strict=True)
+        self._held = []
+        self._keep(pa.concat_tables(tables), pack(list(chain.from_iterable(digests))))
+        while self.open_rows >= self.part_rows:
+            self._cut(self.part_rows)
+
+    def _keep(self, table: pa.Table, packed: bytes) -> None:
+        """Write a segment."""
+        first, end = self.images, self.images + len(packed) // PACKED
+        table = table.replace_schema_metadata({DIGESTS_KEY: packed})
         data = io.BytesIO()
         with pa.ipc.new_file(data, table.schema) as writer:
             writer.write_table(table)
         value = data.getvalue()
-        name = f"{first:012d}-{first + len(digests):012d}-{zlib.crc32(value):08x}.arrow"
+        name = f"{first:012d}-{end:012d}-{zlib.crc32(value):08x}.arrow"
         path = self.folder / SEGMENTS / name
         with atomic_write(path, durable=False) as file:
             file.write(value)
-        self.segments.append(Segment(path, first, len(table), tuple(digests)))
+        self.segments.append(Segment(path, first, end, packed))
         self.open_rows += len(table)
-        while self.open_rows >= self.part_rows:
-            self._cut(self.part_rows)
 
     def open_tables(self) -> Iterator[pa.Table]:
         """Rows that are in no part yet, a table per segment."""
@@ -244,33 +265,18 @@ class DataSet:
 
     def _cut(self, wanted: int) -> None:
         """Make a part of the open rows up to the image with which there are as many as wanted."""
-        tables: list[pa.Table] = []
-        for table in self.open_tables():
-            missing = wanted - sum(map(len, tables))
-            ends = np.append(_starts(table)[1:], len(table))
-            enough = np.flatnonzero(ends >= missing)
-            tables.append(table.slice(0, int(ends[enough[0]])) if len(enough) else table)
-            if len(enough):
-                break
-        self._write_part(tables)
-
-    def _write_part(self, tables: Sequence[pa.Table]) -> None:
         file = f"part-{len(self.manifest.parts):05d}.parquet"
         statuses: Counter[str] = Counter()
+        rows = faces = 0
         with open_table(self.folder / file, self.schema) as writer:
-            for table in in_row_groups(iter(tables), self.schema):
+            for table in in_row_groups(self._up_to(wanted), self.schema):
                 statuses.update(table.filter(is_first_row(table))["status"].to_pylist())
+                rows += len(table)
+                faces += len(table) - table["face"].null_count
                 writer.write_table(table)
-        images, start = sum(statuses.values()), self.manifest.images
-        digests = [
-            digest
-            for segment in self.segments
-            for position, digest in enumerate(segment.digests, segment.first)
-            if start <= position < start + images
-        ]
-        rows = sum(map(len, tables))
-        faces = rows - sum(table["face"].null_count for table in tables)
-        part = Part(file, rows, faces, dict(sorted(statuses.items())), total(digests))
+        start = self.manifest.images
+        digest = self._digest(start, start + sum(statuses.values()))
+        part = Part(file, rows, faces, dict(sorted(statuses.items())), digest)
         self.manifest = replace(self.manifest, parts=(*self.manifest.parts, part))
         self._write_manifest()
         self.open_rows -= rows
@@ -279,12 +285,27 @@ class DataSet:
         for segment in done:
             segment.path.unlink(missing_ok=True)
 
+    def _up_to(self, wanted: int) -> Iterator[pa.Table]:
+        """The open rows up to the image with which there are as many as wanted."""
+        for table in self.open_tables():
+            ends = np.append(_starts(table)[1:], len(table))
+            enough = np.flatnonzero(ends >= wanted)
+            if len(enough):
+                yield table.slice(0, int(ends[enough[0]]))
+                return
+            yield table
+            wanted -= len(table)
+
+    def _digest(self, start: int, end: int) -> ImageDigest:
+        """Of the open images between these positions."""
+        return total(digest for one in self.segments for digest in one.digests(start, end))
+
     def _write_manifest(self) -> None:
         with atomic_write(self.folder / MANIFEST_FILE) as file:
             file.write(self.manifest.to_json().encode())
 
     def tables(self) -> Iterator[pa.Table]:
-        """All rows in order, in tables of moderate size."""
+        """All rows that are kept in order, in tables of moderate size."""
         for part in self.manifest.parts:
             with pq.ParquetFile(arrow_file(self.folder / part.file)) as file:
                 for batch in file.iter_batches():
@@ -297,13 +318,7 @@ class DataSet:
 
     def open_digest(self) -> ImageDigest:
         """Of the images that are in no part yet."""
-        start = self.manifest.images
-        return total(
-            digest
-            for segment in self.segments
-            for position, digest in enumerate(segment.digests, segment.first)
-            if position >= start
-        )
+        return self._digest(self.manifest.images, self.images)
 
     def mark_as_becoming(self, digest: ImageDigest) -> None:
         """Say in the manifest that a file of these images is being made of the parts."""
@@ -328,9 +343,10 @@ class DataSet:
 
     def reopen(self) -> None:
         """Say in the manifest that rows are being added."""
-        (self.folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
-        self.manifest = replace(self.manifest, complete=False)
-        self._write_manifest()
+        if self.manifest.complete:
+            (self.folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+            self.manifest = replace(self.manifest, complete=False)
+            self._write_manifest()
 
 
 def _row_of_image(table: pa.Table, position: int) -> int:

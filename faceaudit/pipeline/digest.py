@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BYTES = 16
+PACKED = 2 * BYTES
 MODULUS = 1 << (8 * BYTES)
 
 
@@ -69,7 +70,7 @@ def total(digests: Iterable[ImageDigest]) -> ImageDigest:
 
 
 def pack(digests: Sequence[ImageDigest]) -> bytes:
-    """Digests of single images as bytes, ``2 * BYTES`` each."""
+    """Digests of single images as bytes, ``PACKED`` each."""
     return b"".join(
         value.to_bytes(BYTES, "little") for one in digests for value in (one.inputs, one.labels)
     )

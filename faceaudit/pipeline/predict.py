@@ -169,12 +169,14 @@ def predict(
             try:
                 before, work = len(target.known), Work(inputs, target, stop, batch_size)
                 if not (before and is_up_to_date(out, target, inputs) and target.complete):
+                    target.rows.reopen()
                     with (
                         progress("predict", total, done=before, quiet=quiet) as advance,
                         closing(crew.tables(work.chunks())) as tables,
                     ):
                         for table in tables:
                             advance(work.keep(table))
+                    target.rows.flush()
                     work.check_whole()
                     warn_of(source.notes, inputs.notes())
                     still_mine()

@@ -56,7 +56,7 @@ class Target(Protocol):
         """Bring the table to its final form; ``names`` gives the source's images in order."""
 
     def tidy(self) -> None:
-        """Remove what was begun, where nothing was kept."""
+        """Keep what is held; remove what was begun, where nothing was kept."""
 
     def totals(self) -> Totals:
         """What the finished table holds."""
@@ -144,7 +144,8 @@ class TableFile:
         yield from self.rows.tables()
 
     def tidy(self) -> None:
-        """Remove the hidden folder, where nothing was kept."""
+        """Keep what is held; remove the hidden folder, where nothing was kept."""
+        self.rows.flush()
         if self.rows.is_empty:
             remove(self.rows.folder)
 
@@ -253,7 +254,8 @@ class TableFolder:
         self.rows.finish(notes)
 
     def tidy(self) -> None:
-        """Remove the folder, where it was created and nothing was kept."""
+        """Keep what is held; remove the folder, where it was created and nothing was kept."""
+        self.rows.flush()
         if self.created and self.rows.is_empty:
             remove(self.out)
 
@@ -283,7 +285,9 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
         out, manifest.metadata, None if first is None else pq.read_schema(arrow_file(first))
     )
     rows = wanted.open(out, manifest)
-    return TableFolder(out, rows, Known(_groups_of(rows)), manifest.complete, created=False)
+    return TableFolder(
+        out, rows, Known(_groups_of(rows)), manifest.complete and not rows.segments, created=False
+    )
 
 
 def _groups_of(rows: DataSet) -> list[Group]:

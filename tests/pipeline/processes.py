@@ -62,5 +62,5 @@ def ending_run(step: int, photos: Path, out: Path, model: str) -> None:
         return changed
 
     for name in ("replace", "unlink", "rmdir", "mkdir"):
-        setattr(Path, name, counted(getattr(Path, name)))
+        setattr(os, name, counted(getattr(os, name)))
     run(photos, out, model, batch_size=3, part_rows=5)

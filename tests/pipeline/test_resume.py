@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,19 +114,23 @@ def test_a_run_that_is_killed_at_any_moment_loses_little_and_ends_equal(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("before", [0, 3])
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_run_that_ends_before_any_change_to_a_file_is_gone_on_with(
-    photos: Path, model: str, tmp_path: Path, name: str
+    photos: Path, model: str, tmp_path: Path, name: str, before: int
 ) -> None:
-    few = tmp_path / "few"
+    few, first = tmp_path / "few", tmp_path / "first" / name
     few.mkdir()
-    for path in sorted(photos.glob("*.png"))[:7]:
+    first.parent.mkdir()
+    for number, path in enumerate(sorted(photos.glob("*.png"))[:7]):
+        if number and number == before:
+            run(few, first, model, part_rows=5)
         (few / path.name).write_bytes(path.read_bytes())
     run(few, tmp_path / "whole.parquet", model)
     wanted = rows_in(tmp_path / "whole.parquet")
     for step in range(200):
         out = tmp_path / str(step) / name
-        out.parent.mkdir()
+        shutil.copytree(first.parent, out.parent)
         process = in_process(ending_run, step, few, out, model)
         process.join()
         run(few, out, model, batch_size=4, part_rows=5)
@@ -397,6 +402,25 @@ def test_new_images_are_appended_to_a_folder_as_further_parts(
     assert names_in(out)[-3:] == ["19_1_0_19.png", "27_1_0_27.png", "50_0_0_50.png"]
     assert before.items() <= {part.name: part.read_bytes() for part in out.glob("part-*")}.items()
     assert run(faces, out, model).already_complete
+
+
+def test_a_folder_whose_additions_ended_early_is_not_complete_until_they_are_made(
+    faces: Path, model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(faces, out, model, part_rows=100)
+    for age in (50, 52, 54, 56):
+        draw(faces, age)
+    with pytest.MonkeyPatch.context() as patch:
+        break_after(patch, 1, BrokenError())
+        with pytest.raises(BrokenError):
+            run(faces, out, model, part_rows=100, batch_size=2, workers=1)
+    with pytest.raises(TemporaryError, match="has not ended"):
+        read_table(out)
+    found = run(faces, out, model, part_rows=100)
+    assert found.images == 14
+    assert found.scored == 2
+    assert names_in(out)[-4:] == [f"{age}_0_0_{age}.png" for age in (50, 52, 54, 56)]
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

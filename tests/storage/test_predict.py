@@ -12,6 +12,7 @@ import pytest
 
 import faceaudit
 from faceaudit.errors import TemporaryError
+from faceaudit.pipeline import dataset
 from faceaudit.pipeline.dataset import DataSet
 from faceaudit.pipeline.predict import Prediction
 from faceaudit.storage import as_path, list_parts, outages
@@ -39,7 +40,17 @@ def predict(images: Path | str, out: Path | str, pause: float = 0, **options: in
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DataSet, "add", slow_add)
+        patch.setattr(dataset, "STORE_SECONDS", 0)
         return faceaudit.predict(images, out, detector="whole", batch_size=2, workers=1, **options)
+
+
+def test_rows_of_a_few_seconds_go_to_a_store_together(images: Path, bucket: str) -> None:
+    out = f"{bucket}/held"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataSet, "finish", lambda self, notes: None)  # so that the segments stay
+        faceaudit.predict(images, out, detector="whole", batch_size=2, workers=1)
+    assert len(list(as_path(f"{out}/.segments").glob("*.arrow"))) == 1
+    assert faceaudit.predict(images, out, detector="whole").images == 6
 
 
 def test_a_table_on_a_store_is_the_one_on_a_disk(images: Path, bucket: str, tmp_path: Path) -> None:
