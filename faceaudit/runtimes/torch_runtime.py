@@ -148,7 +148,7 @@ class Slot:
             found = [_to_host(value.float()) for value in values]
         if self._stream is not None:
             self._stream.synchronize()
-        return [value.numpy()[:count].copy() for value in found]
+        return [_first_rows(value.numpy(), count, rows) for value in found]
 
     @contextmanager
     def _queue(self) -> Iterator[None]:
@@ -159,6 +159,14 @@ class Slot:
     def _precision(self) -> torch.autocast:
         low = self._dtype != torch.float32
         return torch.autocast(self._device.type, self._dtype if low else None, enabled=low)
+
+
+def _first_rows(value: NDArray[np.float32], count: int, rows: int) -> NDArray[np.float32]:
+    """A copy of the rows of the first images, of an output of so many."""
+    if value.ndim == 0 or len(value) != rows:
+        shape = "x".join(map(str, value.shape)) or "a single number"
+        raise BundleError(f"an output is {shape} for {rows} images; one row each")
+    return value[:count].copy()
 
 
 def _to_host(value: Tensor) -> Tensor:
