@@ -9,11 +9,10 @@ They are those that the benchmarks wrote, at a time when nothing else ran on the
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from benchmarks.predict_tables import printed
-from scripts.readme import fill
+from scripts.readme import fill, rewrite
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "performance.md"
@@ -52,11 +51,7 @@ def filled(text: str) -> str:
 
 def main() -> None:
     """Write the document, or say that it is stale."""
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = filled(before)
-    if "--check" in sys.argv:
-        raise SystemExit(before != after and f"{DOCUMENT} is stale: python -m scripts.performance")
-    DOCUMENT.write_text(after, encoding="utf-8")
+    rewrite(DOCUMENT, filled, "scripts.performance")
 
 
 if __name__ == "__main__":

@@ -109,13 +109,18 @@ def fill(text: str, parts: Mapping[str, Callable[[], str]], document: str) -> st
     return text
 
 
-def main() -> None:
-    """Write README.md, or say that it is stale."""
-    before = README.read_text(encoding="utf-8")
+def rewrite(document: Path, filled: Callable[[str], str], module: str) -> None:
+    """Write a document anew; with ``--check`` only say whether it is stale."""
+    before = document.read_text(encoding="utf-8")
     after = filled(before)
     if "--check" in sys.argv:
-        raise SystemExit(before != after and "README.md is stale: run python -m scripts.readme")
-    README.write_text(after, encoding="utf-8")
+        raise SystemExit(before != after and f"{document.name} is stale: run python -m {module}")
+    document.write_text(after, encoding="utf-8")
+
+
+def main() -> None:
+    """Write README.md, or say that it is stale."""
+    rewrite(README, filled, "scripts.readme")
 
 
 if __name__ == "__main__":

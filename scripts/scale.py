@@ -9,13 +9,12 @@ They are made of what the benchmarks wrote, at a time when nothing else ran on t
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from benchmarks.predict_tables import Table, printed
 from benchmarks.scale import KNOWN_BYTES, Kept, table_of
 from faceaudit.pipeline.target import DEFAULT_PART_ROWS
-from scripts.readme import fill
+from scripts.readme import fill, rewrite
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "scale.md"
@@ -117,11 +116,7 @@ def filled(text: str) -> str:
 
 def main() -> None:
     """Write the document, or say that it is stale."""
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = filled(before)
-    if "--check" in sys.argv:
-        raise SystemExit(before != after and f"{DOCUMENT} is stale: python -m scripts.scale")
-    DOCUMENT.write_text(after, encoding="utf-8")
+    rewrite(DOCUMENT, filled, "scripts.scale")
 
 
 if __name__ == "__main__":
