@@ -216,7 +216,7 @@ def measure(
     """Everything about one kind of images, at every precision."""
     cores = available_cores()
     folder = multiplied(files, scratch / "linked", TIMES * len(files))
-    peers = run_peers(kind, files, device, interpreters)
+    before = run_peers(kind, files, device, interpreters)
     sizes = []
     for path in files:
         with Image.open(path) as image:
@@ -231,21 +231,28 @@ def measure(
             predict(folder, images, kind, device, precision)
             for images in (1, len(files), TIMES * len(files))
         )
+        after = run_peers(kind, files, device, interpreters)
+        # A machine's speed drifts; others run before and after, for the mean time per image.
+        peers = {peer: 2 / (1 / rate + 1 / after[peer]) for peer, rate in before.items()}
         found = Measured(
             kind.name, kind.detector, precision, len(files), sum(sizes) / len(sizes), cores,
             {name: 1000 * seconds for name, seconds in costs.items()}, bound(costs, cores),
             one, short, long, peers,
         )  # fmt: skip
+        before = after
         yield Measured(**{**vars(found), "targets": targets(kind, found)})
 
 
 def targets(kind: Kind, found: Measured) -> tuple[Target, ...]:
-    """What was to be reached, and what was."""
+    """What was to be reached, and what was; int8 is asked for a higher rate, not for a share."""
     times = dict(kind.times)
-    if found.precision == "int8" and "resnet34" in times:
-        times["resnet34"] = INT8_TIMES_RESNET34
+    of_bound = [Target("share of the bound", found.rate / found.bound, kind.of_bound)]
+    if found.precision == "int8":
+        of_bound = []
+        if "resnet34" in times:
+            times["resnet34"] = INT8_TIMES_RESNET34
     return (
-        Target("share of the bound", found.rate / found.bound, kind.of_bound),
+        *of_bound,
         *(
             Target(f"times as fast as {PEER_TITLES[peer]}", found.rate / found.peers[peer], least)
             for peer, least in times.items()

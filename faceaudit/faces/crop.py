@@ -151,7 +151,8 @@ def draw_view(
         size: Height and width of the view, pixels.
         reduction: How many times as wide and high the image is at its full size.
     """
-    matrix = np.column_stack([matrix[:, :2] * reduction, matrix[:, 2]])
+    if reduction > 1:
+        matrix = np.column_stack([matrix[:, :2] * reduction, matrix[:, 2]])
     image, matrix = halved_to(image, matrix, size)
     oversampling = max(1, math.ceil(1 / scale_of(matrix) - 1e-6))
     drawn_size = (size * oversampling, size * oversampling)
@@ -175,14 +176,14 @@ def whole_pixels(image: NDArray[np.uint8], matrix: Matrix, size: int) -> NDArray
 
     Most crops are whole images, and bringing these to a size takes a fourth of drawing a view.
     """
-    scale = matrix[0, 0]
-    if scale <= 0 or scale != matrix[1, 1] or matrix[0, 1] or matrix[1, 0]:
+    (scale, skew, left), (turn, other, top) = matrix.tolist()
+    if scale <= 0 or scale != other or skew or turn:
         return None
-    seen = np.stack([-matrix[:, 2], size - matrix[:, 2]]) / scale
-    corners = np.rint(seen)
-    if np.abs(seen - corners).max() > 1e-6:
+    seen = [-left / scale, -top / scale, (size - left) / scale, (size - top) / scale]
+    corners = [round(edge) for edge in seen]
+    if any(abs(edge - corner) > 1e-6 for edge, corner in zip(seen, corners, strict=True)):
         return None
-    (x0, y0), (x1, y1) = corners.astype(int)
+    x0, y0, x1, y1 = corners
     inside = 0 <= x0 < x1 <= image.shape[1] and 0 <= y0 < y1 <= image.shape[0]
     return image[y0:y1, x0:x1] if inside else None
 

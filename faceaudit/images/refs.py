@@ -86,16 +86,23 @@ def _read_file(ref: ImageRef) -> bytes:
     if "\0" in ref.path:
         raise OSError(errno.EINVAL, "a path cannot hold a null character")
     # O_NONBLOCK: opening a pipe must not wait for a writer.
-    handle = os.open(ref.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(file.fileno())
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(ref.path, flags)
+    # Few calls of the system: each lets other threads go on, and waits for them to come back.
+    try:
+        facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         size = facts.st_size if ref.size is None else ref.size
         if size > MAX_FILE_BYTES:
             raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 30} GiB")
-        file.seek(ref.offset or 0)
-        data = file.read(-1 if ref.size is None else size)
+        if ref.offset:
+            os.lseek(handle, ref.offset, os.SEEK_SET)
+        data = os.read(handle, size)
+        while len(data) < size and (more := os.read(handle, size - len(data))):
+            data += more
+    finally:
+        os.close(handle)
     if len(data) < size:
         raise OSError(errno.EIO, "the file ends before the image does")
     return data
