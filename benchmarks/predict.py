@@ -263,6 +263,11 @@ def targets(kind: Kind, found: Measured) -> tuple[Target, ...]:
     )
 
 
+def per_second(rate: float) -> str:
+    """A rate with three digits, whole from a hundred on."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+
+
 def tables(found: Measured) -> Iterator[Table]:
     """The tables of one kind of images: a head and rows each."""
     total = sum(found.step_ms.values())
@@ -280,12 +285,12 @@ def tables(found: Measured) -> Iterator[Table]:
         [
             (
                 f"bound of {found.cores} cores",
-                f"{found.bound:.3g}",
+                per_second(found.bound),
                 f"{found.rate / found.bound:.0%}",
             ),
-            (f"`faceaudit predict`, {found.precision}", f"{found.rate:.3g}", ""),
+            (f"`faceaudit predict`, {found.precision}", per_second(found.rate), ""),
             *(
-                (PEER_TITLES[peer], f"{rate:.3g}", f"{found.rate / rate:.1f} times as fast")
+                (PEER_TITLES[peer], per_second(rate), f"{found.rate / rate:.1f} times as fast")
                 for peer, rate in found.peers.items()
             ),
         ],

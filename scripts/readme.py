@@ -6,12 +6,22 @@ that name in ``PARTS``, from the same lists and tables that the program uses.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 README = Path(__file__).parent.parent / "README.md"
+SPEED = README.parent / "docs" / "results" / "predict.json"
+
+
+SPEED_PEERS = {
+    "loop": "x a loop over images",
+    "resnet34": "x the loop with ResNet34",
+    "dataloader": "x a DataLoader",
+    "retina-face": "x `retina-face`",
+}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -88,8 +98,26 @@ def figures() -> str:
     return table(("on UTKFace", "all faces", "worst annotated gender x race"), rows)
 
 
+def speed() -> str:
+    """Images per second as the benchmark of predict wrote them, and how many times others'."""
+    from benchmarks.predict import per_second
+
+    found = json.loads(SPEED.read_text(encoding="utf-8"))["figures"]
+    rows = []
+    for one in found:
+        rate, peers = one["images_per_second"], one["peers"]
+        images = (
+            f"{one['kind']} of {one['megapixels']:.2g} megapixels, `--precision {one['precision']}`"
+        )
+        times = (f"{rate / peers[peer]:.1f}" if peer in peers else "" for peer in SPEED_PEERS)
+        rows.append((images, per_second(rate), f"{rate / one['bound']:.0%}", *times))
+    return table(
+        (f"{found[0]['cores']} cores", "images/s", "of the bound", *SPEED_PEERS.values()), rows
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (commands, detectors, labels, figures)
+    part.__name__: part for part in (commands, detectors, labels, figures, speed)
 }
 
 
