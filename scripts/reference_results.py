@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import ablations, redrawn
 from benchmarks.study import Comparison, table
-from faceaudit.models import find_backbone
+from faceaudit.models.backbones import find_backbone
 from faceaudit.training.recipe import Recipe, Reference, list_recipes, load_recipe
 
 ROOT = Path(__file__).parents[1]

@@ -83,8 +83,8 @@ def random_bundle(
     """A bundle of an untrained network."""
     import torch
 
-    from faceaudit.models import find_backbone
-    from faceaudit.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+    from faceaudit.models.backbones import find_backbone
+    from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
     from faceaudit.models.export import write_bundle
     from faceaudit.models.heads import MultiTaskNetwork
 
@@ -118,7 +118,7 @@ def residual_bundle(
     import torch
     from torch import nn
 
-    from faceaudit.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+    from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
     from faceaudit.models.export import write_bundle
     from faceaudit.models.heads import MultiTaskNetwork
 

@@ -165,8 +165,8 @@ def test_a_new_detector_is_used(
 def test_a_new_architecture_trains_in_a_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch import nn
 
-    from faceaudit.models import BACKBONES
-    from faceaudit.models.backbone import Backbone
+    from faceaudit.models.backbones import BACKBONES
+    from faceaudit.models.backbones.backbone import Backbone
     from faceaudit.training.recipe import load_recipe
     from faceaudit.training.state import new_state
 

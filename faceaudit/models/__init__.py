@@ -1,52 +1,5 @@
 """Networks that predict attributes from face crops, and the bundles they are saved in.
 
-To add an architecture: one file in this folder with a ``Backbone``, one entry in ``BACKBONES``.
-torch is imported only when a network is built: bundles run without it.
+``backbones`` holds the trunks; ``heads`` makes networks of them. Bundles run without torch, which
+is imported only where a network is built.
 """
-
-from __future__ import annotations
-
-from faceaudit.errors import UnknownNameError
-from faceaudit.models import timm_trunk
-from faceaudit.models.backbone import Backbone
-from faceaudit.models.custom_cnn import CUSTOM_CNN
-from faceaudit.models.densenet import DENSENET121
-from faceaudit.models.efficientnet import EFFICIENTNET_B1, EFFICIENTNET_B3
-from faceaudit.models.efficientnet_lite0 import EFFICIENTNET_LITE0
-from faceaudit.models.mobilefacenet import MOBILEFACENET
-from faceaudit.models.mobilenet_v2 import MOBILENET_V2
-from faceaudit.models.mobilenet_v3 import MOBILENET_V3_LARGE, MOBILENET_V3_SMALL
-from faceaudit.models.resnet import RESNET34, RESNET50
-from faceaudit.models.vgg import VGG16, VGG19
-
-BACKBONES: dict[str, Backbone] = {
-    backbone.name: backbone
-    for backbone in (
-        EFFICIENTNET_LITE0,
-        MOBILENET_V2,
-        MOBILENET_V3_LARGE,
-        MOBILENET_V3_SMALL,
-        EFFICIENTNET_B1,
-        EFFICIENTNET_B3,
-        MOBILEFACENET,
-        VGG16,
-        VGG19,
-        RESNET34,
-        RESNET50,
-        DENSENET121,
-        CUSTOM_CNN,
-    )
-}
-
-
-def find_backbone(name: str) -> Backbone:
-    """The backbone of this name; ``timm:NAME`` is any network of timm.
-
-    Raises:
-        UnknownNameError: If there is none.
-    """
-    if name.startswith(timm_trunk.PREFIX):
-        return timm_trunk.find(name)
-    if name not in BACKBONES:
-        raise UnknownNameError("backbone", name, [*BACKBONES, "timm:NAME"])
-    return BACKBONES[name]

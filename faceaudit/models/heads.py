@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from faceaudit.errors import UnknownNameError, UsageError
-from faceaudit.models.backbone import Backbone
+from faceaudit.models.backbones.backbone import Backbone
 
 GENDER = "gender"
 """The output that the gender embedding is learned by."""

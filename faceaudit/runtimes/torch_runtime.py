@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from faceaudit.errors import BundleError, UsageError
 from faceaudit.memory import keep_freed_memory
-from faceaudit.models import find_backbone
+from faceaudit.models.backbones import find_backbone
 from faceaudit.models.bundle import Bundle
 from faceaudit.models.factory import Prepared
 from faceaudit.models.heads import Deployed, MultiTaskNetwork

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError
-from faceaudit.models import find_backbone
-from faceaudit.models.backbone import IMAGENET_MEAN, IMAGENET_STD
+from faceaudit.models.backbones import find_backbone
+from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME, Align, Output, years_output
-from faceaudit.models.weights import NO_WEIGHTS, check_weights
 from faceaudit.schema import AGE, AGE_BINS, TASK_OPTIONS, age_group_task, task_of_scheme
 
 RECIPES = Path(__file__).parent / "recipes"

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from faceaudit.errors import UsageError
-from faceaudit.models import find_backbone
+from faceaudit.models.backbones import find_backbone
+from faceaudit.models.backbones.weights import load_weights
 from faceaudit.models.bundle import load_bundle
 from faceaudit.models.heads import MultiTaskNetwork, freeze
-from faceaudit.models.weights import load_weights
 from faceaudit.runtimes.torch_runtime import load_network
 from faceaudit.storage import atomic_write
 from faceaudit.training.data import CropSet

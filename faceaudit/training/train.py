@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 
 from faceaudit.errors import UsageError
 from faceaudit.memory import keep_freed_memory
-from faceaudit.models import find_backbone
+from faceaudit.models.backbones import find_backbone
 from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of, load_bundle
 from faceaudit.models.export import write_bundle
 from faceaudit.models.facts import VALUE_SCHEME

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from faceaudit.models import BACKBONES, find_backbone
+from faceaudit.models.backbones import BACKBONES, find_backbone
 from faceaudit.models.bundle import BUNDLES, GRAPH, load_bundle
 from faceaudit.models.card import accuracy_of
 from faceaudit.models.heads import GENDER_EMBEDDING, MultiTaskNetwork, freeze

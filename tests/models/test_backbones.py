@@ -10,9 +10,9 @@ import torch
 import torchvision
 
 from faceaudit.errors import BundleError, UnknownNameError
-from faceaudit.models import BACKBONES, find_backbone
-from faceaudit.models.heads import Deployed, MultiTaskNetwork
-from faceaudit.models.weights import load_weights
+from faceaudit.models import backbones
+from faceaudit.models.backbones import BACKBONES, find_backbone
+from faceaudit.models.backbones.weights import load_weights
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -26,17 +26,15 @@ def test_backbone_gives_the_feature_maps_it_promises(name: str) -> None:
 
 
 def test_every_module_in_the_folder_is_listed() -> None:
-    folder = Path(__file__).parents[2] / "faceaudit" / "models"
-    keeping = {"__init__", "backbone", "bundle", "card", "export", "heads", "standalone"}
-    keeping |= {"timm_trunk", "weights", "factory", "facts", "int8", "load", "quantize"}
+    modules = {path.stem for path in Path(backbones.__file__).parent.glob("*.py")}
     listed = {
         backbone.build.func.__module__
         if isinstance(backbone.build, partial)
         else backbone.build.__module__
         for backbone in BACKBONES.values()
     }
-    modules = {path.stem for path in folder.glob("*.py")} - keeping
-    assert {name.rpartition(".")[2] for name in listed} == modules
+    apart = {"__init__", "backbone", "timm_trunk", "weights"}
+    assert {name.rpartition(".")[2] for name in listed} == modules - apart
 
 
 def test_unknown_backbone_lists_the_known() -> None:
@@ -182,21 +180,3 @@ def test_any_network_of_timm_is_a_backbone() -> None:
     assert maps.shape[:2] == (1, backbone.features)
     with pytest.raises(UnknownNameError, match="resnet10t"):
         find_backbone("timm:resnet10x")
-
-
-def test_heads_are_asked_by_name() -> None:
-    network = MultiTaskNetwork(torch.nn.Identity(), 3, {"gender": 2, "race": 7}).eval()
-    logits = network(torch.zeros(4, 3, 8, 8))
-    assert {name: tuple(value.shape) for name, value in logits.items()} == {
-        "gender": (4, 2),
-        "race": (4, 7),
-    }
-
-
-def test_deployed_network_normalises_pixels() -> None:
-    network = MultiTaskNetwork(torch.nn.Identity(), 3, {"mean": 3})
-    torch.nn.init.dirac_(network.heads["mean"].weight)
-    torch.nn.init.zeros_(network.heads["mean"].bias)
-    deployed = Deployed(network, (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)).eval()
-    crops = torch.full((1, 4, 4, 3), 255, dtype=torch.uint8)
-    assert deployed(crops)[0].tolist() == [[1.0, 3.0, 1.0]]

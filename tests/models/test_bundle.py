@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 
 from faceaudit.errors import BundleError, UnknownNameError
-from faceaudit.models import BACKBONES
+from faceaudit.models.backbones import BACKBONES
 from faceaudit.models.bundle import BUNDLES, DEFAULT_BUNDLE, Bundle, load_bundle
 
 SHIPPED = sorted(folder.name for folder in BUNDLES.iterdir() if folder.is_dir())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from faceaudit.errors import UnknownNameError, UsageError
-from faceaudit.models import find_backbone
+from faceaudit.models.backbones import find_backbone
 from faceaudit.models.bundle import Bundle, Input, Output
 from faceaudit.models.export import write_bundle
 from faceaudit.models.heads import HEADS, Deployed, MultiTaskNetwork, freeze, to_gray
@@ -160,3 +160,21 @@ def test_a_number_is_scaled_to_years_in_the_graph() -> None:
     deployed = Deployed(network, (0.0,) * 3, (1.0,) * 3, scales={"age": 69.0}).eval()
     years = deployed(torch.zeros(1, 4, 4, 3, dtype=torch.uint8))[0]
     assert years.item() == pytest.approx(20.7)
+
+
+def test_heads_are_asked_by_name() -> None:
+    network = MultiTaskNetwork(torch.nn.Identity(), 3, {"gender": 2, "race": 7}).eval()
+    logits = network(torch.zeros(4, 3, 8, 8))
+    assert {name: tuple(value.shape) for name, value in logits.items()} == {
+        "gender": (4, 2),
+        "race": (4, 7),
+    }
+
+
+def test_deployed_network_normalises_pixels() -> None:
+    network = MultiTaskNetwork(torch.nn.Identity(), 3, {"mean": 3})
+    torch.nn.init.dirac_(network.heads["mean"].weight)
+    torch.nn.init.zeros_(network.heads["mean"].bias)
+    deployed = Deployed(network, (0.5, 0.25, 0.0), (0.5, 0.25, 1.0)).eval()
+    crops = torch.full((1, 4, 4, 3), 255, dtype=torch.uint8)
+    assert deployed(crops)[0].tolist() == [[1.0, 3.0, 1.0]]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from faceaudit.errors import UsageError
-from faceaudit.models import find_backbone
+from faceaudit.models.backbones import find_backbone
 from faceaudit.training.folding import Folded, fold_norms, unfold_norms
 from faceaudit.training.recipe import load_recipe
 from faceaudit.training.state import new_state

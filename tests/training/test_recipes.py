@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from faceaudit.errors import UnknownNameError, UsageError
-from faceaudit.models import find_backbone
+from faceaudit.models.backbones import find_backbone
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training.recipe import list_recipes, load_recipe

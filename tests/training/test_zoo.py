@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faceaudit.models import BACKBONES, find_backbone
+from faceaudit.models.backbones import BACKBONES, find_backbone
 from faceaudit.models.bundle import load_bundle
 from faceaudit.training import zoo as module
 from faceaudit.training.recipe import list_recipes, load_recipe

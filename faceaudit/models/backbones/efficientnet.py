@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from faceaudit.models.backbone import Backbone, torchvision_weights
+from faceaudit.models.backbones.backbone import Backbone, torchvision_weights
 
 if TYPE_CHECKING:
     from torch import nn

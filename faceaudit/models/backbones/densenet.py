@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from faceaudit.models.backbone import Backbone, Weights
+from faceaudit.models.backbones.backbone import Backbone, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faceaudit.errors import BundleError, UnknownNameError
-from faceaudit.models.backbone import Backbone, Weights
+from faceaudit.models.backbones.backbone import Backbone, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

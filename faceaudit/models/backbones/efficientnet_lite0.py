@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from faceaudit.models.backbone import Backbone, Weights
+from faceaudit.models.backbones.backbone import Backbone, Weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faceaudit.models.backbone import Backbone
+from faceaudit.models.backbones.backbone import Backbone
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from faceaudit.errors import UnknownNameError
-from faceaudit.models.backbone import Backbone
+from faceaudit.models.backbones.backbone import Backbone
 
 if TYPE_CHECKING:
     from torch import nn

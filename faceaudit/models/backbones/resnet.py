@@ -6,7 +6,7 @@ from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from faceaudit.models.backbone import Backbone, torchvision_weights
+from faceaudit.models.backbones.backbone import Backbone, torchvision_weights
 
 if TYPE_CHECKING:
     from torch import nn
