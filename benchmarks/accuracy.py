@@ -7,8 +7,8 @@ ways: detected and aligned (``retinaface``), and as crops that are taken whole (
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -60,7 +60,9 @@ def shown(value: MetricValue) -> str:
 
 def main() -> None:
     """Print the figures of a model."""
-    model = sys.argv[1] if len(sys.argv) > 1 else DEFAULT_BUNDLE
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", nargs="?", default=DEFAULT_BUNDLE, help="default: %(default)s")
+    model = parser.parse_args().model
     recipe = load_bundle(model).card["recipe"]
     share = recipe.get("data", recipe)["validation_share"]
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""How long an audit takes: ``python -m benchmarks.audit [ROWS ...]`` (default: 100k 1M 10M).
+"""How long an audit takes, beside others: ``python -m benchmarks.audit [ROWS ...]``.
 
 Each size is a generated table of gender, race and age group with 18 class scores, and ages in
 years, written in parts. Every program reads the same table, each in a process of its own so that
@@ -20,6 +20,7 @@ part, deletes it, and audits the sum.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
@@ -37,6 +38,7 @@ import polars as pl
 from faceaudit.schema import AGE_BINS, SCHEMES, age_group_names
 
 SIZES = ("100k", "1M", "10M")
+STREAMED = "100M"
 PART_ROWS = 500_000
 REPLICATES = 2000
 FAIRLEARN_ROWS = 1_000_000
@@ -253,7 +255,11 @@ def aequitas_python() -> str | None:
 def parse_rows(given: str) -> int:
     """``100k`` and the like."""
     factors = {"k": 1_000, "M": 1_000_000}
-    return int(float(given.rstrip("kM")) * factors.get(given[-1], 1))
+    number, factor = (given[:-1], factors[given[-1]]) if given[-1:] in factors else (given, 1)
+    try:
+        return int(float(number) * factor)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given!r} is no number such as 20k or 1M") from None
 
 
 def compare(rows: int) -> float:
@@ -322,13 +328,27 @@ def stream(rows: int) -> None:
 
 def main() -> None:
     """Every size, or one stream."""
-    if sys.argv[1:2] == ["--one"]:
-        one(sys.argv[2], Path(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "rows", nargs="*", type=parse_rows, help=f"such as 20k or 1M; default: {' '.join(SIZES)}"
+    )
+    parser.add_argument(
+        "--stream",
+        nargs="?",
+        type=parse_rows,
+        const=parse_rows(STREAMED),
+        metavar="ROWS",
+        help=f"only count and audit rows that are generated part by part; default: {STREAMED}",
+    )
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        one(given.one[0], Path(given.one[1]))
         return
-    if sys.argv[1:2] == ["--stream"]:
-        stream(parse_rows(sys.argv[2] if len(sys.argv) > 2 else "100M"))
+    if given.stream:
+        stream(given.stream)
         return
-    sizes = [parse_rows(given) for given in sys.argv[1:] or SIZES]
+    sizes = given.rows or [parse_rows(size) for size in SIZES]
     seconds = [compare(rows) for rows in sizes]
     for (few, fast), (many, slow) in pairwise(zip(sizes, seconds, strict=True)):
         print(f"\n{many / few:g} times the rows took {slow / fast:.1f} times as long")

@@ -5,6 +5,7 @@ Each size runs in a process of its own: the peak of memory is that of the compar
 
 from __future__ import annotations
 
+import argparse
 import resource
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks.audit import parse_rows
 from faceaudit.schema import AGE_BINS, SCHEMES, age_group_names
 
-SIZES = (100_000, 1_000_000)
+SIZES = ("100k", "1M")
 TASKS = {
     "gender": SCHEMES["gender2"],
     "race": SCHEMES["fairface7"],
@@ -64,21 +66,27 @@ def measure(first: Path, second: Path, mode: str) -> None:
     )
 
 
-def main(sizes: list[int]) -> None:
+def main() -> None:
     """Generate, compare, print."""
-    for rows in sizes:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "rows", nargs="*", type=parse_rows, help=f"such as 20k or 1M; default: {' '.join(SIZES)}"
+    )
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        measure(Path(given.one[0]), Path(given.one[1]), given.one[2])
+        return
+    for rows in given.rows or map(parse_rows, SIZES):
         with tempfile.TemporaryDirectory() as folder:
             first, second = Path(folder) / "first.parquet", Path(folder) / "second.parquet"
             write_table(first, rows, 1)
             write_table(second, rows, 2)
             print(f"{rows:,} rows, 18 scores, {sum(map(len, TASKS.values()))} classes", flush=True)
             for mode in ("paired", "drift"):
-                command = [sys.executable, "-m", "benchmarks.compare", "one"]
+                command = [sys.executable, "-m", "benchmarks.compare", "--one"]
                 subprocess.run([*command, str(first), str(second), mode], check=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["one"]:
-        measure(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
-    else:
-        main([int(size) for size in sys.argv[1:]] or list(SIZES))
+    main()

@@ -8,7 +8,7 @@ a twentieth of the simulations.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -262,7 +262,10 @@ def distance_alarms(generator: np.random.Generator, simulations: int) -> Iterato
 
 def main() -> None:
     """Print both tables."""
-    simulations = SIMULATIONS // 20 if "--quick" in sys.argv else SIMULATIONS
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the simulations")
+    quick = parser.parse_args().quick
+    simulations = SIMULATIONS // 20 if quick else SIMULATIONS
     print(f"False alarms in {simulations:,} comparisons a setting, nominal 5 %: any change claimed")
     print("\nThe same faces, two models that are equally good")
     generator = np.random.default_rng(1)

@@ -7,7 +7,7 @@ the simultaneous intervals and by the permutation test. Then fairlearn's bootstr
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Iterator
 
@@ -117,7 +117,9 @@ def beside_fairlearn(generator: np.random.Generator, trials: int) -> str:
 
 def main() -> None:
     """Print the shares of tables."""
-    quick = "--quick" in sys.argv
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a twentieth of the simulations")
+    quick = parser.parse_args().quick
     simulations = SIMULATIONS // 20 if quick else SIMULATIONS
     generator = np.random.default_rng(0)
     print(f"Power in {simulations:,} tables: told apart; permutation test of any gap")

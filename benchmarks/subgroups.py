@@ -12,6 +12,7 @@ too, peak memory, and the sizes of page and JSON. With ``--unit`` faces come in 
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -36,6 +37,10 @@ FEWEST_ROWS = 20_000
 COUNTRIES, SITES = 5, 200
 """At least so many of the first, and at most so many of the second, as a feature may have."""
 PER_PERSON = 4
+KINDS = {
+    "unit": "faces in clusters",
+    "within": "a control feature of as many values, and one sensitive feature",
+}
 STAGES = {
     "imports": "",
     "tally": "audit.run:tally",
@@ -116,9 +121,9 @@ def _clock(stage: str, place: str, spent: dict[str, float], running: list[str]) 
 def measured(subgroups: int, kind: str) -> dict[str, float]:
     """One report of a table of so many subgroups, in a process of its own."""
     choices: dict[str, Any] = {"by": ["country", "site"]}
-    if kind == "--within":
+    if kind == "within":
         choices = {"by": ["country"], "within": "control"}
-    if kind == "--unit":
+    if kind == "unit":
         choices["unit"] = "person"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.parquet"
@@ -136,13 +141,23 @@ def measured(subgroups: int, kind: str) -> dict[str, float]:
 
 def main() -> None:
     """Every size, and how CPU seconds grow from one to the next."""
-    if sys.argv[1:2] == ["--one"]:
-        one(Path(sys.argv[2]), json.loads(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "subgroups", nargs="*", type=int, help=f"default: {' '.join(map(str, SIZES))}"
+    )
+    kinds = parser.add_mutually_exclusive_group()
+    for name, effect in KINDS.items():
+        kinds.add_argument(
+            f"--{name}", dest="kind", action="store_const", const=name, default="", help=effect
+        )
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        one(Path(given.one[0]), json.loads(given.one[1]))
         return
-    kind = next((given for given in sys.argv[1:] if given.startswith("--")), "")
-    sizes = [int(given) for given in sys.argv[1:] if given.isdigit()] or list(SIZES)
+    sizes, kind = given.subgroups or SIZES, given.kind
     heads = ["CPU", *STAGES, "rest", "GB", "html", "json"]
-    print(f"CPU seconds of faceaudit report {kind}; sizes in MB".replace("  ", " "))
+    print(f"CPU seconds of faceaudit report{f' --{kind}' if kind else ''}; sizes in MB")
     print("subgroups " + "".join(f"{head:>13}" for head in heads), flush=True)
     totals = []
     for size in sizes:
