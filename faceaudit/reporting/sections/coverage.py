@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from faceaudit.audit.results import Coverage as Counts
 from faceaudit.audit.results import Estimate, Subgroup, WithFailures
@@ -92,10 +93,14 @@ def _parts(subject: Subject, counts: Sequence[Counts]) -> list[tuple[str, tuple[
         if members:
             title = grouping_title(by, word)
             if len(members) > MOST_ROWS:
-                members = tuple(sorted(members, key=lambda c: -(c.failure_rate.value or 0.0)))
-                title = f"{title}; most failures first"
+                members = tuple(sorted(members, key=partial(_most_failures, min_n(audit))))
+                title = f"{title}; most failures first, then what is too small to rank"
             found.append((title[:1].upper() + title[1:], members))
     return found
+
+
+def _most_failures(fewest: int, counts: Counts) -> tuple[bool, float]:
+    return counts.images < fewest, -(counts.failure_rate.value or 0.0)
 
 
 def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) -> Table:
