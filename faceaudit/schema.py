@@ -204,6 +204,16 @@ class TableMetadata:
     options: Mapping[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def annotated_tasks(self) -> dict[str, Task]:
+        """Task -> the classes that annotations were chosen from, where that is recorded."""
+        facts = self.labels.get("tasks", ())
+        return {
+            fact["name"]: Task(fact["name"], fact["scheme"], tuple(fact["classes"]))
+            for fact in facts
+            if fact.get("classes")
+        }
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from faceaudit.errors import LabelError
 from faceaudit.ordered import in_chunks
@@ -83,6 +84,15 @@ class Labels:
     @property
     def tasks(self) -> tuple[Task, ...]:
         return self.annotations.tasks
+
+    def facts(self) -> dict[str, Any]:
+        """What a table says of its labels."""
+        return {
+            "format": self.format,
+            "source": Path(self.source).name,
+            "provenance": self.provenance,
+            "tasks": [vars(task) for task in self.tasks],
+        }
 
     @property
     def columns(self) -> pl.DataFrame:

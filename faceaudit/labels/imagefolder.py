@@ -13,7 +13,7 @@ import polars as pl
 
 from faceaudit.errors import LabelError
 from faceaudit.labels.annotations import Annotations, Names
-from faceaudit.labels.tables import annotated_columns, joined, read_text_table
+from faceaudit.labels.tables import annotated_columns, joined, read_text_table, recorded_tasks
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"
@@ -66,13 +66,13 @@ def _file(folder: Path) -> Path | None:
 
 
 def _has_labels(raw: pl.DataFrame) -> bool:
-    return FILE_NAME in raw.columns and bool(annotated_columns(raw))
+    return FILE_NAME in raw.columns and bool(annotated_columns(raw, {}))
 
 
 def _read(files: Sequence[Path], names: Names, folder: Path | None) -> Annotations:
     tables = [_keyed(path, folder) for path in files]
     table = pl.concat(tables, how="diagonal")
-    columns = annotated_columns(table)
+    columns = annotated_columns(table, recorded_tasks(files))
     source = ", ".join(map(str, files))
     if not columns:
         raise LabelError(f"{source}: no labels; call a column gender, race, age or age_group")

@@ -55,6 +55,13 @@ class Column:
     notes: tuple[str, ...] = ()
 
 
+def as_recorded(raw: pl.Series, task: Task | None) -> Column | None:
+    """A column in the classes that are recorded of it; None where it has others, or none are."""
+    if task is None or not set(_counts(raw)) <= set(task.classes):
+        return None
+    return Column(_replaced(raw, {name: name for name in task.classes}), task)
+
+
 def categories(name: str, raw: pl.Series, schemes: Sequence[str] | None = None) -> Column:
     """A gender or race column in the classes of the scheme that fits it.
 

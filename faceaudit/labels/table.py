@@ -7,7 +7,13 @@ from pathlib import Path
 
 from faceaudit.errors import LabelError, UsageError
 from faceaudit.labels.annotations import Annotations, Names
-from faceaudit.labels.tables import LABEL_COLUMNS, annotated_columns, joined, read_text_table
+from faceaudit.labels.tables import (
+    LABEL_COLUMNS,
+    annotated_columns,
+    joined,
+    read_text_table,
+    recorded_tasks,
+)
 
 KEY_COLUMNS = ("image", "file", "file_name", "path", "filename")
 """Names of the column that says which image a label is of; the first that is there is taken."""
@@ -27,7 +33,7 @@ def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
         )
     raw = read_text_table(path)
     key = _key_column(path, raw.columns)
-    columns = annotated_columns(raw)
+    columns = annotated_columns(raw, recorded_tasks([path]))
     if not columns:
         raise LabelError(
             f"{path}: no labels among the columns {_listed(raw.columns)}; call one of them "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,9 +11,10 @@ import polars as pl
 from faceaudit.errors import InputError, LabelError
 from faceaudit.labels.annotations import Annotations, Names
 from faceaudit.labels.join import KEY, Joined
-from faceaudit.labels.parse import Column, age_groups, are_years, categories, years
-from faceaudit.schema import AGE, AGE_GROUP, AGE_TRUE, GENDER, RACE
+from faceaudit.labels.parse import Column, age_groups, are_years, as_recorded, categories, years
+from faceaudit.schema import AGE, AGE_GROUP, GENDER, RACE, Task
 from faceaudit.storage import local_copy, parquet_schema, read_csv
+from faceaudit.tables.files import read_metadata
 
 LABEL_COLUMNS = (GENDER, RACE, AGE, AGE_GROUP)
 """Names of annotated columns, each also with ``_true``; case does not matter."""
@@ -35,24 +36,31 @@ def joined(
     return Joined(source, table, names, folder, tasks=tasks, said=said)
 
 
-def annotated_columns(raw: pl.DataFrame) -> list[Column]:
-    """The annotated columns of a table; ``age`` may hold years or age groups."""
+def annotated_columns(raw: pl.DataFrame, recorded: Mapping[str, Task]) -> list[Column]:
+    """The annotated columns of a table; ``age`` may hold years or age groups.
+
+    Args:
+        raw: Columns as text.
+        recorded: As ``recorded_tasks`` returns them; for other tasks the scheme is the one that
+            fits the values.
+    """
     found = {name: raw[column] for name in LABEL_COLUMNS if (column := _column(raw, name))}
     columns = [
-        _named(categories(name, found[name]), f"{name}_true")
+        _named(as_recorded(found[name], recorded.get(name)) or categories(name, found[name]), name)
         for name in (GENDER, RACE)
         if name in found
     ]
     if AGE in found and are_years(found[AGE]):
-        columns.append(_named(years(found.pop(AGE)), AGE_TRUE))
+        columns.append(_named(years(found.pop(AGE)), AGE))
     groups = found.get(AGE_GROUP, found.get(AGE))
     if groups is not None:
-        columns.append(_named(age_groups(groups), f"{AGE_GROUP}_true"))
+        known = as_recorded(groups, recorded.get(AGE_GROUP))
+        columns.append(_named(known or age_groups(groups), AGE_GROUP))
     return columns
 
 
 def _named(column: Column, name: str) -> Column:
-    return Column(column.values.alias(name), column.task, column.notes)
+    return Column(column.values.alias(f"{name}_true"), column.task, column.notes)
 
 
 def _column(raw: pl.DataFrame, name: str) -> str | None:
@@ -84,6 +92,22 @@ def read_text_table(path: Path) -> pl.DataFrame:
         raise LabelError(
             reason if isinstance(error, InputError) else f"{path}: {reason}"
         ) from error
+
+
+def recorded_tasks(files: Sequence[Path]) -> dict[str, Task]:
+    """Task -> the classes that annotations were chosen from, where all files record the same.
+
+    Tables that faceaudit wrote record it.
+    """
+    if any(path.suffix.lower() != ".parquet" for path in files):
+        return {}
+    found = [read_metadata(local_copy(path), str(path)) for path in files]
+    first, *others = [{} if metadata is None else metadata.annotated_tasks for metadata in found]
+    return {
+        name: task
+        for name, task in first.items()
+        if all(other.get(name) == task for other in others)
+    }
 
 
 def _read_parquet(path: Path) -> pl.DataFrame:

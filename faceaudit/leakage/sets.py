@@ -103,10 +103,7 @@ def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
         raise InputError(f"{source}: the table has no rows; predict some images first")
     names = tuple(frame[IMAGE].fill_null("").to_list())
     place = None if folder is None else _folder(folder)
-    declared = draft.metadata.labels.get("tasks", []) if draft.metadata else []
-    schemes = {
-        task["name"]: Task(**{**task, "classes": tuple(task["classes"])}) for task in declared
-    }
+    schemes = draft.metadata.annotated_tasks if draft.metadata else {}
     annotated = [name for name in present if frame[name].null_count() < len(frame)]
     return ImageSet(
         name=source,

@@ -40,14 +40,7 @@ def describe(
         detector=facts.detector,
         preprocessing=facts.preprocessing,
         precision=facts.precision,
-        labels={}
-        if labels is None
-        else {
-            "format": labels.format,
-            "source": Path(labels.source).name,
-            "provenance": labels.provenance,
-            "tasks": [vars(task) for task in labels.tasks],
-        },
+        labels={} if labels is None else labels.facts(),
         version=faceaudit.__version__,
         options={"age_bins": list(age_bins)},
     )

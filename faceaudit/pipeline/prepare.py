@@ -2,7 +2,8 @@
 
 The folder is itself a labeled image folder: ``metadata.parquet`` names every crop with its labels,
 and ``faceaudit predict FOLDER out.parquet --detector whole`` reads it. ``faces.parquet`` has a row
-for every image, also for those without a crop.
+for every image, also for those without a crop. Both record which classes the labels were chosen
+from, so that nobody has to guess it from the labels that occur.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from typing import Any
 import cv2
 import polars as pl
 import polars.selectors as cs
+import pyarrow.parquet as pq
 import simplejpeg
 
+import faceaudit
 from faceaudit.errors import UsageError
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
 from faceaudit.images.find import find_images
@@ -37,7 +40,7 @@ from faceaudit.pipeline.checks import (
 from faceaudit.pipeline.crops import CroppedImage, CropSettings, crop_images
 from faceaudit.pipeline.extra import say_labels, warn_of
 from faceaudit.progress import progress
-from faceaudit.schema import OK
+from faceaudit.schema import METADATA_KEY, OK, TableMetadata
 from faceaudit.storage import atomic_write, exclusive, make_folder
 
 log = logging.getLogger(__name__)
@@ -144,10 +147,16 @@ def prepare(
             table = table.join(labelled, on="image", how="left", maintain_order="left")
             first_face = pl.col("face").fill_null(0) == 0  # whose the label of an image is
             table = table.with_columns(pl.when(first_face).then(cs.ends_with("_true")))
-        _write(folder / FACES_FILE, table.drop("file_name", "align", "margin", "offset"))
+        metadata = TableMetadata(
+            tasks=(),
+            labels={} if found is None else found.facts(),
+            version=faceaudit.__version__,
+        )
+        faces_table = table.drop("file_name", "align", "margin", "offset")
+        _write(folder / FACES_FILE, faces_table, metadata)
         crops = table.filter(pl.col("file_name").is_not_null())
         _remove_others(folder, set(crops["file_name"]))
-        _write(folder / METADATA_FILE, crops.drop("status", "error", "face"))
+        _write(folder / METADATA_FILE, crops.drop("status", "error", "face"), metadata)
     first = [row for row in rows if row["face"] in (None, 0)]
     return Preparation(
         folder=folder,
@@ -221,6 +230,8 @@ def _rows_of(image: CroppedImage, settings: CropSettings) -> Iterator[dict[str, 
         }
 
 
-def _write(path: Path, table: pl.DataFrame) -> None:
+def _write(path: Path, table: pl.DataFrame, metadata: TableMetadata) -> None:
+    """Write a table that says of itself which schemes its labels are of."""
+    found = table.to_arrow().replace_schema_metadata({METADATA_KEY: metadata.to_json()})
     with atomic_write(path) as file:
-        table.write_parquet(file)
+        pq.write_table(found, file, compression="zstd")

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from faceaudit.pipeline.crops import CroppedImage
 from faceaudit.pipeline.scores import Scores
-from faceaudit.schema import AGE_PRED, METADATA_KEY, TableMetadata, Task
-from faceaudit.storage import arrow_file, atomic_write
+from faceaudit.schema import AGE_PRED, Task
+from faceaudit.storage import atomic_write
 
 OF_IMAGES = {
     "image": "name", "sha256": "sha256", "status": "status", "error": "error",
@@ -142,12 +142,6 @@ def is_first_row(table: pa.Table) -> pa.ChunkedArray:
     """Whether each row is the first of its image: its first face, or its only row."""
     face = table["face"]
     return pc.or_kleene(pc.is_null(face), pc.fill_null(pc.equal(face, 0), False))
-
-
-def read_metadata(path: Path) -> TableMetadata | None:
-    """What a Parquet file says of itself; None where faceaudit did not write it."""
-    found = (pq.read_schema(arrow_file(path)).metadata or {}).get(METADATA_KEY)
-    return None if found is None else TableMetadata.from_json(found, str(path))
 
 
 def column_lists(frame: pl.DataFrame) -> dict[str, list[Any]]:

@@ -23,9 +23,10 @@ from faceaudit.pipeline.dataset import (
 )
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.known import Group, Known
-from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table, read_metadata
+from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import arrow_file, remove
+from faceaudit.tables.files import read_metadata
 
 FILE_PARTS = 1 << 18
 """Rows of a part while one file is made."""

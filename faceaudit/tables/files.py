@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from faceaudit.errors import InputError, LabelError, SchemaError, TemporaryError
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
-from faceaudit.storage import list_parts, local_copies, parquet_schema, sha256_of_file
+from faceaudit.storage import arrow_file, list_parts, local_copies, parquet_schema, sha256_of_file
 from faceaudit.tables.table import FACE, IMAGE, Draft, first_line
 
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv"}
@@ -240,12 +240,22 @@ def _named(path: Path, part: Path) -> str:
 
 def _metadata_of_part(name: str, part: Path) -> TableMetadata | None:
     try:
-        text = (pq.read_schema(part).metadata or {}).get(METADATA_KEY)
+        return read_metadata(part, name)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{name}: not a readable Parquet file ({first_line(error)}); write it again"
         ) from error
-    return None if text is None else TableMetadata.from_json(text, name)
+
+
+def read_metadata(path: Path, name: str = "") -> TableMetadata | None:
+    """What a Parquet file says of itself; None where faceaudit did not write it.
+
+    Args:
+        path: The file.
+        name: As the user knows it; by default the path.
+    """
+    text = (pq.read_schema(arrow_file(path)).metadata or {}).get(METADATA_KEY)
+    return None if text is None else TableMetadata.from_json(text, name or str(path))
 
 
 def with_columns_named(draft: Draft, columns: Mapping[str, str]) -> Draft:

@@ -196,10 +196,7 @@ def _declared_annotation(draft: Draft, name: str) -> Task | None:
     """The annotations' scheme, where the table names it."""
     if draft.metadata is None or draft.labels_joined:
         return None
-    for fact in draft.metadata.labels.get("tasks", ()):
-        if fact["name"] == name and fact.get("classes"):
-            return Task(name, fact["scheme"], tuple(fact["classes"]))
-    return None
+    return draft.metadata.annotated_tasks.get(name)
 
 
 def _with_agreement(

@@ -16,15 +16,9 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from faceaudit.errors import InputError, LabelError, UsageError
-from faceaudit.schema import (
-    AGE,
-    AGE_GROUP,
-    AGE_TRUE,
-    MAX_AGE,
-    SCHEME_MAPS,
-    age_bins_of,
-    task_of_scheme,
-)
+from faceaudit.labels.tables import recorded_tasks
+from faceaudit.schema import AGE, task_of_scheme
+from faceaudit.training.labels import UNKNOWN, age_intervals, class_rows
 from faceaudit.training.recipe import NO_AUGMENTATION, Augmentation, Data, Recipe
 
 log = logging.getLogger(__name__)
@@ -33,7 +27,6 @@ METADATA_FILE = "metadata.parquet"
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
-UNKNOWN = -1
 UNREADABLE = (OSError, ValueError)
 """What reading a damaged or missing crop raises."""
 
@@ -84,11 +77,13 @@ def read_crops(folder: Path, recipe: Recipe) -> CropSet:
             f"offset {recipe.offset:g}"
         )
     labels: dict[str, NDArray[np.int64]] = {}
+    annotated = recorded_tasks([path])
     for name, task in recipe.tasks.items():
         if name == AGE:
-            labels["age_low"], labels["age_high"] = _age_intervals(table, folder)
+            labels["age_low"], labels["age_high"] = age_intervals(table, folder)
         else:
-            labels[name] = _class_indices(table, name, task.scheme, folder)
+            head = task_of_scheme(name, task.scheme)
+            labels[name] = class_rows(table, head, annotated.get(name), folder)
     crops = CropSet(
         files=tuple(folder / name for name in table["file_name"]),
         view=view_side(align, margin) / view_side(align, recipe.margin),
@@ -108,7 +103,7 @@ def _wanted(table: pl.DataFrame, recipe: Recipe, folder: Path) -> NDArray[np.int
         kept &= (table[column] == name).fill_null(False).to_numpy()
     first, last = recipe.data.ages
     if (first, last) != Data.ages:
-        low, high = _age_intervals(table, folder)
+        low, high = age_intervals(table, folder)
         kept &= (low >= max(first, 0)) & (high <= last)
     return np.flatnonzero(kept)
 
@@ -116,78 +111,6 @@ def _wanted(table: pl.DataFrame, recipe: Recipe, folder: Path) -> NDArray[np.int
 def view_side(align: str, margin: float) -> float:
     """Side of a crop's view as a multiple of the template's (similarity) or box's (none) side."""
     return 1 + margin if align == "similarity" else 1 + 2 * margin
-
-
-def coarser_schemes(scheme: str) -> dict[str, dict[str, str]]:
-    """Coarser scheme -> class of this scheme -> class of the coarser one; fewest classes first."""
-    found = {coarse: names for (fine, coarse), names in SCHEME_MAPS.items() if fine == scheme}
-    return dict(sorted(found.items(), key=lambda item: len(set(item[1].values()))))
-
-
-def class_sets(scheme: str) -> NDArray[np.bool_]:
-    """The classes that each possible label of a head stands for, (L, K).
-
-    The first K rows are single classes; then come the classes of the coarser schemes, in the order
-    of ``coarser_schemes`` and sorted by name.
-    """
-    classes = task_of_scheme("", scheme).classes
-    rows = list(np.eye(len(classes), dtype=bool))
-    for names in coarser_schemes(scheme).values():
-        for coarse in sorted(set(names.values())):
-            rows.append(np.asarray([names[fine] == coarse for fine in classes]))
-    return np.stack(rows)
-
-
-def _class_indices(table: pl.DataFrame, task: str, scheme: str, folder: Path) -> NDArray[np.int64]:
-    """Row of ``class_sets`` of each face, of the finest scheme that all annotations fit."""
-    column = f"{task}_true"
-    if column not in table.columns:
-        log.warning("%s: no column %s; its crops do not teach %s", folder, column, task)
-        return np.full(len(table), UNKNOWN, np.int64)
-    classes = task_of_scheme(task, scheme).classes
-    present = set(table[column].drop_nulls())
-    index = {name: number for number, name in enumerate(classes)}
-    if not present <= set(classes):
-        start = len(classes)
-        for names in coarser_schemes(scheme).values():
-            coarse = sorted(set(names.values()))
-            if present <= set(coarse):
-                index = {name: start + number for number, name in enumerate(coarse)}
-                break
-            start += len(coarse)
-    found = [index.get(name, UNKNOWN) for name in table[column]]
-    rows = np.asarray(found, np.int64)
-    if unused := int(((rows == UNKNOWN) & table[column].is_not_null().to_numpy()).sum()):
-        log.warning(
-            "%s: %d values of %s are no class of the scheme %s", folder, unused, column, scheme
-        )
-    return rows
-
-
-def _age_intervals(
-    table: pl.DataFrame, folder: Path
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last possible year of each face, from years where given, else from groups."""
-    low = np.full(len(table), UNKNOWN, np.int64)
-    high = low.copy()
-    if f"{AGE_GROUP}_true" in table.columns:
-        groups = table[f"{AGE_GROUP}_true"]
-        names = sorted(
-            groups.drop_nulls().unique(), key=lambda name: int(name.rstrip("+").split("-")[0])
-        )
-        bins = age_bins_of(names)
-        if bins is None:
-            raise LabelError(f"{folder}: age groups {', '.join(names)} do not follow one another")
-        upper = [*(bound - 1 for bound in bins[1:]), MAX_AGE]
-        ends = {name: (bins[k], upper[k]) for k, name in enumerate(names)}
-        for row, name in enumerate(groups):
-            if name is not None:
-                low[row], high[row] = ends[name]
-    if AGE_TRUE in table.columns:
-        years = table[AGE_TRUE].to_numpy()
-        known = ~np.isnan(years.astype(float))
-        low[known] = high[known] = np.minimum(years[known].astype(np.int64), MAX_AGE)
-    return low, high
 
 
 def check_labels(crops: CropSet, recipe: Recipe) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import to_gray
 from faceaudit.schema import AGE, YEARS
-from faceaudit.training.data import Batch, class_sets
+from faceaudit.training.data import Batch
+from faceaudit.training.labels import class_sets
 from faceaudit.training.losses import classes_between, roughness, set_loss, value_loss
 from faceaudit.training.recipe import Augmentation, Recipe, age_bins
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from faceaudit.audit.changes import Change
 from faceaudit.audit.paired_shares import tango_interval
 from faceaudit.errors import InputError, UsageError
+from faceaudit.labels.tables import recorded_tasks
 from faceaudit.models.bundle import FACTS, Bundle, facts_of, hash_of, load_bundle
 from faceaudit.models.int8 import INT8, POOLED, int8_graph
 from faceaudit.models.quantize import KEPT_FLOAT, quantize_graph
@@ -171,8 +172,16 @@ def compare_runtimes(
     with tempfile.TemporaryDirectory() as name:
         for folder, crops in sets:
             labels = annotations_of(crops, [folder])
+            tasks = recorded_tasks([Path(folder) / METADATA_FILE])
             tables = [
-                write_table(bundle, crops, labels, Path(name) / f"{side}.parquet", runner)
+                write_table(
+                    bundle,
+                    crops,
+                    labels,
+                    Path(name) / f"{side}.parquet",
+                    runner,
+                    annotated=tasks,
+                )
                 for side, runner in enumerate((first, second))
             ]
             compared = compare(*tables, by=[], mode="paired", formats=["json"])

@@ -30,7 +30,8 @@ from faceaudit.leakage.duplicates import (
 from faceaudit.ordered import available_cores
 from faceaudit.schema import AGE
 from faceaudit.storage import atomic_write
-from faceaudit.training.data import CropSet, class_sets, is_held_out
+from faceaudit.training.data import CropSet, is_held_out
+from faceaudit.training.labels import class_sets
 from faceaudit.training.recipe import Recipe
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.ordered import available_cores
 from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
-from faceaudit.training.data import Batch, CropSet, batches, class_sets
+from faceaudit.training.data import Batch, CropSet, batches
+from faceaudit.training.labels import class_sets
 from faceaudit.training.objective import device_of, forward, normalized, task_losses
 from faceaudit.training.recipe import Recipe, TaskRecipe, age_bins
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import faceaudit
 from faceaudit.audit.face_sets import calibrate
 from faceaudit.audit.results import Audit, MetricValue
 from faceaudit.faces import Face
+from faceaudit.labels.tables import recorded_tasks
 from faceaudit.models.bundle import Bundle
 from faceaudit.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.crops import CroppedImage
@@ -39,6 +41,7 @@ from faceaudit.schema import (
     RACE,
     UNREADABLE,
     TableMetadata,
+    Task,
     age_bins_of,
     age_group_names,
     table_schema,
@@ -84,7 +87,9 @@ def audit_held_out(
     Raises:
         FaceauditError: If the table cannot be written or audited.
     """
-    table = write_table(bundle, crops, annotations_of(crops, folders), work / TABLE)
+    annotations = annotations_of(crops, folders)
+    tasks = recorded_tasks([folder / METADATA_FILE for folder in folders])
+    table = write_table(bundle, crops, annotations, work / TABLE, annotated=tasks)
     files = report(table, title=f"Audit of {bundle.name} on its {part} crops")
     metrics = card_metrics(files.audit, f"{part} crops")
     for name, error in calibration_errors(table, files.audit).items():
@@ -120,6 +125,8 @@ def write_table(
     annotations: pl.DataFrame,
     path: Path,
     runner: Runtime | None = None,
+    *,
+    annotated: Mapping[str, Task] = MappingProxyType({}),
 ) -> Path:
     """Write predictions of the central views of crops, as ``predict`` writes those of images.
 
@@ -129,6 +136,7 @@ def write_table(
         annotations: As ``annotations_of`` returns them.
         path: The table.
         runner: What runs the bundle; by default what runs it on a CPU in float32.
+        annotated: Task -> the classes that annotations were chosen from, where known.
     """
     runner = runner or open_runtime(bundle, device="cpu")
     bins = age_bins_for(bundle)
@@ -138,7 +146,7 @@ def write_table(
         tasks,
         with_age=any(output.activation in ("years", "value") for output in bundle.tasks),
         labels=labels.columns,
-        metadata=_metadata(bundle, runner, crops, bins, labels),
+        metadata=_metadata(bundle, runner, crops, bins, _label_facts(labels, annotated)),
     )
 
     def score(rows: Sequence[int]) -> pa.Table:
@@ -195,8 +203,20 @@ def _read(crops: CropSet, row: int, size: int) -> CroppedImage:
     return CroppedImage(*facts, OK, None, width, height, (face,), (view,))
 
 
+def _label_facts(labels: pl.DataFrame, annotated: Mapping[str, Task]) -> dict[str, Any]:
+    if not labels.width:
+        return {}
+    # Age groups are formed anew, by ``with_age_groups``.
+    tasks = [vars(task) for name, task in annotated.items() if name != AGE_GROUP]
+    return {"format": "prepared crops", "provenance": "annotated", "tasks": tasks}
+
+
 def _metadata(
-    bundle: Bundle, runner: Runtime, crops: CropSet, bins: tuple[int, ...], labels: pl.DataFrame
+    bundle: Bundle,
+    runner: Runtime,
+    crops: CropSet,
+    bins: tuple[int, ...],
+    labels: Mapping[str, Any],
 ) -> TableMetadata:
     facts = runner.facts()
     return TableMetadata(
@@ -216,7 +236,7 @@ def _metadata(
             "runtime": facts,
         },
         precision=facts["precision"],
-        labels={"format": "prepared crops", "provenance": "annotated"} if labels.width else {},
+        labels=labels,
         version=faceaudit.__version__,
         options={
             "age_bins": list(bins),

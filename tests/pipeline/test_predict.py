@@ -12,10 +12,10 @@ from PIL import Image
 from faceaudit.errors import InputError, LockedError, UnknownNameError, UsageError
 from faceaudit.models.bundle import Bundle
 from faceaudit.pipeline.predict import Prediction, predict
-from faceaudit.pipeline.table import read_metadata
 from faceaudit.schema import METADATA_KEY, STATUSES
 from faceaudit.showcase.images import SPECIMENS, photograph
 from faceaudit.storage import exclusive
+from faceaudit.tables.files import read_metadata
 
 STATUS_OF_SPECIMEN = {
     "no face.png": "no_face",

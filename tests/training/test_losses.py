@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
-from faceaudit.training.data import class_sets
+from faceaudit.training.labels import class_sets
 from faceaudit.training.losses import classes_between, roughness, set_loss, value_loss
 
 YEARS = torch.arange(101)
