@@ -235,7 +235,7 @@ class TableMetadata:
                 for task in facts["tasks"]
             )
             found = cls(**facts)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise SchemaError(
                 f"{where}: its faceaudit metadata cannot be read ({error}); "
                 "write the table again with `faceaudit predict`"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import faceaudit
 from faceaudit import cli
 from faceaudit.audit.policy import STARTER
 from faceaudit.cli import parsing
+from faceaudit.cli.logs import start_logging
 from faceaudit.errors import EXIT_INSUFFICIENT, EXIT_RULE_FAILED, EXIT_TEMPORARY, UsageError
 from faceaudit.models.bundle import Bundle
 from faceaudit.showcase.run import PREDICTIONS
@@ -140,6 +142,12 @@ def test_version() -> None:
         (["report", "no.parquet", "--map", "race"], "NAME=VALUE"),
         (["train", "nonesuch", "--data", "."], "no recipe is called 'nonesuch'"),
         (["prepare", ".", "out", "--detector", "haar"], "no image|no detector"),
+        (["predict", "no\nsuch\x1b", "out.parquet"], r"no\nsuch\x1b: there is no such file"),
+        (["predict"], "faceaudit.cli predict: Missing argument 'images' (see --help)"),
+        (["prdict", "."], "No such command 'prdict'. Did you mean 'predict'?"),
+        (["predict", ".", "out.parquet", "--colour"], "No such option: --colour"),
+        (["predict", ".", "out.parquet", "--limit", "0"], "greater than or equal to 1"),
+        (["predict", ".", "out.parquet", "--part-rows", "9"], "give a folder for parts, such as"),
     ],
 )
 def test_what_a_user_can_fix_is_one_line_and_exit_2(
@@ -153,8 +161,23 @@ def test_what_a_user_can_fix_is_one_line_and_exit_2(
     assert any(part in lines[0] for part in message.split("|"))
 
 
-def test_an_unknown_option_is_exit_2() -> None:
-    assert run("predict", ".", "out.parquet", "--colour").returncode == 2
+def test_no_command_is_exit_2_and_the_help() -> None:
+    found = run()
+    assert (found.returncode, found.stderr) == (2, "")
+    assert "Usage: " in found.stdout
+    assert "report" in found.stdout
+
+
+def test_a_log_line_is_one_line_whatever_the_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = logging.getLogger("faceaudit")
+    for name in ("handlers", "propagate", "level"):
+        monkeypatch.setattr(logger, name, getattr(logger, name))
+    monkeypatch.setattr(logger, "handlers", [])
+    start_logging(quiet=False, verbose=False, log_format="text")
+    logger.info("read %s", "caf\u00e9\n\x1b[31m\udcff.jpg")
+    assert capsys.readouterr().err == "read caf\u00e9\\n\\x1b[31m\\udcff.jpg\n"
 
 
 def test_predict_says_what_it_did_and_gates_on_failures(
@@ -276,7 +299,7 @@ def work():
     except Exception:
         pass
 
-cli.app = work
+cli.app = lambda standalone_mode: work()
 cli.main()
 """
     done = subprocess.run(

@@ -161,8 +161,8 @@ def read_policy(text: bytes, name: str) -> Policy:
         UsageError: If it is no TOML, or a key or value in it cannot be used.
     """
     try:
-        facts = tomllib.loads(text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        facts = tomllib.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: is not valid TOML: {error}") from error
     return Policy(name, hashlib.sha256(text).hexdigest(), parse_rules(facts, name))
 

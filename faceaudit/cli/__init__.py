@@ -17,6 +17,7 @@ from faceaudit.cli.images import predict, prepare
 from faceaudit.cli.models import export, quantize, train, tune, zoo
 from faceaudit.cli.showcase import demo
 from faceaudit.cli.tables import leaks, sample, tally
+from faceaudit.errors import EXIT_USAGE
 
 COMMANDS = (
     predict,
@@ -39,7 +40,6 @@ COMMANDS = (
 app = typer.Typer(
     name="faceaudit",
     help="Predict age, gender and race of faces in many images; audit how well, for whom.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -50,13 +50,17 @@ for _command in COMMANDS:
 
 @app.callback(invoke_without_command=True)
 def _main(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         typer.echo(f"faceaudit {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(EXIT_USAGE)
 
 
 def main() -> None:
     """The entry point."""
-    end_well(app)
+    end_well(lambda: app(standalone_mode=False))

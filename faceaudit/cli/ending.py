@@ -6,26 +6,52 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
-from faceaudit.errors import EXIT_TEMPORARY, FaceauditError
+from typer import BadParameter
+
+from faceaudit.errors import EXIT_TEMPORARY, EXIT_USAGE, FaceauditError
+
+WRONG_LINE: Any = BadParameter.__base__
+"""``UsageError`` of Click, or of the copy of Click that Typer brings."""
 
 MOMENT = 0.05
 """Seconds until an interruption that was ignored is tried again."""
 
 
-def end_well(work: Callable[[], object]) -> None:
-    """Do the work; errors that a user can fix become one line and an exit code."""
+def end_well(work: Callable[[], int | None]) -> None:
+    """Do the work, which gives its exit code; errors that a user can fix become one line."""
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
     sys.unraisablehook = _ignored
     try:
-        work()
+        sys.exit(work())
     except Interrupted as interrupted:
-        print(f"Error: {interrupted}", file=sys.stderr)  # noqa: T201 - as below
+        _say(str(interrupted))
         sys.exit(EXIT_TEMPORARY)
     except FaceauditError as error:
-        print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - the one place that prints errors
+        _say(str(error))
         sys.exit(error.exit_code)
+    except WRONG_LINE as error:
+        command = "faceaudit" if error.ctx is None else error.ctx.command_path
+        _say(f"{command}: {' '.join(error.format_message().split()).rstrip('.')} (see --help)")
+        sys.exit(EXIT_USAGE)
+
+
+def _say(message: str) -> None:
+    print(f"Error: {one_line(message)}", file=sys.stderr)  # noqa: T201 - the one place
+
+
+def one_line(text: str) -> str:
+    r"""A text as one line that a terminal shows as it is: names may hold any character.
+
+    Example:
+        >>> print(one_line("caf\u00e9\n.jpg"))
+        café\n.jpg
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Interrupted(BaseException):

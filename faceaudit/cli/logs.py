@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 
+from faceaudit.cli.ending import one_line
 from faceaudit.errors import UnknownNameError
 
 LOG_FORMATS = ("text", "json")
@@ -16,12 +17,19 @@ def start_logging(quiet: bool, verbose: bool, log_format: str) -> None:
     if log_format not in LOG_FORMATS:
         raise UnknownNameError("log format", log_format, LOG_FORMATS)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(message)s"))
+    handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     logger = logging.getLogger("faceaudit")
     logger.handlers[:] = [handler]
     logger.propagate = False
     level = logging.DEBUG if verbose else logging.INFO
     logger.setLevel(logging.ERROR if quiet else level)
+
+
+class TextLines(logging.Formatter):
+    """Log records as one line of text each; a traceback stands below its line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as logging names it
+        return one_line(super().formatMessage(record))
 
 
 class JsonLines(logging.Formatter):

@@ -93,7 +93,7 @@ def _one_file(source: str, path: Path) -> ImageSource:
             f"{source}: a {suffix} file is no image; a list of paths is one of "
             f"{', '.join(LIST_SUFFIXES)} and a shard is a .tar that is not compressed"
         )
-    return NamedImages(source, path.parent, [file_ref(path.name, path)])
+    return NamedImages(source, path.parent, [file_ref(readable(path.name), path)])
 
 
 def _matching(pattern: str, path: Path) -> ImageSource:

@@ -87,7 +87,7 @@ def read_text_table(path: Path) -> pl.DataFrame:
         if suffix == ".parquet":
             return _read_parquet(path)
         return _read_jsonl(path) if suffix == ".jsonl" else read_csv(path)
-    except (InputError, OSError, ValueError, pl.exceptions.PolarsError) as error:
+    except (InputError, OSError, ValueError, RecursionError, pl.exceptions.PolarsError) as error:
         reason = str(error).split("\n", 1)[0]
         raise LabelError(
             reason if isinstance(error, InputError) else f"{path}: {reason}"

@@ -120,10 +120,10 @@ def load_bundle(name: str = DEFAULT_BUNDLE) -> Bundle:
     if graph.name == GRAPH and not facts_path.is_file():
         facts_path = graph.with_name(FACTS)
     try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        facts = json.loads(facts_path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise BundleError(f"{graph}: its facts are missing; expected {facts_path}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{facts_path}: is not JSON ({error})") from error
     weights = [graph.with_name(WEIGHTS)] if facts_path.name == FACTS else []
     found = hash_of([graph, *(path for path in weights if path.is_file())])

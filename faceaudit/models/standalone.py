@@ -25,7 +25,8 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
 
     Raises:
         BundleError: If the bundle is missing or damaged.
-        UsageError: If the file's name does not end in ``.onnx``.
+        UsageError: If the file's name does not end in ``.onnx``, or a JSON file
+            of that name is no sidecar of it.
         InputError: If it cannot be written.
     """
     import onnx
@@ -33,6 +34,12 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
     target = Path(file)
     if target.suffix.lower() != ".onnx":
         raise UsageError(f"{file}: an exported model is written to a file that ends in .onnx")
+    sidecar = target.with_suffix(".json")
+    if sidecar.exists() and not target.exists():
+        raise UsageError(
+            f"{sidecar}: exists without {target.name}, whose sidecar it would become; give another "
+            "name, or move it away"
+        )
     bundle = load_model(str(model))
     if bundle.network is None:
         graph = onnx.load(bundle.graph)  # with the weights that it refers to
@@ -46,5 +53,5 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
     with atomic_write(target) as out:
         out.write(graph.SerializeToString())
     written = replace(bundle, graph=target, sha256=hash_of([target]))
-    write_text(target.with_suffix(".json"), json.dumps(facts_of(written), indent=2) + "\n")
+    write_text(sidecar, json.dumps(facts_of(written), indent=2) + "\n")
     return load_bundle(str(target))

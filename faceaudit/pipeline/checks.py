@@ -33,11 +33,12 @@ def check_margin(margin: float) -> float:
     return margin
 
 
-def check_output(out: Path, images: str | os.PathLike[str]) -> Path:
+def check_output(out: Path, images: str | os.PathLike[str], part_rows: int | None = None) -> Path:
     """The output path.
 
     Raises:
-        UsageError: If it has the name of another kind of file, or is the list of images itself.
+        UsageError: If it has the name of another kind of file, is the list of images itself, or is
+            one file where rows of parts are given.
         InputError: If its folder does not exist.
     """
     if out.suffix.lower() in OTHER_FILES or out.name in ("", ".parquet"):
@@ -46,6 +47,11 @@ def check_output(out: Path, images: str | os.PathLike[str]) -> Path:
             f"{out}: the table is a Parquet file, or a folder of them; name it {named}"
         )
     is_file = out.suffix == ".parquet"
+    if is_file and part_rows is not None:
+        raise UsageError(
+            f"--part-rows {part_rows}: {out} is one file; give a folder for parts, such as "
+            f"{out.with_suffix('')}"
+        )
     try:
         is_folder, exists = out.is_dir(), out.exists()
         if not has_folder(out):

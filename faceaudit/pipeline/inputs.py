@@ -51,26 +51,25 @@ class Inputs:
     def __init__(
         self,
         source: ImageSource,
-        open_labels: Callable[[], Labels | None],
+        labels: Labels | None,
         outputs: Sequence[Output],
         age_bins: tuple[int, ...],
         limit: int | None = None,
     ) -> None:
-        """Open the labels.
+        """Find the columns of what stands beside the images.
 
         Args:
             source: The images.
-            open_labels: Gives their labels, again at each call, as labels count what they lack.
+            labels: Their labels.
             outputs: What the model predicts.
             age_bins: Lower bounds of the age groups, in years.
             limit: So many images are taken.
         """
         self.source = source
-        self.labels = open_labels()
+        self.labels = labels
         self.limit = limit
-        self._open_labels = open_labels
         self._join = partial(join_extra, outputs=outputs, age_bins=age_bins)
-        of_labels = None if self.labels is None else self.labels.columns
+        of_labels = None if labels is None else labels.columns
         self.extra = self._join(of_labels, source.carried_schema)
         """The columns of labels and carried values, without rows."""
         self._place = source.folder or as_path(source.source)
@@ -83,10 +82,10 @@ class Inputs:
         return self.extra.columns
 
     def notes(self) -> tuple[str, ...]:
-        """What the labels of all images lack, once they were walked."""
-        if self._notes is not None:
-            return self._notes
-        return () if self.labels is None else self.labels.notes()
+        """What the labels of all images lack, once all were walked; later walks add nothing."""
+        if self._notes is None:
+            self._notes = () if self.labels is None else self.labels.notes()
+        return self._notes
 
     def names(self) -> Iterator[str]:
         """The names of all images in order."""
@@ -104,11 +103,9 @@ class Inputs:
 
     def listed(self) -> Iterator[Listed]:
         """Every image with its digest."""
-        labels = self._open_labels()
-        for ref, row in self._rows(labels):
+        for ref, row in self._rows():
             yield Listed(ref, digest_of(ref.name, ref.stamp(), row))
-        if labels is not None and self._notes is None:
-            self._notes = labels.notes()
+        self.notes()
 
     def chunks(self, size: int, wanted: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
         """Chunks of images in order.
@@ -117,19 +114,19 @@ class Inputs:
             size: Images per chunk; all but the last have as many.
             wanted: Whether an image of this name is taken; None takes all.
         """
-        rows = (row for row in self._rows(self.labels) if wanted is None or wanted(row[0].name))
+        rows = (row for row in self._rows() if wanted is None or wanted(row[0].name))
         while taken := list(islice(rows, size)):
             refs = [ref for ref, _ in taken]
             values = [list(column) for column in zip(*(row for _, row in taken), strict=True)]
             digests = [digest_of(ref.name, ref.stamp(), row) for ref, row in taken]
             yield Chunk(refs, dict(zip(self.columns, values, strict=True)), digests)
 
-    def _rows(self, labels: Labels | None) -> Iterator[tuple[ImageRef, tuple[Any, ...]]]:
+    def _rows(self) -> Iterator[tuple[ImageRef, tuple[Any, ...]]]:
         """Images and the values beside them, one by one."""
         left = self.limit
         for batch in self.source.batches(AT_ONCE):
             refs = batch.refs[:left]
-            of_labels = None if labels is None else labels.of([ref.name for ref in refs])
+            of_labels = None if self.labels is None else self.labels.of([ref.name for ref in refs])
             carried = None if batch.carried is None else batch.carried[:left]
             frame = self._join(of_labels, carried)
             yield from zip(refs, frame.iter_rows() if frame.width else repeat(()), strict=False)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +28,7 @@ from faceaudit.pipeline.checks import (
 )
 from faceaudit.pipeline.custody import describe
 from faceaudit.pipeline.digest import ImageDigest
-from faceaudit.pipeline.engines import ENGINES
+from faceaudit.pipeline.engines import ENGINES, Engine
 from faceaudit.pipeline.extra import make_schema, say_labels, warn_of
 from faceaudit.pipeline.inputs import Chunk, Inputs
 from faceaudit.pipeline.known import compare
@@ -136,20 +135,19 @@ def predict(
         FaceauditError: With what was given, where, and what would work.
     """
     begun = time.monotonic()
-    out = check_output(as_path(out), images)
+    out = check_output(as_path(out), images, part_rows)
     open_engine = ENGINES[checked("engine", engine, ENGINES)]
     bundle = load_model(model)
-    outputs = choose_outputs(bundle, tasks)
+    outputs, age_bins = choose_outputs(bundle, tasks), tuple(age_bins)
     source = find_images(images)
-    open_again = partial(open_labels, labels, source, provenance=provenance)
-    inputs = Inputs(source, open_again, outputs, tuple(age_bins), limit)
-    found = inputs.labels
+    found = open_labels(labels, source, provenance=provenance)
     say_labels(found, labels)
+    inputs = Inputs(source, found, outputs, age_bins, limit)
     total = in_background(source.count)
     settings = Settings(
         model=model,
         tasks=tuple(tasks),
-        age_bins=tuple(age_bins),
+        age_bins=age_bins,
         detector=detector,
         faces=faces,
         align=align,
@@ -158,30 +156,23 @@ def predict(
         device=device,
         precision=precision,
         runtime=runtime,
-        schema=make_schema(outputs, tuple(age_bins), inputs.extra),
+        schema=make_schema(outputs, age_bins, inputs.extra),
     )
     with closing(open_engine(settings, bundle, workers)) as crew:
-        metadata = describe(bundle, crew.facts, found, outputs, tuple(age_bins))
+        metadata = describe(bundle, crew.facts, found, outputs, age_bins)
         if bundle.notice:
             log.warning("model %s: %s", bundle.name, bundle.notice)
         with exclusive(out) as still_mine, stop_on_signals() as stop:
             target = open_target(out, settings.schema, metadata, part_rows, restart=restart)
             try:
-                before, work = len(target.known), Work(inputs, target, stop, batch_size)
-                if not (before and is_up_to_date(out, target, inputs) and target.complete):
-                    target.rows.reopen()
-                    with (
-                        progress("predict", total, done=before, quiet=quiet) as advance,
-                        closing(crew.tables(work.chunks())) as tables,
-                    ):
-                        for table in tables:
-                            advance(work.keep(table))
-                    target.rows.flush()
-                    work.check_whole()
+                work = Work(inputs, target, stop, batch_size)
+                if not work.is_done(out):
+                    with progress("predict", total, done=work.before, quiet=quiet) as advance:
+                        work.score(crew, advance)
                     warn_of(source.notes, inputs.notes())
                     still_mine()
                     target.finish(inputs.names, inputs.notes())
-                totals, rate = target.totals(), work.kept / work.seconds
+                totals, rate = target.totals(), work.rate
             finally:
                 target.tidy()
     available = None if limit is None else source.count()
@@ -198,24 +189,6 @@ def predict(
     )
 
 
-def is_up_to_date(out: Path, target: Target, inputs: Inputs) -> bool:
-    """Whether the table has all images of the source, as they are now.
-
-    Raises:
-        UsageError: If files or labels changed since they were scored.
-    """
-    found = compare(target.known, inputs.listed, inputs.columns)
-    for what, names in (("images", found.changed_files), ("labels", found.changed_labels)):
-        if names:
-            raise UsageError(
-                f"{out}: was made with other {what} of {len(names):,} of its images, such as "
-                f"{names[0]}; --restart makes it anew, or give another name"
-            )
-    if found.gone and inputs.limit is None:
-        log.info("%s: the rows of %s images stay that are no longer there", out, f"{found.gone:,}")
-    return found.new == 0
-
-
 class Work:
     """The images that are left to score, and what is kept of them."""
 
@@ -226,28 +199,69 @@ class Work:
         self._batch_size = batch_size or DEFAULT_BATCH
         self._under_way: deque[Sequence[ImageDigest]] = deque()
         self._begun = time.monotonic()
+        self.before = len(target.known)
+        """Images that the table had."""
         self.kept = 0
         """Images scored so far."""
 
     @property
-    def seconds(self) -> float:
-        """Since the work began."""
-        return time.monotonic() - self._begun
+    def rate(self) -> float:
+        """Images per second since the work began."""
+        return self.kept / (time.monotonic() - self._begun)
 
-    def chunks(self) -> Iterator[Chunk]:
+    def is_done(self, out: Path) -> bool:
+        """Whether the table is finished and has all images of the source, as they are now.
+
+        Raises:
+            UsageError: If files or labels changed since they were scored.
+        """
+        if not self.before:
+            return False
+        found = compare(self._target.known, self._inputs.listed, self._inputs.columns)
+        for what, names in (("images", found.changed_files), ("labels", found.changed_labels)):
+            if names:
+                raise UsageError(
+                    f"{out}: was made with other {what} of {len(names):,} of its images, such as "
+                    f"{names[0]}; --restart makes it anew, or give another name"
+                )
+        if found.gone and self._inputs.limit is None:
+            log.info(
+                "%s: the rows of %s images stay that are no longer there", out, f"{found.gone:,}"
+            )
+        return self._target.complete and not found.new
+
+    def score(self, crew: Engine, advance: Callable[[int], None]) -> None:
+        """Score the images that the table lacks, and keep their rows.
+
+        Args:
+            crew: Who does it.
+            advance: Called with how many more images are kept.
+
+        Raises:
+            TemporaryError: If a signal ended the run, or the images are gone, such as with the
+                volume they lay on; the rows that were made are kept.
+        """
+        self._target.rows.reopen()
+        with closing(crew.tables(self._chunks())) as tables:
+            for table in tables:
+                advance(self._keep(table))
+        self._target.rows.flush()
+        if self._stop.name is not None:
+            raise TemporaryError(
+                f"{self._stop.name}: the run ended after {self.kept:,} images, which are kept; the "
+                "same command goes on from there"
+            )
+
+    def _chunks(self) -> Iterator[Chunk]:
         """Chunks of images that the table lacks, until a signal comes."""
         known = self._target.known
-        wanted = (lambda name: known.group_of(name) is None) if len(known) else None
+        wanted = (lambda name: known.group_of(name) is None) if self.before else None
         for chunk in self._stop.until(self._inputs.chunks(self._batch_size, wanted)):
             self._under_way.append(chunk.digests)
             yield chunk
 
-    def keep(self, table: pa.Table) -> int:
-        """Keep the rows of the next chunk; how many images it had.
-
-        Raises:
-            TemporaryError: If the images are gone, such as with the volume they lay on.
-        """
+    def _keep(self, table: pa.Table) -> int:
+        """Keep the rows of the next chunk; how many images it had."""
         if pc.any(pc.equal(table["status"], UNREADABLE)).as_py() and self._inputs.are_gone():
             raise TemporaryError(
                 f"{self._inputs.source.source}: the images are gone since the run began; what was "
@@ -257,15 +271,3 @@ class Work:
         self._target.rows.add(table, digests)
         self.kept += len(digests)
         return len(digests)
-
-    def check_whole(self) -> None:
-        """Check that no signal ended the run.
-
-        Raises:
-            TemporaryError: If one did.
-        """
-        if self._stop.name is not None:
-            raise TemporaryError(
-                f"{self._stop.name}: the run ended after {self.kept:,} images, which are kept; the "
-                "same command goes on from there"
-            )

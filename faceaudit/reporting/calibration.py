@@ -255,6 +255,9 @@ def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> 
         wanted = ", ".join(task.true_column for task in table.tasks)
         raise SchemaError(f"{where}: no column of labels; name one of {wanted}")
     frame = frame.with_columns(pl.col(t.true_column).str.strip_chars() for t in tasks)
+    columns = [task.true_column for task in tasks]
+    if not frame.select(pl.any_horizontal(pl.col(columns).fill_null("") != "").any()).item():
+        raise LabelError(f"{where}: no face is labeled yet; fill in {', '.join(columns)}")
     for task in tasks:
         column = task.true_column
         frame = frame.with_columns(pl.when(pl.col(column) != "").then(pl.col(column)))

@@ -302,6 +302,8 @@ def sentences(found: Leaks) -> list[str]:
                 f"more than once, {conflict.conflicting:,} "
                 f"({conflict.conflicting / conflict.groups:.1%}) are annotated differently{far}."
             )
+    if not said:
+        said.append("No picture was found in more than one image.")
     unread = sum(one.unreadable for one in found.sets)
     if unread:
         said.append(f"{counted(unread, 'image')} could not be read.")

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
@@ -22,6 +23,11 @@ NOT_READ = frozenset({"http", "https", "ftp", "hdfs", "abfs", "abfss", "az", "gc
 """Schemes that are known as such even where one slash was lost, as ``Path(address)`` does."""
 PARTS = "part-*.parquet"
 """The files of a table that is a folder."""
+
+MARKS = {".html": b'name="generator" content="faceaudit', ".json": b'"schema_version"'}
+"""What pages and JSON that faceaudit wrote have near their beginning."""
+BEGINNING = 1024
+"""Bytes."""
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//?)(.*)", re.DOTALL)
 
@@ -119,8 +125,8 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[st
         inputs: Files that are read, and folders of ``part-*.parquet``; what is no file is skipped.
 
     Raises:
-        UsageError: If an output is a folder, would lie in none, or is one of the inputs, or a name
-            is no text.
+        UsageError: If an output is a folder, would lie in none, is one of the inputs, or a page or
+            JSON of somebody else's, such as a model's sidecar; or if a name is no text.
     """
     outputs, given = list(outputs), [as_path(one) for one in inputs if one is not None]
     for path in (*outputs, *given):
@@ -132,6 +138,21 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[st
             raise UsageError(f"{output}: is a folder; give the name of a file to write")
         if any(_is_or_holds(one, output) for one in given):
             raise UsageError(f"{output}: is read, and would be overwritten; give another --output")
+        if _is_of_others(output):
+            raise UsageError(
+                f"{output}: was not written by faceaudit; give another --output, or move it away"
+            )
+
+
+def _is_of_others(output: Path) -> bool:
+    """Whether a page or JSON is there that has no mark of ours."""
+    mark = MARKS.get(output.suffix.lower())
+    if mark is None or not output.exists():
+        return False
+    with suppress(OSError), output.open("rb") as file:
+        beginning = file.read(BEGINNING)
+        return bool(beginning) and mark not in beginning
+    return False
 
 
 def _place(path: Path) -> str:

@@ -342,8 +342,8 @@ def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
 def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """The facts of a file, laid over those of the recipe that its key ``base`` names."""
     try:
-        facts = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        facts = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: is not valid TOML: {error}") from error
     base = facts.pop("base", None)
     if base is None:

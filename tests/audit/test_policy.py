@@ -219,6 +219,7 @@ def test_what_cannot_work_is_refused_in_one_line(case: str) -> None:
         (b"[[rules]]", "no key of p.toml is called 'rules'; choose one of: rule"),
         (b"[[rule]\n", "is not valid TOML"),
         (b"\xff", "is not valid TOML"),
+        (b"rule = " + b"[" * 5_000, "is not valid TOML"),
     ],
 )
 def test_text_that_is_no_policy_is_refused(text: bytes, message: str) -> None:

@@ -43,6 +43,13 @@ def test_another_suffix_is_one_clear_error(tmp_path: Path) -> None:
         export("fairface", tmp_path / "alone.pb")
 
 
+def test_a_json_file_without_its_model_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"out\.json: exists without out\.onnx"):
+        export("fairface", tmp_path / "out.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
 def test_a_card_tells_what_a_model_is_and_how_well_it_does() -> None:
     bundle = load_bundle("fairface")
     text = card_text(bundle)

@@ -28,9 +28,11 @@ def in_process(function: Callable[..., None], *given: Any) -> ForkServerProcess:
     return process
 
 
-def run(images: Path, out: Path, model: str, **options: Any) -> Prediction:
-    """Predict whole images as crops, in small chunks."""
-    given: dict[str, Any] = {"batch_size": 8, "workers": 2, "part_rows": 100, **options}
+def run(images: Path, out: Path, model: str, *, part_rows: int = 100, **options: Any) -> Prediction:
+    """Predict whole images as crops, in small chunks; rows of parts where there are parts."""
+    given: dict[str, Any] = {"batch_size": 8, "workers": 2, **options}
+    if out.suffix != ".parquet":
+        given["part_rows"] = part_rows
     return predict(images, out, model=model, detector="whole", **given)
 
 

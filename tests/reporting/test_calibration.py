@@ -194,6 +194,11 @@ def test_labels_left_empty_are_left_out(unlabelled):
         ("image,gender_true\n00001.jpg,man\n", SchemaError, "gender_true has 'man'; the classes"),
         ("image,gender_true\nz.jpg,Male\n", LabelError, "none of its images"),
         ("image,gender_true\n1,Male\n1,Male\n", LabelError, "'1' occurs more than once"),
+        (
+            "image,gender_true\n00001.jpg,\n",
+            LabelError,
+            "no face is labeled yet; fill in gender_tr",
+        ),
         ("image,weight,gender_true\n00001.jpg,0,Male\n", SchemaError, "every weight"),
         ("image,face,gender_true\n00001.jpg,x,Male\n", SchemaError, "face must be a whole number"),
     ],

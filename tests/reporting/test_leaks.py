@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from faceaudit import cli, leaks
 from faceaudit.errors import FaceauditError
-from faceaudit.reporting.leaks import SCHEMA_FILE
+from faceaudit.reporting.leaks import SCHEMA_FILE, sentences
 from tests.leakage.conftest import draw, save
 from tests.reporting.test_page import outline_of
 
@@ -81,6 +81,7 @@ def test_one_set_alone_has_no_leaks(folders: tuple[Path, Path], tmp_path: Path) 
     assert files.exit_code == 0
     assert files.leaks.pairs.is_empty()
     assert "one set was given" in files.paths[1].read_text()
+    assert sentences(files.leaks)[0] == "No picture was found in more than one image."
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,49 @@ def test_an_output_that_is_a_folder_stops_a_command_before_it_writes(
     assert sorted(folder.iterdir()) == before
 
 
+OF_OTHERS: dict[str, tuple[str, Command]] = {
+    "the sidecar of the model that wrote the table": (
+        "t.json",
+        lambda at: report(at / "t.parquet", **QUICK),
+    ),
+    "a page": ("t.html", lambda at: report(at / "t.parquet", **QUICK)),
+    "JSON beside a page to compare": (
+        "c.json",
+        lambda at: compare(at / "u.parquet", at / "t.parquet", output=at / "c.html"),
+    ),
+    "JSON for verdicts": (
+        "v.json",
+        lambda at: check(at / "t.parquet", at / "p.toml", output=at / "v.json"),
+    ),
+    "JSON beside pairs": ("l.json", lambda at: leaks([at / "t.parquet"], output=at / "l.parquet")),
+}
+
+
+@pytest.mark.parametrize("case", OF_OTHERS)
+def test_no_page_or_json_of_others_is_overwritten(case: str, folder: Path) -> None:
+    name, command = OF_OTHERS[case]
+    (folder / name).write_text('{"name": "theirs"}')
+    before = sorted(folder.iterdir())
+    with pytest.raises(UsageError, match="was not written by faceaudit"):
+        command(folder)
+    assert (folder / name).read_text() == '{"name": "theirs"}'
+    assert sorted(folder.iterdir()) == before
+
+
+def test_what_a_command_wrote_it_writes_again(folder: Path) -> None:
+    for _ in range(2):
+        report(folder / "t.parquet", **QUICK)
+        compare(folder / "u.parquet", folder / "t.parquet", output=folder / "c.html")
+        check(folder / "t.parquet", folder / "p.toml", output=folder / "v.json")
+        leaks([folder / "t.parquet"], output=folder / "l.parquet")
+
+
+def test_an_empty_file_may_be_written_to(folder: Path) -> None:
+    (folder / "v.json").touch()
+    check(folder / "t.parquet", folder / "p.toml", output=folder / "v.json")
+    assert (folder / "v.json").stat().st_size
+
+
 def test_a_link_to_the_table_is_the_table(folder: Path) -> None:
     (folder / "link.json").symlink_to(folder / "t.parquet")
     with pytest.raises(UsageError, match="would be overwritten"):
