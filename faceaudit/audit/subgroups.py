@@ -77,6 +77,7 @@ def unit_feature(table: PredictionTable, unit: str) -> Feature:
         UnknownNameError: If it is no column.
     """
     if unit not in table.features:
+        _check_type(table, unit)
         raise UnknownNameError("column to take units from", unit, table.features)
     known = table.frame.select(Feature(unit, unit).values(table.frame).is_not_null().any())
     if not known.collect(engine="streaming").item():
@@ -123,10 +124,20 @@ def _is_annotated(table: PredictionTable, name: str) -> bool:
 def _feature(table: PredictionTable, name: str) -> Feature:
     column = name if name in table.features else f"{name}_true"
     if column not in table.features:
+        _check_type(table, name)
         raise UnknownNameError("column to form subgroups by", name, _offered(table))
     task_name = column.removesuffix("_true").removesuffix("_pred")
     orders = [task.classes for task in table.tasks if task.name == task_name]
     return Feature(name, column, orders[0] if orders else ())
+
+
+def _check_type(table: PredictionTable, name: str) -> None:
+    """Say of a column that is there why it cannot be taken."""
+    dtype = table.frame.collect_schema().get(name)
+    if dtype is not None and (dtype.is_nested() or dtype == pl.Binary):
+        raise SchemaError(
+            f"{table.path}: {name!r} is of type {dtype}; give a column of texts, numbers or dates"
+        )
 
 
 def _offered(table: PredictionTable) -> list[str]:

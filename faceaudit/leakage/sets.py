@@ -68,6 +68,8 @@ def read_sets(
             raise UsageError(f"{source}: is given twice; give each set once")
     drafts = [_as_table(source) for source in sources]
     tables = sum(draft is not None for draft in drafts)
+    if images and not tables:
+        raise UsageError(f"--images {images[0]}: no set is a table, whose images it would hold")
     if len(images) not in (0, 1, tables):
         raise UsageError(
             f"--images: {len(images)} folders for {tables} tables; give one, or one for each"

@@ -187,7 +187,7 @@ def test_labels_that_cannot_be_read_are_said_and_left_out(tmp_path: Path) -> Non
         ([], [], "give a folder"),
         (["no/such"], [], "no/such"),
         (["{0}", "{0}"], [], "given twice"),
-        (["{0}"], ["{0}", "{0}"], "2 folders for 0 tables"),
+        (["{0}"], ["{0}", "{0}"], "no set is a table"),
     ],
 )
 def test_what_cannot_work_is_said(

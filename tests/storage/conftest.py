@@ -210,3 +210,9 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         gcsfs.GCSFileSystem.clear_instance_cache()
         yield "gs://faces"
     running.stop()
+
+
+@pytest.fixture(params=["bucket", "google"])
+def store(request: pytest.FixtureRequest) -> str:
+    """An empty bucket of each kind of store."""
+    return str(request.getfixturevalue(request.param))

@@ -31,13 +31,13 @@ def test_a_second_run_learns_who_holds_the_lock(bucket: str) -> None:
     assert list(as_path(bucket).iterdir()) == []
 
 
-def test_of_many_runs_one_holds_the_lock(bucket: str) -> None:
+def test_of_many_runs_one_holds_the_lock(store: str) -> None:
     together, outcomes = threading.Barrier(6), []
 
     def run() -> None:
         together.wait()
         try:
-            with exclusive(as_path(f"{bucket}/out.parquet")):
+            with exclusive(as_path(f"{store}/out.parquet")):
                 outcomes.append("held")
                 together.wait()
         except LockedError:
@@ -50,6 +50,7 @@ def test_of_many_runs_one_holds_the_lock(bucket: str) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["held", *["locked"] * 5]
+    assert not as_path(lock_of(f"{store}/out.parquet")).exists()
 
 
 def hold(address: str, held: Event) -> None:
@@ -82,15 +83,15 @@ def elsewhere(expires_in: float) -> bytes:
     ).to_json()
 
 
-def test_a_lock_from_elsewhere_is_taken_over_when_it_has_ended(bucket: str) -> None:
-    out = f"{bucket}/out.parquet"
+def test_a_lock_from_elsewhere_is_taken_over_when_it_has_ended(store: str) -> None:
+    out = f"{store}/out.parquet"
     as_path(lock_of(out)).write_bytes(elsewhere(60))
     with pytest.raises(LockedError, match="on other, process 1,"), exclusive(as_path(out)):
         pass
     as_path(lock_of(out)).write_bytes(elsewhere(-1))
-    with exclusive(as_path(out)):
-        pass
-    assert list(as_path(bucket).iterdir()) == []
+    with exclusive(as_path(out)) as check:
+        check()
+    assert not as_path(lock_of(out)).exists()
 
 
 def test_what_is_no_lock_is_left_alone(bucket: str) -> None:
