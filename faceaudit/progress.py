@@ -63,7 +63,7 @@ def _bar(
             nonlocal done
             done += count
             rate = done / max(time.monotonic() - begun, 1e-9)
-            bar.update(task, total=total(), advance=count, rate=f"{rate:,.0f} images/s")
+            bar.update(task, total=total(), advance=count, rate=shown_rate(rate))
 
         yield advance
 
@@ -83,6 +83,17 @@ def _logger(what: str, total: Callable[[], int | None], before: int) -> Callable
             if (number := total()) is not None:
                 of_all = f" of {number:,}"
                 left = f", {max(0, number - before - done) / rate:.0f} s left"
-            log.info("%s: %d%s images, %.0f images/s%s", what, before + done, of_all, rate, left)
+            shown = shown_rate(rate)
+            log.info("%s: %d%s images, %s%s", what, before + done, of_all, shown, left)
 
     return advance
+
+
+def shown_rate(rate: float) -> str:
+    """Images per second, as they are shown.
+
+    Example:
+        >>> shown_rate(1572.3), shown_rate(9.14), shown_rate(0.326)
+        ('1,572 images/s', '9.1 images/s', '0.33 images/s')
+    """
+    return f"{rate:,.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"

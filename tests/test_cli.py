@@ -241,6 +241,11 @@ def test_counts_and_shares() -> None:
         parsing.parse_count("--workers", "0")
 
 
+def test_a_part_of_a_worker_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--workers 1\.5: give a whole number"):
+        parsing.parse_auto("--workers", "1.5")
+
+
 def test_an_absurd_count_is_refused() -> None:
     with pytest.raises(UsageError, match="at most"):
         parsing.parse_auto("--batch-size", "1e19")

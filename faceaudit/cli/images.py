@@ -76,6 +76,7 @@ def predict(
     """Predict age, gender and race of the faces in images, into one Parquet table."""
     start_logging(quiet, verbose, log_format)
     allowed = parse_failures(max_failures)
+    from faceaudit.labels.annotations import counted
     from faceaudit.pipeline.predict import predict as run
     from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME
 
@@ -106,8 +107,8 @@ def predict(
         typer.echo(prediction_message(found))
     if allowed is not None and found.failed > allowed(found.images):
         typer.echo(
-            f"{found.failed} of {found.images} images failed, more than --max-failures "
-            f"{max_failures}; the table is complete",
+            f"{found.failed:,} of {counted(found.images, 'image')} failed, more than "
+            f"--max-failures {max_failures}; the table is complete",
             err=True,
         )
         raise typer.Exit(EXIT_TOO_MANY_FAILURES)
@@ -132,6 +133,7 @@ def prepare(
 ) -> None:
     """Detect, align and crop faces to a folder, which training reads."""
     start_logging(quiet, verbose, log_format)
+    from faceaudit.labels.annotations import counted
     from faceaudit.pipeline.prepare import prepare as run
 
     found = run(
@@ -151,22 +153,27 @@ def prepare(
     )
     if not quiet:
         typer.echo(
-            f"{found.images:,} images, {found.crops:,} crops in {found.folder} "
+            f"{counted(found.images, 'image')}, {counted(found.crops, 'crop')} in {found.folder} "
             f"({status_message(found.statuses)})"
         )
 
 
 def prediction_message(found: Prediction) -> str:
     """One line on what a run did."""
+    from faceaudit.labels.annotations import counted
+    from faceaudit.progress import shown_rate
+
     if found.already_complete:
-        return f"{found.table}: complete already, {found.images:,} images; nothing was done"
+        return (
+            f"{found.table}: complete already, {counted(found.images, 'image')}; nothing was done"
+        )
     rate = found.scored / max(found.seconds, 1e-9)
     before = found.images - found.scored
     line = (
-        f"{found.table}: {found.images:,} images, {found.faces:,} faces "
+        f"{found.table}: {counted(found.images, 'image')}, {counted(found.faces, 'face')} "
         f"({status_message(found.statuses)})"
         f"{f', {before:,} of them from before' if before else ''} in {found.seconds:.1f} s, "
-        f"{rate:,.0f} images/s"
+        f"{shown_rate(rate)}"
     )
     if found.projected_seconds is not None:
         line += f"; all {found.available:,} would take about {duration(found.projected_seconds)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,9 +119,12 @@ def parse_count(option: str, given: str) -> int:
     text = given.strip().lower()
     factor = factors.get(text[-1:], 1)
     try:
-        count = int(float(text.rstrip("kmg")) * factor)
+        number = float(text.rstrip("kmg")) * factor
+        count = round(number)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{option} {given}: give a count, such as 100M or 5000000") from error
+    if not math.isclose(count, number):
+        raise UsageError(f"{option} {given}: give a whole number")
     if not 1 <= count <= MAX_COUNT:
         raise UsageError(f"{option} {given}: must be at least 1 and at most {MAX_COUNT}")
     return count

@@ -198,14 +198,20 @@ def _tidy(keys: pl.Series) -> pl.Series:
 def _with_spellings(
     keys: pl.Series, tidy: pl.Series, raw: pl.Series
 ) -> tuple[pl.Series, NDArray[np.int64]]:
-    """Keys, and as they were written where that differs; and the row of each.
+    """Keys, other spellings of them that are no keys themselves, and the row of each.
 
-    An image may be named just as an untidy key is.
+    An image may be named just as an untidy key is, or in the other form of Unicode: a Mac may write
+    a letter and its accent as two characters, others write one.
     """
     known = pl.DataFrame({KEY: keys, _ROW: pl.Series(range(len(keys)), dtype=pl.Int64)})
-    untidy = pl.DataFrame({KEY: tidy, _RAW: raw}).filter(pl.col(KEY) != pl.col(_RAW)).unique(_RAW)
-    untidy = untidy.filter(~pl.col(_RAW).is_in(keys.implode())).join(known, on=KEY)
-    further = untidy.select(pl.col(_RAW).alias(KEY), _ROW)
+    accented = keys.filter(keys.str.len_bytes() != keys.str.len_chars())
+    forms = (accented.str.normalize("NFC"), accented.str.normalize("NFD"))
+    others = pl.concat(
+        pl.DataFrame({KEY: of, _RAW: spelling})
+        for of, spelling in ((tidy, raw), *((accented, form) for form in forms))
+    ).unique([KEY, _RAW], maintain_order=True)
+    others = others.filter(~pl.col(_RAW).is_in(keys.implode())).unique(_RAW, keep="none")
+    further = others.join(known, on=KEY).select(pl.col(_RAW).alias(KEY), _ROW)
     both = pl.concat([known, further])
     return both[KEY], both[_ROW].to_numpy()
 

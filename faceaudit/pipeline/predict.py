@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from faceaudit.errors import TemporaryError, UsageError
 from faceaudit.images.find import find_images
 from faceaudit.labels import open_labels
+from faceaudit.labels.annotations import counted
 from faceaudit.models.bundle import DEFAULT_BUNDLE
 from faceaudit.models.load import load_model
 from faceaudit.ordered import in_background
@@ -226,7 +227,7 @@ class Work:
                 )
         if found.gone and self._inputs.limit is None:
             log.info(
-                "%s: the rows of %s images stay that are no longer there", out, f"{found.gone:,}"
+                "%s: the rows stay of %s that the source lacks", out, counted(found.gone, "image")
             )
         return self._target.complete and not found.new
 

@@ -216,3 +216,20 @@ def test_labels_of_none_of_a_large_source_are_refused() -> None:
 def test_labels_of_the_last_images_only_are_taken() -> None:
     images = [f"{number}.jpg" for number in range(9)]
     assert in_batches([("8.jpg", "Male")], images, 2)[0] == [*[None] * 8, "Male"]
+
+
+@pytest.mark.parametrize("written", ["caf\u00e9.jpg", "cafe\u0301.jpg"])
+@pytest.mark.parametrize("named", ["caf\u00e9.jpg", "cafe\u0301.jpg"])
+def test_accents_are_found_in_either_form_of_unicode(written: str, named: str) -> None:
+    for folder in ("", "night/"):
+        images = [f"{folder}{named}", "b.jpg"]
+        assert joined_genders([(written, "Male"), ("b.jpg", "Female")], images) == (
+            ["Male", "Female"],
+            "",
+        )
+
+
+def test_where_both_forms_of_unicode_are_labeled_each_is_found_as_it_is() -> None:
+    names = ["caf\u00e9.jpg", "cafe\u0301.jpg"]
+    labels = [(names[0], "Male"), (names[1], "Female")]
+    assert joined_genders(labels, names[::-1]) == (["Female", "Male"], "")
