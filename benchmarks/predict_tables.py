@@ -13,9 +13,9 @@ def printed(tables: Iterable[Table], *, markdown: bool = False) -> str:
     return "\n\n".join((as_markdown if markdown else as_text)(*table) for table in tables)
 
 
-def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, all columns but the first to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def as_markdown(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """A table in Markdown, all columns but the first, or first few, to the right."""
+    lines = [head, [*["---"] * texts, *["---:"] * (len(head) - texts)], *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 

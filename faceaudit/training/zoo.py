@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -17,19 +17,22 @@ from faceaudit.models.bundle import BUNDLES, GRAPH, load_bundle
 from faceaudit.models.card import accuracy_of
 from faceaudit.models.heads import GENDER_EMBEDDING, MultiTaskNetwork, freeze
 from faceaudit.runtimes.torch_runtime import load_network
-from faceaudit.training.recipe import Heads, Recipe, list_recipes, load_recipe
+from faceaudit.training.recipe import Frozen, Heads, Recipe, list_recipes, load_recipe
 
 USUAL_SIZE = 112
 """Input of an architecture that takes any, in pixels."""
 BATCH, SECONDS = 16, 1.0
 """Images at a time, and how long each network is timed at least."""
 
+_SpeedOf = Callable[[Hashable, Callable[[], nn.Module], int], float | None]
+"""From a network's key, what makes the network, and its input's size to images/s."""
+
 
 @dataclass(frozen=True)
 class Entry:
     """One row of the zoo; what is not known is None.
 
-    ``gflops`` counts a multiplication and an addition as two, for one image. ``separate_gflops`` is
+    ``gflops`` counts a multiplication and an addition as two, for one image. ``separate_...`` is
     what one network per task would cost in the place of a shared one.
     """
 
@@ -49,6 +52,7 @@ class Entry:
     weights: tuple[str, ...] = ()
     held_out: Mapping[str, str] = field(default_factory=dict)
     images_per_second: float | None = None
+    separate_images_per_second: float | None = None
 
     @property
     def saved(self) -> float | None:
@@ -63,12 +67,16 @@ def zoo(*, speed: bool = False) -> list[Entry]:
     """Every bundle that ships, every recipe and every architecture.
 
     Args:
-        speed: Also time each network on this machine's CPU, with torch; takes about a second each.
+        speed: Also time each network on this machine's CPU, with torch; takes a minute or two.
     """
-    return [*_bundles(speed), *_recipes(speed), *_architectures(speed)]
+    speed_of = _stopwatch() if speed else _untimed
+    return [*_bundles(speed_of), *_recipes(speed_of), *_architectures(speed_of)]
 
 
-def _bundles(speed: bool) -> Iterator[Entry]:
+def _bundles(speed_of: _SpeedOf) -> Iterator[Entry]:
+    def load(name: str) -> nn.Module:
+        return load_network(load_bundle(name)).network
+
     for name in sorted(folder.parent.name for folder in BUNDLES.glob(f"*/{GRAPH}")):
         bundle = load_bundle(name)
         network = load_network(bundle).network
@@ -82,47 +90,47 @@ def _bundles(speed: bool) -> Iterator[Entry]:
             size,
             _parameters(network),
             _parameters(network),
-            _gflops(network.to("meta"), size),
+            _gflops(network.to("meta"), (3, size, size)),
             licence=bundle.licence,
             training_data=bundle.training_data,
             held_out=accuracy_of(bundle),
-            images_per_second=_speed(load_network(bundle).network, size) if speed else None,
+            images_per_second=speed_of(bundle.sha256, partial(load, name), size),
         )
 
 
-def _recipes(speed: bool) -> Iterator[Entry]:
+def _recipes(speed_of: _SpeedOf) -> Iterator[Entry]:
     for name in list_recipes():
         recipe = load_recipe(name)
-        outputs = _outputs(recipe)
-        network = _built(recipe.backbone, outputs, recipe.heads)
-        freeze(network, find_backbone(recipe.backbone), recipe.frozen)
-        cost = _Cost(_parameters(network), _gflops(network, recipe.size))
-        apart = [_cost_alone(recipe.backbone, one, recipe.heads, recipe.size) for one in outputs]
-        several = len(apart) > 1
+        design = _design(recipe)
+        cost = _cost(design)
+        apart = design.alone() if len(design.outputs) > 1 else []
+        costs = [_cost(one) for one in apart]
         yield Entry(
             "recipe",
             name,
             recipe.backbone,
-            tuple(name for name, _ in outputs),
+            tuple(name for name, _ in design.outputs),
             recipe.heads.kind,
             recipe.size,
             cost.parameters,
-            sum(part.numel() for part in network.parameters() if part.requires_grad),
+            cost.parameters if recipe.frozen == "none" else _trainable(design, recipe.frozen),
             cost.gflops,
-            sum(one.parameters for one in apart) if several else None,
-            sum(one.gflops for one in apart) if several else None,
+            sum(cost.parameters for cost in costs) or None,
+            sum(cost.gflops for cost in costs) or None,
             recipe.licence,
             recipe.training_data,
             (recipe.weights,),
-            images_per_second=_speed(network, recipe.size) if speed else None,
+            images_per_second=speed_of(design, design.network, recipe.size),
+            separate_images_per_second=_one_after_another(
+                [speed_of(one, one.network, recipe.size) for one in apart]
+            ),
         )
 
 
-def _architectures(speed: bool) -> Iterator[Entry]:
+def _architectures(speed_of: _SpeedOf) -> Iterator[Entry]:
     for name, backbone in BACKBONES.items():
-        with torch.device("meta"):
-            trunk = backbone.build()
         size = backbone.size or USUAL_SIZE
+        cost, _ = _trunk(name, size)
         yield Entry(
             "architecture",
             name,
@@ -130,12 +138,45 @@ def _architectures(speed: bool) -> Iterator[Entry]:
             (),
             "",
             size,
-            _parameters(trunk),
-            _parameters(trunk),
-            _gflops(trunk, size),
+            cost.parameters,
+            cost.parameters,
+            cost.gflops,
             weights=tuple(backbone.sources),
-            images_per_second=_speed(trunk, size) if speed else None,
+            images_per_second=speed_of(name, partial(_on_meta, backbone.build), size),
         )
+
+
+# --- cost -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Design:
+    """What a recipe's cost depends on."""
+
+    backbone: str
+    outputs: tuple[tuple[str, int], ...]
+    """Names, and numbers of values."""
+    heads: Heads
+    size: int
+
+    def network(self) -> MultiTaskNetwork:
+        """A network without values: only its shapes are needed."""
+        return self.behind(_on_meta(find_backbone(self.backbone).build))
+
+    def behind(self, trunk: nn.Module) -> MultiTaskNetwork:
+        """The heads behind a trunk, without values."""
+        features, heads = find_backbone(self.backbone).features, self.heads
+        outputs = dict(self.outputs)
+        with torch.device("meta"):
+            return MultiTaskNetwork(
+                trunk, features, outputs, heads.dropout, heads.kind, heads.units
+            )
+
+    def alone(self) -> list[_Design]:
+        """A network for each output, with the same layers behind the trunk."""
+        kind = "dense" if self.heads.kind in GENDER_EMBEDDING else self.heads.kind
+        heads = replace(self.heads, kind=kind)
+        return [replace(self, outputs=(output,), heads=heads) for output in self.outputs]
 
 
 @dataclass(frozen=True)
@@ -144,47 +185,80 @@ class _Cost:
     gflops: float
 
 
-def _outputs(recipe: Recipe) -> tuple[tuple[str, int], ...]:
-    return tuple((task.output, max(1, len(task.classes))) for task in recipe.outputs())
-
-
-def _built(backbone: str, outputs: Sequence[tuple[str, int]], heads: Heads) -> MultiTaskNetwork:
-    """A network without values: only its shapes are needed."""
-    known = find_backbone(backbone)
-    with torch.device("meta"):
-        return MultiTaskNetwork(
-            known.build(), known.features, dict(outputs), heads.dropout, heads.kind, heads.units
-        )
+def _design(recipe: Recipe) -> _Design:
+    outputs = tuple((task.output, max(1, len(task.classes))) for task in recipe.outputs())
+    return _Design(recipe.backbone, outputs, recipe.heads, recipe.size)
 
 
 @cache
-def _cost_alone(backbone: str, output: tuple[str, int], heads: Heads, size: int) -> _Cost:
-    """Cost of a network for one task, with the same layers behind the trunk."""
-    kind = "dense" if heads.kind in GENDER_EMBEDDING else heads.kind
-    network = _built(backbone, [output], replace(heads, kind=kind))
-    return _Cost(_parameters(network), _gflops(network, size))
+def _cost(design: _Design) -> _Cost:
+    trunk, maps = _trunk(design.backbone, design.size)
+    heads = design.behind(nn.Identity())
+    return _Cost(trunk.parameters + _parameters(heads), trunk.gflops + _gflops(heads, maps))
+
+
+@cache
+def _trunk(backbone: str, size: int) -> tuple[_Cost, torch.Size]:
+    """The cost of a trunk, which many designs share, and the shape of its maps."""
+    trunk = _on_meta(find_backbone(backbone).build)
+    with torch.inference_mode():
+        maps = trunk.eval()(torch.zeros(1, 3, size, size, device="meta")).shape[1:]
+    return _Cost(_parameters(trunk), _gflops(trunk, (3, size, size))), maps
+
+
+def _trainable(design: _Design, frozen: Frozen) -> int:
+    network = design.network()
+    freeze(network, find_backbone(design.backbone), frozen)
+    return sum(part.numel() for part in network.parameters() if part.requires_grad)
+
+
+def _on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.device("meta"):
+        return build()
 
 
 def _parameters(network: nn.Module) -> int:
     return sum(part.numel() for part in network.parameters())
 
 
-def _gflops(network: nn.Module, size: int) -> float:
-    """Billions of multiplications and additions for one image."""
+def _gflops(network: nn.Module, shape: Sequence[int]) -> float:
+    """Billions of multiplications and additions for one image, or its maps, of this shape."""
     network.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, size, size, device="meta"))
+        network(torch.zeros(1, *shape, device="meta"))
     return float(counter.get_total_flops()) / 1e9
+
+
+# --- speed ------------------------------------------------------------------------------------
+
+
+def _untimed(key: Hashable, make: Callable[[], nn.Module], size: int) -> float | None:
+    return None
+
+
+def _stopwatch() -> _SpeedOf:
+    """Images per second; a network that several rows have, by its key, is timed once."""
+    known: dict[Hashable, float] = {}
+
+    def speed_of(key: Hashable, make: Callable[[], nn.Module], size: int) -> float | None:
+        if key not in known:
+            known[key] = _speed(make(), size)
+        return known[key]
+
+    return speed_of
+
+
+def _one_after_another(speeds: Sequence[float | None]) -> float | None:
+    """Images per second of networks that all have to see an image; None where one is not known."""
+    if not speeds or None in speeds:
+        return None
+    return 1 / sum(1 / speed for speed in speeds if speed is not None)
 
 
 def _speed(network: nn.Module, size: int) -> float:
     """Images per second of a network on the CPU, in batches of ``BATCH``."""
-    if next(network.parameters()).is_meta:
-        network = network.to_empty(device="cpu")
-        for part in network.parameters():
-            nn.init.constant_(part, 0.01)  # values without denormals, which would slow it down
-    network = network.eval().to(memory_format=torch.channels_last)
-    images = torch.zeros(BATCH, 3, size, size).to(memory_format=torch.channels_last)
+    network = with_values(network).eval().to(memory_format=torch.channels_last)
+    images = torch.rand(BATCH, 3, size, size).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         network(images)
         begun, count = time.perf_counter(), 0
@@ -192,6 +266,23 @@ def _speed(network: nn.Module, size: int) -> float:
             network(images)
             count += BATCH
     return count / (time.perf_counter() - begun)
+
+
+def with_values(network: nn.Module) -> nn.Module:
+    """A network on the CPU whose values keep activations at a usual size.
+
+    Where they came near zero, arithmetic with denormal numbers would slow it down.
+    """
+    network = network.to_empty(device="cpu")
+    for part in [*network.parameters(), *network.buffers()]:
+        if part.ndim > 1:
+            nn.init.kaiming_normal_(part, nonlinearity="relu")
+        else:
+            nn.init.zeros_(part)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+    return network
 
 
 COLUMNS = (
@@ -235,13 +326,14 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         ", ".join(entry.tasks),
         entry.heads,
         str(entry.input),
-        _millions(entry.parameters),
-        _millions(entry.trainable),
-        f"{entry.gflops:.2f}",
+        millions(entry.parameters),
+        millions(entry.trainable),
+        f"{entry.gflops:.3g}",
         "" if entry.saved is None else f"{entry.saved:.0%}",
         "" if entry.images_per_second is None else f"{entry.images_per_second:,.0f}",
     )
 
 
-def _millions(count: int) -> str:
+def millions(count: int) -> str:
+    """A number of parameters, such as ``3.51 M``."""
     return f"{count / 1e6:.2f} M"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import sys
+from pathlib import Path
 
+import pytest
+import torch
+
+from benchmarks import zoo as benchmark
 from faceaudit.models.backbones import BACKBONES, find_backbone
 from faceaudit.models.bundle import load_bundle
 from faceaudit.training import zoo as module
 from faceaudit.training.recipe import list_recipes, load_recipe
 from faceaudit.training.state import new_state
 from faceaudit.training.zoo import Entry, zoo, zoo_text
+from scripts import zoo as document
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +71,62 @@ def test_a_bundles_row_has_its_held_out_figures(entries: dict[tuple[str, str], E
     assert set(row.held_out) == set(bundle.card["metrics"])
 
 
-def test_speed_is_measured_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zoo of few networks, timed shortly."""
     monkeypatch.setattr(module, "SECONDS", 0.01)
     monkeypatch.setattr(module, "BACKBONES", {"custom_cnn": find_backbone("custom_cnn")})
-    monkeypatch.setattr(module, "list_recipes", lambda: ["fairface"])
+    monkeypatch.setattr(module, "list_recipes", lambda: ["study/mtl", "study/stl_age"])
+
+
+@pytest.mark.usefixtures("small_zoo")
+def test_speed_is_measured_where_asked_for() -> None:
     found = zoo(speed=True)
     assert {entry.kind for entry in found} == set(module.TITLES)
     assert all((entry.images_per_second or 0) > 1 for entry in found)
     assert "images/s" in zoo_text(found)
+    separate = {entry.name: entry.separate_images_per_second for entry in found}
+    assert separate["study/mtl"] is not None
+    assert separate["study/mtl"] > 0
+    assert separate["study/stl_age"] is None
+
+
+def test_networks_run_one_after_another_take_the_sum_of_their_times() -> None:
+    assert module._one_after_another([20.0, 30.0, 60.0]) == pytest.approx(10.0)
+    assert module._one_after_another([20.0, None]) is None
+    assert module._one_after_another([]) is None
+
+
+@pytest.mark.parametrize("name", ["vgg16", "densenet121", "mobilenet_v3_small", "efficientnet_b1"])
+def test_networks_are_timed_with_values_of_a_usual_size(name: str) -> None:
+    with torch.device("meta"):
+        trunk = find_backbone(name).build()
+    torch.manual_seed(0)
+    maps = module.with_values(trunk).eval()(torch.rand(1, 3, 64, 64))
+    assert maps.isfinite().all()
+    assert 1e-6 < maps.abs().max().item() < 1e6
+
+
+@pytest.mark.usefixtures("small_zoo")
+def test_the_document_shows_the_median_of_the_rounds_that_the_benchmark_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document, "RESULTS", tmp_path / "zoo.json")
+    monkeypatch.setattr(sys, "argv", ["zoo", "--rounds", "2", "--json", str(document.RESULTS)])
+    benchmark.main()
+    timed = json.loads(document.RESULTS.read_text())
+    assert [len(one["shared"]) for one in timed["speeds"]] == [2] * len(timed["speeds"])
+    timed["speeds"][-1]["shared"] = [90.0, 1234.4, 100.2]
+    document.RESULTS.write_text(json.dumps(timed))
+    text = document.filled(document.DOCUMENT.read_text(encoding="utf-8"), zoo())
+    assert timed["speeds"][-1]["name"] == "custom_cnn"
+    assert "| 100 (90 to 1,234) |" in text
+    assert timed["machine"] in text
+
+
+def test_the_tables_of_the_document_are_current(entries: dict[tuple[str, str], Entry]) -> None:
+    text = document.DOCUMENT.read_text(encoding="utf-8")
+    assert document.filled(text, list(entries.values())) == text, "run python -m scripts.zoo"
 
 
 def test_the_text_has_a_line_for_every_row(entries: dict[tuple[str, str], Entry]) -> None:
