@@ -101,7 +101,7 @@ def _keys(table: PredictionTable) -> pl.DataFrame:
             face.fill_null(0).alias(FACE),
         )
         .with_row_index(ROW)
-        .collect()
+        .collect(engine="streaming")
     )
 
 

@@ -8,7 +8,7 @@ difference follows from leaving a share out of both. Paired tallies add.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
@@ -27,6 +27,7 @@ from faceaudit.audit.tally import (
     CellCounts,
     Codes,
     Tally,
+    add_up,
     block_of,
     load_archive,
     save_archive,
@@ -34,8 +35,8 @@ from faceaudit.audit.tally import (
 )
 from faceaudit.audit.tally.cells import Counter
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
-from faceaudit.schema import AGE, AGE_PRED, AGE_TRUE, OK, Task
-from faceaudit.tables import FACE, IMAGE, STATUS, PredictionTable, score_columns
+from faceaudit.schema import AGE, AGE_PRED, AGE_TRUE, OK, STATUSES, Task
+from faceaudit.tables import FACE, IMAGE, NOT_SCORED, STATUS, PredictionTable, score_columns
 
 CLASSES, PREDICTIONS, YEARS, CHECKS, IMAGES = KINDS = (
     "classes",
@@ -44,12 +45,14 @@ CLASSES, PREDICTIONS, YEARS, CHECKS, IMAGES = KINDS = (
     "checks",
     "images",
 )
-WITHIN, BEYOND, NOT_SCORED = range(3)
+WITHIN, BEYOND, UNKNOWN = range(3)
 PASSED, CHALLENGED = range(2)
 MINORS, ADULTS = range(2)
 _UNIT = "unit "
 """With a blank, which columns of a table have not around their names."""
 PARTS = ("first", "second", "joint")
+JOINT_ROWS = 2**19
+"""Faces whose outcomes are counted together."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ def pair_tables(
 
     Predictions stand only where both tables have them, so that both are measured on the same faces.
     Annotations are taken from either table; where the two contradict each other the annotation is
-    left out and counted. Holds both tables' predictions and scores of matched rows in memory.
+    left out and counted. Holds both tables' predictions and scores of
+    matched rows in memory.
 
     Args:
         first: The table to compare with.
@@ -138,16 +142,16 @@ def pair_tables(
             "images, or of different ones with --mode drift"
         )
     asked = _asked(first, second, by, unit)
-    rows = _rows(first, tasks, asked)[found[FIRST]], _rows(second, tasks, asked)[found[SECOND]]
+    rows = _rows(first, tasks, asked, found[FIRST]), _rows(second, tasks, asked, found[SECOND])
     labels, notes = _agreed(rows, [task.true_column for task in tasks] + [AGE_TRUE, *asked])
     if by is not None or unit is not None:
         _check_agreed(first, second, rows, labels, asked)
-    scored = first.scored & second.scored
-    sides = [
-        _side(table, own, other, labels, tasks, scored)
-        for table, own, other in ((first, *rows), (second, *rows[::-1]))
-    ]
-    return Pairs(sides[0], sides[1], matching, find_features(sides[0], by), tuple(notes))
+    both = _in_both(rows, tasks, first.scored & second.scored)
+    left, right = (
+        _side(first, rows[0], labels, both, tasks),
+        _side(second, rows[1], labels, both, tasks),
+    )
+    return Pairs(left, right, matching, find_features(left, by), tuple(notes))
 
 
 def common_tasks(first: PredictionTable | Tally, second: PredictionTable | Tally) -> list[Task]:
@@ -254,26 +258,37 @@ def _check_agreed(
             )
 
 
-def _rows(table: PredictionTable, tasks: Sequence[Task], asked: Sequence[str]) -> pl.DataFrame:
-    """What is compared of a table, in memory."""
+def _rows(
+    table: PredictionTable, tasks: Sequence[Task], asked: Sequence[str], wanted: pl.Series
+) -> pl.DataFrame:
+    """What is compared of the wanted rows of a table, in memory.
+
+    Classes are kept as numbers and scores in single precision, as predict writes them: four bytes
+    for every score, and about as many for everything else of a task.
+    """
     names = table.frame.collect_schema().names()
-    scores = [
-        column for task in tasks if task.name in table.scored for column in score_columns(task)
+    kinds: dict[str, pl.DataType] = {STATUS: pl.Enum([*STATUSES, NOT_SCORED])}
+    for task in tasks:
+        kinds |= dict.fromkeys((task.pred_column, task.true_column), pl.Enum(task.classes))
+        if task.name in table.scored:
+            kinds |= dict.fromkeys(score_columns(task), pl.Float32())
+    columns = [
+        pl.col(name).cast(kind, strict=False) for name, kind in kinds.items() if name in names
     ]
-    preds = [task.pred_column for task in tasks]
-    trues = [task.true_column for task in tasks]
-    plain = [STATUS, FACE, *preds, AGE_TRUE, AGE_PRED]
-    columns = [pl.col(name) for name in plain if name in names]
+    columns += [pl.col(name) for name in (AGE_TRUE, AGE_PRED) if name in names]
     columns += [
         Feature(name, name).values(table.frame).alias(name)
-        for name in dict.fromkeys([*trues, *asked])
-        if name in names and name not in plain
+        for name in asked
+        if name in names and name not in {*kinds, AGE_TRUE, AGE_PRED}
     ]
-    # Single precision, as predict writes them, halves the memory.
-    columns += [pl.col(name).cast(pl.Float32) for name in scores]
+    face = pl.col(FACE).cast(pl.Int32, strict=False) if FACE in names else pl.lit(None, pl.Int32)
     block = (pl.col(IMAGE).hash() % BLOCKS).cast(pl.Int64)
-    named = block.replace_strict(list(range(BLOCKS)), list(_block_names()), return_dtype=pl.String)
-    return table.frame.select(*columns, named.alias(_UNIT)).collect(engine="streaming")
+    kind = pl.Enum(_block_names())
+    block = block.replace_strict(list(range(BLOCKS)), list(_block_names()), return_dtype=kind)
+    rows = table.frame.select(*columns, face.fill_null(0).alias(FACE), block.alias(_UNIT))
+    every = rows.collect(engine="streaming")
+    in_order = len(wanted) == every.height and wanted.is_sorted()
+    return every if in_order else every[wanted]
 
 
 @cache
@@ -311,50 +326,65 @@ def _agreed(
     return pl.DataFrame(found), notes
 
 
+def _in_both(
+    rows: tuple[pl.DataFrame, pl.DataFrame], tasks: Sequence[Task], scored: frozenset[str]
+) -> dict[str, pl.Series]:
+    """Columns of predictions and scores, and which faces have them in both tables.
+
+    Columns that share a series share its name.
+    """
+    names = {task.pred_column: [task.pred_column] for task in tasks}
+    names |= {score_columns(task)[0]: score_columns(task) for task in tasks if task.name in scored}
+    if all(AGE_PRED in one.columns for one in rows):
+        names[AGE_PRED] = [AGE_PRED]
+    found: dict[str, pl.Series] = {}
+    for first, columns in names.items():
+        both = rows[0][first].is_not_null() & rows[1][first].is_not_null()
+        found |= dict.fromkeys(columns, both.alias(f"{first} both "))
+    return found
+
+
 def _side(
     table: PredictionTable,
     own: pl.DataFrame,
-    other: pl.DataFrame,
     labels: pl.DataFrame,
+    both: Mapping[str, pl.Series],
     tasks: Sequence[Task],
-    scored: frozenset[str],
 ) -> PredictionTable:
-    """One table's predictions of the faces that both have, with the agreed annotations."""
-    columns = [own[STATUS], *labels]
-    for task in tasks:
-        both = own[task.pred_column].is_not_null() & other[task.pred_column].is_not_null()
-        columns.append(_where(both, own[task.pred_column]))
-        if task.name in scored:
-            names = score_columns(task)
-            both = own[names[0]].is_not_null() & other[names[0]].is_not_null()
-            columns += [_where(both, own[name]) for name in names]
-    if AGE_PRED in own.columns and AGE_PRED in other.columns:
-        both = own[AGE_PRED].is_not_null() & other[AGE_PRED].is_not_null()
-        columns.append(_where(both, own[AGE_PRED]))
+    """One table's predictions of the faces that both have, with the agreed annotations.
+
+    The others' are left out whenever rows are read: a copy without them would be as large as all.
+    """
+    columns = [own[STATUS], own[FACE], *labels, *(own[name] for name in both)]
     # Whatever one table scored and the other did not is counted from these.
-    for task in tasks:
-        columns.append(own[task.pred_column].alias(_alone(task.name)))
+    columns += [own[task.pred_column].alias(_alone(task.name)) for task in tasks]
     if AGE_PRED in own.columns:
         columns.append(own[AGE_PRED].alias(_alone(AGE)))
-    frame = pl.DataFrame(columns)
-    face = own[FACE] if FACE in own.columns else pl.Series([0]).extend_constant(0, own.height - 1)
-    frame = frame.with_columns(face.fill_null(0).alias(FACE))
-    frame = frame.with_row_index(IMAGE).with_columns(pl.col(IMAGE).cast(pl.String))
+    masks = {mask.name: mask for mask in both.values()}
+    rows = pl.DataFrame([*columns, *masks.values()]).with_row_index(IMAGE)
+    frame = (
+        rows.lazy()
+        .with_columns(
+            pl.when(pl.col(mask.name)).then(pl.col(name)).alias(name) for name, mask in both.items()
+        )
+        .drop(*masks)
+    )
     trues = [*(task.name for task in tasks), AGE]
     return replace(
         table,
-        frame=frame.lazy(),
-        rows=frame.height,
-        images=frame.height,
+        frame=frame,
+        rows=rows.height,
+        images=rows.height,
+        sliceable=True,
         tasks=tuple(tasks),
         annotated=frozenset(
             name
             for name in trues
-            if f"{name}_true" in frame.columns
-            and frame[f"{name}_true"].is_not_null().any()
-            and (name != AGE or AGE_PRED in frame.columns)
+            if f"{name}_true" in labels.columns
+            and labels[f"{name}_true"].is_not_null().any()
+            and (name != AGE or AGE_PRED in both)
         ),
-        scored=frozenset(task.name for task in tasks if task.name in scored),
+        scored=frozenset(task.name for task in tasks if score_columns(task)[0] in both),
         features=tuple(labels.columns),
         notes=(),
     )
@@ -365,23 +395,39 @@ def _alone(task: str) -> str:
     return f"{task} alone "
 
 
-def _where(kept: pl.Series, values: pl.Series) -> pl.Series:
-    return pl.select(pl.when(kept).then(values)).to_series().alias(values.name)
-
-
 # --- joint counts -----------------------------------------------------------------------------
 
 
 def _joint(pairs: Pairs, counted: Tally, unit: str) -> Tally:
     """Joint counts of both tables' outcomes, in the cells and blocks of their tallies."""
     coder = CellCoder.of(pairs.first, pairs.features)
-    codes = pairs.first.frame.select(
-        *coder.feature_codes(pairs.first.frame),
-        Feature(unit, unit).values(pairs.first.frame).alias("_block"),
-    ).collect()
+    starts = range(0, pairs.first.rows, JOINT_ROWS)
+    found = add_up(_joint_of(pairs, coder, counted, unit, start) for start in starts)
+    return replace(found, tables=counted.tables)
+
+
+def _joint_of(pairs: Pairs, coder: CellCoder, counted: Tally, unit: str, start: int) -> Tally:
+    """The same of some faces."""
+    frames = [side.frame.slice(start, JOINT_ROWS) for side in (pairs.first, pairs.second)]
+    names = [
+        STATUS,
+        FACE,
+        *(_alone(name) for name in [*(task.name for task in counted.tasks), AGE]),
+    ]
+    names += [AGE_TRUE, *(task.true_column for task in counted.tasks)]
+    sides = tuple(
+        frame.select(pl.selectors.by_name(*names, require_all=False)).collect() for frame in frames
+    )
+    codes = (
+        frames[0]
+        .select(
+            *coder.feature_codes(frames[0]),
+            Feature(unit, unit).values(frames[0]).alias("_block"),
+        )
+        .collect()
+    )
     places = coder.cell_numbers(codes) * BLOCKS + block_of(codes["_block"])
     size = (len(coder.cells), BLOCKS)
-    sides = pairs.first.frame.collect(), pairs.second.frame.collect()
     numbers: dict[str, dict[str, CellCounts]] = {kind: {} for kind in KINDS}
     for task in counted.tasks:
         k = len(task.classes)
@@ -395,9 +441,9 @@ def _joint(pairs: Pairs, counted: Tally, unit: str) -> Tally:
             codes_of = (places[kept] * k + true[kept]) * both + outcome[kept]
             numbers[CLASSES][task.name] = _counts((*size, k, k + 1, k + 1), codes_of)
     if AGE in pairs.first.annotated:
-        for kind, outcomes in _year_outcomes(sides, places, size):
+        for kind, outcomes in _year_outcomes((sides[0], sides[1]), places, size):
             numbers[kind][AGE] = outcomes
-    numbers[IMAGES][""] = _image_outcomes(sides, places, size)
+    numbers[IMAGES][""] = _image_outcomes((sides[0], sides[1]), places, size)
     return replace(counted, statuses=(), numbers=numbers)
 
 
@@ -428,7 +474,7 @@ def _year_outcomes(
 
 def _outcome(true: pl.Series, yes: int, no: int) -> Codes:
     """A number for yes, no and not known."""
-    number = pl.when(true).then(yes).when(~true).then(no).otherwise(NOT_SCORED)
+    number = pl.when(true).then(yes).when(~true).then(no).otherwise(UNKNOWN)
     return np.asarray(pl.select(number.cast(pl.Int64)).to_series().to_numpy())
 
 
