@@ -230,22 +230,33 @@ class TableMetadata:
         """
         try:
             facts = json.loads(text)
+            if (version := facts.get("schema_version", SCHEMA_VERSION)) > SCHEMA_VERSION:
+                raise SchemaError(
+                    f"{where}: written with schema version {version}, this faceaudit reads up to "
+                    f"{SCHEMA_VERSION}; upgrade faceaudit"
+                )
             facts["tasks"] = tuple(
                 Task(task["name"], task["scheme"], tuple(task["classes"]))
                 for task in facts["tasks"]
             )
             found = cls(**facts)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found._check()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SchemaError(
                 f"{where}: its faceaudit metadata cannot be read ({error}); "
                 "write the table again with `faceaudit predict`"
             ) from error
-        if found.schema_version > SCHEMA_VERSION:
-            raise SchemaError(
-                f"{where}: written with schema version {found.schema_version}, this faceaudit "
-                f"reads up to {SCHEMA_VERSION}; upgrade faceaudit"
-            )
         return found
+
+    def _check(self) -> None:
+        """Raise TypeError, KeyError or ValueError where a value has no place here."""
+        for name in ("model", "detector", "preprocessing", "labels", "options"):
+            if not isinstance(getattr(self, name), dict):
+                raise TypeError(f"{name} is no object")
+        for name in ("precision", "version"):
+            if not isinstance(getattr(self, name), str | None):
+                raise TypeError(f"{name} is no text")
+        _ = self.annotated_tasks
 
 
 def table_schema(

@@ -65,10 +65,16 @@ def test_metadata_reads_back() -> None:
 
 
 def test_metadata_of_a_later_version_or_damaged_is_one_clear_error() -> None:
-    later = json.loads(TableMetadata(tasks=()).to_json()) | {"schema_version": 99}
+    later = json.loads(TableMetadata(tasks=()).to_json()) | {"schema_version": 99, "further": 1}
     with pytest.raises(SchemaError, match="upgrade faceaudit"):
         TableMetadata.from_json(json.dumps(later), "t.parquet")
-    for text in ("{", "[]", '{"tasks": [{}]}', '{"tasks": [], "other": 1}'):
+    for text in (
+        *("{", "[]", "null", "[" * 100_000, '{"tasks": [{}]}', '{"tasks": [], "other": 1}'),
+        *(f'{{"tasks": [], "{name}": 3}}' for name in ("model", "detector", "labels", "options")),
+        '{"tasks": [], "schema_version": "1"}',
+        '{"tasks": [], "precision": {}}',
+        '{"tasks": [], "labels": {"tasks": [{"classes": ["a", "b"]}]}}',
+    ):
         with pytest.raises(SchemaError, match=r"t\.parquet"):
             TableMetadata.from_json(text, "t.parquet")
 

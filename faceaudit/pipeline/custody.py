@@ -69,7 +69,7 @@ def _choices(metadata: TableMetadata) -> dict[str, Any]:
     facts = json.loads(metadata.to_json())
     options = facts.pop("options")
     facts["labels"].pop("notes", None)
-    return {**facts, "age_bins": options["age_bins"]}
+    return {**facts, "age_bins": options.get("age_bins")}
 
 
 def check_same(

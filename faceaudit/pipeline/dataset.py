@@ -114,7 +114,7 @@ class Manifest:
                 becomes=ImageDigest.from_json(facts["becomes"]) if facts["becomes"] else None,
                 notes=tuple(facts["notes"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{where}: is damaged ({type(error).__name__}: {error}); "
                 "delete the folder or give another name"

@@ -191,11 +191,12 @@ def _holds(metadata: TableMetadata, digest: ImageDigest) -> bool:
 def _metadata_of(out: Path) -> TableMetadata:
     try:
         found = read_metadata(out)
-    except (pa.ArrowInvalid, OSError):
-        found = None
-    if found is None or "inputs" not in found.options:
-        raise UsageError(f"{out}: exists and is not a faceaudit table; give another name")
-    return found
+        if found is not None:
+            digest_in(found)
+            return found
+    except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError):
+        pass
+    raise UsageError(f"{out}: exists and is not a faceaudit table; give another name")
 
 
 def _groups_of_file(out: Path, metadata: TableMetadata | None) -> list[Group]:

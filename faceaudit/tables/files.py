@@ -62,7 +62,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     """What a folder of parts says of itself; nothing where faceaudit did not write it."""
     try:
         found = json.loads((folder / MANIFEST_FILE).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from faceaudit.errors import InputError, LockedError, UnknownNameError, UsageError
 from faceaudit.models.bundle import Bundle
 from faceaudit.pipeline.predict import Prediction, predict
-from faceaudit.schema import METADATA_KEY, STATUSES
+from faceaudit.schema import METADATA_KEY, STATUSES, TableMetadata
 from faceaudit.showcase.images import SPECIMENS, photograph
 from faceaudit.storage import exclusive
 from faceaudit.tables.files import read_metadata
@@ -147,6 +148,11 @@ def test_changed_images_are_noticed(utkface: Path, model: str, tmp_path: Path) -
 def test_a_foreign_file_is_not_overwritten(specimens: Path, model: str, tmp_path: Path) -> None:
     out = tmp_path / "mine.parquet"
     pl.DataFrame({"a": [1]}).write_parquet(out)
+    with pytest.raises(UsageError, match="not a faceaudit table"):
+        predict(specimens, out, model=model)
+    said = TableMetadata((), options={"images": 1, "inputs": "no number", "labels": "0"})
+    table = pa.table({"image": ["a.jpg"]})
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: said.to_json()}), out)
     with pytest.raises(UsageError, match="not a faceaudit table"):
         predict(specimens, out, model=model)
 
