@@ -6,6 +6,7 @@ error in years of a face that was not found is no number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,6 @@ import numpy as np
 from faceaudit.audit.age import AGE_METRICS, CS_YEARS, one_off
 from faceaudit.audit.coverage import annotated_groupings
 from faceaudit.audit.estimates import Options, estimate
-from faceaudit.audit.intervals import wilson
 from faceaudit.audit.metrics import METRICS, Metric, Values, accuracy, ratio, recall
 from faceaudit.audit.results import Estimate, Subgroup, WithFailures
 from faceaudit.audit.tally import ERROR_LIMIT, CellCounts, Cut, Numbers, Tally, cut
@@ -116,10 +116,22 @@ def _twice(
         kept = [_without_failures(one) for one in blocks]
     scored = estimate(metric, _without_failures(tried), options, blocks=kept)
     all_tried = estimate(metric, tried, options, blocks=blocks)
+    failed = estimate(_share_failed(metric), tried, options, blocks=blocks)
     places = product(cells.subgroups, labels)
-    for (subgroup, label), first, second in zip(places, scored, all_tried, strict=True):
+    found = zip(places, scored, all_tried, failed, strict=True)
+    for (subgroup, label), first, second, failing in found:
         if second.n:
-            yield _pair(task, metric, subgroup, label, first, second, options)
+            yield _pair(task, metric, subgroup, label, first, second, failing, options)
+
+
+def _share_failed(metric: Metric) -> Metric:
+    """The share of a metric's faces that have no prediction."""
+
+    def share(attempts: Any) -> Values:
+        every = metric.faces(attempts)
+        return ratio(every - metric.faces(_without_failures(attempts)), every)
+
+    return replace(metric, function=share)
 
 
 def _joined(scored: Numbers, missed: Numbers) -> Numbers:
@@ -143,6 +155,7 @@ def _pair(
     label: str | None,
     scored: Estimate,
     every: Estimate,
+    failed: Estimate,
     options: Options,
 ) -> WithFailures:
     missed = every.n - scored.n
@@ -152,14 +165,14 @@ def _pair(
         subgroup,
         scored,
         every,
-        _loss(scored, every, options.confidence),
+        _loss(scored, every, failed),
         missed,
         label,
         small=every.n < options.min_n,
     )
 
 
-def _loss(scored: Estimate, every: Estimate, confidence: float) -> Estimate:
+def _loss(scored: Estimate, every: Estimate, failed: Estimate) -> Estimate:
     """What failures take from a share: the share times the rate of failure.
 
     Source:
@@ -171,8 +184,12 @@ def _loss(scored: Estimate, every: Estimate, confidence: float) -> Estimate:
     value = scored.value - every.value
     if scored.low is None or scored.high is None:
         return Estimate(value, None, None, every.n, scored.reason)
-    failed = ratio(every.n - scored.n, every.n)
-    least, most = wilson(failed, every.n, confidence)
-    below = np.hypot(failed * (scored.value - scored.low), scored.value * (failed - least))
-    above = np.hypot(failed * (scored.high - scored.value), scored.value * (most - failed))
-    return Estimate(value, max(value - float(below), 0.0), min(value + float(above), 1.0), every.n)
+    if failed.value is None or failed.low is None or failed.high is None:
+        return Estimate(value, None, None, every.n, failed.reason)
+    below = math.hypot(
+        failed.value * (scored.value - scored.low), scored.value * (failed.value - failed.low)
+    )
+    above = math.hypot(
+        failed.value * (scored.high - scored.value), scored.value * (failed.high - failed.value)
+    )
+    return Estimate(value, max(value - below, 0.0), min(value + above, 1.0), every.n)
