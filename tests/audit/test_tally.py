@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -456,6 +457,26 @@ def test_a_damaged_tally_is_refused_or_read_as_it_was(
     assert refused > 60
     for length in (0, 10, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
+        with pytest.raises(InputError, match="not a tally"):
+            load_tally(path)
+
+
+def test_a_tally_with_negative_counts_or_an_odd_unit_is_refused(
+    rows_of: Callable[..., pl.DataFrame], tmp_path: Path
+) -> None:
+    path = tmp_path / "t.tally"
+    frame = rows_of(50, seed=3).with_columns(site=pl.int_range(pl.len()) % 2)
+    save_tally(tally_of(frame, tmp_path / "t.parquet"), path)
+    with np.load(path) as saved:
+        arrays = {name: saved[name] for name in saved.files}
+    header = json.loads(arrays["header"].tobytes()) | {"unit": 5}
+    assert arrays["values_0"].dtype.kind == "i"
+    for changed in (
+        {"values_0": -arrays["values_0"]},
+        {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)},
+    ):
+        with path.open("wb") as file:
+            np.savez(file, **(arrays | changed))
         with pytest.raises(InputError, match="not a tally"):
             load_tally(path)
 

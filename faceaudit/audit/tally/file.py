@@ -150,6 +150,8 @@ def _header(counted: Tally) -> dict[str, Any]:
 
 
 def _tally(header: dict[str, Any], arrays: Any, path: Path) -> Tally:
+    if not isinstance(header["unit"], str | None):
+        raise ValueError("the unit is no name of a column")
     numbers: dict[str, dict[str, CellCounts]] = {kind: {} for kind in KINDS}
     for number, placed in enumerate(header["numbers"]):
         codes = np.cumsum(arrays[f"places_{number}"])
@@ -180,6 +182,8 @@ def _check_counts(counts: CellCounts, cells: int) -> None:
         raise ValueError("places lie outside the shape")
     if (np.diff(codes) <= 0).any() or not np.isfinite(values).all():
         raise ValueError("places do not ascend, or values are not finite")
+    if values.dtype.kind == "i" and (values < 0).any():
+        raise ValueError("counts are negative")
     if counts.shape[0] != cells:
         raise ValueError("the shape is not that of the cells")
 
