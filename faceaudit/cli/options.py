@@ -20,7 +20,10 @@ Images = Annotated[
 Detector = Annotated[str, typer.Option(help="retinaface, retina-face, or whole: images are crops.")]
 Faces = Annotated[str, typer.Option(help="Which faces count: largest, center or all.")]
 Labels = Annotated[
-    str, typer.Option(help="auto, none, or FORMAT[:PATH]: utkface, fairface, imagefolder, table.")
+    str,
+    typer.Option(
+        help="auto, none, or FORMAT[:PATH]: utkface, fairface, imagefolder, pixels, table."
+    ),
 ]
 Provenance = Annotated[
     str, typer.Option(help="Where labels come from: annotated, self-reported or predicted.")
