@@ -36,6 +36,7 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         ("License", bundle.licence),
         ("Training data", bundle.training_data),
         ("Started from", card.get("weights")),
+        ("Learned from bundles", _teachers(card)),
         ("Network", _network(card)),
         ("Input", f"{bundle.input.size} x {bundle.input.size} pixels, {bundle.input.color}"),
         ("Tasks", ", ".join(f"{task.name} ({task.scheme})" for task in bundle.tasks)),
@@ -52,6 +53,13 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         if sentences := card.get(key):
             yield from ("", f"## {title}", "")
             yield from (f"- {sentence}" for sentence in sentences)
+
+
+def _teachers(card: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{one['bundle']} (license: {one['licence']}; SHA-256 {one['sha256']})"
+        for one in card.get("teachers", [])
+    )
 
 
 def _network(card: Mapping[str, Any]) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from faceaudit.errors import InputError, LabelError, UsageError
 from faceaudit.labels.tables import recorded_tasks
 from faceaudit.schema import AGE, task_of_scheme
+from faceaudit.training.distillation import NO_TEACHERS, Teachers
 from faceaudit.training.labels import UNKNOWN, age_intervals, class_rows
 from faceaudit.training.recipe import NO_AUGMENTATION, Augmentation, Data, Recipe
 
@@ -142,6 +143,8 @@ class Batch:
     labels: dict[str, NDArray[np.int64]]  # (N,) each
     skipped: tuple[Path, ...] = ()
     """Crops that could not be decoded: they are not in the batch, which is smaller for it."""
+    taught: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Teachers' logits of the images by output, (N, K) each; empty without teachers."""
 
 
 def read_crop(path: Path) -> Pixels:
@@ -257,8 +260,9 @@ def batches(
     seed: tuple[int, ...],
     first: int = 0,
     workers: int = 2,
+    teachers: Teachers = NO_TEACHERS,
 ) -> Iterator[Batch]:
-    """Batches in a given order, made a few ahead by threads.
+    """Batches in a given order, made a few ahead by threads, which ask the teachers too.
 
     What a crop looks like depends on the seed and its position in the order alone, so a run that
     goes on at batch ``first`` sees what the uninterrupted run would have seen.
@@ -274,7 +278,7 @@ def batches(
                 skipped.append(crops.files[row])
         images = np.stack(found) if found else np.empty((0, size, size, 3), np.uint8)
         labels = {name: values[rows] for name, values in crops.labels.items()}
-        return Batch(images, labels, tuple(skipped))
+        return Batch(images, labels, tuple(skipped), teachers.logits(images))
 
     starts = iter(range(first * batch, len(order), batch))
     with ThreadPoolExecutor(workers) as pool:

@@ -18,6 +18,7 @@ from faceaudit.errors import UsageError
 from faceaudit.ordered import available_cores
 from faceaudit.storage import write_text
 from faceaudit.training.data import Batch, CropSet, batches
+from faceaudit.training.distillation import Teachers, open_teachers
 from faceaudit.training.folding import unfold_norms
 from faceaudit.training.group import ALONE, Group
 from faceaudit.training.objective import batch_losses, device_of, weighted
@@ -69,12 +70,13 @@ def train(
         group: The processes that train together; each gives the same arguments.
 
     Raises:
-        UsageError: If the checkpoint is of another recipe or of other data, the batch cannot be
-            shared by the group, or the loss is no number any more.
+        UsageError: If the checkpoint is of another recipe or of other data, a teacher does not fit
+            the recipe, the batch cannot be shared by the group, or the loss is no number any more.
     """
     group.check(recipe.batch)
     state = new_state(recipe, device)
-    identity = identity_of(recipe, training, validation, max_steps)
+    teachers = open_teachers(recipe, str(device_of(state.network)))
+    identity = identity_of(recipe, training, validation, max_steps, teachers.sha256)
     checkpoint = work / CHECKPOINT
     if checkpoint.is_file():
         restore(state, checkpoint, identity)
@@ -93,7 +95,9 @@ def train(
         begun = time.monotonic()
         facts: dict[str, float] = {"epoch": state.epoch + 1, "size": sizes[state.epoch]}
         facts["learning_rate"] = recipe.learning_rate * rate_at(recipe, state.epoch, 0.5)
-        _run_epoch(recipe, state, joined, training, sizes[state.epoch], steps, keep, say, group)
+        _run_epoch(
+            recipe, state, joined, training, sizes[state.epoch], steps, keep, say, group, teachers
+        )
         losses = _mean_losses(state, steps, recipe)
         state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
         metrics = group.told(partial(validate, state.average, recipe, validation, recipe.size))
@@ -125,6 +129,7 @@ def _run_epoch(
     keep: Callable[[], None],
     say: Callable[[str], None],
     group: Group,
+    teachers: Teachers,
 ) -> None:
     """Take the steps that are left of an epoch; ``state.sums`` gathers their losses."""
     order = np.random.default_rng((recipe.seed, state.epoch)).permutation(len(training))
@@ -138,6 +143,7 @@ def _run_epoch(
         (recipe.seed, state.epoch, *([group.rank] if group.size > 1 else [])),
         first=state.step,
         workers=available_cores(),
+        teachers=teachers,
     )
     state.network.train()
     first, begun = state.step, time.monotonic()

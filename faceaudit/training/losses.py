@@ -50,6 +50,24 @@ def roughness(logits: Tensor) -> Tensor:
     return logits.diff(n=2, dim=1).square().sum(dim=1).mean()
 
 
+def distillation_loss(logits: Tensor, teachers_logits: Tensor, temperature: float) -> Tensor:
+    """Mean cross-entropy of softened probabilities with the teachers', times temperature squared.
+
+    The square keeps the size of the gradient at any temperature.
+
+    Args:
+        logits: Of the network that learns, (N, K).
+        teachers_logits: What it learns from, (N, K).
+        temperature: Divides the logits of both; above 0.
+
+    Source:
+        Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015, section 2.
+    """
+    wanted = (teachers_logits / temperature).softmax(dim=1)
+    logs = (logits / temperature).log_softmax(dim=1)
+    return -(temperature**2) * (wanted * logs).sum(dim=1).mean()
+
+
 def value_loss(values: Tensor, low: Tensor, high: Tensor, scale: float) -> Tensor:
     """Mean squared distance from the years in which an age may lie, in units of ``scale``.
 

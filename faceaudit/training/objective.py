@@ -16,28 +16,60 @@ from faceaudit.models.heads import to_gray
 from faceaudit.schema import AGE, YEARS
 from faceaudit.training.data import Batch
 from faceaudit.training.labels import class_sets
-from faceaudit.training.losses import classes_between, roughness, set_loss, value_loss
+from faceaudit.training.losses import (
+    classes_between,
+    distillation_loss,
+    roughness,
+    set_loss,
+    value_loss,
+)
 from faceaudit.training.recipe import Augmentation, Recipe, age_bins
 
 
 def batch_losses(
     network: nn.Module, batch: Batch, recipe: Recipe, seed: tuple[int, ...]
 ) -> dict[str, Tensor]:
-    """Loss of each task on one batch, without its weight; images may be mixed."""
+    """Loss of each task on one batch, without its weight; images may be mixed.
+
+    Labels and what teachers say of the images are then mixed by the same share.
+    """
     images = normalized(batch.images, recipe, device_of(network))
     images, order, share = mixed(images, recipe.augmentation, np.random.default_rng(seed))
     found = forward(network, images, recipe)
-    losses = task_losses(found, batch.labels, recipe)
+    losses = taught_losses(found, batch.labels, batch.taught, recipe)
     if share == 1:
         return losses
     labels = {name: values[order] for name, values in batch.labels.items()}
-    other = task_losses(found, labels, recipe)
+    taught = {name: values[order] for name, values in batch.taught.items()}
+    other = taught_losses(found, labels, taught, recipe)
     return {name: share * loss + (1 - share) * other[name] for name, loss in losses.items()}
 
 
 def weighted(losses: Mapping[str, Tensor], recipe: Recipe) -> Tensor:
     """Sum of the tasks' losses by their weights."""
     return torch.stack([recipe.tasks[name].weight * loss for name, loss in losses.items()]).sum()
+
+
+def taught_losses(
+    found: Mapping[str, Tensor],
+    labels: Mapping[str, NDArray[np.int64]],
+    taught: Mapping[str, NDArray[np.float32]],
+    recipe: Recipe,
+) -> dict[str, Tensor]:
+    """Loss of each task by labels and teachers, without its weight.
+
+    Args:
+        found: The network's outputs, (N, K) each.
+        labels: As in ``CropSet``, (N,) each.
+        taught: The teachers' logits, (N, K) each; empty without teachers.
+        recipe: Whose tasks they are, and how much teachers count.
+    """
+    losses, settings = task_losses(found, labels, recipe), recipe.distillation
+    for name, values in taught.items():
+        logits = torch.from_numpy(values).to(found[name].device)
+        loss = distillation_loss(found[name], logits, settings.temperature)
+        losses[name] = (1 - settings.weight) * losses[name] + settings.weight * loss
+    return losses
 
 
 def task_losses(

@@ -6,6 +6,7 @@ only what it does otherwise than the recipe of that name.
 
 from __future__ import annotations
 
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -169,6 +170,24 @@ NO_AUGMENTATION = Augmentation(
 
 
 @dataclass(frozen=True)
+class Distillation:
+    """Bundles that a training learns from beside the labels.
+
+    ``teachers`` are names or folders; their logits on the view that the network itself sees are
+    averaged. ``weight`` is their share of each task's loss, 0 to 1; the rest is the labels'. Faces
+    without a label learn from them too. ``temperature`` softens both sides' probabilities.
+
+    Source:
+        Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015; Beyer and others:
+        Knowledge distillation: A good teacher is patient and consistent, CVPR 2022.
+    """
+
+    teachers: tuple[str, ...] = ()
+    weight: float = 0.5
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
 class Reference:
     """The published row that a recipe repeats: who reported what, and why it may not hold.
 
@@ -259,6 +278,7 @@ class Recipe:
     seed: int = 0
     data: Data = field(default_factory=Data)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    distillation: Distillation = field(default_factory=Distillation)
     reference: Reference | None = None
     tune: Tune | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -486,6 +506,7 @@ def _check(recipe: Recipe, where: str) -> None:
             f"{where}: norms: folded needs pretrained weights and a trunk that is trained whole; "
             "choose batch"
         )
+    _check_distillation(recipe, where)
     if recipe.data.validation_share + recipe.data.test_share >= 1:
         raise UsageError(f"{where}: data: the held-out shares must leave something to train on")
     for key in recipe.tune.ranges if recipe.tune else ():
@@ -493,3 +514,20 @@ def _check(recipe: Recipe, where: str) -> None:
             raise UsageError(f"{where}: tune.ranges.{key}: every trial has the same data")
     if recipe.selection.by.removesuffix("_loss") not in ("", *recipe.tasks):
         raise UnknownNameError("selection.by", recipe.selection.by, recipe.tasks)
+
+
+def _check_distillation(recipe: Recipe, where: str) -> None:
+    settings = recipe.distillation
+    if not 0 <= settings.weight <= 1:
+        raise UsageError(
+            f"{where}: distillation.weight is {settings.weight:g}; it must be from 0 to 1"
+        )
+    if not 0 < settings.temperature < math.inf:
+        raise UsageError(
+            f"{where}: distillation.temperature is {settings.temperature:g}; it must be above 0"
+        )
+    if settings.teachers and AGE in recipe.tasks and recipe.tasks[AGE].scheme == VALUE_SCHEME:
+        raise UsageError(
+            f"{where}: distillation.teachers: they teach probabilities, and tasks.age.scheme "
+            f"{VALUE_SCHEME} has none; choose {YEARS_SCHEME} or age groups"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -127,14 +127,24 @@ def update_average(state: State, decay: float) -> None:
 
 
 def identity_of(
-    recipe: Recipe, training: CropSet, validation: CropSet, max_steps: int | None
+    recipe: Recipe,
+    training: CropSet,
+    validation: CropSet,
+    max_steps: int | None,
+    teachers: Sequence[str] = (),
 ) -> dict[str, str]:
-    """What a checkpoint must agree in: everything that decides the weights, as text."""
+    """What a checkpoint must agree in: everything that decides the weights, as text.
+
+    ``teachers`` are the hashes of the bundles that are learned from; without any, nothing is said.
+    """
     facts = {
         name: json.dumps(value, sort_keys=True)
         for name, value in recipe.to_json().items()
         if name not in WITHOUT_EFFECT
     }
+    taught = facts.pop("distillation")
+    if teachers:
+        facts |= {"distillation": taught, "teachers": " ".join(teachers)}
     return facts | {
         "training crops": digest_of(training),
         "validation crops": digest_of(validation),
@@ -174,7 +184,8 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     """
     found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     known = found.get("identity", {})
-    differing = [name for name, value in identity.items() if known.get(name) != value]
+    names = dict.fromkeys([*identity, *known])
+    differing = [name for name in names if known.get(name) != identity.get(name)]
     if differing == ["stages"] and _is_continued(known["stages"], identity["stages"]):
         differing = []
     if differing:

@@ -234,8 +234,9 @@ def describe(
     share = recipe.data.validation_share
     source = find_backbone(recipe.backbone).sources.get(recipe.weights)
     start = load_bundle(recipe.start) if recipe.start else None
-    research_only = bool(source and source.research_only) or bool(
-        start and start.card.get("research_only")
+    teachers = [load_bundle(name) for name in recipe.distillation.teachers]
+    research_only = bool(source and source.research_only) or any(
+        bundle.card.get("research_only") for bundle in (*([start] if start else []), *teachers)
     )
     card: dict[str, Any] = {
         "backbone": recipe.backbone,
@@ -245,6 +246,7 @@ def describe(
         else f"{recipe.weights}: {source.training_data}",
         "weights_licence": "" if source is None else source.licence,
         **({"start": {"bundle": start.name, "sha256": start.sha256}} if start else {}),
+        **({"teachers": [_named(teacher) for teacher in teachers]} if teachers else {}),
         "research_only": research_only,
         "split": {
             "rule": "u = smallest sha256 among a picture's duplicates / 2**256; validation where "
@@ -275,3 +277,8 @@ def describe(
         sha256="",
         card=card,
     )
+
+
+def _named(teacher: Bundle) -> dict[str, str]:
+    """A bundle that was learned from, as a card names it."""
+    return {"bundle": teacher.name, "sha256": teacher.sha256, "licence": teacher.licence}
