@@ -86,4 +86,6 @@ def _figure(facts: Mapping[str, Any]) -> str:
         if "calibration_error" in facts
         else ""
     )
-    return f"{name} {facts[name]:.3f}{unit}{interval}{calibration}, on {facts['n']:,} {facts['on']}"
+    sets = "".join(f"; {title}: {_figure(own)}" for title, own in facts.get("sets", {}).items())
+    value = f"{name} {facts[name]:.3f}{unit}{interval}{calibration}"
+    return f"{value}, on {facts['n']:,} {facts['on']}{sets}"

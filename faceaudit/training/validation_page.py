@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 import faceaudit
 from faceaudit.audit.face_sets import calibrate
 from faceaudit.audit.results import Audit, MetricValue
+from faceaudit.audit.run import audit
 from faceaudit.faces import Face
 from faceaudit.labels.tables import recorded_tasks
 from faceaudit.models.bundle import Bundle
@@ -65,7 +66,8 @@ class HeldOut:
     page: Path
     audit: Audit
     metrics: dict[str, dict[str, Any]]
-    """Task -> accuracy (``age``: ``mae`` in years) with its 95 % interval, n and what it is on."""
+    """Task -> accuracy (``age``: ``mae`` in years) with its 95 % interval, n and what it is on.
+    Where there are several folders, those of each stand under ``sets``."""
     weakest: list[str]
     """Where the bundle is worst, in sentences."""
     confusion: dict[str, dict[str, Any]]
@@ -94,8 +96,39 @@ def audit_held_out(
     metrics = card_metrics(files.audit, f"{part} crops")
     for name, error in calibration_errors(table, files.audit).items():
         metrics[name]["calibration_error"] = error
+    for name, sets in figures_by_set(bundle, crops, folders, work, part).items():
+        metrics[name]["sets"] = sets
     confusion = card_confusions(table, f"{part} crops")
     return HeldOut(table, files.paths[0], files.audit, metrics, weakest(files.audit), confusion)
+
+
+def figures_by_set(
+    bundle: Bundle, crops: CropSet, folders: Sequence[Path], work: Path, part: str
+) -> dict[str, dict[str, Any]]:
+    """Task -> name of a folder -> its own figure, where there are several folders.
+
+    Together they can mislead: a set whose classes are coarser than the network's counts only with
+    the classes that both have; by itself it counts with all, by the map between the schemes.
+
+    Args:
+        bundle: What predicts.
+        crops: That the network was not trained on.
+        folders: Where they and their annotations come from.
+        work: Folder that ``validation.FOLDER.parquet`` is written to.
+        part: What the crops are.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders if len(folders) > 1 else ():
+        own = crops.take(np.flatnonzero([folder in file.parents for file in crops.files]))
+        if not len(own):
+            continue
+        labels = annotations_of(own, [folder])
+        tasks = recorded_tasks([folder / METADATA_FILE])
+        path = work / f"validation.{folder.name}.parquet"
+        table = read_table(write_table(bundle, own, labels, path, annotated=tasks))
+        for name, figure in card_metrics(audit(table, verify="never"), f"{part} crops").items():
+            found.setdefault(name, {})[folder.name] = figure
+    return found
 
 
 def annotations_of(crops: CropSet, folders: Sequence[Path]) -> pl.DataFrame:

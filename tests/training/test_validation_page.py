@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import polars as pl
 import pytest
 
 from faceaudit.models.bundle import Bundle
+from faceaudit.models.card import card_text
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.tables import read_table
@@ -52,6 +55,26 @@ def found(
 ) -> HeldOut:
     work = tmp_path_factory.mktemp("work")
     return audit_held_out(random_bundle, crops, [folder], work, "validation")
+
+
+def test_the_card_has_the_figures_of_every_folder_by_itself(
+    random_bundle: Bundle, crops: CropSet, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    rows = range(0, COUNT - 1, 2)  # their race is White, Asian or Others, of UTKFace's five
+    files = (*crops.files, *(other / crops.files[row].relative_to(folder) for row in rows))
+    both = CropSet(files, crops.view, {}, (*crops.sha256, *(crops.sha256[row] for row in rows)))
+    found = audit_held_out(random_bundle, both, [folder, other], tmp_path, "validation")
+    for task, metric in {"gender": "accuracy", "race": "accuracy", "age": "mae"}.items():
+        pooled, sets = found.metrics[task], found.metrics[task]["sets"]
+        assert list(sets) == [folder.name, "other"]
+        assert [one["n"] for one in sets.values()] == [COUNT - 1, len(rows)]
+        mean = sum(one["n"] * one[metric] for one in sets.values()) / pooled["n"]
+        assert pooled[metric] == pytest.approx(mean, abs=2e-4)
+    card = card_text(replace(random_bundle, card={"metrics": found.metrics}))
+    assert f"on {len(files) - 1} validation crops; {folder.name}: accuracy" in card
+    assert f"on {len(rows)} validation crops" in card
 
 
 def test_every_held_out_crop_has_a_row(found: HeldOut, crops: CropSet) -> None:
