@@ -30,6 +30,9 @@ COUNT_ERRORS: frozenset[Interval] = frozenset(
 """Kinds of intervals of figures whose distance from 0 or 1 is a share of errors."""
 UNSEEN = 0.1
 """Part of a block full of errors, added to those seen for how far faces of a unit err together."""
+UNSEEN_OF_CURVES = 0.5
+"""The same for curves averaged over classes, which a few errors of one class move far; by
+simulation."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,9 @@ def told_by_units(
         size = np.maximum(faces / spread.blocks, 1)
     if metric.interval in COUNT_ERRORS:
         errors = faces * np.minimum(values, 1 - values)
-        effect = (errors * effect + UNSEEN * size * size) / (errors + UNSEEN * size)
+        of_curves = metric.mean_of == "average_precision"
+        unseen = (UNSEEN_OF_CURVES if of_curves else UNSEEN) * size
+        effect = (errors * effect + unseen * size) / (errors + unseen)
     told = (z / student_quantile(spread.blocks - 1, confidence)) ** 2 / effect
     return np.asarray(np.where(spread.blocks > 1, np.fmax(told, 1 / spread.together), np.nan))
 
