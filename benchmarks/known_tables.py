@@ -3,7 +3,8 @@
 Models differ in the true rate (of right predictions, or of ages within five years; ``RATES``) and,
 with classes, in their number (``CLASSES``). Classes are 1 to 3 times as common as the rarest, some
 are recognized better than others, and confused with their neighbors most. A class that is in no
-table counts for nothing: means over classes are those of the classes that a table has. Errors in
+table counts for nothing: means over classes are those of the classes that a table has. Figures of
+the faces of one class come from tables with as many faces of every class, on average. Errors in
 years have the tails of Student's distribution with 6 degrees of freedom, as real ones do. Scores
 are those of a model that is too sure of itself.
 
@@ -57,6 +58,8 @@ SURE = 1.5
 LEAST = 0.5
 """Scores that know nothing still differ."""
 TRUTH_FACES = 400_000
+OF_ONE_CLASS = frozenset({"f1", "recall", "precision", "auc", "average_precision"})
+"""Figures whose faces are those of one class."""
 REGISTERED = {metric.name: metric for metric in (*METRICS, *AGE_METRICS)}
 Array = NDArray[Any]
 Draw = tuple[Any, Any]
@@ -98,6 +101,11 @@ def added(values: Array, places: Array, size: int) -> Array:
 def in_blocks(generator: Generator, tables: int, faces: int) -> Array:
     """Block of every face, whose units have ``UNIT`` faces each, (S, N)."""
     return np.repeat(generator.integers(0, BLOCKS, (tables, faces // UNIT)), UNIT, axis=1)
+
+
+def chosen(metrics: list[Metric], each: bool) -> list[Metric]:
+    """Those whose faces are of one class, or those whose faces are all of a table."""
+    return [metric for metric in metrics if (metric.name in OF_ONE_CLASS) == each]
 
 
 # --- classes and groups -----------------------------------------------------------------------
@@ -149,13 +157,15 @@ def class_truth(metric: Metric, shares: Array, counts: Array) -> Array:
 
 
 def draw_classes(
-    generator: Generator, tables: int, faces: int, rate: float, units: bool
+    generator: Generator, tables: int, faces: int, rate: float, units: bool, each: bool
 ) -> Iterator[Drawn]:
     """Figures of classes and age groups."""
     for classes in CLASSES:
         shares = cells(classes, rate)
-        counts, blocks = confusions(generator, tables, faces, shares, units)
-        for metric in ON_CLASSES:
+        counts, blocks = confusions(
+            generator, tables, faces * (classes if each else 1), shares, units
+        )
+        for metric in chosen(ON_CLASSES, each):
             if classes == 2 and metric.needs == "groups":
                 continue  # two groups are always neighbors
             true = class_truth(metric, shares, counts)
@@ -274,7 +284,7 @@ def calibration_of(true: Array, scores: Array, block: Array | None) -> Draw:
 
 
 def draw_losses(
-    generator: Generator, tables: int, faces: int, rate: float, units: bool
+    generator: Generator, tables: int, faces: int, rate: float, units: bool, each: bool
 ) -> Iterator[Drawn]:
     """Losses and calibration errors."""
     for classes in CLASSES:
@@ -291,12 +301,13 @@ def draw_losses(
 
 
 def draw_scores(
-    generator: Generator, tables: int, faces: int, rate: float, units: bool
+    generator: Generator, tables: int, faces: int, rate: float, units: bool, each: bool
 ) -> Iterator[Drawn]:
     """Figures of scores, from rows and, where they differ, as from a tally without rows."""
     for classes in CLASSES:
         truth = score_truth(classes, rate)
-        true, scores = scored(generator, tables, faces, classes, lead_for(classes, rate), units)
+        size = faces * (classes if each else 1)
+        true, scores = scored(generator, tables, size, classes, lead_for(classes, rate), units)
         counts, codes = ranked(true, scores)
         # All tables are one array with a further axis: figures are then found for all at once.
         rows = ScoreCounts([counts], correlations(counts, codes))
@@ -304,12 +315,12 @@ def draw_scores(
         blocks = None
         if units:
             bins = np.moveaxis(score_bin(scores), -1, 1) // COARSE
-            block = in_blocks(generator, tables, faces)[:, None] * COARSE_BINS + bins
+            block = in_blocks(generator, tables, size)[:, None] * COARSE_BINS + bins
             apart = by_place(true, block, BLOCKS * COARSE_BINS)[0]
             apart = apart.reshape(tables, classes, 2, BLOCKS, COARSE_BINS)
             blocks = list(np.moveaxis(apart, 3, 1))
         has = counts[..., 1, :].sum(axis=-1) > 0
-        for metric in ON_SCORES:
+        for metric in chosen(ON_SCORES, each):
             expected = truth[metric.name]
             if metric.mean_of:
                 # Means over classes as each table has them.
@@ -363,7 +374,7 @@ def year_errors(errors: Array) -> YearErrors:
 
 
 def draw_years(
-    generator: Generator, tables: int, faces: int, rate: float, units: bool
+    generator: Generator, tables: int, faces: int, rate: float, units: bool, each: bool
 ) -> Iterator[Drawn]:
     """Figures of years, and of age checks."""
     years, truth = years_for(rate, units)
@@ -389,7 +400,7 @@ def draw_years(
         yield Drawn("", metric, ages, np.array([1 - rate]))
 
 
-Draws = Callable[[Generator, int, int, float, bool], Iterator[Drawn]]
+Draws = Callable[[Generator, int, int, float, bool, bool], Iterator[Drawn]]
 DRAWS: dict[str, Draws] = {
     "classes": draw_classes,
     "groups": draw_classes,
@@ -399,4 +410,5 @@ DRAWS: dict[str, Draws] = {
     "calibration": draw_losses,
     "scores": draw_scores,
 }
-"""What a metric needs -> how tables with it are drawn: generator, tables, faces, rate, units."""
+"""What a metric needs -> how tables with it are drawn: generator, tables, faces, rate, units, and
+whether the faces are those of each class."""

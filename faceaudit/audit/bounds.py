@@ -117,7 +117,7 @@ def _share(metric: Metric, counts: Any, values: Values, told: Any, confidence: f
 
 
 def _overlap(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
-    return overlap_interval(values, _union(counts) * told, confidence)
+    return overlap_interval(values, union(counts) * told, confidence)
 
 
 def _rank(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
@@ -269,7 +269,7 @@ def _correlation(single: Metric, counts: ScoreCounts) -> Values:
     return np.asarray((fewer * found + ALIKE_FACES) / (fewer + ALIKE_FACES))
 
 
-def _union(confusion: Any) -> Values:
+def union(confusion: Any) -> Values:
     """Faces annotated or predicted as each class, (..., K)."""
     both = annotated_faces(confusion) + predicted_faces(confusion)
     return np.asarray(both - correct_faces(confusion))

@@ -8,13 +8,13 @@ spread of a figure over tables that lack one block each holds whatever the faces
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from faceaudit.audit.bounds import smoothed_confusion
+from faceaudit.audit.bounds import smoothed_confusion, union
 from faceaudit.audit.intervals import Bounds, normal_quantile, student_quantile
 from faceaudit.audit.metrics import Interval, Metric, Values, predicted_faces, ratio
 from faceaudit.audit.results import Subgroup
@@ -24,15 +24,23 @@ FEW_BLOCKS = 20
 """With fewer blocks of units an interval rests on too few to be relied on."""
 NAMED = 5
 """So many subgroups are named in a note; of the others their number is told."""
-COUNT_ERRORS: frozenset[Interval] = frozenset(
-    {"share", "overlap", "classes", "mean_of_classes", "rank", "curve"}
-)
-"""Kinds of intervals of figures whose distance from 0 or 1 is a share of errors."""
-UNSEEN = 0.1
-"""Part of a block full of errors, added to those seen for how far faces of a unit err together."""
-UNSEEN_OF_CURVES = 0.5
-"""The same for curves averaged over classes, which a few errors of one class move far; by
+UNSEEN: Mapping[Interval, float] = {
+    "share": 0.06,
+    "overlap": 0.06,
+    "classes": 0.1,
+    "mean_of_classes": 0.1,
+    "rank": 0.02,
+    "curve": 0.02,
+}
+"""Kinds of intervals of figures whose distance from 0 or 1 is a share of errors, and the part of a
+block full of errors that is added to those seen for how far faces of a unit err together; by
 simulation."""
+UNSEEN_OF_CURVES = 0.5
+"""The same for curves averaged over classes, which a few errors of one class move far."""
+BOUNDED: frozenset[Interval] = frozenset({"share", "overlap", "rank", "curve", "calibration"})
+"""Kinds of intervals whose variance is between that of independent and of wholly alike faces."""
+KNOWN_DEGREES = 4.0
+"""So many degrees of freedom that is worth with units of many faces; by simulation."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,8 @@ class Spread:
     blocks: Values
     """How many blocks have faces."""
     alone: Values
-    """The variance of independent faces; NaN where it is that of the plain bounds."""
+    """The variance of independent faces if the figure seen is true; NaN where it is that of the
+    plain bounds."""
     together: Values
     """How many faces of its block a face stands for, were they wholly alike; infinite where that
     does not bound the spread."""
@@ -85,6 +94,8 @@ def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
         left, whole = left + (smooth - whole), smooth
     if metric.interval == "calibration":
         function, alone = _mean_gap, np.asarray(_variance_of_gap(whole))
+    elif metric.interval in {"share", "overlap"}:
+        alone = _variance_of_share(metric, whole)
     moves = np.square(function(left) - function(whole)).sum(axis=0)
     scale = np.where(occupied > 1, (occupied - 1) / np.maximum(occupied, 1), np.nan)
     trials = _trials(metric, blocks)
@@ -119,16 +130,27 @@ def _variance_of_gap(calibration: Any) -> Values:
     return ratio(ratio(squares.sum(axis=-1), n) - _mean_gap(calibration) ** 2, n)
 
 
+def _variance_of_share(metric: Metric, whole: Any) -> Values:
+    """The variance of a share, or of F1, which is a function of one: the share of a union."""
+    value, faces = np.asarray(metric.function(whole)), np.asarray(metric.faces(whole))
+    if metric.interval == "share":
+        return ratio(value * (1 - value), faces)
+    share = value / (2 - value)
+    return ratio(share * (1 - share) * (2 / (1 + share) ** 2) ** 2, union(whole))
+
+
 def told_by_units(
     metric: Metric, values: Values, faces: Values, plain: Bounds, spread: Spread, confidence: float
 ) -> Values:
     """How many independent faces would tell as much as one of these; at most 1.
 
     That is the variance of independent faces by the variance over blocks, and less where Student's
-    quantile is larger than the normal one. Where few errors were seen they tell little of how far
-    the faces of a unit err together: until as many are seen as a block has faces, the faces of a
-    block increasingly count as one. Of a share they never count less than that, which is exact for
-    faces wholly alike and needs no estimate. NaN with fewer than two blocks.
+    quantile is larger than the normal one. Its degrees of freedom are the blocks less one and, as
+    faces wholly alike bound how far a share moves, the more the fewer faces a block has. Where few
+    errors were seen they tell little of how far the faces of a unit err together: until as many
+    are seen as a block has faces, the faces of a block increasingly count as one. Of a share they
+    never count less than that, which is exact for faces wholly alike and needs no estimate. NaN
+    with fewer than two blocks.
 
     Args:
         metric: The metric.
@@ -143,18 +165,27 @@ def told_by_units(
         counts estimated from survey data, Survey Methodology 24, 1998 (effective faces).
     """
     z = normal_quantile(confidence)
-    width = np.square((plain[1] - plain[0]) / (2 * z))
-    alone = np.where(np.isnan(spread.alone), width, spread.alone)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        effect = np.maximum(spread.variance / alone, 1)
-        size = np.maximum(faces / spread.blocks, 1)
-    if metric.interval in COUNT_ERRORS:
+    size = np.fmax(ratio(faces, spread.blocks), 1)
+    effect = np.fmax(_design_effect(faces, plain, spread, z), 1)
+    if metric.interval in UNSEEN:
         errors = faces * np.minimum(values, 1 - values)
         of_curves = metric.mean_of == "average_precision"
-        unseen = (UNSEEN_OF_CURVES if of_curves else UNSEEN) * size
+        unseen = (UNSEEN_OF_CURVES if of_curves else UNSEEN[metric.interval]) * size
         effect = (errors * effect + unseen * size) / (errors + unseen)
-    told = (z / student_quantile(spread.blocks - 1, confidence)) ** 2 / effect
+    degrees = spread.blocks - 1
+    if metric.interval in BOUNDED:
+        degrees = degrees + KNOWN_DEGREES * np.square((size + 1) / np.maximum(size - 1, 0.1))
+    told = (z / student_quantile(degrees, confidence)) ** 2 / effect
     return np.asarray(np.where(spread.blocks > 1, np.fmax(told, 1 / spread.together), np.nan))
+
+
+def _design_effect(faces: Values, plain: Bounds, spread: Spread, z: float) -> Values:
+    """The variance over blocks by that of independent faces."""
+    width = np.square((plain[1] - plain[0]) / (2 * z))
+    given = ~np.isnan(spread.alone)
+    effect = ratio(spread.variance, np.where(given, spread.alone, width))
+    # Faces lie closer to their own figure than to the true one, the more the fewer they count as.
+    return np.asarray(np.where(given, ratio(effect, 1 + effect / faces), effect))
 
 
 def blocks_used(counted: Tally, cells: Cut) -> Values:

@@ -57,25 +57,44 @@ def test_intervals_are_never_narrower_with_units(open_table: OpenTable, rows_of:
     assert np.mean(ratios) < 1.1
 
 
-@pytest.mark.parametrize(("persons", "rate"), [(25, 0.7), (50, 0.9), (250, 0.95), (250, 0.99)])
-def test_intervals_of_units_hold_the_true_share(persons: int, rate: float) -> None:
+def units_that_hold(
+    persons: int, size: int, alike: float, rate: float, tables: int = 400
+) -> tuple[float, float]:
+    """How many intervals of accuracy hold: with units, and as if the faces were independent."""
     generator = np.random.default_rng(persons)
-    alike, tables = 0.3, 400
     a, b = rate * (1 / alike - 1), (1 - rate) * (1 / alike - 1)
-    right = generator.binomial(4, generator.beta(a, b, (tables, persons)))
-    place = generator.integers(0, 256, (tables, persons))
+    shape = (tables, persons)
+    chance = generator.beta(a, b, shape) if alike < 1 else generator.random(shape) < rate
+    right = generator.binomial(size, chance)
+    place = generator.integers(0, 256, shape)
     blocks = np.zeros((tables, 256, 2, 2), np.int64)
     table = np.arange(tables)[:, None]
     np.add.at(blocks, (table, place, 0, 0), right)
-    np.add.at(blocks, (table, place, 0, 1), 4 - right)
+    np.add.at(blocks, (table, place, 0, 1), size - right)
     total = blocks.sum(axis=1)
 
     def held(**units: object) -> float:
         found = estimate(ACCURACY, total, Options(), **units)  # type: ignore[arg-type]
         return float(np.mean([one.low <= rate <= one.high for one in found]))
 
-    assert 0.91 <= held(blocks=list(blocks)) <= 0.99
-    assert held() < 0.91
+    return held(blocks=list(blocks)), held()
+
+
+@pytest.mark.parametrize(
+    ("persons", "rate"), [(12, 0.8), (25, 0.7), (50, 0.9), (250, 0.95), (250, 0.99)]
+)
+def test_intervals_of_units_hold_the_true_share(persons: int, rate: float) -> None:
+    with_units, without = units_that_hold(persons, 4, 0.3, rate)
+    assert 0.92 <= with_units <= 0.985
+    assert without < 0.91
+
+
+@pytest.mark.parametrize("alike", [0.1, 0.6, 1.0])
+@pytest.mark.parametrize(("persons", "size"), [(12, 2), (8, 10), (30, 10), (12, 40), (100, 40)])
+def test_units_of_any_size_and_likeness_hold(persons: int, size: int, alike: float) -> None:
+    held = [units_that_hold(persons, size, alike, rate)[0] for rate in (0.5, 0.8, 0.9, 0.95, 0.99)]
+    assert np.mean(held) >= 0.94
+    assert min(held) >= 0.89
 
 
 def test_units_without_an_error_tell_no_more_than_one_face_each() -> None:
