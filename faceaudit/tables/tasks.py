@@ -251,7 +251,7 @@ def _mapped(
 def _merge_note(kind: str, way: Coarsening, *, scored: bool) -> str:
     summed = " Probabilities were summed and the highest sum taken." if scored else ""
     return (
-        f"{way.source.name}: {kind} classes were merged from {way.source.scheme} to "
+        f"{way.source.name.replace('_', ' ').capitalize()}: {kind} classes were merged from {way.source.scheme} to "
         f"{way.target.scheme}: {way.sentence}.{summed}"
     )
 
