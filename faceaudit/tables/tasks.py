@@ -250,8 +250,9 @@ def _mapped(
 
 def _merge_note(kind: str, way: Coarsening, *, scored: bool) -> str:
     summed = " Probabilities were summed and the highest sum taken." if scored else ""
+    task = way.source.name.replace("_", " ").capitalize()
     return (
-        f"{way.source.name.replace('_', ' ').capitalize()}: {kind} classes were merged from {way.source.scheme} to "
+        f"{task}: {kind} classes were merged from {way.source.scheme} to "
         f"{way.target.scheme}: {way.sentence}.{summed}"
     )
 
