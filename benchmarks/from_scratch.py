@@ -1,0 +1,164 @@
+"""What the reference networks learn from nothing: ``python -m benchmarks.from_scratch run``.
+
+Most rows of the reference works begin with weights that are not at hand. Here each network of
+theirs is trained by its own recipe from random weights, with everything trained, on a small stated
+budget (``SHORT`` and ``STEPS``): it shows that the recipe learns, and nothing of how good the row
+can be.
+``--data`` are UTKFace crops (``faceaudit prepare UTKFACE crops``). ``write`` prints the table and
+writes docs/results/from_scratch.json, from which ``scripts/reference_results.py`` makes it. A run
+that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from faceaudit.models.bundle import FACTS
+from faceaudit.training.recipe import load_recipe
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "from_scratch.json"
+SHORT: dict[str, Any] = {
+    "weights": "none",
+    "frozen": "none",
+    "stages": [{"epochs": 3, "size": 64}],
+    "schedule": {"kind": "cosine", "warmup": 0.05},
+    "selection": {"keep": "last"},
+    "data": {"validation_share": 0.1, "test_share": 0.0},
+    "align": "similarity",
+    "margin": -0.05,
+    "offset": 0.15,
+}
+"""What is changed in every recipe."""
+STEPS = 100
+"""Steps of each epoch, at most."""
+ROWS = (
+    "dj_custom_cnn",
+    "dj_custom_cnn_ge",
+    "dj_custom_cnn_gm",
+    "dj_custom_cnn_am",
+    "dj_resnet50_full",
+    "dj_densenet121_full",
+    "sabat_efficientnet_b1",
+    "sabat_efficientnet_b3",
+    "sabat_mobilenet_v2",
+    "sabat_mobilenet_v3",
+    "olcay_vgg16",
+    "dj_vgg16_full",
+    "dj_vgg19_full",
+)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one network knows of held-out faces after a small training."""
+
+    recipe: str
+    row: str
+    images: int
+    """Training images seen, all epochs together."""
+    held_out: int
+    figures: dict[str, tuple[float, float, float]]
+    """Task -> accuracy (age in years: mean absolute error) and its interval."""
+    guessed: dict[str, float]
+    """The same of who always says the commonest class, or the median age."""
+
+
+def run(data: Path, work: Path, only: Sequence[str]) -> None:
+    """Train every row; what is finished is left alone."""
+    from faceaudit.training.train import train
+
+    for name in only or ROWS:
+        output = work / name
+        if not (output / FACTS).is_file():
+            train(f"reference/{name}", data=[data], output=output, changes=SHORT, max_steps=STEPS)
+
+
+def learned(work: Path) -> list[Learned]:
+    """What the finished runs give."""
+    found = []
+    for name in ROWS:
+        if not (work / name / FACTS).is_file():
+            continue
+        recipe = load_recipe(f"reference/{name}", SHORT)
+        facts = json.loads((work / name / FACTS).read_text())
+        table = pl.read_parquet(work / f"{name}.training" / "validation.parquet")
+        images = recipe.stages[0].epochs * min(
+            STEPS * recipe.batch, int(facts["split"]["training"])
+        )
+        figures, guessed = {}, {}
+        for task, one in facts["metrics"].items():
+            value = one["accuracy"] if "accuracy" in one else one["mae"]
+            figures[task] = (value, one["low"], one["high"])
+            guessed[task] = _guessed(table[f"{task}_true"].drop_nulls())
+        row = recipe.reference.row if recipe.reference else name
+        found.append(Learned(name, row, images, table.height, figures, guessed))
+    return found
+
+
+def _guessed(true: pl.Series) -> float:
+    """How right it is to say the same of every face."""
+    if true.dtype.is_numeric():
+        return float((true - true.median()).abs().mean())  # type: ignore[arg-type, operator]
+    return float(true.value_counts()["count"].max()) / true.len()  # type: ignore[arg-type]
+
+
+def table_of(found: Sequence[Learned]) -> str:
+    """A Markdown table, one row per network."""
+    tasks = list(dict.fromkeys(task for one in found for task in one.figures))
+    titles = [f"{task}, years off" if task == "age" else task for task in tasks]
+    lines = [
+        f"| network | recipe | images seen | {' | '.join(titles)} |",
+        "| --- | --- | ---: |" + " ---: |" * len(tasks),
+    ]
+    for one in found:
+        cells = [_cell(one.figures.get(task), years=task == "age") for task in tasks]
+        lines.append(
+            f"| {one.row} | `reference/{one.recipe}` | {one.images:,} | {' | '.join(cells)} |"
+        )
+    every = {task: value for one in found for task, value in one.guessed.items()}
+    guesses = [f"{every[task]:.2f}" if task == "age" else f"{every[task]:.3f}" for task in tasks]
+    lines.append(f"| the commonest class, the median age | | 0 | {' | '.join(guesses)} |")
+    return "\n".join(lines)
+
+
+def _cell(figure: Sequence[float] | None, *, years: bool) -> str:
+    if figure is None:
+        return ""
+    value, low, high = figure
+    digits = 2 if years else 3
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def main() -> None:
+    """``run``, or ``write``."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("action", choices=("run", "write"))
+    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--data", type=Path, help="prepared UTKFace crops")
+    parser.add_argument("--only", nargs="*", default=[], choices=ROWS)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if given.action == "run":
+        if given.data is None:
+            parser.error("run needs --data")
+        given.work.mkdir(parents=True, exist_ok=True)
+        run(given.data, given.work, given.only)
+        return
+    found = learned(given.work)
+    if not found:
+        raise SystemExit(f"{given.work}: no finished run; begin with `run`")
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    print(table_of(found))
+
+
+if __name__ == "__main__":
+    main()
