@@ -29,6 +29,7 @@ SHORT: dict[str, Any] = {
     "weights": "none",
     "frozen": "none",
     "stages": [{"epochs": 3, "size": 64}],
+    "learning_rate": 5e-4,  # what follows pretrained weights is too small for so few steps
     "schedule": {"kind": "cosine", "warmup": 0.05},
     "selection": {"keep": "last"},
     "data": {"validation_share": 0.1, "test_share": 0.0},
