@@ -100,7 +100,7 @@ def simulate(
     for draws, each in kinds:
         for rate in RATES:
             for drawn in draw(draws, tables, faces, rate, units, each):
-                if drawn.metric.name not in wanted:
+                if drawn.metric.name not in wanted or not within_rates(drawn).any():
                     continue
                 source = f" ({drawn.source})" if drawn.source else ""
                 models = found.setdefault(drawn.metric.name + source, {})
