@@ -39,7 +39,7 @@ UNSEEN_OF_CURVES = 0.5
 """The same for curves averaged over classes, which a few errors of one class move far."""
 BOUNDED: frozenset[Interval] = frozenset({"share", "overlap", "rank", "curve", "calibration"})
 """Kinds of intervals whose variance is between that of independent and of wholly alike faces."""
-KNOWN_DEGREES = 4.0
+KNOWN_DEGREES = 2.0
 """So many degrees of freedom that is worth with units of many faces; by simulation."""
 
 

@@ -97,6 +97,14 @@ def test_units_of_any_size_and_likeness_hold(persons: int, size: int, alike: flo
     assert min(held) >= 0.89
 
 
+@pytest.mark.parametrize("alike", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("size", [4, 10, 50])
+def test_four_units_hold_unless_their_faces_are_wholly_alike(size: int, alike: float) -> None:
+    # More degrees for what bounds the spread would let these hold too seldom.
+    held = [units_that_hold(4, size, alike, rate, 1000)[0] for rate in (0.5, 0.8, 0.9, 0.95, 0.99)]
+    assert min(held) >= 0.905
+
+
 def test_units_without_an_error_tell_no_more_than_one_face_each() -> None:
     blocks = np.zeros((256, 2, 2), np.int64)
     blocks[:50, 0, 0] = 4
