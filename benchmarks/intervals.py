@@ -40,6 +40,8 @@ FEWER = 4
 NUMBERS = 4_000_000
 """So many faces, or blocks of units, times classes are held in memory at a time, about."""
 MOST_CLASSES = 9
+SEED = 20
+"""Tables of other seeds served to choose constants of the intervals."""
 
 
 @dataclass
@@ -113,7 +115,7 @@ def draw(
     draws: Draws, tables: int, faces: int, rate: float, units: bool, each: bool
 ) -> Iterable[Drawn]:
     """Tables of one rate, as many at a time as fit in memory."""
-    generator = np.random.default_rng([faces, int(rate * 100), units])
+    generator = np.random.default_rng([SEED, faces, int(rate * 100), units])
     faces = faces // UNIT * UNIT if units else faces
     most = faces * (MOST_CLASSES if each else 1)
     room = NUMBERS // (MOST_CLASSES * max(most, 12_000 if units else 2_000))

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from benchmarks.from_scratch import ROWS, SHORT, STEPS, learned, table_of
+from benchmarks.from_scratch import EPOCHS, ROWS, SHORT, STEPS, learned, table_of
 from faceaudit.training.recipe import list_recipes, load_recipe
 
 
@@ -37,7 +37,7 @@ def test_figures_stand_beside_those_of_who_always_says_the_same(tmp_path: Path) 
     rows = pl.DataFrame({"gender_true": ["a", "a", "a", "b", None], "age_true": [1, 2, 3, 4, 10]})
     rows.write_parquet(tmp_path / f"{name}.training" / "validation.parquet")
     (found,) = learned(tmp_path)
-    assert found.images == 3 * min(1000, STEPS * load_recipe(f"reference/{name}").batch)
+    assert found.images == EPOCHS * min(1000, STEPS * load_recipe(f"reference/{name}").batch)
     assert found.guessed == {"gender": 0.75, "age": pytest.approx((2 + 1 + 0 + 1 + 7) / 5)}
     text = table_of([found])
     assert "0.750 (0.700 to 0.800)" in text

@@ -39,8 +39,8 @@ UNSEEN_OF_CURVES = 0.5
 """The same for curves averaged over classes, which a few errors of one class move far."""
 BOUNDED: frozenset[Interval] = frozenset({"share", "overlap", "rank", "curve", "calibration"})
 """Kinds of intervals whose variance is between that of independent and of wholly alike faces."""
-KNOWN_DEGREES = 2.0
-"""So many degrees of freedom that is worth with units of many faces; by simulation."""
+LEAST_UNIT = 1.1
+"""Units of fewer faces each count as of so many: what bounds their spread is known."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,11 @@ def told_by_units(
 
     That is the variance of independent faces by the variance over blocks, and less where Student's
     quantile is larger than the normal one. Its degrees of freedom are the blocks less one and, as
-    faces wholly alike bound how far a share moves, the more the fewer faces a block has. Where few
-    errors were seen they tell little of how far the faces of a unit err together: until as many
-    are seen as a block has faces, the faces of a block increasingly count as one. Of a share they
-    never count less than that, which is exact for faces wholly alike and needs no estimate. NaN
-    with fewer than two blocks.
+    faces wholly alike bound how far a share moves, ``known_degrees`` more. Where few errors were
+    seen they tell little of how far the faces of a unit err together: until as many are seen as a
+    block has faces, the faces of a block increasingly count as one. Of a share they never count
+    less than that, which is exact for faces wholly alike and needs no estimate. NaN with fewer
+    than two blocks.
 
     Args:
         metric: The metric.
@@ -174,9 +174,22 @@ def told_by_units(
         effect = (errors * effect + unseen * size) / (errors + unseen)
     degrees = spread.blocks - 1
     if metric.interval in BOUNDED:
-        degrees = degrees + KNOWN_DEGREES * np.square((size + 1) / np.maximum(size - 1, 0.1))
+        degrees = degrees + known_degrees(size)
     told = (z / student_quantile(degrees, confidence)) ** 2 / effect
     return np.asarray(np.where(spread.blocks > 1, np.fmax(told, 1 / spread.together), np.nan))
+
+
+def known_degrees(size: Values) -> Values:
+    """Degrees of freedom that a bound on the design effect is worth: 24 / ln(m)².
+
+    Units of m faces multiply a variance by 1 (independent) to m (wholly alike). A factor that lies
+    anywhere there, evenly in its logarithm, varies by ln(m)² / 12 in the logarithm, as an estimate
+    of a variance with that many degrees does (2 by the degrees).
+
+    Args:
+        size: Faces per unit, m.
+    """
+    return np.asarray(24 / np.square(np.log(np.maximum(size, LEAST_UNIT))))
 
 
 def _design_effect(faces: Values, plain: Bounds, spread: Spread, z: float) -> Values:

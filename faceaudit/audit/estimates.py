@@ -15,11 +15,13 @@ from faceaudit.audit.metrics import Metric, present_classes
 from faceaudit.audit.results import Estimate
 
 NO_SPREAD = "no interval: it needs two faces, of two units, whose errors differ"
-UNITS_OF_CLASS = 6
-"""A class that is seen in fewer units tells too little of how it fares."""
+OF_CLASS = 6
+"""A class that is seen in fewer faces, or with units in fewer of them, tells too little of how it
+fares; on average over the classes."""
+FEW_FACES = f"no interval: it needs {OF_CLASS} faces for every class"
 FEW_UNITS = (
     f"no interval: figures of several classes need the faces of {FEW_BLOCKS} units, and of "
-    f"{UNITS_OF_CLASS} for every class"
+    f"{OF_CLASS} for every class"
 )
 NOT_ANNOTATED = "no interval: no face is annotated as this class"
 OWN_CLASS = "among faces of one annotated class only accuracy and recall have a meaning"
@@ -64,12 +66,17 @@ def estimate(
     if blocks is not None:
         spread = Spread.of([spread_over_blocks(metric, one) for one in blocks])
         told = told_by_units(metric, values, faces, bounds, spread, options.confidence)
-        if metric.interval == "classes":
-            needed = np.maximum(FEW_BLOCKS, UNITS_OF_CLASS * present_classes(counts).sum(axis=-1))
-            told = np.where(spread.blocks < needed, np.nan, told)
         bounds = bounds_of(metric, counts, told, options.confidence)
+    without = NO_SPREAD
+    if metric.interval == "classes" and (blocks is not None or metric.mean_of != "recall"):
+        needed = OF_CLASS * present_classes(counts).sum(axis=-1)
+        few = faces < needed
+        without = FEW_FACES
+        if blocks is not None:
+            few = spread.blocks < np.maximum(needed, FEW_BLOCKS)
+            without = FEW_UNITS
+        bounds = (np.where(few, np.nan, bounds[0]), np.where(few, np.nan, bounds[1]))
     parts = zip(values.ravel(), *(bound.ravel() for bound in bounds), faces.ravel(), strict=True)
-    without = FEW_UNITS if metric.interval == "classes" and blocks is not None else NO_SPREAD
     return [_estimate(metric, value, low, high, int(n), without) for value, low, high, n in parts]
 
 

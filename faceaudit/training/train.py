@@ -261,7 +261,7 @@ def describe(
         + ("" if len(split.test) else ", the same that the metrics are of"),
         "temperatures": dict(temperatures),
         "normalization": {"mean": recipe.mean, "std": recipe.std, "where": "in the graph"},
-        "recipe": recipe.to_json(),
+        "recipe": _told(recipe, start, teachers),
         **recipe.card,
     }
     return Bundle(
@@ -277,6 +277,14 @@ def describe(
         sha256="",
         card=card,
     )
+
+
+def _told(recipe: Recipe, start: Bundle | None, teachers: Sequence[Bundle]) -> dict[str, Any]:
+    """A recipe as a card tells it: with the names of bundles, and not with their folders."""
+    told: dict[str, Any] = recipe.to_json()
+    told["start"] = start.name if start else ""
+    told["distillation"]["teachers"] = [teacher.name for teacher in teachers]
+    return told
 
 
 def _named(teacher: Bundle) -> dict[str, str]:

@@ -265,6 +265,8 @@ def test_the_card_names_the_teachers_and_takes_over_their_limits(
         {"bundle": "teacher 0", "sha256": sha256, "licence": "CC BY 4.0"}
     ]
     assert bundle.card["research_only"] is research_only
+    assert bundle.card["recipe"]["distillation"]["teachers"] == ["teacher 0"]
+    assert str(tmp_path) not in (tmp_path / "pupil" / "bundle.json").read_text()
     text = card_text(bundle)
     assert f"teacher 0 (license: CC BY 4.0; SHA-256 {sha256})" in text
     assert ("**Research only:**" in text) is research_only
