@@ -22,7 +22,7 @@ from typing import Any
 import polars as pl
 
 from faceaudit.models.bundle import FACTS
-from faceaudit.training.recipe import load_recipe
+from faceaudit.training.recipe_files import load_recipe
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "from_scratch.json"
 EPOCHS, STEPS = 3, 200

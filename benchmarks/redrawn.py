@@ -73,7 +73,7 @@ def right(data: Path, work: Path, bundle: Path) -> pl.DataFrame:
     """
     from faceaudit.models.bundle import load_bundle
     from faceaudit.training.data import read_crops
-    from faceaudit.training.recipe import load_recipe
+    from faceaudit.training.recipe_files import load_recipe
     from faceaudit.training.validation_page import audit_held_out
 
     recipe = load_recipe(RECIPE, dict(BY_HEART))

@@ -17,7 +17,8 @@ from pathlib import Path
 from benchmarks import ablations, from_scratch, redrawn
 from benchmarks.study import Comparison, table
 from faceaudit.models.backbones import find_backbone
-from faceaudit.training.recipe import Recipe, Reference, list_recipes, load_recipe
+from faceaudit.training.recipe import Recipe, Reference
+from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT, RESULTS = ROOT / "docs" / "reference-results.md", ROOT / "docs" / "results"

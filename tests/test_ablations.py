@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.ablations import ABLATIONS, RECIPE, SHORT, TASKS, WHOLE, file_name, table_of
 from benchmarks.study import Comparison
-from faceaudit.training.recipe import load_recipe
+from faceaudit.training.recipe_files import load_recipe
 
 
 @pytest.mark.parametrize("name", [name for name in ABLATIONS if name != WHOLE])

@@ -167,7 +167,7 @@ def test_a_new_architecture_trains_in_a_recipe(monkeypatch: pytest.MonkeyPatch) 
 
     from faceaudit.models.backbones import BACKBONES
     from faceaudit.models.backbones.backbone import Backbone
-    from faceaudit.training.recipe import load_recipe
+    from faceaudit.training.recipe_files import load_recipe
     from faceaudit.training.state import new_state
 
     monkeypatch.setitem(
@@ -208,12 +208,12 @@ def test_a_new_runtime_is_used(random_bundle: Bundle, monkeypatch: pytest.Monkey
 
 
 def test_a_new_recipe_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from faceaudit.training import recipe
+    from faceaudit.training import recipe_files
 
-    text = (recipe.RECIPES / "fairface.toml").read_text().replace('"fairface"', '"mine"')
+    text = (recipe_files.RECIPES / "fairface.toml").read_text().replace('"fairface"', '"mine"')
     (tmp_path / "mine.toml").write_text(text)
-    monkeypatch.setattr(recipe, "RECIPES", tmp_path)
-    assert recipe.load_recipe("mine").name == "mine"
+    monkeypatch.setattr(recipe_files, "RECIPES", tmp_path)
+    assert recipe_files.load_recipe("mine").name == "mine"
 
 
 def test_a_new_scheme_and_its_mapping_are_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from benchmarks.from_scratch import EPOCHS, ROWS, SHORT, STEPS, learned, table_of
-from faceaudit.training.recipe import list_recipes, load_recipe
+from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 
 @pytest.mark.parametrize("name", ROWS)

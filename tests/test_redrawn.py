@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from benchmarks.redrawn import BY_HEART, RECIPE, TASKS, shown, table_of
-from faceaudit.training.recipe import load_recipe
+from faceaudit.training.recipe_files import load_recipe
 
 
 def crops(rows: int = 5000) -> pl.DataFrame:

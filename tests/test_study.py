@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from benchmarks.study import QUESTIONS, RECIPES, Comparison, compare, holm
-from faceaudit.training.recipe import list_recipes
+from faceaudit.training.recipe_files import list_recipes
 
 NAMES = (("a",), ("b",))
 

@@ -31,7 +31,8 @@ from faceaudit.training.history import draw_history
 from faceaudit.training.loop import HISTORY, OnEpoch
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.objective import task_losses
-from faceaudit.training.recipe import Recipe, load_recipe
+from faceaudit.training.recipe import Recipe
+from faceaudit.training.recipe_files import load_recipe
 from faceaudit.training.splits import TEST, VALIDATION, Split, divide
 from faceaudit.training.state import State
 from faceaudit.training.validation import predict_logits

@@ -29,7 +29,8 @@ from faceaudit.errors import UsageError
 from faceaudit.storage import exclusive, make_folder, write_text
 from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
 from faceaudit.training.loop import train as run_loop
-from faceaudit.training.recipe import Range, Recipe, Tune, load_recipe
+from faceaudit.training.recipe import Range, Recipe, Tune
+from faceaudit.training.recipe_files import load_recipe
 from faceaudit.training.splits import divide
 from faceaudit.training.train import open_device
 from faceaudit.training.validation import selection_value

@@ -17,7 +17,8 @@ from faceaudit.models.bundle import BUNDLES, GRAPH, load_bundle
 from faceaudit.models.card import accuracy_of
 from faceaudit.models.heads import GENDER_EMBEDDING, MultiTaskNetwork, freeze
 from faceaudit.runtimes.torch_runtime import load_network
-from faceaudit.training.recipe import Frozen, Heads, Recipe, list_recipes, load_recipe
+from faceaudit.training.recipe import Frozen, Heads, Recipe
+from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 USUAL_SIZE = 112
 """Input of an architecture that takes any, in pixels."""

@@ -18,16 +18,8 @@ from faceaudit.reporting.run import report
 from faceaudit.showcase.images import photograph
 from faceaudit.training import loop, objective, schedule
 from faceaudit.training.data import CropSet, read_crops
-from faceaudit.training.recipe import (
-    Augmentation,
-    Recipe,
-    Schedule,
-    Selection,
-    Stage,
-    list_recipes,
-    load_recipe,
-    recipe_from_facts,
-)
+from faceaudit.training.recipe import Augmentation, Recipe, Schedule, Selection, Stage
+from faceaudit.training.recipe_files import list_recipes, load_recipe, recipe_from_facts
 from faceaudit.training.splits import Split, divide
 from faceaudit.training.state import new_state
 from faceaudit.training.train import train

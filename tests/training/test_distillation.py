@@ -21,7 +21,8 @@ from faceaudit.training import distillation, loop, objective
 from faceaudit.training.data import Batch, CropSet, batches, read_crops
 from faceaudit.training.distillation import open_teachers, resized
 from faceaudit.training.losses import distillation_loss
-from faceaudit.training.recipe import NO_AUGMENTATION, Recipe, recipe_from_facts
+from faceaudit.training.recipe import NO_AUGMENTATION, Recipe
+from faceaudit.training.recipe_files import recipe_from_facts
 from faceaudit.training.state import State, identity_of, new_state
 from faceaudit.training.train import train
 from faceaudit.training.validation import predict_logits

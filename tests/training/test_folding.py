@@ -10,7 +10,7 @@ from torch import nn
 from faceaudit.errors import UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.training.folding import Folded, fold_norms, unfold_norms
-from faceaudit.training.recipe import load_recipe
+from faceaudit.training.recipe_files import load_recipe
 from faceaudit.training.state import new_state
 
 SMALL = 64

@@ -17,7 +17,7 @@ from faceaudit.showcase.images import photograph
 from faceaudit.training import loop, objective
 from faceaudit.training.data import Batch
 from faceaudit.training.group import Group, open_group
-from faceaudit.training.recipe import load_recipe
+from faceaudit.training.recipe_files import load_recipe
 from faceaudit.training.state import new_state
 from faceaudit.training.train import train
 

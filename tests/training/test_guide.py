@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from faceaudit.training.recipe import Recipe, load_recipe
+from faceaudit.training.recipe import Recipe
+from faceaudit.training.recipe_files import load_recipe
 
 GUIDE = Path(__file__).parents[2] / "docs" / "training.md"
 BLOCKS = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL)

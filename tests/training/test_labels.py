@@ -17,7 +17,7 @@ from faceaudit.schema import SCHEME_MAPS, SCHEMES, Task, task_of_scheme
 from faceaudit.showcase.images import photograph
 from faceaudit.training.data import read_crops
 from faceaudit.training.labels import UNKNOWN, age_intervals, class_rows, class_sets
-from faceaudit.training.recipe import load_recipe
+from faceaudit.training.recipe_files import load_recipe
 
 RACES = ("utkface5", "fairface7", "fairface4")
 

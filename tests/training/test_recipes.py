@@ -10,7 +10,7 @@ from faceaudit.errors import UnknownNameError, UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
-from faceaudit.training.recipe import list_recipes, load_recipe
+from faceaudit.training.recipe_files import list_recipes, load_recipe
 from faceaudit.training.train import train
 
 REFERENCES = [name for name in list_recipes() if name.startswith("reference/")]

@@ -12,7 +12,8 @@ import simplejpeg
 
 from faceaudit.training import splits
 from faceaudit.training.data import CropSet, is_held_out
-from faceaudit.training.recipe import Data, Recipe, recipe_from_facts
+from faceaudit.training.recipe import Data, Recipe
+from faceaudit.training.recipe_files import recipe_from_facts
 from faceaudit.training.splits import LEFT_OUT, VALIDATION, divide, smallest_hashes
 
 COUNT = 12

@@ -28,7 +28,8 @@ from faceaudit.training.data import (
     read_crop,
     read_crops,
 )
-from faceaudit.training.recipe import NO_AUGMENTATION, Recipe, Stage, load_recipe
+from faceaudit.training.recipe import NO_AUGMENTATION, Recipe, Stage
+from faceaudit.training.recipe_files import load_recipe
 from faceaudit.training.splits import divide
 from faceaudit.training.state import State, new_state
 from faceaudit.training.train import best_temperature, train

@@ -15,7 +15,8 @@ from faceaudit.showcase.images import photograph
 from faceaudit.training import tune as module
 from faceaudit.training.data import read_crops
 from faceaudit.training.loop import train as run_loop
-from faceaudit.training.recipe import Range, load_recipe, recipe_from_facts
+from faceaudit.training.recipe import Range
+from faceaudit.training.recipe_files import load_recipe, recipe_from_facts
 from faceaudit.training.tune import distribution_of, sample, tune
 
 RECIPE = """

@@ -13,7 +13,7 @@ from benchmarks import zoo as benchmark
 from faceaudit.models.backbones import BACKBONES, find_backbone
 from faceaudit.models.bundle import load_bundle
 from faceaudit.training import zoo as module
-from faceaudit.training.recipe import list_recipes, load_recipe
+from faceaudit.training.recipe_files import list_recipes, load_recipe
 from faceaudit.training.state import new_state
 from faceaudit.training.zoo import Entry, zoo, zoo_text
 from scripts import zoo as document

@@ -1,0 +1,237 @@
+"""Recipes as TOML files: found by name, laid over their base, built and checked.
+
+A file with the key ``base`` holds only what it does otherwise than the recipe of that name.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError
+from faceaudit.models.backbones import find_backbone
+from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights
+from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
+from faceaudit.schema import AGE, TASK_OPTIONS
+from faceaudit.training.recipe import NO_AUGMENTATION, Recipe, output_of
+
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that ship."""
+
+WHOLE = ("reported", "where", "ranges")
+"""Tables that a recipe replaces whole where its base has them."""
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe given by path or by the name of one that ships."""
+    path = Path(name)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise InputError(f"recipe {name}: there is no such file")
+        return path
+    known = list_recipes()
+    if name not in known:
+        raise UnknownNameError("recipe", name, [*known, "FILE.toml"])
+    return RECIPES / f"{name}.toml"
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that ship; those of a folder read ``folder/name``."""
+    files = RECIPES.rglob("*.toml")
+    return sorted(file.relative_to(RECIPES).with_suffix("").as_posix() for file in files)
+
+
+def load_recipe(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe by name or file.
+
+    Args:
+        name: Of a recipe that ships, or a TOML file.
+        changes: Dotted key -> value, put over the file's (``{"heads.units": [64]}``).
+
+    Raises:
+        UsageError: If it is not valid TOML, or a key or value in it cannot be used.
+    """
+    path = find_recipe(name)
+    facts = _read(path, ())
+    for key, value in (changes or {}).items():
+        _put(facts, key.split("."), value)
+    return recipe_from_facts(facts, str(path))
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The facts of a file, laid over those of the recipe that its key ``base`` names."""
+    try:
+        facts = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: is not valid TOML: {error}") from error
+    base = facts.pop("base", None)
+    if base is None:
+        return facts
+    if not isinstance(base, str):
+        raise UsageError(f"{path}: base is {base!r}; it must name a recipe or a TOML file")
+    beside = path.parent / base
+    found = beside if beside.suffix == ".toml" and beside.is_file() else find_recipe(base)
+    if found in (path, *above):
+        raise UsageError(f"{path}: base: {base} rests on this recipe itself")
+    return _laid_over(_read(found, (path, *above)), facts)
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two sets of facts as one: tables are joined key by key, anything else is replaced.
+
+    An empty table takes a table away.
+    """
+    found = dict(below)
+    for key, value in above.items():
+        inner = found.get(key)
+        tables = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        if tables and value and key not in WHOLE:
+            found[key] = _laid_over(found[key], value)
+        elif value == {}:
+            found.pop(key, None)
+        else:
+            found[key] = value
+    return found
+
+
+def _put(facts: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = facts.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"recipe key {'.'.join(keys)}: {key} is not a table")
+        facts = inner
+    facts[keys[-1]] = value
+
+
+def recipe_from_facts(facts: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from parsed TOML or JSON.
+
+    Args:
+        facts: Key -> value, as in the file.
+        where: The file's name, for messages.
+
+    Raises:
+        UsageError: If a key is unknown or missing, or a value cannot be used.
+    """
+    given = dict(facts)
+    if given.get("augmentation") == "none":
+        given["augmentation"] = asdict(NO_AUGMENTATION)
+    recipe: Recipe = _build(Recipe, given, where, "")
+    _check(recipe, where)
+    return recipe
+
+
+def _build(kind: Any, value: Any, where: str, path: str) -> Any:
+    """A value of a TOML file as the type that a dataclass declares for it."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{where}: {path} must be a table")
+        hints = get_type_hints(kind)
+        known = {item.name: item for item in fields(kind)}
+        for key in value:
+            if key not in known:
+                raise UnknownNameError(
+                    f"recipe key ({'.'.join(filter(None, (Path(where).name, path)))})",
+                    str(key),
+                    sorted(known),
+                )
+        for name, item in known.items():
+            if item.default is MISSING and item.default_factory is MISSING and name not in value:
+                raise UsageError(f"{where}: {_dotted(path, name)} is missing")
+        return kind(  # type: ignore[operator]
+            **{
+                key: _build(hints[key], entry, where, _dotted(path, key))
+                for key, entry in value.items()
+            }
+        )
+    if origin is Literal:
+        if value not in inner:
+            raise UnknownNameError(path, str(value), inner)
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _build(next(part for part in inner if part is not type(None)), value, where, path)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise UsageError(f"{where}: {path} must be a list")
+        if inner[-1] is not Ellipsis and len(value) != len(inner):
+            raise UsageError(f"{where}: {path} must have {len(inner)} values")
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(_build(k, v, where, path) for k, v in zip(kinds, value, strict=True))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{where}: {path} must be a table")
+        return {key: _build(inner[1], v, where, _dotted(path, key)) for key, v in value.items()}
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if kind is Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+        return value
+    raise UsageError(f"{where}: {path} is {value!r}; it must be of type {kind.__name__}")
+
+
+def _dotted(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    """Names and ranges that types alone do not show.
+
+    Raises:
+        UsageError: With the key and what would work.
+    """
+    check_weights(find_backbone(recipe.backbone), recipe.weights)
+    if not recipe.stages or not recipe.tasks:
+        raise UsageError(f"{where}: at least one stage and one task are needed")
+    for name, task in recipe.tasks.items():
+        if name not in TASK_OPTIONS:
+            raise UnknownNameError("task", name, TASK_OPTIONS)
+        try:
+            output_of(name, task)
+        except SchemaError as error:
+            raise UsageError(f"{where}: tasks.{name}.scheme: {error}") from error
+    if any(stage.epochs < 1 or stage.size < 16 for stage in recipe.stages):
+        raise UsageError(f"{where}: stages: epochs must be at least 1 and size at least 16 pixels")
+    for key, value in (
+        ("batch", recipe.batch),
+        ("learning_rate", recipe.learning_rate),
+        ("data.validation_share", recipe.data.validation_share),
+    ):
+        if value <= 0:
+            raise UsageError(f"{where}: {key} is {value:g}; it must be above 0")
+    if recipe.norms == "folded" and (recipe.weights == NO_WEIGHTS or recipe.frozen != "none"):
+        raise UsageError(
+            f"{where}: norms: folded needs pretrained weights and a trunk that is trained whole; "
+            "choose batch"
+        )
+    _check_distillation(recipe, where)
+    if recipe.data.validation_share + recipe.data.test_share >= 1:
+        raise UsageError(f"{where}: data: the held-out shares must leave something to train on")
+    for key in recipe.tune.ranges if recipe.tune else ():
+        if key.startswith("data."):
+            raise UsageError(f"{where}: tune.ranges.{key}: every trial has the same data")
+    if recipe.selection.by.removesuffix("_loss") not in ("", *recipe.tasks):
+        raise UnknownNameError("selection.by", recipe.selection.by, recipe.tasks)
+
+
+def _check_distillation(recipe: Recipe, where: str) -> None:
+    settings = recipe.distillation
+    if not 0 <= settings.weight <= 1:
+        raise UsageError(
+            f"{where}: distillation.weight is {settings.weight:g}; it must be from 0 to 1"
+        )
+    if not 0 < settings.temperature < math.inf:
+        raise UsageError(
+            f"{where}: distillation.temperature is {settings.temperature:g}; it must be above 0"
+        )
+    if settings.teachers and AGE in recipe.tasks and recipe.tasks[AGE].scheme == VALUE_SCHEME:
+        raise UsageError(
+            f"{where}: distillation.teachers: they teach probabilities, and tasks.age.scheme "
+            f"{VALUE_SCHEME} has none; choose {YEARS_SCHEME} or age groups"
+        )
