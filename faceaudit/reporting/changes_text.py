@@ -1,0 +1,269 @@
+"""What a page says of a comparison: what improved, what regressed, who is missing, what moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from faceaudit.audit.changes import FAILURE_RATE, Change, Changes, Distance
+from faceaudit.audit.drift import DETECTION_SCORE, SHORTER_SIDE
+from faceaudit.reporting import format as text
+from faceaudit.reporting.findings import Finding
+from faceaudit.reporting.glossary import MetricFacts, Unit, metric_facts, task_title
+
+HEADLINES = ("accuracy", "mae")
+SHOWN = (
+    "accuracy",
+    "macro_f1",
+    "macro_auc",
+    "one_off",
+    "mae",
+    "mean_signed_error",
+    "cs_at_5",
+)
+"""Metrics that the page shows; the JSON holds all."""
+DISTANCE_TITLES = {
+    "subgroups": "Subgroups by {}",
+    "status": "Status of images",
+    "annotated": "Annotated {}",
+    "predicted": "Predicted {}",
+    "confidence": "Confidence in {}",
+    "measure": "{}",
+}
+"""What a distance is of, with the name of the task, the features or the measure."""
+MEASURE_TITLES = {DETECTION_SCORE: "Detection score", SHORTER_SIDE: "Shorter side in pixels"}
+MOST_NAMED = 6
+
+
+def headline_changes(found: Changes) -> list[Change]:
+    """Accuracy of every task with classes and the error in years, everybody and subgroups."""
+    return [
+        one
+        for one in found.changes
+        if one.metric in HEADLINES and one.label is None and one.failures == "left out"
+    ]
+
+
+def lede(found: Changes, first_name: str, second_name: str, word: str) -> str:
+    """One sentence: how many headline figures improved and regressed."""
+    told = [one for one in headline_changes(found) if one.p_adjusted is not None]
+    images = (
+        f"the same {text.count(found.matching.matched)} faces"
+        if found.mode == "paired" and found.matching
+        else f"{text.count(found.images[0])} and {text.count(found.images[1])} images"
+    )
+    start = f"{second_name} against {first_name}, on {images}: "
+    if not told:
+        return start + "without labels in both, only what is predicted and missing is compared."
+    better = sum(one.verdict == "improved" for one in told)
+    worse = sum(one.verdict == "regressed" for one in told)
+    return start + (
+        f"of {text.count(len(told))} headline figures, of all faces and of {word} subgroups, "
+        f"{better or 'none'} improved and {worse or 'none'} regressed; of the other "
+        f"{text.count(len(told) - better - worse)} no difference is shown."
+    )
+
+
+def findings_of(found: Changes, word: str) -> Iterator[Finding]:
+    """What changed per task, who is missing, and which distributions moved."""
+    headline = headline_changes(found)
+    for task, metric in dict.fromkeys((one.task, one.metric) for one in headline):
+        own = [one for one in headline if (one.task, one.metric) == (task, metric)]
+        if any(one.difference is not None for one in own):
+            yield _finding(task, metric_facts(metric), own, word)
+    yield from _missing(found, word)
+    yield from _moved(found)
+
+
+def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) -> Finding:
+    claims = {
+        verdict: [one for one in own if one.verdict == verdict and one.subgroup]
+        for verdict in ("regressed", "improved")
+    }
+    overall = next((one for one in own if not one.subgroup), None)
+    title = task_title(task).removesuffix(" in years")
+    told = [f"{verdict} for {word} {_named(ones)}" for verdict, ones in claims.items() if ones]
+    if overall is not None and overall.claimed:
+        told.insert(0, f"{overall.verdict} over all faces")
+    heading = f"{title}: {'; '.join(told) or 'no change is shown'}"
+    sentences = [_overall(facts, overall)] if overall else []
+    for verdict, ones in claims.items():
+        if ones:
+            listed = "; ".join(_difference_of(one, facts.unit) for one in ones[:MOST_NAMED])
+            sentences.append(f"{verdict.capitalize()}: {listed}.")
+    return Finding(heading, " ".join(sentences), _resolution(own, facts.unit))
+
+
+def _named(ones: Sequence[Change]) -> str:
+    names = [text.subgroup_name(one.subgroup) for one in ones[:MOST_NAMED]]
+    rest = len(ones) - len(names)
+    return " / ".join(names) + (f" and {rest} more" if rest else "")
+
+
+def _overall(facts: MetricFacts, one: Change) -> str:
+    if one.difference is None:
+        return f"{facts.title} of all faces: n/a ({one.reason})."
+    return (
+        f"{facts.title} of all faces: {text.quantity(one.first, facts.unit)}, then "
+        f"{text.quantity(one.second, facts.unit)}; {_verdict_words(one)} "
+        f"({_difference_text(one, facts.unit)})."
+    )
+
+
+def _verdict_words(one: Change) -> str:
+    return one.verdict if one.verdict != "few faces" else "too few faces for a claim"
+
+
+def _difference_of(one: Change, unit: Unit) -> str:
+    return f"{text.subgroup_name(one.subgroup)} {_difference_text(one, unit)}"
+
+
+def _difference_text(one: Change, unit: Unit) -> str:
+    found = signed_text(one.difference, unit)
+    if one.low is None or one.high is None:
+        return found
+    return f"{found}, {bounds_text(one.low, one.high, unit)}"
+
+
+def signed_text(value: float | None, unit: Unit) -> str:
+    """A difference with its sign."""
+    shown = text.difference(value, unit)
+    if value is None or value <= 0 or shown.startswith((text.MINUS, "+")):
+        return shown
+    return f"+{shown}"
+
+
+def bounds_text(low: float, high: float, unit: Unit) -> str:
+    """Both bounds of a difference with their signs."""
+    return f"{signed_text(low, unit).split(' ')[0]} to {signed_text(high, unit)}"
+
+
+def _resolution(own: Sequence[Change], unit: Unit) -> str:
+    """How large a change may hide behind "no difference shown"."""
+    open_ = [
+        max(abs(one.low), abs(one.high))
+        for one in own
+        if one.verdict == "no difference shown" and one.low is not None and one.high is not None
+    ]
+    if not open_:
+        return ""
+    return (
+        "No difference shown does not mean none: among those figures changes of up to "
+        f"{text.difference(max(open_), unit)} cannot be excluded."
+    )
+
+
+def _missing(found: Changes, word: str) -> Iterator[Finding]:
+    """Who is scored less often, or more often, than before."""
+    rates = [one for one in found.changes if one.metric == FAILURE_RATE]
+    overall = next((one for one in rates if not one.subgroup), None)
+    if overall is None or not any(one.first or one.second for one in rates):
+        return
+    claims = [one for one in rates if one.claimed and one.subgroup]
+    listed = "; ".join(
+        f"{text.subgroup_name(one.subgroup)} {one.verdict} ({_difference_text(one, 'share')})"
+        for one in claims[:MOST_NAMED]
+    )
+    heading = "Images without a scored face: " + (
+        f"{overall.verdict}" if overall.claimed else "no difference shown over all images"
+    )
+    hedge = (
+        "The figures above are of faces that both tables scored; a model that finds fewer faces is "
+        "not flattered where failures count as errors, in the tables below."
+        if found.mode == "paired"
+        else ""
+    )
+    sentence = (
+        f"{text.quantity(overall.first, 'share')} of the images, then "
+        f"{text.quantity(overall.second, 'share')} ({_difference_text(overall, 'share')})."
+    )
+    more = f" By {word} subgroup: {listed}." if listed else ""
+    yield Finding(heading, sentence + more, hedge)
+
+
+def _moved(found: Changes) -> Iterator[Finding]:
+    """Distributions that are not the same."""
+    if not found.distances:
+        return
+    # Annotated classes that subgroups are formed by are told as subgroups.
+    told = {by[0] for by in found.by if len(by) == 1}
+    moved = [
+        one
+        for one in found.distances
+        if one.shifted and not one.subgroup and not (one.what == "annotated" and one.name in told)
+    ]
+    heading = "Distributions that differ: " + (
+        "; ".join(distance_name(one).lower() for one in moved) or "none is shown to"
+    )
+    listed = "; ".join(
+        f"{distance_name(one).lower()} {text.difference(one.total_variation, 'share')} "
+        f"({text.difference_interval(one.low or 0, one.high or 0, 'share')})"
+        for one in moved
+    )
+    sentence = f"Distances: {listed}." if listed else "What is seen is no more than chance gives."
+    hedge = (
+        "So many points of the faces would have to move to another class for both to be alike; "
+        "what chance adds is taken off. Whether a shift matters for accuracy, the figures say."
+    )
+    yield Finding(heading, sentence, hedge)
+
+
+def facts_of_tables(found: Changes, first_name: str, second_name: str) -> Iterator[tuple[str, str]]:
+    """What was compared: names and values of a list of facts."""
+    yield "Compared as", "the same images" if found.mode == "paired" else "different images"
+    matching = found.matching
+    if matching is None:
+        yield "Images", f"{text.count(found.images[0])} and {text.count(found.images[1])}"
+        return
+    yield "Rows in both", _of_bytes(matching.matched, matching.by_bytes)
+    for name, only, unclear in (
+        (first_name, matching.only_first, matching.ambiguous_first),
+        (second_name, matching.only_second, matching.ambiguous_second),
+    ):
+        if only:
+            yield f"Only in {name}", text.count(only)
+        if unclear:
+            yield f"Ambiguous in {name}", f"{text.count(unclear)} (occur more than once)"
+    if matching.other_bytes:
+        yield "Same name, other bytes", f"{text.count(matching.other_bytes)} images, not compared"
+    for one in found.agreement:
+        if not one.subgroup and one.share.value is not None:
+            bounds = text.interval(one.share.low, one.share.high, "share", " to ")
+            yield (
+                f"Same {task_title(one.task).lower()} predicted",
+                text.quantity(one.share.value, "share") + (f" ({bounds})" if bounds else ""),
+            )
+
+
+def _of_bytes(matched: int, by_bytes: int) -> str:
+    if by_bytes == matched:
+        return f"{text.count(matched)}, found by the bytes of the image"
+    return f"{text.count(matched)}, of which {text.count(by_bytes)} by the bytes of the image"
+
+
+def family(found: Changes) -> str:
+    """What the intervals and p values hold for, and how many claims chance alone makes."""
+    families = {
+        (one.task, one.metric, one.by, one.failures)
+        for one in found.changes
+        if one.p_adjusted is not None and is_shown(one)
+    }
+    alpha = 1 - float(found.options["confidence"])
+    return (
+        "A family is one metric of one task over all subgroups of one grouping; within it, "
+        f"intervals are simultaneous and p values adjusted by Holm's method. The tables show "
+        f"{len(families)} families: if nothing had changed at all, about "
+        f"{max(alpha * len(families), 0.1):.1f} of them would claim a change nevertheless."
+    )
+
+
+def is_shown(one: Change) -> bool:
+    """Whether the page shows a change; the JSON holds all."""
+    return one.label is None and one.metric in (*SHOWN, FAILURE_RATE)
+
+
+def distance_name(one: Distance) -> str:
+    """What a distance is of, in words."""
+    if one.what == "measure":
+        return MEASURE_TITLES.get(one.name, one.name)
+    name = one.name if one.what == "subgroups" else task_title(one.name).lower()
+    return DISTANCE_TITLES[one.what].format(name)
