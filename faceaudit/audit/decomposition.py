@@ -139,8 +139,10 @@ def standardised(
         return Estimate(None, None, None, n, reason)
 
     def weighted(sums: Values) -> Values:
-        rates = ratio(sums[..., 1], sums[..., 0])[..., used]
-        return np.asarray((weights[used] * rates).sum(axis=-1))
+        # Without a block of units a value may have no face; the mix is then that of the others.
+        kept = weights * (sums[..., 0] > 0)
+        rates = np.nan_to_num(ratio(sums[..., 1], sums[..., 0]))
+        return ratio((kept * rates).sum(axis=-1), kept.sum(axis=-1))
 
     value = float(weighted(strata.sums))
     spread = _spread(strata.sums, everybody)[used]

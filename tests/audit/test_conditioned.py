@@ -144,6 +144,23 @@ def test_standardized_share_is_the_weighted_mean_of_shares() -> None:
     assert "annotated c" in absent.reason
 
 
+def test_a_unit_that_alone_has_a_value_moves_the_standardized_figure() -> None:
+    def width(alone: int, other: int) -> float:
+        blocks = np.zeros((9, 3, 3))
+        for block in range(8):
+            blocks[block] = sums_of([25, 0, 0], [25 - block % 2, 0, 0])
+        blocks[alone] += sums_of([0, 10, 0], [0, 2, 0])
+        blocks[other] += sums_of([0, 10, 0], [0, 2, 0])
+        strata = Strata(blocks.sum(axis=0), blocks)
+        weights = np.array([0.5, 0.5, 0.0])
+        found = standardised(ACCURACY, strata, strata.sums, weights, VALUES, 0.95)
+        assert found.value == pytest.approx((0.98 + 0.2) / 2)
+        return found.high - found.low
+
+    # All faces of b are of one unit: leaving it out says how far they move the figure.
+    assert width(8, 8) > 1.5 * width(7, 8)
+
+
 def test_intervals_of_a_gap_and_its_parts_cover() -> None:
     random = np.random.default_rng(11)
     shares = np.array([[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]])
