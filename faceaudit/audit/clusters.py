@@ -234,9 +234,10 @@ def few_units(unit: str, used: Sequence[tuple[Subgroup, float]]) -> Iterator[str
         few = [{}]
     names = [", ".join(subgroup.values()) or "the whole table" for subgroup in few[:NAMED]]
     more = [f"and {len(few) - NAMED} more"] if len(few) > NAMED else []
+    where = "; ".join([*names, *more])
     yield (
-        f"Fewer than {FEW_BLOCKS} different values of {unit} are in {'; '.join([*names, *more])}: "
-        "intervals there are wide for it (Student's), and less to be relied on than others."
+        f"Fewer than about {FEW_BLOCKS} different values of {unit} are in {where}: intervals there "
+        "are wide for it (Student's), and less to be relied on than others."
     )
 
 

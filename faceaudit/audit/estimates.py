@@ -20,7 +20,7 @@ OF_CLASS = 6
 fares; on average over the classes."""
 FEW_FACES = f"no interval: it needs {OF_CLASS} faces for every class"
 FEW_UNITS = (
-    f"no interval: figures of several classes need the faces of {FEW_BLOCKS} units, and of "
+    f"no interval: figures of several classes need the faces of about {FEW_BLOCKS} units, and of "
     f"{OF_CLASS} for every class"
 )
 NOT_ANNOTATED = "no interval: no face is annotated as this class"

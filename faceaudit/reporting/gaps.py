@@ -25,6 +25,8 @@ from faceaudit.reporting.tables import (
 from faceaudit.schema import AGE, AGE_GROUP
 
 MOST_NAMED = 2
+AT_SAME_MIX = "all faces of a known subgroup are what the subgroups are re-weighted to"
+"""Why a table of figures at the same mix has none of all faces."""
 """Values of the control feature that a sentence names."""
 UNIT_HINTS: dict[Unit, str] = {
     "signed_points": "points",

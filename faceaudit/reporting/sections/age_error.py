@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from faceaudit.audit.results import ConditionedAge, Estimate, Subgroup
 from faceaudit.reporting.format import subgroup_name
-from faceaudit.reporting.gaps import Gaps, gather_gaps
+from faceaudit.reporting.gaps import AT_SAME_MIX, Gaps, gather_gaps
 from faceaudit.reporting.glossary import metric_facts
 from faceaudit.reporting.sections.performance import Spread, metric_table, spreads_of
 from faceaudit.reporting.subject import Subject, label_word, min_n, parts
@@ -33,7 +33,7 @@ GAPS = ((AGE_GROUP, "accuracy"), (AGE, "mae"))
 """Tasks and metrics whose gaps are taken apart on the page; the JSON has all."""
 COLOR = "step_mae"
 """The metric that colors the heat map."""
-REFERENCE = Estimate(None, None, None, 0, "all faces are what the subgroups are re-weighted to")
+REFERENCE = Estimate(None, None, None, 0, AT_SAME_MIX)
 NO_FACES = "no face of this age group in this subgroup"
 
 

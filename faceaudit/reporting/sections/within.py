@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from faceaudit.audit.results import Estimate, MetricValue, Subgroup
 from faceaudit.reporting.format import class_name, subgroup_name
-from faceaudit.reporting.gaps import Gaps, gather_gaps
+from faceaudit.reporting.gaps import AT_SAME_MIX, Gaps, gather_gaps
 from faceaudit.reporting.glossary import (
     Unit,
     feature_title,
@@ -40,7 +40,6 @@ from faceaudit.reporting.tables import (
 
 MOST_VALUES = 12
 """Values of the control feature that a table shows, those with most faces first."""
-AT_SAME_MIX = "all faces are what the subgroups are re-weighted to"
 NO_FACES = "no face of this subgroup has this value"
 
 
