@@ -11,13 +11,13 @@ import numpy as np
 from faceaudit.audit.bounds import bounds_of, figures
 from faceaudit.audit.clusters import FEW_BLOCKS, Spread, spread_over_blocks, told_by_units
 from faceaudit.audit.intervals import normal_quantile
-from faceaudit.audit.metrics import Metric, present_classes
+from faceaudit.audit.metrics import Metric
 from faceaudit.audit.results import Estimate
 
 NO_SPREAD = "no interval: it needs two faces, of two units, whose errors differ"
 OF_CLASS = 6
 """A class that is seen in fewer faces, or with units in fewer of them, tells too little of how it
-fares; on average over the classes."""
+fares. Asked of all classes of the task together, as a table that lacks one is no better for it."""
 FEW_FACES = f"no interval: it needs {OF_CLASS} faces for every class"
 FEW_UNITS = (
     f"no interval: figures of several classes need the faces of about {FEW_BLOCKS} units, and of "
@@ -69,7 +69,7 @@ def estimate(
         bounds = bounds_of(metric, counts, told, options.confidence)
     without = NO_SPREAD
     if metric.interval == "classes" and (blocks is not None or metric.mean_of != "recall"):
-        needed = OF_CLASS * present_classes(counts).sum(axis=-1)
+        needed = OF_CLASS * np.shape(counts)[-1]
         few = faces < needed
         without = FEW_FACES
         if blocks is not None:
