@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from statistics import NormalDist
 
 import numpy as np
@@ -17,7 +19,7 @@ from faceaudit.audit.metrics import Values
 from faceaudit.audit.policy import BETWEEN, Exempt, Rule
 from faceaudit.audit.results import Exemption, Subgroup
 from faceaudit.audit.simultaneous import critical_of_pairs
-from faceaudit.audit.tally import Numbers, cut
+from faceaudit.audit.tally import Numbers, Tally, cut
 
 POWER = 0.8
 """Chance with which ``n_needed`` faces decide a rule if the figures seen are the true ones."""
@@ -37,8 +39,8 @@ class Case:
     subgroups: tuple[Subgroup, ...]
     figures: tuple[RuleFigures, ...]
     exemptions: tuple[Exemption, ...]
-    absent: tuple[Subgroup, ...] = ()
-    """Classes of the schemes that no subgroup has."""
+    unseen: frozenset[tuple[str, str]]
+    """Features with the declared classes that nobody in the table has."""
 
     @classmethod
     def of(cls, rule: Rule, error: float, evidence: Evidence) -> Case:
@@ -56,35 +58,56 @@ class Case:
             if not any(exempt.covers(cells.subgroups[index]) for exempt in current)
         ]
         at = np.array(kept, np.int64)
+        absent = [
+            subgroup
+            for subgroup in _absent(rule, cells.subgroups, evidence.counted)
+            if not any(exempt.covers(subgroup) for exempt in current)
+        ]
+        figures = (find_figures(rule, metric, evidence, cells, at) for metric in rule.metrics)
         return cls(
             rule,
             error,
-            tuple(cells.subgroups[index] for index in kept),
-            tuple(find_figures(rule, metric, evidence, cells, at) for metric in rule.metrics),
+            (*(cells.subgroups[index] for index in kept), *absent),
+            tuple(one.and_absent(len(absent)) for one in figures),
             exemptions_of(rule, cells.subgroups, day),
-            _absent(rule, [cells.subgroups[index] for index in asked], current, evidence),
+            _unseen(evidence.counted) if absent else frozenset(),
         )
 
-    @property
+    @cached_property
     def faces(self) -> Values:
         """Faces of every subgroup: the fewest that any metric has."""
         return np.asarray(np.min([one.faces for one in self.figures], axis=0))
 
-    @property
+    @cached_property
     def usable(self) -> Numbers:
         """Numbers of the subgroups that are large enough and have a value."""
         defined = np.all([~np.isnan(one.values) for one in self.figures], axis=0)
         return np.flatnonzero(defined & (self.faces >= (self.rule.min_n or 1)))
 
-    @property
+    @cached_property
     def small(self) -> Numbers:
-        """Numbers of the other subgroups."""
+        """Numbers of the other subgroups: too small, absent, or without a value."""
         return np.setdiff1d(np.arange(len(self.subgroups)), self.usable)
 
     @property
-    def not_judged(self) -> tuple[Subgroup, ...]:
-        """Subgroups that are too small, or absent."""
-        return (*(self.subgroups[index] for index in self.small), *self.absent)
+    def fewest(self) -> int:
+        """How many subgroups of one stratum a verdict takes."""
+        return 2 if self.rule.measure in BETWEEN else 1
+
+    def enough(self, kept: Numbers) -> bool:
+        """Whether there is a verdict on these subgroups alone."""
+        return bool(np.bincount(self.strata(kept), minlength=1).max() >= self.fewest)
+
+    @cached_property
+    def planned(self) -> Numbers:
+        """Numbers of the subgroups whose figures say how many faces are needed.
+
+        They are those that can be judged; where these are too few for a verdict, all that have a
+        value with an interval, however few faces it is of.
+        """
+        if self.enough(self.usable):
+            return self.usable
+        return np.flatnonzero(np.all([one.plannable for one in self.figures], axis=0))
 
     def _held(self, index: int) -> tuple[str | None, ...]:
         """The values of a subgroup's control features."""
@@ -112,19 +135,28 @@ class Case:
 
         Args:
             kept: Subgroups whose figures are taken as they are.
-            others: Those that are too small for that, or absent.
+            others: Those that are taken to be like the mean of these, of their stratum if it has
+                any.
         """
+        like, every = self._like(kept, others), np.arange(len(self.subgroups))
         if self.rule.measure not in BETWEEN:
-            each = _with_power(self._confidence(len(self.usable) + len(others)))
-            found = [one.with_faces(each, kept, len(others)) for one in self.figures]
+            each = _with_power(self._confidence(len(every)))
+            found = [one.with_faces(each, kept, like) for one in self.figures]
             return found, found
-        at = np.concatenate([kept, others])
         more = NormalDist().inv_cdf(POWER)
         failing, passing = (
-            [one.apart_with_faces(z + more, kept, len(others)) for one in self.figures]
-            for z in self._quantiles(np.concatenate([self.usable, others]), at)
+            [one.apart_with_faces(z + more, kept, like) for one in self.figures]
+            for z in self._quantiles(every, np.concatenate([kept, others]))
         )
         return failing, passing
+
+    def _like(self, kept: Numbers, others: Numbers) -> list[Numbers]:
+        """Of each of the others the places in ``kept`` of its stratum, else all places."""
+        strata = self.strata(np.concatenate([kept, others]))
+        known, sought = np.split(strata, [len(kept)])
+        every = np.arange(len(kept))
+        within = {stratum: np.flatnonzero(known == stratum) for stratum in np.unique(sought)}
+        return [within[one] if len(within[one]) else every for one in sought]
 
     def _confidence(self, size: int) -> float:
         """Of each interval of a rule on as many subgroups."""
@@ -152,18 +184,43 @@ class Case:
         return failing, failing
 
 
-def _absent(
-    rule: Rule, subgroups: Sequence[Subgroup], current: Sequence[Exempt], evidence: Evidence
-) -> tuple[Subgroup, ...]:
-    """Classes that a feature's scheme has and no subgroup, unless they are excepted."""
-    excepted = [dict(exempt.subgroup) for exempt in current]
-    return tuple(
-        {feature.name: label}
-        for feature in evidence.counted.features
-        if feature.name in rule.by
-        for label in feature.order
-        if label not in {subgroup[feature.name] for subgroup in subgroups}
-        and {feature.name: label} not in excepted
+def _absent(rule: Rule, subgroups: Sequence[Subgroup], counted: Tally) -> Iterator[Subgroup]:
+    """Subgroups that a rule speaks of and no row of the table is of.
+
+    What is compared must be there in every stratum, so that each combination of ``by`` is asked
+    for within each of ``within``.
+    """
+    present = {tuple(subgroup.values()) for subgroup in subgroups}
+    compared = _combinations(counted, (*rule.by, *rule.only), rule.only)
+    for one, stratum in product(compared, _combinations(counted, rule.within, {})):
+        asked = {**one, **stratum}
+        subgroup = {name: asked[name] for name in rule.features}
+        if tuple(subgroup.values()) not in present:
+            yield subgroup
+
+
+def _combinations(
+    counted: Tally, names: Sequence[str], only: Mapping[str, str]
+) -> Iterator[Subgroup]:
+    """All classes that features declare, with each combination that occurs of other columns.
+
+    What else a plain column could hold nobody has said, and of several (site and camera) many a
+    combination cannot be.
+    """
+    declared = {one.name: one.order for one in counted.features if one.name in names and one.order}
+    plain = [name for name in names if name not in declared]
+    every = product(cut(counted, plain).subgroups, product(*declared.values()))
+    for values, classes in every:
+        found = {**values, **dict(zip(declared, classes, strict=True))}
+        if all(found[name] == label for name, label in only.items()):
+            yield found
+
+
+def _unseen(counted: Tally) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (feature.name, label)
+        for feature, seen in zip(counted.features, zip(*counted.cells, strict=True), strict=True)
+        for label in {*feature.order} - {*seen}
     )
 
 

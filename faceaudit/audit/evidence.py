@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faceaudit.audit.clusters import degrees_of
 from faceaudit.audit.comparisons import figures_of
@@ -32,6 +33,9 @@ from faceaudit.audit.tally import Cut, Numbers, Tally
 from faceaudit.errors import UnknownNameError, UsageError
 from faceaudit.schema import AGE, Task
 from faceaudit.tables import PredictionTable
+
+ABSENT = "none in the table"
+"""Why a subgroup has no figure that no row of the table is of."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,22 @@ class RuleFigures:
     figures: Figures
     """What the limits of differences follow from, as in the section Differences."""
 
+    def and_absent(self, absent: int) -> RuleFigures:
+        """These, and after them subgroups that have no face and so no figure."""
+        return replace(
+            self,
+            values=np.concatenate([self.values, np.full(absent, np.nan)]),
+            faces=np.concatenate([self.faces, np.zeros(absent)]),
+            reasons=(*self.reasons, *[ABSENT] * absent),
+        )
+
+    @property
+    def plannable(self) -> NDArray[np.bool_]:
+        """Whether there is a value with an interval, (G,)."""
+        found = ~np.isnan(self.values)
+        found[: len(self.figures.values)] &= ~np.isnan(self.figures.below)
+        return found
+
     def apart(self, z: Values, kept: Numbers) -> Bounded:
         """Values of some subgroups with the limits that their differences are made of.
 
@@ -191,11 +211,13 @@ class RuleFigures:
         """
         return self._limited(self.figures.at(kept), z)
 
-    def apart_with_faces(self, z: Values, kept: Numbers, others: int) -> Callable[[int], Bounded]:
+    def apart_with_faces(
+        self, z: Values, kept: Numbers, like: Sequence[Numbers]
+    ) -> Callable[[int], Bounded]:
         """The same if every subgroup had so many faces at least; see ``with_faces``."""
         faces = self.faces[kept]
-        of_one_face = self.figures.at(kept).with_faces(1 / faces).with_means(others)
-        seen = np.concatenate([faces, np.zeros(others)])
+        of_one_face = self.figures.at(kept).with_faces(1 / faces).with_means(like)
+        seen = np.concatenate([faces, np.zeros(len(like))])
         return lambda n: self._limited(of_one_face.with_faces(np.maximum(seen, n)), z)
 
     def _limited(self, figures: Figures, z: Values) -> Bounded:
@@ -211,18 +233,23 @@ class RuleFigures:
         low, high = self.measured(confidence)
         return Bounded(values, *_without_nan(low[kept], high[kept], self.metric))
 
-    def with_faces(self, confidence: float, kept: Numbers, others: int) -> Callable[[int], Bounded]:
+    def with_faces(
+        self, confidence: float, kept: Numbers, like: Sequence[Numbers]
+    ) -> Callable[[int], Bounded]:
         """The intervals if every subgroup had so many faces at least, as a function of the number.
 
         Args:
             confidence: Of each interval.
             kept: Subgroups whose figures are taken as they are.
-            others: How many subgroups are too small for that, or absent; they are taken to have the
-                mean figure.
+            like: Of every other subgroup, which of these it is taken to be the mean of.
         """
+
+        def more(parts: Values) -> Values:
+            return np.concatenate([parts, [parts[at].mean() for at in like]])
+
         values = self.values[kept]
-        every = np.concatenate([values, np.full(others, values.mean())])
-        faces = np.concatenate([self.faces[kept], np.zeros(others)])
+        every = more(values)
+        faces = np.concatenate([self.faces[kept], np.zeros(len(like))])
         if self.is_share:
             return lambda n: Bounded(
                 every, *share_interval(every, np.maximum(faces, n), confidence)
@@ -230,7 +257,7 @@ class RuleFigures:
         found = self.bounded(confidence, kept)
         roots = np.sqrt(self.faces[kept])
         spreads = [(values - found.low) * roots, (found.high - values) * roots]
-        below, above = (np.concatenate([s, np.full(others, s.mean())]) for s in spreads)
+        below, above = map(more, spreads)
 
         def bounded(n: int) -> Bounded:
             by = np.sqrt(np.maximum(faces, n))

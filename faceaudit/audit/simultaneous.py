@@ -129,11 +129,15 @@ class Figures:
             degrees=self.degrees * times,
         )
 
-    def with_means(self, others: int) -> Figures:
-        """These, and others of which nothing is known, taken to be as these are on average."""
+    def with_means(self, like: Sequence[Places]) -> Figures:
+        """These, and others of which nothing is known, each taken to be the mean of some of these.
+
+        Args:
+            like: Numbers of those that each of the others is like.
+        """
 
         def more(parts: Values) -> Values:
-            return np.concatenate([parts, np.full(others, parts.mean())])
+            return np.concatenate([parts, [parts[at].mean() for at in like]])
 
         return replace(
             self,

@@ -251,7 +251,14 @@ class _Cleaner:
         if not self.few(value.n) and not any(map(self.is_hidden, value.subgroups)):
             return told
         return replace(
-            told, explanation=self.reason, value=None, low=None, high=None, n=None, subgroups=()
+            told,
+            explanation=self.reason,
+            value=None,
+            low=None,
+            high=None,
+            n=None,
+            n_needed=None,
+            subgroups=(),
         )
 
     def few(self, n: int | None) -> bool:

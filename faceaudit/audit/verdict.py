@@ -11,6 +11,7 @@ same limits. So neither a pass nor a failure comes by trying often.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from faceaudit.audit.cases import Case, exemptions_of
 from faceaudit.audit.evidence import (
+    ABSENT,
     Evidence,
     check_names,
     missing_evidence,
@@ -129,15 +131,16 @@ def _farthest_from_zero(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
 
 def _decided(case: Case) -> Verdict:
     rule, usable = case.rule, case.usable
-    strata = case.strata(usable)
-    fewest = 2 if rule.measure in BETWEEN else 1
-    if np.bincount(strata, minlength=1).max() < fewest:
-        return replace(
-            _undecided(rule, _too_few(case, fewest), case.exemptions),
-            n=int(case.faces.min()) if len(case.faces) else 0,
-            n_needed=rule.min_n if case.subgroups else None,
-            small=case.not_judged,
+    if not case.enough(usable):
+        seen = case.faces[case.faces > 0]
+        return _planned(
+            case,
+            replace(
+                _undecided(rule, _too_few(case), case.exemptions),
+                n=int(seen.min()) if len(seen) else 0,
+            ),
         )
+    strata = case.strata(usable)
     failing, passing = case.bounded(usable)
     found = []
     for limit in _limits(rule):
@@ -145,23 +148,41 @@ def _decided(case: Case) -> Verdict:
         found.append((limit, extreme, limit.outcome(extreme)))
     limit, extreme, outcome = min(found, key=lambda one: WORST_FIRST.index(one[2]))
     if math.isinf(extreme.value):
-        return replace(_undecided(rule, NO_RATIO, case.exemptions), n=int(case.faces.min()))
-    if outcome == "pass" and case.not_judged:
+        return replace(
+            _undecided(rule, NO_RATIO, case.exemptions),
+            n=int(case.faces[usable].min()),
+            small=_small(case),
+        )
+    if outcome == "pass" and len(case.small):
         outcome = "insufficient"
     named = () if outcome == "pass" else limit.shown_by(extreme, outcome)
     explanation = _explanation(case, limit, extreme, outcome)
     at = [case.subgroups[usable[index]] for index in extreme.at]
-    return replace(
-        _undecided(rule, explanation, case.exemptions),
-        outcome=outcome,
-        value=extreme.value,
-        low=extreme.low if math.isfinite(extreme.low) else None,
-        high=extreme.high if math.isfinite(extreme.high) else None,
-        n=int(min(case.faces[usable[index]] for index in {*extreme.at, *named})),
-        n_needed=_n_needed(case) if outcome == "insufficient" else None,
-        subgroups=tuple(at),
-        small=case.not_judged,
+    return _planned(
+        case,
+        replace(
+            _undecided(rule, explanation, case.exemptions),
+            outcome=outcome,
+            value=extreme.value,
+            low=extreme.low if math.isfinite(extreme.low) else None,
+            high=extreme.high if math.isfinite(extreme.high) else None,
+            n=int(min(case.faces[usable[index]] for index in {*extreme.at, *named})),
+            subgroups=tuple(at),
+        ),
     )
+
+
+def _planned(case: Case, verdict: Verdict) -> Verdict:
+    """The verdict with what was not judged and, without a decision, how many faces it needs."""
+    needed = _n_needed(case) if verdict.outcome == "insufficient" else None
+    explanation = verdict.explanation
+    if needed is None and verdict.outcome == "insufficient" and case.subgroups:
+        explanation = f"{explanation}; {_no_number(case)}"
+    return replace(verdict, n_needed=needed, small=_small(case), explanation=explanation)
+
+
+def _small(case: Case) -> tuple[Subgroup, ...]:
+    return tuple(case.subgroups[index] for index in case.small)
 
 
 def _both(limit: _Limit, failing: Extreme, passing: Extreme) -> Extreme:
@@ -177,24 +198,28 @@ def _n_needed(case: Case) -> int | None:
     Bounds are taken at the normal quantile of the confidence plus that of the power, and shrink
     with the square root of the faces (those of shares: as they do).
     """
-    # What is absent belongs to no stratum yet, and is taken to belong to the first.
-    others = np.concatenate([case.small, np.zeros(len(case.absent), np.int64)])
-    usable = _farthest_out(case)
-    strata = case.strata(np.concatenate([usable, others]))
-    failing, passing = case.with_faces(usable, others)
+    every = np.arange(len(case.subgroups))
+    if not (len(case.planned) and case.enough(every)):
+        return None
+    kept = _farthest_out(case)
+    others = _two_of_each(case, np.setdiff1d(every, case.planned))
+    strata = case.strata(np.concatenate([kept, others]))
+    failing, passing = case.with_faces(kept, others)
 
     def decided(n: int) -> bool:
         outcomes = set()
         for limit in _limits(case.rule):
             parts = [limit.quantity([one(n) for one in way], strata) for way in (failing, passing)]
+            if math.isinf(parts[0].value):
+                return False
             outcomes.add(limit.outcome(_both(limit, *parts)))
         return "fail" in outcomes or outcomes == {"pass"}
 
     low, high = case.rule.min_n or 1, case.rule.min_n or 1
     while not decided(high):
-        low, high = high, 2 * high
-        if high > MOST_FACES:
+        if high >= MOST_FACES:
             return None
+        low, high = high, min(2 * high, MOST_FACES)
     while high - low > max(1, high // 200):
         middle = (low + high) // 2
         low, high = (low, middle) if decided(middle) else (middle, high)
@@ -203,12 +228,38 @@ def _n_needed(case: Case) -> int | None:
 
 def _farthest_out(case: Case) -> Numbers:
     """The subgroups that can decide a rule once all have many faces: of very many, both ends."""
-    usable = case.usable
-    if len(usable) <= MANY or case.rule.within:
-        return usable
-    orders = [np.argsort(one.values[usable]) for one in case.figures]
+    planned = case.planned
+    if len(planned) <= MANY or case.rule.within:
+        return planned
+    orders = [np.argsort(one.values[planned]) for one in case.figures]
     ends = [np.concatenate([order[: MANY // 2], order[-MANY // 2 :]]) for order in orders]
-    return np.asarray(usable[np.unique(np.concatenate(ends))])
+    return np.asarray(planned[np.unique(np.concatenate(ends))])
+
+
+def _two_of_each(case: Case, others: Numbers) -> Numbers:
+    """At most two subgroups of each stratum: all that are taken to be the same decide alike."""
+    seen: Counter[int] = Counter()
+    kept = []
+    for index, stratum in zip(others, case.strata(others).tolist(), strict=True):
+        seen[stratum] += 1
+        if seen[stratum] <= 2:
+            kept.append(index)
+    return np.array(kept, np.int64)
+
+
+def _no_number(case: Case) -> str:
+    """Why no number of faces is named."""
+    if not len(case.planned):
+        return (
+            "how many faces are needed does not follow: no subgroup has a figure with an interval"
+        )
+    if not case.enough(np.arange(len(case.subgroups))):
+        return "how many faces are needed does not follow: there is no second subgroup"
+    if case.rule.measure == "ratio" and not any(
+        one.values[case.planned].any() for one in case.figures
+    ):
+        return NO_RATIO
+    return f"more than {MOST_FACES:,} {_counted(case)} of a subgroup would be needed"
 
 
 def _three_digits(number: int) -> int:
@@ -231,30 +282,36 @@ def _explanation(case: Case, limit: _Limit, extreme: Extreme, outcome: Outcome) 
     if told and set(shown) != set(extreme.at):
         names = " against ".join(_name(case.subgroups[case.usable[index]]) for index in shown)
         told[0] += f", {'shown by' if outcome == 'fail' else 'farthest for'} {names}"
-    if outcome == "insufficient" and case.not_judged:
+    if outcome == "insufficient" and len(case.small):
         told.append(_not_judged(case))
     return "; ".join(told)
 
 
-def _too_few(case: Case, fewest: int) -> str:
+def _too_few(case: Case) -> str:
     if not case.subgroups:
         every = case.exemptions and any(one.current for one in case.exemptions)
         return "every subgroup is excepted" if every else "there is no such subgroup"
-    what = "no subgroup" if fewest == 1 else "fewer than two subgroups to compare"
-    small = f"; {_not_judged(case)}" if case.not_judged else ""
+    what = "no subgroup" if case.fewest == 1 else "fewer than two subgroups to compare"
+    small = f"; {_not_judged(case)}" if len(case.small) else ""
     return f"{what} with at least {case.rule.min_n} {_counted(case)}{small}"
 
 
 def _not_judged(case: Case) -> str:
     """The first few subgroups that are too small, or absent, and why each is not judged."""
-    told = []
-    for index in case.small[:NAMED]:
-        reasons = [one.reasons[index] for one in case.figures if np.isnan(one.values[index])]
-        few = f"{int(case.faces[index]):,} {_counted(case)}, fewer than {case.rule.min_n}"
-        told.append(f"{_name(case.subgroups[index])}: {reasons[0] if reasons else few}")
-    told += [f"{_name(absent)}: none in the table" for absent in case.absent[: NAMED - len(told)]]
-    more = len(case.not_judged) - len(told)
-    return "; ".join([*told, *([f"and {more} more"] if more else [])])
+    told = dict.fromkeys(_why_not(case, index) for index in case.small)
+    more = len(told) - NAMED
+    return "; ".join([*list(told)[:NAMED], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _why_not(case: Case, index: int) -> str:
+    """Why a subgroup is not judged; a class that nobody has is told as one."""
+    subgroup = case.subgroups[index]
+    nobody = [label for name, label in subgroup.items() if (name, label) in case.unseen]
+    if nobody:
+        return f"{nobody[0]}: {ABSENT}"
+    reasons = [one.reasons[index] for one in case.figures if np.isnan(one.values[index])]
+    few = f"{int(case.faces[index]):,} {_counted(case)}, fewer than {case.rule.min_n}"
+    return f"{_name(subgroup)}: {reasons[0] if reasons else few}"
 
 
 def _counted(case: Case) -> str:

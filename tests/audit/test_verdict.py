@@ -47,14 +47,19 @@ def counts_of(numbers: np.ndarray) -> CellCounts:
 
 def sites(right: Sequence[tuple[int, int]]) -> Tally:
     """Faces of several sites: how many, and how many of them with the right gender."""
-    names = [f"S{index}" for index in range(len(right))]
-    confusion = np.array([[[yes, n - yes], [0, 0]] for n, yes in right])
+    cells = {(f"S{index}",): one for index, one in enumerate(right)}
+    return faces_of((Feature("site", "site"),), cells)
+
+
+def faces_of(features: tuple[Feature, ...], right: Mapping[Any, tuple[int, int]]) -> Tally:
+    """Faces by the values of features: how many, and how many of them with the right gender."""
+    confusion = np.array([[[yes, n - yes], [0, 0]] for n, yes in right.values()])
     empty: dict[str, dict[str, CellCounts]] = {kind: {} for kind in KINDS}
-    images = counts_of(np.array([[n] for n, _ in right]))
+    images = counts_of(np.array([[n] for n, _ in right.values()]))
     return Tally(
         tasks=(task_of_scheme("gender", "gender2"),),
-        features=(Feature("site", "site"),),
-        cells=tuple((name,) for name in names),
+        features=features,
+        cells=tuple(right),
         statuses=("ok",),
         unit=None,
         tables=(),
@@ -274,7 +279,7 @@ def test_confidence_that_is_none_is_refused() -> None:
 
 def test_one_large_subgroup_has_nothing_to_be_compared_with() -> None:
     found = verdict(sites([(400, 390), (12, 12)]), **BETWEEN, at_most=0.1)
-    assert (found.outcome, found.value, found.n_needed) == ("insufficient", None, 30)
+    assert (found.outcome, found.value) == ("insufficient", None)
     assert "fewer than two subgroups to compare" in found.explanation
 
 
@@ -364,6 +369,192 @@ def test_shares_need_no_labels(open_table: OpenTable, rows_of: RowsOf) -> None:
     assert [one.outcome for one in found] == ["pass"] * 3
     assert found[0].value == pytest.approx(failed)
     assert found[1].value == pytest.approx((frame["status"] == "ok").mean())
+
+
+# --- subgroups without faces ----------------------------------------------------------------------
+
+SITE, CAMERA = Feature("site", "site"), Feature("camera", "camera")
+RACE = Feature("race", "race_true", ("White", "Black"))
+AGES = Feature("age_group", "age_group_true", ("0-29", "30+"))
+MANY_RIGHT = (2000, 1800)
+BY_RACE = {**WORST, "by": ["race"], "at_least": 0.8}
+EXEMPT = {"approved_by": "the board", "reason": "not in use", "expires": DAY}
+
+
+@pytest.fixture
+def no_black_face_in_the_south() -> Tally:
+    places = [("north", "White"), ("north", "Black"), ("south", "White")]
+    return faces_of((SITE, RACE), dict.fromkeys(places, MANY_RIGHT))
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        ({**BETWEEN, "by": ["race"], "within": ["site"], "at_most": 0.1}, "Black, south"),
+        ({**BY_RACE, "within": ["site"]}, "Black, south"),
+        ({**BY_RACE, "by": ["site", "race"]}, "south, Black"),
+        ({**BY_RACE, "by": ["site"], "within": ["race"]}, "south, Black"),
+        ({**BY_RACE, "by": ["site"], "within": {"race": "Black"}}, "south, Black"),
+        ({**BY_RACE, "within": {"site": "south"}}, "Black, south"),
+    ],
+)
+def test_a_subgroup_without_a_face_in_one_stratum_cannot_pass(
+    no_black_face_in_the_south: Tally, rule: dict[str, Any], name: str
+) -> None:
+    found = verdict(no_black_face_in_the_south, **rule)
+    assert found.outcome == "insufficient"
+    assert f"{name}: none in the table" in found.explanation
+    assert [dict(one) for one in found.small] == [{"site": "south", "race": "Black"}]
+    assert found.n_needed is not None
+    few = dict(zip(no_black_face_in_the_south.cells, [MANY_RIGHT] * 3, strict=True))
+    some = verdict(faces_of((SITE, RACE), {**few, ("south", "Black"): (10, 9)}), **rule)
+    assert (some.outcome, some.small) == (found.outcome, found.small)
+    assert some.n_needed == found.n_needed
+
+
+@pytest.mark.parametrize("subgroup", [{"site": "south"}, {"site": "south", "race": "Black"}])
+def test_a_combination_without_a_face_can_be_excepted(
+    no_black_face_in_the_south: Tally, subgroup: dict[str, str]
+) -> None:
+    rule = {**BETWEEN, "by": ["race"], "within": ["site"], "at_most": 0.1}
+    exempt = {"subgroup": subgroup, **EXEMPT}
+    assert verdict(no_black_face_in_the_south, **rule, exception=[exempt]).outcome == "pass"
+
+
+def test_what_is_compared_must_be_in_every_stratum_also_of_plain_columns() -> None:
+    places = [("A", "day"), ("B", "day"), ("A", "night")]
+    counted = faces_of((SITE, CAMERA), dict.fromkeys(places, MANY_RIGHT))
+    found = verdict(counted, **BETWEEN, within=["camera"], at_most=0.1)
+    assert found.outcome == "insufficient"
+    assert "B, night: none in the table" in found.explanation
+
+
+def test_combinations_of_plain_columns_that_do_not_occur_are_not_asked_for() -> None:
+    places = [("A", "1"), ("A", "2"), ("B", "3")]
+    counted = faces_of((SITE, CAMERA), dict.fromkeys(places, MANY_RIGHT))
+    assert verdict(counted, **{**WORST, "by": ["site", "camera"]}, at_least=0.8).outcome == "pass"
+    of_one_site = {**BETWEEN, "by": ["camera"], "within": {"site": "A"}, "at_most": 0.1}
+    assert verdict(counted, **of_one_site).outcome == "pass"
+
+
+def test_every_combination_of_declared_classes_is_asked_for() -> None:
+    places = [("White", "0-29"), ("Black", "0-29"), ("White", "30+")]
+    counted = faces_of((RACE, AGES), dict.fromkeys(places, MANY_RIGHT))
+    found = verdict(counted, **{**WORST, "by": ["race", "age_group"]}, at_least=0.8)
+    assert (found.outcome, found.small) == (
+        "insufficient",
+        ({"race": "Black", "age_group": "30+"},),
+    )
+
+
+def test_a_declared_stratum_without_a_face_cannot_pass_and_is_told_once() -> None:
+    counted = faces_of(
+        (RACE, AGES), dict.fromkeys([("White", "30+"), ("Black", "30+")], MANY_RIGHT)
+    )
+    rule = {**BETWEEN, "by": ["race"], "within": ["age_group"], "at_most": 0.1}
+    found = verdict(counted, **rule)
+    assert (found.outcome, len(found.small)) == ("insufficient", 2)
+    assert found.explanation == "0-29: none in the table"
+    exempt = {"subgroup": {"age_group": "0-29"}, **EXEMPT}
+    assert verdict(counted, **rule, exception=[exempt]).outcome == "pass"
+
+
+def test_a_site_without_annotated_faces_cannot_pass() -> None:
+    cells = {("A", "White"): MANY_RIGHT, ("A", "Black"): MANY_RIGHT, ("B", None): MANY_RIGHT}
+    found = verdict(faces_of((SITE, RACE), cells), **BY_RACE, within=["site"])
+    assert found.outcome == "insufficient"
+    assert "White, B: none in the table; Black, B: none in the table" in found.explanation
+
+
+def test_hundreds_of_rare_combinations_of_plain_columns_are_those_that_occur() -> None:
+    cells = {(f"S{k % 41}", f"C{k % 13}"): (400, 390) for k in range(0, 533, 3)}
+    found = verdict(
+        faces_of((SITE, CAMERA), cells), **{**WORST, "by": ["site", "camera"]}, at_least=0.8
+    )
+    assert (found.outcome, found.small) == ("pass", ())
+
+
+# --- how many faces are needed where nothing can be judged ----------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {**WORST, "at_least": 0.8},
+        {**WORST, "measure": "each", "at_most": 0.95},
+        {**BETWEEN, "at_most": 0.2},
+        {**WORST, "measure": "equivalent", "at_most": 0.2},
+        {**WORST, "measure": "ratio", "at_least": 0.85},
+    ],
+)
+def test_faces_needed_do_not_depend_on_whether_the_few_are_judged(rule: dict[str, Any]) -> None:
+    counted = sites([(20, 18), (20, 17)])
+    judged, too_few = (verdict(counted, **rule, min_n=n) for n in (20, 30))
+    assert (judged.value is None, too_few.value) == (False, None)
+    assert (judged.outcome, too_few.outcome) == ("insufficient", "insufficient")
+    assert judged.n_needed is not None
+    assert too_few.n_needed == pytest.approx(max(judged.n_needed, 30), rel=0.01)
+
+
+def test_faces_needed_are_at_least_those_that_are_judged() -> None:
+    found = verdict(sites([(20, 20)]), **WORST, at_least=0.1)
+    assert (found.outcome, found.n_needed) == ("insufficient", 30)
+
+
+def test_faces_needed_of_years_follow_from_few_as_well(
+    open_table: OpenTable, rows_of: RowsOf
+) -> None:
+    rule = {"task": "age", "metric": "mae", "measure": "overall", "at_most": 6}
+    table = open_table(rows_of(300, seed=11))
+    (judged,), _ = find_verdicts(table, policy({**rule, "min_n": 30}), replicates=100)
+    (too_few,), _ = find_verdicts(table, policy({**rule, "min_n": 301}), replicates=100)
+    assert (judged.outcome, too_few.value) == ("insufficient", None)
+    assert judged.n_needed is not None
+    assert too_few.n_needed == pytest.approx(judged.n_needed, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("right", "rule", "reason"),
+    [
+        (
+            [(20, 18)],
+            {**WORST, "metric": "recall", "class": "Female", "at_least": 0.8},
+            "no subgroup has a figure with an interval",
+        ),
+        ([(20, 18)], {**BETWEEN, "at_most": 0.1}, "there is no second subgroup"),
+        ([(400, 360)], {**BETWEEN, "at_most": 0.1}, "there is no second subgroup"),
+        (
+            [(10_000, 9000)],
+            {**WORST, "at_least": 0.9},
+            "more than 10,000,000 faces of a subgroup would be needed",
+        ),
+        (
+            [(20, 0), (20, 0)],
+            {**WORST, "measure": "ratio", "at_least": 0.8},
+            "the ratio is not defined: every value is 0",
+        ),
+    ],
+)
+def test_where_no_number_of_faces_is_named_the_reason_is(
+    right: list[tuple[int, int]], rule: dict[str, Any], reason: str
+) -> None:
+    found = verdict(sites(right), **rule)
+    assert (found.outcome, found.n_needed) == ("insufficient", None)
+    assert found.explanation.endswith(reason)
+
+
+def test_a_subgroup_without_faces_is_planned_like_the_others_of_its_stratum() -> None:
+    levels = {"day": (2000, 1960), "night": (2000, 1500)}
+    cells = {(site, camera): one for site in ("A", "B") for camera, one in levels.items()}
+    rule = {**BETWEEN, "within": ["camera"], "at_most": 0.1}
+    full = verdict(faces_of((SITE, CAMERA), cells), **rule)
+    lacking = {**cells, ("C", "day"): levels["day"]}
+    found = verdict(faces_of((SITE, CAMERA), lacking), **rule)
+    assert (full.outcome, found.outcome) == ("pass", "insufficient")
+    # As of the mean of all, C would lie 12 points above the others at night: a gap.
+    assert found.n_needed is not None
+    enough = verdict(faces_of((SITE, CAMERA), {**lacking, ("C", "night"): (2000, 1500)}), **rule)
+    assert (enough.outcome, found.n_needed <= 2000) == ("pass", True)
 
 
 # --- exceptions, within ---------------------------------------------------------------------------
@@ -536,6 +727,48 @@ def test_so_many_faces_as_needed_decide_the_rule(
         times = -(-found.n_needed // min(n for n, _ in counts))
         assert found.n_needed > min(n for n, _ in counts)
         assert verdict(made(counts, times), **rule).outcome != "insufficient"
+
+
+CROSSED = [(site, race) for site in ("north", "south") for race in RACE.order]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.floats(0, 1)), min_size=4, max_size=4),
+    ANY_RULE,
+    st.sampled_from(
+        [
+            {"by": ["race"], "within": ["site"]},
+            {"by": ["site", "race"]},
+            {"by": ["site"], "within": ["race"]},
+            {"by": ["site"], "within": {"race": "Black"}},
+        ]
+    ),
+    st.lists(st.integers(0, 400), min_size=4, max_size=4),
+)
+def test_a_subgroup_that_loses_its_faces_never_lets_a_rule_pass(
+    counts: list[tuple[int, float]],
+    rule: dict[str, Any],
+    subgroups: dict[str, Any],
+    removed: list[int],
+) -> None:
+    def left(taken: Sequence[int]) -> Tally:
+        cells = {
+            cell: (n, round(rate * n))
+            for cell, (was, rate), less in zip(CROSSED, counts, taken, strict=True)
+            if (n := max(was - less, 0))
+        }
+        # Both sites stay known: others saw faces there whose race nobody annotated.
+        return faces_of((SITE, RACE), {**cells, ("north", None): (1, 1), ("south", None): (1, 1)})
+
+    asked = {**rule, **subgroups, "min_n": 10}
+    many, few = (verdict(left(taken), **asked) for taken in ([0] * 4, removed))
+    faces = [max(was - less, 0) for (was, _), less in zip(counts, removed, strict=True)]
+    counted = faces[1::2] if subgroups.get("within") == {"race": "Black"} else faces
+    if min(counted) < 10:
+        assert few.outcome != "pass"
+        assert few.small
+    assert not (many.small and few.outcome == "pass")
 
 
 @settings(max_examples=30, deadline=None)

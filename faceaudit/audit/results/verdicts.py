@@ -33,9 +33,9 @@ class Verdict:
     and ``subgroups`` the one or two that it is of; ``low`` and ``high`` bound it with the rule's
     share of the policy's confidence, and decide. ``n`` counts the faces (or images) of the
     smallest of those subgroups and of those that a failure, or the lack of a decision, rests on;
-    ``n_needed`` is how many every subgroup would need for a decision if the
-    figures stayed as they are, None where a decision was made or no number can be named. ``n`` is
-    None where it is suppressed.
+    ``n_needed`` is how many every subgroup would need for a decision if the figures stayed as they
+    are, None where a decision was made or no number can be named; why, says ``explanation``. Both
+    are None where they are suppressed.
     """
 
     rule: str
@@ -65,7 +65,7 @@ class Verdict:
     """Why the outcome is what it is."""
     exemptions: tuple[Exemption, ...] = ()
     small: tuple[Subgroup, ...] = ()
-    """Subgroups that are too small, or without a value, to be judged."""
+    """Subgroups that are too small, absent or without a value, and so not judged."""
     failures: str = "left_out"
     """Whether annotated faces without a prediction are ``errors``, or left out."""
 
