@@ -283,6 +283,8 @@ def _explanation(case: Case, limit: _Limit, extreme: Extreme, outcome: Outcome) 
         names = " against ".join(_name(case.subgroups[case.usable[index]]) for index in shown)
         told[0] += f", {'shown by' if outcome == 'fail' else 'farthest for'} {names}"
     if outcome == "insufficient" and len(case.small):
+        if not told:
+            told.append("the interval keeps the limit, but not every subgroup could be judged")
         told.append(_not_judged(case))
     return "; ".join(told)
 

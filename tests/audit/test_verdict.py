@@ -454,7 +454,10 @@ def test_a_declared_stratum_without_a_face_cannot_pass_and_is_told_once() -> Non
     rule = {**BETWEEN, "by": ["race"], "within": ["age_group"], "at_most": 0.1}
     found = verdict(counted, **rule)
     assert (found.outcome, len(found.small)) == ("insufficient", 2)
-    assert found.explanation == "0-29: none in the table"
+    assert found.explanation == (
+        "the interval keeps the limit, but not every subgroup could be judged; "
+        "0-29: none in the table"
+    )
     exempt = {"subgroup": {"age_group": "0-29"}, **EXEMPT}
     assert verdict(counted, **rule, exception=[exempt]).outcome == "pass"
 

@@ -260,14 +260,16 @@ def test_what_is_suppressed_is_not_told_by_a_verdict_and_its_outcome_stays(
             by_site,
             {**by_site, "min_n": 30},
             {**RULE, "within": {"site": "C"}, "min_n": 1, "at_least": 0.99},
+            {**RULE, "within": {"site": "C"}, "min_n": 30, "at_least": 0.5},
         ]
     }
     options: dict[str, Any] = {"by": ["site"], "policy": rules, "verify": "never"}
     plain = faceaudit.report(table, output=tmp_path / "plain.html", **options)
     hidden = faceaudit.report(table, output=tmp_path / "few.html", suppress_below=10, **options)
     assert "C: 7 faces, fewer than 30" in (tmp_path / "plain.json").read_text()
-    assert [v.outcome for v in plain.audit.verdicts] == ["fail", "insufficient", "fail"]
-    assert [v.outcome for v in hidden.audit.verdicts] == ["fail", "insufficient", "fail"]
+    outcomes = ["fail", "insufficient", "fail", "insufficient"]
+    assert [v.outcome for v in plain.audit.verdicts] == outcomes
+    assert [v.outcome for v in hidden.audit.verdicts] == outcomes
     assert hidden.exit_code == plain.exit_code == 10
     facts = json.loads((tmp_path / "few.json").read_text())
     jsonschema.validate(facts, json.loads(SCHEMA_FILE.read_text()))
@@ -275,6 +277,9 @@ def test_what_is_suppressed_is_not_told_by_a_verdict_and_its_outcome_stays(
         assert {"site": "C"} not in [*one["subgroups"], *one["small"]]
         assert "7 faces" not in one["explanation"]
     assert (facts["verdicts"][0]["value"], facts["verdicts"][0]["n"]) == (None, None)
+    # How many faces are needed would tell how many of the seven were right.
+    assert plain.audit.verdicts[3].n_needed is not None
+    assert (facts["verdicts"][3]["n_needed"], facts["verdicts"][3]["n"]) == (None, None)
     assert "7 faces" not in (tmp_path / "few.html").read_text()
     gate = faceaudit.check(table, rules, suppress_below=10)
     assert gate.verdicts[0].n is None
