@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from faceaudit.tables import FACE, IMAGE, PredictionTable
+from faceaudit.audit.tally import order_of_faces
+from faceaudit.tables import FACE, IMAGE, PredictionTable, face_number
 
 SHA256 = "sha256"
 ROW, FIRST, SECOND = "row", "first", "second"
+COUNTED = "counted"
 STAGES: tuple[tuple[str, ...], ...] = (
     (SHA256, IMAGE, FACE),
     (SHA256, FACE),
@@ -88,17 +90,43 @@ def match_rows(first: PredictionTable, second: PredictionTable) -> tuple[pl.Data
     )
 
 
+def images_once(
+    table: PredictionTable, rows: pl.Series, scored: Sequence[pl.Series], known: pl.DataFrame
+) -> pl.DataFrame:
+    """Which matched rows stand for their images, so that each is counted once, as in an audit.
+
+    Args:
+        table: The first table.
+        rows: Numbers of its rows that were matched.
+        scored: Whether these rows are scored in the first and in the second table.
+        known: Whether each annotation that forms subgroups is known.
+
+    Returns:
+        Of each matched row, as columns ``first`` and ``second``, whether that table scored its
+        image, and as ``counted`` whether the image is counted in this row.
+    """
+    found = pl.DataFrame(dict(zip((FIRST, SECOND), scored, strict=True)))
+    if table.images == table.rows:
+        return found.with_columns(pl.lit(value=True).alias(COUNTED))
+    faces = table.frame.select(pl.col(IMAGE).hash(), face_number(table.frame).alias(FACE))
+    named = faces.collect(engine="streaming")[rows].with_row_index(ROW)
+    order = order_of_faces(pl.col(ROW), pl.col(FACE), map(pl.lit, known))
+    return named.with_columns(order.alias(ROW), *found).select(
+        pl.col(FIRST, SECOND).any().over(IMAGE),
+        (pl.col(ROW) == pl.col(ROW).min().over(IMAGE)).alias(COUNTED),
+    )
+
+
 def _keys(table: PredictionTable) -> pl.DataFrame:
     """Row number, and hashes of what a row is known by; text of millions fills the memory."""
     names = table.frame.collect_schema()
     sha = pl.col(SHA256).cast(pl.String) if SHA256 in names else pl.lit(None, pl.String)
-    face = pl.col(FACE).cast(pl.Int64, strict=False) if FACE in names else pl.lit(0, pl.Int64)
     return (
         table.frame.select(
             pl.col(IMAGE).hash(),
             pl.when(sha.is_not_null()).then(sha.hash()).alias(SHA256),
             # An image that failed has no face, and is compared as its first.
-            face.fill_null(0).alias(FACE),
+            face_number(table.frame).alias(FACE),
         )
         .with_row_index(ROW)
         .collect(engine="streaming")

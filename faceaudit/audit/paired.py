@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.age import CHALLENGE_YEARS, CS_YEARS, LEGAL_YEARS
-from faceaudit.audit.matching import FIRST, SECOND, Matching, match_rows
+from faceaudit.audit.matching import COUNTED, FIRST, SECOND, Matching, images_once, match_rows
 from faceaudit.audit.subgroups import DEFAULT_FEATURES, Feature, find_features
 from faceaudit.audit.tally import (
     BLOCKS,
@@ -36,7 +36,7 @@ from faceaudit.audit.tally import (
 from faceaudit.audit.tally.cells import Counter
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
 from faceaudit.schema import AGE, AGE_PRED, AGE_TRUE, OK, STATUSES, Task
-from faceaudit.tables import FACE, IMAGE, NOT_SCORED, STATUS, PredictionTable, score_columns
+from faceaudit.tables import IMAGE, NOT_SCORED, STATUS, PredictionTable, score_columns
 
 CLASSES, PREDICTIONS, YEARS, CHECKS, IMAGES = KINDS = (
     "classes",
@@ -106,6 +106,8 @@ class Pairs:
     second: PredictionTable
     matching: Matching
     features: tuple[Feature, ...]
+    images: pl.DataFrame
+    """Of each row whether its image is counted in it, and whether either table scored the image."""
     notes: tuple[str, ...] = ()
 
 
@@ -151,7 +153,12 @@ def pair_tables(
         _side(first, rows[0], labels, both, tasks),
         _side(second, rows[1], labels, both, tasks),
     )
-    return Pairs(left, right, matching, find_features(left, by), tuple(notes))
+    features = find_features(left, by)
+    known = labels.select(
+        feature.values(labels.lazy()).is_not_null().alias(feature.name) for feature in features
+    )
+    images = images_once(first, found[FIRST], [one[STATUS] == OK for one in rows], known)
+    return Pairs(left, right, matching, features, images, tuple(notes))
 
 
 def common_tasks(first: PredictionTable | Tally, second: PredictionTable | Tally) -> list[Task]:
@@ -281,11 +288,10 @@ def _rows(
         for name in asked
         if name in names and name not in {*kinds, AGE_TRUE, AGE_PRED}
     ]
-    face = pl.col(FACE).cast(pl.Int32, strict=False) if FACE in names else pl.lit(None, pl.Int32)
     block = (pl.col(IMAGE).hash() % BLOCKS).cast(pl.Int64)
     kind = pl.Enum(_block_names())
     block = block.replace_strict(list(range(BLOCKS)), list(_block_names()), return_dtype=kind)
-    rows = table.frame.select(*columns, face.fill_null(0).alias(FACE), block.alias(_UNIT))
+    rows = table.frame.select(*columns, block.alias(_UNIT))
     every = rows.collect(engine="streaming")
     in_order = len(wanted) == every.height and wanted.is_sorted()
     return every if in_order else every[wanted]
@@ -355,7 +361,7 @@ def _side(
 
     The others' are left out whenever rows are read: a copy without them would be as large as all.
     """
-    columns = [own[STATUS], own[FACE], *labels, *(own[name] for name in both)]
+    columns = [own[STATUS], *labels, *(own[name] for name in both)]
     # Whatever one table scored and the other did not is counted from these.
     columns += [own[task.pred_column].alias(_alone(task.name)) for task in tasks]
     if AGE_PRED in own.columns:
@@ -410,8 +416,6 @@ def _joint_of(pairs: Pairs, coder: CellCoder, counted: Tally, unit: str, start: 
     """The same of some faces."""
     frames = [side.frame.slice(start, JOINT_ROWS) for side in (pairs.first, pairs.second)]
     names = [
-        STATUS,
-        FACE,
         *(_alone(name) for name in [*(task.name for task in counted.tasks), AGE]),
     ]
     names += [AGE_TRUE, *(task.true_column for task in counted.tasks)]
@@ -443,7 +447,7 @@ def _joint_of(pairs: Pairs, coder: CellCoder, counted: Tally, unit: str, start: 
     if AGE in pairs.first.annotated:
         for kind, outcomes in _year_outcomes((sides[0], sides[1]), places, size):
             numbers[kind][AGE] = outcomes
-    numbers[IMAGES][""] = _image_outcomes((sides[0], sides[1]), places, size)
+    numbers[IMAGES][""] = _image_outcomes(pairs.images.slice(start, JOINT_ROWS), places, size)
     return replace(counted, statuses=(), numbers=numbers)
 
 
@@ -478,10 +482,8 @@ def _outcome(true: pl.Series, yes: int, no: int) -> Codes:
     return np.asarray(pl.select(number.cast(pl.Int64)).to_series().to_numpy())
 
 
-def _image_outcomes(
-    sides: tuple[pl.DataFrame, pl.DataFrame], places: Codes, size: tuple[int, int]
-) -> CellCounts:
-    """Images once each: faces after the first are no images of their own."""
-    kept: NDArray[np.bool_] = (sides[0][FACE] == 0).to_numpy()
-    scored = [(side[STATUS] == OK).to_numpy().astype(np.int64)[kept] for side in sides]
+def _image_outcomes(images: pl.DataFrame, places: Codes, size: tuple[int, int]) -> CellCounts:
+    """Images by whether either table scored them, each once."""
+    kept: NDArray[np.bool_] = images[COUNTED].to_numpy()
+    scored = [images[name].to_numpy().astype(np.int64)[kept] for name in (FIRST, SECOND)]
     return _counts((*size, 2, 2), places[kept] * 4 + scored[0] * 2 + scored[1])

@@ -102,6 +102,13 @@ def values_of(draft: Draft, column: str) -> dict[str, int]:
     return dict(counts.collect(engine="streaming").rows())
 
 
+def face_number(frame: pl.LazyFrame) -> pl.Expr:
+    """The number of each row's face in its image; 0 where it has none."""
+    dtype = frame.collect_schema().get(FACE, pl.Null())
+    given = dtype.is_numeric() or dtype == pl.String
+    return pl.col(FACE).cast(pl.Int64, strict=False).fill_null(0) if given else pl.lit(0, pl.Int64)
+
+
 def hashes_of(frame: pl.LazyFrame, key: pl.Expr) -> pl.Series:
     """Hashes of what names each row: the names of millions of images would fill the memory."""
     return frame.select(key.hash()).collect(engine="streaming").to_series()

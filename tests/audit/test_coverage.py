@@ -192,3 +192,37 @@ def test_rates_have_the_intervals_that_verdicts_on_them_rest_on(
             ),
         }[verdict.metric]
         assert (verdict.low, verdict.high) == pytest.approx((shown.low, shown.high))
+
+
+def test_rates_and_rules_on_images_know_only_subgroups_that_images_belong_to(
+    open_table: Callable[..., PredictionTable],
+) -> None:
+    people = [("Female", "Black"), ("Male", "Indian")]
+    rows = [(f"two {k}", face, "ok", *one) for k in range(50) for face, one in enumerate(people)]
+    for race in ("Asian", "White"):
+        statuses = ["ok" if k < 24 else "no_face" for k in range(30)]
+        rows += [(f"{race} {k}", 0, status, "Male", race) for k, status in enumerate(statuses)]
+    names = ["image", "face", "status", "gender_true", "race_true"]
+    frame = pl.DataFrame(rows, names, orient="row").with_columns(
+        pl.when(status="ok").then(f"{name}_true").alias(f"{name}_pred")
+        for name in ("gender", "race")
+    )
+    rule = {"metric": "failure_rate", "measure": "worst", "by": ["gender", "race"]}
+    given = [{**rule, "at_most": 0.9, "owner": "somebody", "reason": "a test"}]
+    policy = Policy("p.toml", "0" * 64, parse_rules({"rule": given}, "p.toml"))
+    found = audit(open_table(frame), by=["gender", "race"], policy=policy, **QUICK)
+    rates = {tuple(one.subgroup.values()): one.failure_rate for one in found.coverage}
+    assert {where: (rate.n, rate.value) for where, rate in rates.items()} == {
+        (): (110, pytest.approx(12 / 110)),
+        ("Male",): (60, 0.2),
+        ("Female",): (50, 0),
+        ("White",): (30, 0.2),
+        ("Black",): (50, 0),
+        ("Asian",): (30, 0.2),
+        ("Male", "White"): (30, 0.2),
+        ("Male", "Asian"): (30, 0.2),
+        ("Female", "Black"): (50, 0),
+    }
+    (verdict,) = found.verdicts
+    assert (verdict.outcome, verdict.value) == ("insufficient", pytest.approx(0.2))
+    assert verdict.small == ({"gender": "Male", "race": "Indian"},)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceaudit.audit.matching import FIRST, SECOND, Matching, match_rows
-from faceaudit.audit.paired import pair_tables
+from faceaudit.audit.paired import IMAGES, pair_tables, paired_tally
+from faceaudit.audit.subgroups import find_features
+from faceaudit.audit.tally import cut, tally
 from faceaudit.errors import SchemaError, UsageError
 from faceaudit.tables import PredictionTable, read_table
 
@@ -143,3 +145,50 @@ def test_annotations_that_contradict_each_other_are_left_out_and_counted(
         labels = pairs.first.frame.collect()["gender_true"].to_list()
         assert labels == ["Male", None, "Female"]
         assert any("contradict each other on 1 of 3" in note for note in pairs.notes)
+
+
+def failures_of(first: PredictionTable, second: PredictionTable) -> dict[tuple, tuple[int, ...]]:
+    """Images by whether each table scored them: neither, the second, the first, both."""
+    counted = paired_tally(pair_tables(first, second, ["gender", "race"]))
+    cells = cut(counted.joint, ["gender", "race"], missing="?")
+    images = counted.counts(IMAGES, "")
+    assert images is not None
+    found = zip(cells.subgroups, cells.of(images), strict=True)
+    return {tuple(one.values()): tuple(n.ravel().tolist()) for one, n in found if n.any()}
+
+
+def test_an_image_of_several_faces_is_compared_once_in_the_subgroup_that_an_audit_counts_it_in(
+    open_table: OpenTable,
+) -> None:
+    labels = {
+        "face": [1, 0, 0, 1, 1, 2, 0, 0],
+        "gender_true": ["Male", "Female", None, "Female", "Male", "Female", "Female", "Male"],
+        "race_true": ["Asian", "Black", None, "Black", "White", None, "Black", "White"],
+    }
+    first = frame_of(["a", "a", "b", "b", "c", "c", "d", "e"], **labels)
+    one = first.with_columns(race_pred=pl.lit("White"))
+    two = one.with_columns(
+        pl.when(image="d").then(None).otherwise(name).alias(name)
+        for name in ("gender_pred", "race_pred")
+    )
+    expected = {("Female", "Black"): (0, 0, 1, 2), ("Male", "White"): (0, 0, 0, 2)}
+    assert failures_of(open_table(one), open_table(two.reverse())) == expected
+    counted = tally(open_table(one), find_features(open_table(one), ["gender", "race"]))
+    cells = cut(counted, ["gender", "race"], missing="?")
+    alone = zip(cells.subgroups, cells.of(counted.images).sum(axis=1), strict=True)
+    assert {tuple(group.values()): n for group, n in alone if n} == {
+        group: sum(n) for group, n in expected.items()
+    }
+
+
+def test_an_image_is_scored_in_the_comparison_if_any_of_its_faces_is(
+    open_table: OpenTable,
+) -> None:
+    frame = frame_of(["a", "a", "b"], face=[0, 1, 0], gender_true=["Male"] * 3).with_columns(
+        race_true=pl.lit("Asian"), race_pred=pl.lit("Asian")
+    )
+    failed = pl.col("face") == 0
+    other = frame.with_columns(
+        pl.when(~failed).then(name).alias(name) for name in ("gender_pred", "race_pred")
+    )
+    assert failures_of(open_table(frame), open_table(other)) == {("Male", "Asian"): (0, 0, 1, 1)}

@@ -21,6 +21,7 @@ from faceaudit.audit.tally import (
     ERROR_BINS,
     ERROR_LIMIT,
     SCORE_BINS,
+    CellCoder,
     CellCounts,
     Tally,
     add_up,
@@ -166,14 +167,154 @@ def test_several_faces_of_an_image_are_one_image(
     assert cells.of(counted.several)[:, 0].tolist() == [1, 0, 0]
 
 
+Person = tuple[str | None, str | None]
+WOMAN, MAN = ("Female", "Black"), ("Male", "Indian")
+NOBODY = (None, None)
+
+
+def photographs(*images: list[Person], faces: list[list[int]] | None = None) -> pl.DataFrame:
+    """A row per face, in which everything is right that is annotated."""
+    rows = [
+        (f"{image}.jpg", faces[image][face] if faces else None, gender, race)
+        for image, people in enumerate(images)
+        for face, (gender, race) in enumerate(people)
+    ]
+    frame = pl.DataFrame(
+        rows, ["image", "face", "gender_true", "race_true"], orient="row"
+    ).with_columns(
+        gender_pred=pl.col("gender_true").fill_null("Male"),
+        race_pred=pl.col("race_true").fill_null("White"),
+    )
+    return frame if faces else frame.drop("face")
+
+
+def images_by(
+    counted: Tally, *by: str, numbers: CellCounts | None = None
+) -> dict[tuple[str, ...], int]:
+    cells = cut(counted, by, missing="?")
+    found = cells.of(numbers or counted.images).sum(axis=1)
+    return {tuple(one.values()): int(n) for one, n in zip(cells.subgroups, found, strict=True) if n}
+
+
+def test_an_image_of_several_people_is_counted_as_its_first_and_never_as_a_mix_of_them(
+    open_table: Callable[..., PredictionTable],
+) -> None:
+    table = open_table(
+        photographs(*[[WOMAN, MAN]] * 50, *[[("Male", "Asian")]] * 30, *[[("Male", "White")]] * 30)
+    )
+    counted = tally(table, find_features(table, ["gender", "race"]))
+    both = {("Female", "Black"): 50, ("Male", "Asian"): 30, ("Male", "White"): 30}
+    assert images_by(counted, "gender", "race") == both
+    assert images_by(counted, "race") == {("Black",): 50, ("Asian",): 30, ("White",): 30}
+    assert images_by(counted, "gender") == {("Female",): 50, ("Male",): 60}
+    assert images_by(counted, "gender", "race", numbers=counted.several) == {WOMAN: 50}
+    assert set(counted.cells) == {*both, MAN}
+
+
+@pytest.mark.parametrize(
+    ("people", "expected"),
+    [
+        ([NOBODY, WOMAN, MAN], WOMAN),
+        ([("Male", None), WOMAN, MAN], WOMAN),
+        ([("Male", None), (None, "Black")], ("Male", "?")),
+        ([NOBODY, ("Male", None), (None, "Black")], ("Male", "?")),
+        ([NOBODY, NOBODY], ("?", "?")),
+    ],
+)
+def test_faces_of_which_less_is_known_do_not_stand_for_their_image(
+    open_table: Callable[..., PredictionTable], people: list[Person], expected: Person
+) -> None:
+    table = open_table(photographs(people, [WOMAN], [MAN]))
+    found = images_by(tally(table, find_features(table, ["gender", "race"])), "gender", "race")
+    others = {WOMAN: 1, MAN: 1}
+    assert found == {**others, expected: others.get(expected, 0) + 1}
+
+
+def test_the_first_face_is_the_one_of_the_lowest_number_in_whatever_order_rows_are(
+    open_table: Callable[..., PredictionTable],
+) -> None:
+    people, numbers = [MAN, WOMAN, ("Male", "White")], [2, 0, 1]
+    rows = photographs(people, faces=[numbers])
+    for frame in (rows, rows.reverse(), rows.with_columns(pl.col("face").cast(pl.String))):
+        table = open_table(frame)
+        counted = tally(table, find_features(table, ["gender", "race"]))
+        assert images_by(counted, "gender", "race") == {WOMAN: 1}
+
+
+def test_numbers_of_faces_that_are_none_leave_the_order_of_rows(
+    open_table: Callable[..., PredictionTable],
+) -> None:
+    rows = photographs([WOMAN, MAN])
+    for face in (pl.struct(x=1, y=2), pl.lit("left"), pl.lit(None)):
+        table = open_table(rows.with_columns(face=face))
+        counted = tally(table, find_features(table, ["gender", "race"]))
+        assert images_by(counted, "gender", "race") == {WOMAN: 1}
+
+
+def test_predictions_do_not_decide_which_annotated_face_stands_for_its_image(
+    open_table: Callable[..., PredictionTable],
+) -> None:
+    rows = photographs([WOMAN, NOBODY], [MAN]).with_columns(
+        pl.when(gender_true="Female").then(None).otherwise(name).alias(name)
+        for name in ("gender_pred", "race_pred")
+    )
+    table = open_table(rows)
+    counted = tally(table, find_features(table, ["race", "gender_pred", "race_pred"]))
+    assert images_by(counted, "race") == {("Black",): 1, ("Indian",): 1}
+
+
+def test_an_image_whose_faces_are_in_two_row_groups_is_one_image(tmp_path: Path) -> None:
+    frame = photographs([MAN], [NOBODY, MAN, WOMAN], [WOMAN, MAN], [WOMAN])
+    people = ["p0", "p1", "p2", "p3", "p4", "p5", "p6"]
+    frame.with_columns(person=pl.Series(people)).write_parquet(
+        tmp_path / "t.parquet", row_group_size=2
+    )
+    table = read_table(tmp_path / "t.parquet")
+    counted = tally(table, find_features(table, ["gender", "race"]), unit="person")
+    assert images_by(counted, "gender", "race") == {MAN: 2, WOMAN: 2}
+    blocks = np.unravel_index(counted.images.codes, counted.images.shape)[1]
+    assert sorted(blocks) == sorted(block_of(pl.Series(["p0", "p2", "p4", "p6"])))
+
+
+def test_tallies_of_images_with_several_faces_add(tmp_path: Path) -> None:
+    frame = photographs([WOMAN, MAN], [MAN, WOMAN], [("Male", "White"), NOBODY], [MAN])
+    path = tmp_path / "t.parquet"
+
+    def counted(rows: pl.DataFrame) -> Tally:
+        rows.write_parquet(path)
+        table = read_table(path)
+        return tally(table, find_features(table, ["gender", "race"]))
+
+    parts = [counted(frame[:4]), counted(frame[4:])]
+    assert_equal_tallies(add_up(parts), counted(frame))
+
+
+def test_a_cell_that_a_table_did_not_have_is_refused_and_never_another(
+    open_table: Callable[..., PredictionTable],
+) -> None:
+    table = open_table(photographs([WOMAN], [MAN]))
+    features = find_features(table, ["gender", "race"])
+    coder = CellCoder.of(table, features)
+    assert coder.cells == (MAN, WOMAN)
+    for codes in ((1, 1), (2, 2), (0, 1), (2, 0)):
+        mixed = pl.DataFrame([codes], dict.fromkeys(coder.codes, pl.Int64), orient="row")
+        with pytest.raises(InputError, match="values of gender, race occur together"):
+            coder.cell_numbers(mixed)
+    other = pl.LazyFrame({"gender_true": ["Female"], "race_true": ["White"]})
+    with pytest.raises(pl.exceptions.InvalidOperationError, match="incomplete mapping"):
+        other.select(coder.feature_codes(other)).collect()
+
+
 @pytest.mark.parametrize("by", [[], ["site"], ["site", "gender"]])
 @pytest.mark.parametrize("statuses", [["ok", "no_face"], ["unreadable", "no_face"]])
 @pytest.mark.parametrize("unit", [None, "person"])
+@pytest.mark.parametrize("numbered", [False, True])
 def test_images_with_any_number_of_rows_are_counted_once(
     open_table: Callable[..., PredictionTable],
     by: list[str],
     statuses: list[str | None],
     unit: str | None,
+    numbered: bool,
 ) -> None:
     rng = np.random.default_rng(4)
 
@@ -191,16 +332,21 @@ def test_images_with_any_number_of_rows_are_counted_once(
     ).with_columns(
         gender_pred=pl.when(status="ok").then(pl.lit("Male")),
         age_pred=pl.when(status="ok").then(pl.lit(30.0)),
+        face=pl.int_range(pl.len()).shuffle(seed=1).over("image") if numbered else None,
     )
     table = open_table(frame)
     counted = tally(table, find_features(table, by), unit=unit)
     images: dict[tuple[Any, ...], int] = {}
     several: dict[tuple[Any, ...], int] = {}
-    order = {"a": 0, "b": 1, "Male": 0, "Female": 1}
-    for _, own in frame.group_by("image"):
-        values = [own["gender_true" if name == "gender" else name].drop_nulls() for name in by]
-        cell = tuple(min(one, key=lambda name: order[name], default=None) for one in values)
-        block = int(block_of(pl.Series([own["person"].min()]))[0]) if unit else 0
+    columns = ["gender_true" if name == "gender" else name for name in by]
+    for _, own in frame.group_by("image", maintain_order=True):
+        # Of equal keys, the first row is taken.
+        first = min(
+            own.rows(named=True),
+            key=lambda row: (sum(row[name] is None for name in columns), row["face"] or 0),
+        )
+        cell = tuple(first[name] for name in columns)
+        block = int(block_of(pl.Series([first["person"]]))[0]) if unit else 0
         faces = (own["status"] == "ok").sum()
         status = "ok" if faces else own["status"].min()
         images[cell, block, status] = images.get((cell, block, status), 0) + 1

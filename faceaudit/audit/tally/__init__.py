@@ -29,7 +29,7 @@ from faceaudit.audit.tally.file import (
     save_archive,
     save_tally,
 )
-from faceaudit.audit.tally.rows import CellCoder
+from faceaudit.audit.tally.rows import CellCoder, order_of_faces
 from faceaudit.audit.tally.tally import (
     Cut,
     TableFacts,
@@ -66,6 +66,7 @@ __all__ = [
     "facts_of",
     "load_archive",
     "load_tally",
+    "order_of_faces",
     "save_archive",
     "save_tally",
     "score_bin",

@@ -34,6 +34,7 @@ from faceaudit.audit.tally.rows import (
     batches_of,
     coded_rows,
     confidence_column,
+    order_of_faces,
 )
 from faceaudit.audit.tally.tally import (
     KINDS,
@@ -44,12 +45,14 @@ from faceaudit.audit.tally.tally import (
     sorted_statuses,
 )
 from faceaudit.schema import AGE, AGE_GROUP, AGE_PRED, AGE_TRUE, OK, Task
-from faceaudit.tables import IMAGE, STATUS, PredictionTable, readable, score_columns
+from faceaudit.tables import IMAGE, STATUS, PredictionTable, face_number, readable, score_columns
 
 Values = NDArray[np.float64]
 SMALLEST = float(np.finfo(np.float64).eps)
 """Probabilities are raised to this before their logarithm, as scikit-learn's log_loss does."""
-BLOCK = "_block"
+BLOCK, CELL = "_block", "_cell"
+ROW = "row "
+"""With a blank, which columns of a table have not around their names."""
 NO_NAME = ""
 """Task of what is counted of images."""
 
@@ -74,7 +77,7 @@ def tally(
     counters: list[_Classes | _Years] = [_Classes(table, task, shape) for task in table.tasks]
     if AGE in table.annotated:
         counters.append(_Years(table, shape))
-    images = _Images(coder) if table.images == table.rows else None
+    images = _Images() if table.images == table.rows else None
     # Counting releases the interpreter's lock for the most part: tasks are counted side by side.
     with readable(table.path), ThreadPoolExecutor(len(counters) or 1) as pool:
         for rows in batches_of(table, coded_rows(table, coder, owner)):
@@ -84,8 +87,8 @@ def tally(
                 images.add(batch)
             for done in waiting:
                 done.result()
-    counted = _merged_images(table, coder, owner) if images is None else images.counted()
-    statuses, by_status = _by_status(counted, coder, shape)
+        counted = _merged_images(table, coder, owner) if images is None else images.counted()
+    statuses, by_status = _by_status(counted, shape)
     numbers: dict[str, dict[str, CellCounts]] = {kind: {} for kind in KINDS}
     for counter in counters:
         for kind, counts in counter.numbers().items():
@@ -261,13 +264,15 @@ class _Years:
 class _Images:
     """Counts images by cell and status, where every row is an image of its own."""
 
-    def __init__(self, coder: CellCoder) -> None:
-        self.keys = [STATUS, *coder.codes, BLOCK]
+    keys = (STATUS, CELL, BLOCK)
+
+    def __init__(self) -> None:
         self.found: list[pl.DataFrame] = []
 
     def add(self, batch: Batch) -> None:
         blocks = 0 if batch.blocks is None else pl.Series(batch.blocks)
-        rows = batch.rows.with_columns(**{BLOCK: blocks}).group_by(self.keys)
+        placed = {CELL: pl.Series(batch.cells), BLOCK: blocks}
+        rows = batch.rows.with_columns(**placed).group_by(self.keys)
         grouped = ROWS in batch.rows.columns
         self.found.append(
             rows.agg(pl.col(ROWS).sum().alias("_images")) if grouped else rows.len("_images")
@@ -281,39 +286,47 @@ class _Images:
 def _merged_images(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> pl.DataFrame:
     """Images by cell, block and status, and how many of them have several faces.
 
-    An image with several rows counts once: as scored if any row is, in the first known subgroup and
-    with the first unit.
+    An image with several rows counts once: as scored if any row is, and in the subgroup and with
+    the unit of one face, which ``order_of_faces`` puts first.
     """
     found = table.frame.select(pl.col(STATUS).unique()).collect(engine="streaming")
     order = [OK, *sorted(set(found[STATUS]) - {OK})]
     status = pl.col(STATUS).cast(pl.Enum(order)).to_physical()
     # Hashes and small numbers, because names and texts of millions of images fill the memory.
-    known = [pl.when(code > 0).then(code) for code in coder.feature_codes(table.frame)]
-    codes = [
-        code.cast(pl.UInt32).alias(name) for code, name in zip(known, coder.codes, strict=True)
-    ]
-    units = [owner.values(table.frame).alias("_unit")] if owner else []
-    named = table.frame.select(
-        pl.col(IMAGE).hash(), status, (status == 0).alias("_faces"), *codes, *units
+    rows = table.frame.with_row_index(ROW)
+    codes = [code.cast(pl.UInt32) for code in coder.feature_codes(rows)]
+    annotations = zip(coder.features, codes, strict=True)
+    known = [code > 0 for feature, code in annotations if not feature.predicted]
+    units = [owner.values(rows).alias("_unit")] if owner else []
+    named = rows.select(
+        pl.col(IMAGE).hash(),
+        status,
+        (status == 0).alias("_faces"),
+        order_of_faces(pl.col(ROW), face_number(rows), known).alias(ROW),
+        *codes,
+        *units,
     )
-    kept = [STATUS, *coder.codes, *(["_unit"] if owner else [])]
-    images = named.group_by(IMAGE).agg(pl.col(kept).min(), pl.col("_faces").sum())
+    of_one_face = [*coder.codes, *(["_unit"] if owner else [])]
+    images = named.group_by(IMAGE).agg(
+        pl.col(STATUS).min(), pl.col("_faces").sum(), pl.col(of_one_face).min_by(ROW)
+    )
     several = (pl.col("_faces") > 1).sum().alias("_several")
-    counted = images.group_by(kept).agg(pl.len().alias("_images"), several)
+    counted = images.group_by(STATUS, *of_one_face).agg(pl.len().alias("_images"), several)
     found = counted.collect(engine="streaming").with_columns(
         pl.col(STATUS).replace_strict(dict(enumerate(order)), return_dtype=pl.String),
-        pl.col(coder.codes).fill_null(0).cast(pl.Int64),
     )
-    return found.with_columns(**{BLOCK: pl.Series(block_of(found["_unit"])) if owner else 0})
+    blocks = pl.Series(block_of(found["_unit"])) if owner else 0
+    return found.with_columns(**{CELL: pl.Series(coder.cell_numbers(found)), BLOCK: blocks})
 
 
 def _by_status(
-    counted: pl.DataFrame, coder: CellCoder, shape: tuple[int, int]
+    counted: pl.DataFrame, shape: tuple[int, int]
 ) -> tuple[tuple[str, ...], dict[str, CellCounts]]:
     """Statuses, and images by cell, block and status and with several faces."""
     statuses = sorted_statuses(set(counted[STATUS]))
     at = np.array([statuses.index(status) for status in counted[STATUS]])
-    places, size = coder.cell_numbers(counted) * shape[1] + counted[BLOCK].to_numpy(), len(statuses)
+    places = counted[CELL].to_numpy() * shape[1] + counted[BLOCK].to_numpy()
+    size = len(statuses)
     images, several = Counter((*shape, size)), Counter((*shape, 1))
     images.add(places * size + at, counted["_images"].to_numpy())
     several.add(places, counted["_several"].to_numpy())

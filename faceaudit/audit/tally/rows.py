@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -14,8 +14,9 @@ from faceaudit.audit.subgroups import Feature
 from faceaudit.audit.tally.bins import BLOCKS, block_of
 from faceaudit.audit.tally.cells import Codes
 from faceaudit.audit.tally.tally import Cell, sorted_cells
+from faceaudit.errors import InputError
 from faceaudit.schema import AGE, AGE_PRED, AGE_TRUE, Task
-from faceaudit.tables import IMAGE, STATUS, PredictionTable, score_columns
+from faceaudit.tables import STATUS, PredictionTable, score_columns
 
 BATCH_ROWS = 131_072
 """Rows that are counted together."""
@@ -37,7 +38,7 @@ class CellCoder:
 
     @classmethod
     def of(cls, table: PredictionTable, features: Sequence[Feature]) -> CellCoder:
-        """The cells that occur in a table's rows or images."""
+        """The cells that occur in a table's rows."""
         features = tuple(features)
         if not features:
             return cls((), (), ((),))
@@ -46,10 +47,6 @@ class CellCoder:
             for index, feature in enumerate(features)
         ]
         found = set(table.frame.select(texts).unique().collect(engine="streaming").rows())
-        if table.images < table.rows:
-            named = table.frame.select(pl.col(IMAGE).hash(), *texts)
-            each = named.group_by(IMAGE).agg(pl.all().min()).drop(IMAGE)
-            found |= set(each.unique().collect(engine="streaming").rows())
         values = tuple(
             tuple(sorted({cell[index] for cell in found} - {None}, key=feature.rank))
             for index, feature in enumerate(features)
@@ -65,18 +62,17 @@ class CellCoder:
         """Number of each feature's value, 0 where it is missing."""
         return [
             feature.values(frame)
-            .replace_strict(
-                list(values),
-                list(range(1, len(values) + 1)),
-                default=0,
-                return_dtype=pl.Int64,
-            )
+            .replace_strict([None, *values], list(range(len(values) + 1)), return_dtype=pl.Int64)
             .alias(name)
             for name, feature, values in zip(self.codes, self.features, self.values, strict=True)
         ]
 
     def cell_numbers(self, codes: pl.DataFrame) -> Codes:
-        """Number of each row's cell, from its feature codes."""
+        """Number of each row's cell, from its feature codes.
+
+        Raises:
+            InputError: If there is no such cell, as where a file changes while it is read.
+        """
         given = np.zeros(codes.height, np.int64)
         known = np.zeros(len(self.cells), np.int64)
         # One feature after the other, so that no product of their sizes can overflow.
@@ -85,9 +81,32 @@ class CellCoder:
             own = np.array([place.get(cell[index], 0) for cell in self.cells], np.int64)
             size = len(values) + 1
             numbers, known = np.unique(known * size + own, return_inverse=True)
-            given = np.searchsorted(numbers, given * size + codes[f"_feature_{index}"].to_numpy())
+            wanted = given * size + codes[f"_feature_{index}"].to_numpy()
+            given = np.searchsorted(numbers, wanted)
+            if not np.array_equal(numbers.take(given, mode="clip"), wanted):
+                names = ", ".join(feature.name for feature in self.features)
+                raise InputError(
+                    f"values of {names} occur together that did not when the table was first "
+                    "read; do not change a table while it is counted"
+                )
         order = np.argsort(known)
         return np.asarray(order[given], np.int64)
+
+
+def order_of_faces(row: pl.Expr, face: pl.Expr, known: Iterable[pl.Expr]) -> pl.Expr:
+    """A number for every row, the lowest for the face whose subgroup its image belongs to.
+
+    Of the faces with the most known annotations it is the first: that with the lowest number, else
+    in the first row. No two rows have the same, so that whatever is taken by it is of one row.
+
+    Args:
+        row: Number of each row.
+        face: Number of each row's face, as ``tables.face_number`` gives it.
+        known: Whether each annotation that forms subgroups is known.
+    """
+    unknown = sum((~one for one in known), start=pl.lit(0, pl.UInt64))
+    parts = (unknown.clip(0, 2**8 - 1), 56), (face.clip(0, 2**16 - 1), 40), (row, 0)
+    return pl.sum_horizontal(part.cast(pl.UInt64) * 2**shift for part, shift in parts)
 
 
 def coded_rows(table: PredictionTable, coder: CellCoder, owner: Feature | None) -> pl.LazyFrame:
