@@ -14,6 +14,7 @@ from faceaudit.audit.metrics import Metric
 from faceaudit.audit.results import Comparison, Disparity, MetricValue, Subgroup
 
 NO_INTERVAL = "one of the two subgroups has no interval"
+ALL_EQUAL = "all ranked subgroups have the same value: none is worst or best"
 
 
 def find_disparity(
@@ -98,6 +99,14 @@ def with_bounds(
         return replace(disparity, reason=disparity.reason or comparison.reason or NO_INTERVAL)
     low, high = (pair.low, pair.high) if pair.difference >= 0 else (-pair.high, -pair.low)
     return replace(disparity, low=low, high=high, p_adjusted=pair.p_adjusted)
+
+
+def without_order(disparity: Disparity) -> Disparity:
+    """The disparity, naming no worst and no best subgroup where all ranked ones are equal."""
+    if disparity.difference != 0:
+        return disparity
+    reason = "; ".join(filter(None, (ALL_EQUAL, disparity.reason)))
+    return replace(disparity, worst=None, best=None, reason=reason)
 
 
 def _value(value: MetricValue) -> float:

@@ -13,7 +13,7 @@ from faceaudit.audit.comparisons import Place, by_place, compare_grouping, cut_w
 from faceaudit.audit.conditioned import condition_age, condition_within
 from faceaudit.audit.coverage import find_composition, find_coverage
 from faceaudit.audit.crowded import without_thin
-from faceaudit.audit.disparity import find_disparity
+from faceaudit.audit.disparity import find_disparity, without_order
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.evidence import Evidence, policy_features, scores_for
 from faceaudit.audit.failures import count_failures_as_errors
@@ -331,7 +331,8 @@ def _disparities(
         )
         for place, found in by_place(values).items()
     ]
-    return [*plain, *named_disparities(plain, compared)]
+    named = named_disparities(plain, compared)
+    return [without_order(one) for one in (*plain, *named)]
 
 
 def _compared_within(

@@ -8,7 +8,13 @@ from faceaudit.audit.changes import FAILURE_RATE, Change, Changes, Distance
 from faceaudit.audit.drift import DETECTION_SCORE, SHORTER_SIDE
 from faceaudit.reporting import format as text
 from faceaudit.reporting.findings import Finding
-from faceaudit.reporting.glossary import MetricFacts, Unit, metric_facts, task_title
+from faceaudit.reporting.glossary import (
+    MetricFacts,
+    Unit,
+    metric_facts,
+    subgroup_kind,
+    task_title,
+)
 
 HEADLINES = ("accuracy", "mae")
 SHOWN = (
@@ -57,8 +63,9 @@ def lede(found: Changes, first_name: str, second_name: str, word: str) -> str:
     better = sum(one.verdict == "improved" for one in told)
     worse = sum(one.verdict == "regressed" for one in told)
     return start + (
-        f"of {text.count(len(told))} headline figures, of all faces and of {word} subgroups, "
-        f"{better or 'none'} improved and {worse or 'none'} regressed; of the other "
+        f"of {text.count(len(told))} headline figures, of all faces and of "
+        f"{subgroup_kind(found.by, word)}s, {better or 'none'} improved and "
+        f"{worse or 'none'} regressed; of the other "
         f"{text.count(len(told) - better - worse)} no difference is shown."
     )
 
@@ -81,7 +88,7 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) ->
     }
     overall = next((one for one in own if not one.subgroup), None)
     title = task_title(task).removesuffix(" in years")
-    told = [f"{verdict} for {word} {_named(ones)}" for verdict, ones in claims.items() if ones]
+    told = [f"{verdict} for faces {_named(ones, word)}" for verdict, ones in claims.items() if ones]
     if overall is not None and overall.claimed:
         told.insert(0, f"{overall.verdict} over all faces")
     heading = f"{title}: {'; '.join(told) or 'no change is shown'}"
@@ -93,8 +100,8 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) ->
     return Finding(heading, " ".join(sentences), _resolution(own, facts.unit))
 
 
-def _named(ones: Sequence[Change]) -> str:
-    names = [text.subgroup_name(one.subgroup) for one in ones[:MOST_NAMED]]
+def _named(ones: Sequence[Change], word: str) -> str:
+    names = [text.described(one.subgroup, word) for one in ones[:MOST_NAMED]]
     rest = len(ones) - len(names)
     return " / ".join(names) + (f" and {rest} more" if rest else "")
 
@@ -176,7 +183,7 @@ def _missing(found: Changes, word: str) -> Iterator[Finding]:
         f"{text.quantity(overall.first, 'share')} of the images, then "
         f"{text.quantity(overall.second, 'share')} ({_difference_text(overall, 'share')})."
     )
-    more = f" By {word} subgroup: {listed}." if listed else ""
+    more = f" By {subgroup_kind(found.by, word)}: {listed}." if listed else ""
     yield Finding(heading, sentence + more, hedge)
 
 

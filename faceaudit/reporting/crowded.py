@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from itertools import chain, islice, zip_longest
 from typing import Any
 
+from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.results import (
     Audit,
     ConditionedAge,
@@ -160,6 +161,7 @@ def _rankings(audit: Audit) -> Iterator[list[_Name]]:
         (one.subgroup, one.failure_rate.value)
         for one in audit.coverage
         if one.images >= fewest and one.failure_rate.value
+        if NOT_ANNOTATED not in one.subgroup.values()
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from faceaudit.reporting.glossary import Unit
+from faceaudit.reporting.glossary import Unit, feature_origin, feature_title
 
 NOT_AVAILABLE = "n/a"
 MINUS = "\N{MINUS SIGN}"
@@ -84,6 +84,11 @@ def difference(value: float | None, unit: Unit) -> str:
     return quantity(value, plain.get(unit, unit))
 
 
+def prints_as_zero(difference_of_two: float | None, unit: Unit) -> bool:
+    """Whether a reader sees no difference, so that neither of the two is the larger one."""
+    return difference(difference_of_two, unit) == difference(0.0, unit)
+
+
 def interval(low: float | None, high: float | None, unit: Unit, between: str = DASH) -> str:
     """Bounds of an interval, empty where there is none.
 
@@ -143,6 +148,29 @@ def subgroup_name(subgroup: Mapping[str, str]) -> str:
         ('Female, Black', 'All faces')
     """
     return ", ".join(class_name(value) for value in subgroup.values()) or "All faces"
+
+
+def described(subgroup: Mapping[str, str], word: str) -> str:
+    """A subgroup as a sentence names it after "faces" or "images".
+
+    Args:
+        subgroup: The subgroup.
+        word: Provenance of the labels: annotated, self-reported or predicted.
+
+    Example:
+        >>> described({"gender": "Female", "race": "Black", "site": "north"}, "annotated")
+        'annotated Female and Black with site north'
+    """
+    classes: dict[str, list[str]] = {}
+    for feature, value in subgroup.items():
+        origin = feature_origin(feature, word)
+        name = (
+            class_name(value) if origin else f"{feature_title(feature, word)} {class_name(value)}"
+        )
+        classes.setdefault(origin, []).append(name)
+    plain = [f"with {' and '.join(names)}" for names in [classes.pop("", [])] if names]
+    told = [f"{origin} {' and '.join(names)}" for origin, names in classes.items()]
+    return " ".join([" and ".join(told), *plain]).strip()
 
 
 def file_name(path: str) -> str:

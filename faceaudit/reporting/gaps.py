@@ -108,21 +108,10 @@ def mix_and_rest(one: Decomposition) -> str:
 
 
 def _lead(one: Decomposition, word: str) -> str:
-    pair = [_named(side, word) for side in (one.first, one.second or {})]
-    figure = _figure(one.task, one.metric)
-    return f"{figure}: the gap between faces {pair[0]} and {pair[1]}, the farthest apart,"
-
-
-def _named(subgroup: Subgroup, word: str) -> str:
-    """A subgroup in a sentence: annotated Female Black; site north."""
-    names = []
-    for feature, value in subgroup.items():
-        title = feature_title(feature, word)
-        provenance, _, rest = title.partition(" ")
-        plain = not rest or provenance not in (word, "predicted")
-        lead = title if plain else "" if provenance in names else provenance
-        names += [part for part in (lead, text.class_name(value)) if part]
-    return " ".join(names)
+    pair = [f"faces {text.described(side, word)}" for side in (one.first, one.second or {})]
+    same = text.prints_as_zero(one.gap.value, metric_facts(one.metric).unit)
+    apart = "" if same else ", the farthest apart,"
+    return f"{_figure(one.task, one.metric)}: the gap between {pair[0]} and {pair[1]}{apart}"
 
 
 def _turned(part: Estimate, sign: float) -> tuple[float, float | None, float | None]:

@@ -6,7 +6,7 @@ shorter one in ``SHORT_TITLES``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -131,6 +131,18 @@ def task_title(task: str) -> str:
     return TASK_TITLES.get(task, task.replace("_", " ").capitalize())
 
 
+def feature_origin(feature: str, word: str) -> str:
+    """Where the classes of a feature come from; empty for a plain column.
+
+    Args:
+        feature: A task name, a column such as ``race_true`` or ``race_pred``, or any other column.
+        word: Provenance of the labels: annotated, self-reported or predicted.
+    """
+    if feature.endswith("_pred"):
+        return "predicted"
+    return word if feature.endswith("_true") or feature in TASK_TITLES else ""
+
+
 def feature_title(feature: str, word: str) -> str:
     """A feature's name that says where its classes come from, such as "annotated race".
 
@@ -138,12 +150,16 @@ def feature_title(feature: str, word: str) -> str:
         feature: A task name, a column such as ``race_true`` or ``race_pred``, or any other column.
         word: Provenance of the labels: annotated, self-reported or predicted.
     """
-    stem = feature.removesuffix("_true").removesuffix("_pred")
-    if feature.endswith("_pred"):
-        return f"predicted {stem.replace('_', ' ')}"
-    if stem in TASK_TITLES or feature.endswith("_true"):
-        return f"{word} {stem.replace('_', ' ')}"
-    return feature.replace("_", " ")
+    origin = feature_origin(feature, word)
+    stem = feature.removesuffix("_true").removesuffix("_pred") if origin else feature
+    return f"{origin} {stem.replace('_', ' ')}".strip()
+
+
+def subgroup_kind(groupings: Iterable[Sequence[str]], word: str) -> str:
+    """What subgroups are called: annotated ones, where annotations alone form them."""
+    origins = {feature_origin(feature, word) for by in groupings for feature in by}
+    origin = origins.pop() if len(origins) == 1 else ""
+    return f"{origin} subgroup".strip()
 
 
 def grouping_title(by: Sequence[str], word: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from faceaudit.audit.changes import Changes
 from faceaudit.audit.results import (
     Audit,
-    Disparity,
     Estimate,
     MetricKey,
     MetricValue,
@@ -126,26 +125,6 @@ def groupings(subject: Subject, subgroups: Iterable[Subgroup]) -> list[Grouping]
 def parts(subject: Subject, subgroups: Iterable[Subgroup]) -> list[Grouping]:
     """Everybody under no title, then the groupings of the given subgroups."""
     return [Grouping((), "", ({},)), *groupings(subject, subgroups)]
-
-
-def leading_disparity(audit: Audit, task: str, metric: str) -> Disparity | None:
-    """The finest disparity that chance does not explain; where there is none, the finest.
-
-    Thousands of small subgroups may hide a gap that shows between the few of a coarser cut.
-    """
-    found = _ranked_disparities(audit, task, metric)
-    apart = [d for d in found if d.low is not None and d.high is not None and d.low * d.high > 0]
-    return max(apart or found, key=lambda d: len(d.by), default=None)
-
-
-def finest_disparity(audit: Audit, task: str, metric: str) -> Disparity | None:
-    """The disparity over the most features that names a worst subgroup, if there is one."""
-    return max(_ranked_disparities(audit, task, metric), key=lambda d: len(d.by), default=None)
-
-
-def _ranked_disparities(audit: Audit, task: str, metric: str) -> list[Disparity]:
-    found = [d for d in audit.disparities if (d.task, d.metric, d.label) == (task, metric, None)]
-    return [d for d in found if not d.within and d.worst is not None and d.best is not None]
 
 
 def estimate_of(

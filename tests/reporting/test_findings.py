@@ -2,23 +2,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from faceaudit.audit.results import Decomposition, Estimate
-from faceaudit.reporting.findings import (
-    MOST,
-    confused_class,
-    disparities,
-    find,
-    missing_faces,
-    small_subgroups,
-)
-from faceaudit.reporting.subject import finest_disparity, leading_disparity
+from faceaudit.audit.results import Coverage, Decomposition, Estimate
+from faceaudit.reporting.crowded import _rankings
+from faceaudit.reporting.findings import MOST, find
+from faceaudit.reporting.findings.classes import confused_class, largest_shares
+from faceaudit.reporting.findings.coverage import missing_faces, small_subgroups
+from faceaudit.reporting.findings.disparities import disparities
 
 
 def with_difference(subject, low, high, **changes):
+    """The subject with these bounds of every gap, and no other comparison."""
     changed = tuple(replace(d, low=low, high=high, **changes) for d in subject.audit.disparities)
-    return replace(subject, audit=replace(subject.audit, disparities=changed))
+    return replace(subject, audit=replace(subject.audit, disparities=changed, comparisons=()))
 
 
 def test_findings_are_few_and_end_as_sentences(sample_subject):
@@ -110,6 +108,94 @@ def test_full_coverage_is_told(sample_subject):
     assert next(iter(missing_faces(subject))).heading == "Coverage: every image was scored"
 
 
+def with_coverage(subject, *counts, by=(("gender",),)):
+    """The subject with so many images in a subgroup, and so many of them without a face."""
+    found = [
+        Coverage(
+            subgroup,
+            images,
+            {"ok": images - lost, "no_face": lost},
+            Estimate(lost / images, lost / images / 2, min(1.0, 2 * lost / images), images),
+        )
+        for images, lost, subgroup in counts
+    ]
+    return replace(subject, audit=replace(subject.audit, by=by, coverage=tuple(found)))
+
+
+def missing_sentence(subject):
+    (told,) = missing_faces(subject)
+    return told.sentence
+
+
+def test_where_all_subgroups_lose_as_many_images_no_share_is_largest(sample_subject):
+    both = (105, 5, {"gender": "Male"}), (105, 5, {"gender": "Female"})
+    told = missing_sentence(with_coverage(sample_subject, (210, 10, {}), *both))
+    assert told.endswith("The share is the same in the 2 ranked subgroups of annotated gender.")
+    uneven = (105, 5, {"gender": "Male"}), (105, 15, {"gender": "Female"})
+    told = missing_sentence(with_coverage(sample_subject, (210, 20, {}), *uneven))
+    assert "The share is largest among images annotated Female: 14.3%" in told
+
+
+def test_images_without_an_annotation_are_counted_and_not_ranked(sample_subject):
+    subject = with_coverage(
+        sample_subject,
+        (250, 45, {}),
+        (105, 5, {"gender": "Male"}),
+        (105, 0, {"gender": "Female"}),
+        (40, 40, {"gender": "(not annotated)"}),
+    )
+    told = missing_sentence(subject)
+    assert "largest among images annotated Male: 4.8%" in told
+    assert told.endswith("40 images lack annotated gender and are not ranked.")
+    assert "annotated (not annotated)" not in told
+    failed = list(_rankings(subject.audit))[-1]
+    assert failed == [frozenset(), frozenset({("gender", "Male")})]
+
+
+def test_images_of_a_plain_column_are_not_called_annotated(sample_subject):
+    sites = (60, 1, {"site": "north"}), (60, 9, {"site": "south"}), (29, 29, {"site": "east"})
+    told = missing_sentence(with_coverage(sample_subject, (149, 39, {}), *sites, by=(("site",),)))
+    assert "largest among images with site south: 15.0%" in told
+    assert "annotated" not in told
+
+
+def test_a_single_subgroup_with_enough_images_is_not_the_largest(sample_subject):
+    cuts = (60, 1, {"gender": "Male"}), (20, 9, {"gender": "Female"})
+    told = missing_sentence(with_coverage(sample_subject, (80, 10, {}), *cuts))
+    assert "cannot be told: fewer than two have 30 images" in told
+
+
+def race_finding(subject, counts):
+    matrix = next(c for c in subject.audit.confusions if c.task.name == "race" and not c.subgroup)
+    found = (replace(matrix, counts=np.array(counts)),)
+    return list(confused_class(replace(subject, audit=replace(subject.audit, confusions=found))))
+
+
+def test_classes_without_a_mistake_or_with_as_many_have_none_recognized_least(sample_subject):
+    size = 7
+    (told,) = race_finding(sample_subject, 100 * np.eye(size, dtype=int))
+    assert told.heading == "Race: no class was taken for another"
+    assert told.sentence.startswith("All 700 faces annotated as one of the 7 classes")
+    (told,) = race_finding(sample_subject, 90 * np.eye(size, dtype=int) + 10)
+    assert told.heading == "Race: all classes are recognized equally often"
+    assert "62.5% were predicted as such, and so of each class." in told.sentence
+    one_class = np.zeros((size, size), int)
+    one_class[0] = [50, 10, 0, 0, 0, 0, 0]
+    assert race_finding(sample_subject, one_class) == []
+
+
+def test_classes_predicted_equally_often_have_none_that_is_least(unlabelled_subject):
+    alike = tuple(
+        replace(c, share=Estimate(1 / 2, 0.45, 0.55, 400))
+        for c in unlabelled_subject.audit.composition
+        if c.task == "gender"
+    )
+    audit = replace(unlabelled_subject.audit, composition=alike)
+    (told,) = largest_shares(replace(unlabelled_subject, audit=audit))
+    assert told.heading == "Gender: all 2 classes are equally frequent"
+    assert "least often" not in told.sentence
+
+
 def test_class_recognized_least_comes_from_the_confusion_matrix(sample_subject):
     matrix = next(
         c for c in sample_subject.audit.confusions if c.task.name == "race" and not c.subgroup
@@ -135,19 +221,3 @@ def test_small_subgroups_are_insufficient_evidence(sample_subject):
 def test_findings_speak_of_annotations(sample_subject, unlabelled_subject, word):
     for subject in (sample_subject, unlabelled_subject):
         assert word not in " ".join(f.heading + f.sentence + f.hedge for f in find(subject))
-
-
-def test_a_gap_that_only_a_coarser_cut_shows_leads(sample_subject):
-    def bounded(one):
-        told_apart = one.by == ("race",)
-        return replace(one, low=0.01 if told_apart else -0.1, high=0.3)
-
-    audit = sample_subject.audit
-    changed = replace(audit, disparities=tuple(map(bounded, audit.disparities)))
-    assert leading_disparity(changed, "gender", "accuracy").by == ("race",)
-    assert len(finest_disparity(changed, "gender", "accuracy").by) > 1
-    nowhere = replace(
-        audit, disparities=tuple(replace(one, low=-0.1, high=0.1) for one in audit.disparities)
-    )
-    found = leading_disparity(nowhere, "gender", "accuracy")
-    assert found == finest_disparity(nowhere, "gender", "accuracy")

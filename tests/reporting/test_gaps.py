@@ -50,10 +50,10 @@ def sentence_of(subject, within="age_group", task="age_group"):
 def test_a_gap_names_its_mix_its_rest_and_the_ages_that_drive_it(with_gap):
     one = decomposition(part(-0.09), part(-0.05), part(-0.04), MALE)
     assert sentence_of(with_gap(one)) == (
-        "Age group: accuracy: the gap between faces annotated Female and annotated Male, the "
-        "farthest apart, is 9.0 points. Of the gap 5.0 points (4.5 to 5.5 points) are age mix. At "
-        "the same ages 4.0 points (3.5 to 4.5 points) are left. Most of that comes from annotated "
-        "age 60-69 (3.2 points) and 20-29 (1.2 points)."
+        "Age group: accuracy: the gap between faces annotated Female and faces annotated "
+        "Male, the farthest apart, is 9.0 points. Of the gap 5.0 points (4.5 to 5.5 points) are "
+        "age mix. At the same ages 4.0 points (3.5 to 4.5 points) are left. Most of that comes "
+        "from annotated age 60-69 (3.2 points) and 20-29 (1.2 points)."
     )
 
 

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.results import Estimate
-from faceaudit.reporting.format import difference, interval, number
+from faceaudit.reporting.format import described, difference, interval, number
 from faceaudit.reporting.glossary import (
     BY_NAME,
     feature_title,
     grouping_title,
     metric_facts,
+    subgroup_kind,
 )
 from faceaudit.reporting.tables import (
     SHADES,
@@ -128,3 +129,30 @@ def test_features_say_where_their_classes_come_from():
     assert feature_title("site", "annotated") == "site"
     times = "\N{MULTIPLICATION SIGN}"
     assert grouping_title(("gender", "race"), "annotated") == f"annotated gender {times} race"
+
+
+@pytest.mark.parametrize(
+    ("subgroup", "said"),
+    [
+        ({"gender": "Female", "race_true": "Latino_Hispanic"}, "word Female and Latino Hispanic"),
+        ({"site": "B"}, "with site B"),
+        (
+            {"race_pred": "Black", "site": "B", "ward": "3"},
+            "predicted Black with site B and ward 3",
+        ),
+        (
+            {"site": "B", "gender": "Male", "race_pred": "Black"},
+            "word Male and predicted Black with site B",
+        ),
+    ],
+)
+def test_a_subgroup_in_a_sentence_says_where_each_class_comes_from(subgroup, said):
+    assert described(subgroup, "word") == said
+
+
+def test_subgroups_are_called_annotated_where_annotations_alone_form_them():
+    crossed = (("gender",), ("race",), ("gender", "race"))
+    assert subgroup_kind(crossed, "annotated") == "annotated subgroup"
+    assert subgroup_kind((*crossed, ("site",)), "annotated") == "subgroup"
+    assert subgroup_kind((("race_pred",),), "annotated") == "predicted subgroup"
+    assert subgroup_kind((), "annotated") == "subgroup"

@@ -19,7 +19,8 @@ class Disparity:
     the highest value minus the lowest, ``ratio`` the lowest by the highest. ``low`` and ``high``
     bound that difference, at a confidence that holds for all differences of the comparison
     together. Of a signed metric the worst is the furthest from 0 and the best the nearest; where no
-    direction is better, the worst is the lowest. ``p_value`` tests whether there is any gap at all;
+    direction is better, the worst is the lowest. Where all are equal there is no worst and no best
+    (``all_equal``). ``p_value`` tests whether there is any gap at all;
     ``p_adjusted`` is Holm's of this one difference.
     """
 
@@ -42,6 +43,16 @@ class Disparity:
     """The value of the control feature that was held fixed, if any."""
     p_value: float | None = None
     p_adjusted: float | None = None
+
+    @property
+    def all_equal(self) -> bool:
+        """Whether all ranked subgroups have the same value, so that none is worst."""
+        return self.difference == 0
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval of the difference leaves no room for equality."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from faceaudit.audit.results import ConditionedAge, Estimate, Subgroup
 from faceaudit.reporting.format import subgroup_name
 from faceaudit.reporting.gaps import AT_SAME_MIX, Gaps, gather_gaps
-from faceaudit.reporting.glossary import metric_facts
+from faceaudit.reporting.glossary import metric_facts, subgroup_kind
 from faceaudit.reporting.sections.performance import Spread, metric_table, spreads_of
 from faceaudit.reporting.subject import Subject, label_word, min_n, parts
 from faceaudit.reporting.tables import (
@@ -55,6 +55,7 @@ class AgeError:
 def gather(subject: Subject) -> AgeError | None:
     """Age errors, None where there are no ages to compare."""
     audit, word = subject.audit, label_word(subject)
+    kind = subgroup_kind(audit.by, word)
     shown = {(v.task, v.metric) for v in audit.metrics}
     has_years = any(task == AGE for task, _ in shown)
     has_steps = any(task == AGE_GROUP and metric in STEPS for task, metric in shown)
@@ -65,12 +66,8 @@ def gather(subject: Subject) -> AgeError | None:
     return AgeError(
         word,
         min_n(audit),
-        metric_table(subject, AGE, YEARS, f"Age in years by {word} subgroup")
-        if has_years
-        else None,
-        metric_table(subject, AGE_GROUP, STEPS, f"Age groups by {word} subgroup")
-        if has_steps
-        else None,
+        metric_table(subject, AGE, YEARS, f"Age in years by {kind}") if has_years else None,
+        metric_table(subject, AGE_GROUP, STEPS, f"Age groups by {kind}") if has_steps else None,
         (*spreads_of(subject, AGE, YEARS), *spreads_of(subject, AGE_GROUP, STEPS)),
         _heat(subject, cells) if cells else None,
         _cell_table(subject, cells) if cells else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from faceaudit.audit.results import MetricValue, Subgroup
 from faceaudit.reporting.format import class_name, subgroup_name
-from faceaudit.reporting.glossary import MetricFacts, metric_facts, task_title
+from faceaudit.reporting.glossary import MetricFacts, metric_facts, subgroup_kind, task_title
 from faceaudit.reporting.subject import (
     Key,
     Subject,
@@ -85,7 +85,8 @@ def class_table(subject: Subject, task: Task, metric: str) -> Table:
         for part in parts(subject, [v.subgroup for v in values])
     ]
     return Table(
-        f"{task_title(task.name)}: {facts.title} of every class by {label_word(subject)} subgroup",
+        f"{task_title(task.name)}: {facts.title} of every class by "
+        f"{subgroup_kind(subject.audit.by, label_word(subject))}",
         "Subgroup",
         tuple(Column(class_name(name), unit=facts.unit) for name in task.classes),
         tuple(groups),

@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.results import Coverage as Counts
 from faceaudit.audit.results import Estimate, Subgroup, WithFailures
 from faceaudit.reporting.format import subgroup_name
-from faceaudit.reporting.glossary import MetricFacts, grouping_title, metric_facts, task_title
+from faceaudit.reporting.glossary import (
+    MetricFacts,
+    grouping_title,
+    metric_facts,
+    subgroup_kind,
+    task_title,
+)
 from faceaudit.reporting.subject import Subject, label_word, min_n, parts
 from faceaudit.reporting.tables import (
     MOST_ROWS,
@@ -94,13 +101,14 @@ def _parts(subject: Subject, counts: Sequence[Counts]) -> list[tuple[str, tuple[
             title = grouping_title(by, word)
             if len(members) > MOST_ROWS:
                 members = tuple(sorted(members, key=partial(_most_failures, min_n(audit))))
-                title = f"{title}; most failures first, then what is too small to rank"
+                title = f"{title}; most failures first, then what is not ranked"
             found.append((title[:1].upper() + title[1:], members))
     return found
 
 
 def _most_failures(fewest: int, counts: Counts) -> tuple[bool, float]:
-    return counts.images < fewest, -(counts.failure_rate.value or 0.0)
+    unranked = counts.images < fewest or NOT_ANNOTATED in counts.subgroup.values()
+    return unranked, -(counts.failure_rate.value or 0.0)
 
 
 def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) -> Table:
@@ -112,7 +120,8 @@ def _table(subject: Subject, counts: Sequence[Counts], statuses: Sequence[str]) 
     everybody = [c.failure_rate for c in counts if not c.subgroup]
     scale = _scale([c.failure_rate for c in counts], everybody, FAILURE_RATE)
     columns = [Column("Images"), *(Column(s.replace("_", " ")) for s in statuses)]
-    cut = f" and {label_word(subject)} subgroup" if len(groups) > 1 else ""
+    kind = subgroup_kind(subject.audit.by, label_word(subject))
+    cut = f" and {kind}" if len(groups) > 1 else ""
     return Table(
         f"Images by status{cut}",
         "Subgroup",

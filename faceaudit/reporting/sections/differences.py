@@ -162,7 +162,7 @@ def _apart(one: PairwiseDifference, facts: MetricFacts) -> str:
 
 def _bounds(low: float, high: float, unit: Unit) -> str:
     """Bounds of a difference above 0; a lower one that rounds to 0 must not read as 0."""
-    if text.difference(low, unit) == text.difference(0.0, unit):
+    if text.prints_as_zero(low, unit):
         return f"up to {text.difference(high, unit)}"
     return text.difference_interval(low, high, unit)
 

@@ -11,6 +11,7 @@ from faceaudit.reporting.glossary import (
     MetricFacts,
     grouping_title,
     metric_facts,
+    subgroup_kind,
     task_title,
 )
 from faceaudit.reporting.subject import (
@@ -72,11 +73,13 @@ class Performance:
     """Values of the section."""
 
     label_word: str
+    subgroup_kind: str
     tasks: tuple[TaskPerformance, ...]
 
 
 def gather(subject: Subject) -> Performance | None:
     """Performance of every task with labels, None where none has any."""
+    kind = subgroup_kind(subject.audit.by, label_word(subject))
     found = [
         TaskPerformance(
             task_title(task.name),
@@ -86,14 +89,14 @@ def gather(subject: Subject) -> Performance | None:
                 subject,
                 task.name,
                 COLUMNS,
-                f"{task_title(task.name)}: performance by {label_word(subject)} subgroup",
+                f"{task_title(task.name)}: performance by {kind}",
             ),
             spreads_of(subject, task.name, COLUMNS),
         )
         for task in subject.audit.tasks
         if any(v.task == task.name and v.metric in COLUMNS for v in subject.audit.metrics)
     ]
-    return Performance(label_word(subject), tuple(found)) if found else None
+    return Performance(label_word(subject), kind, tuple(found)) if found else None
 
 
 def metric_table(subject: Subject, task: str, metrics: Sequence[str], caption: str) -> Table:

@@ -10,6 +10,7 @@ from faceaudit.reporting.figures import Chart, DotPanel, draw_dots
 from faceaudit.reporting.findings import Finding, find
 from faceaudit.reporting.format import quantity, subgroup_name
 from faceaudit.reporting.glossary import MetricFacts, metric_facts, task_title
+from faceaudit.reporting.leading import finest_gap, leading_gap
 from faceaudit.reporting.sections import verdicts
 from faceaudit.reporting.subject import (
     Grouping,
@@ -18,13 +19,11 @@ from faceaudit.reporting.subject import (
     Subject,
     confidence_percent,
     estimate_of,
-    finest_disparity,
     groupings,
     headlines,
     index_metrics,
     key,
     label_word,
-    leading_disparity,
     min_n,
 )
 from faceaudit.reporting.tables import scale_over
@@ -37,7 +36,7 @@ MOST_ROWS = 40
 
 @dataclass(frozen=True)
 class Card:
-    """The headline figure of one task, and the subgroup where it is worst."""
+    """The headline figure of one task, and the subgroup where it is worst, or that none is."""
 
     task: str
     facts: MetricFacts
@@ -45,6 +44,8 @@ class Card:
     worst_word: str
     worst_name: str | None
     worst: Estimate | None
+    alike: int
+    """So many subgroups are ranked, and all have the same figure; 0 where they differ."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,18 @@ def _card(audit: Audit, index: Mapping[Key, MetricValue], headline: Headline) ->
     overall = estimate_of(index, task, metric, {}) or Estimate(
         None, None, None, 0, "no figure for all faces together"
     )
-    disparity = leading_disparity(audit, task, metric)
-    worst = disparity.worst if disparity else None
+    gap = leading_gap(audit, task, metric)
+    alike = gap.disparity.n_ranked if gap and gap.alike else 0
+    worst = gap.disparity.worst if gap and not alike else None
+    measured = "" if gap and gap.ends_shown else " as measured"
     return Card(
         task_title(task),
         facts,
         overall,
-        "Highest" if facts.better == "lower" else "Lowest",
+        f"{'Highest' if facts.better == 'lower' else 'Lowest'}{measured}",
         None if worst is None else subgroup_name(worst),
         None if worst is None else estimate_of(index, task, metric, worst),
+        alike,
     )
 
 
@@ -146,8 +150,8 @@ def _panel(
     estimates = [v.estimate if v else Estimate(None, None, None, 0) for v in values]
     overall = estimate_of(index, headline.task, headline.metric, {})
     mark = overall.value if overall else None
-    disparity = finest_disparity(audit, headline.task, headline.metric)
-    worst = dict(disparity.worst) if disparity and disparity.worst else None
+    gap = finest_gap(audit, headline.task, headline.metric)
+    worst = dict(gap.disparity.worst or {}) if gap and not gap.alike else None
     rows = [k for k, s in enumerate(grouping.subgroups) if dict(s) == worst]
     return DotPanel(
         f"{task_title(headline.task).removesuffix(' in years')}: {facts.title}",
@@ -168,7 +172,7 @@ def _told(panel: DotPanel, headline: Headline, names: list[str]) -> str:
     if not known:
         return f"{panel.title}: not available."
     (low, first), (high, last) = min(known), max(known)
-    return (
-        f"{panel.title} from {quantity(low, facts.unit)} ({names[first]}) to "
-        f"{quantity(high, facts.unit)} ({names[last]})."
-    )
+    ends = quantity(low, facts.unit), quantity(high, facts.unit)
+    if len(known) > 1 and ends[0] == ends[1]:
+        return f"{panel.title} {ends[0]} in every subgroup."
+    return f"{panel.title} from {ends[0]} ({names[first]}) to {ends[1]} ({names[last]})."

@@ -1,0 +1,135 @@
+"""Which classes are recognized least, and without labels, which are predicted most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from faceaudit.audit.composition import DOUBTFUL
+from faceaudit.audit.results import Confusion, Correction, Estimate
+from faceaudit.reporting import format as text
+from faceaudit.reporting.findings.finding import Finding, bounds, percent
+from faceaudit.reporting.glossary import task_title
+from faceaudit.reporting.subject import Subject, label_word, min_n
+
+
+def confused_class(subject: Subject) -> Iterator[Finding]:
+    """The class that is recognized least, and what it is taken for."""
+    overall = [c for c in subject.audit.confusions if not c.subgroup and len(c.task.classes) > 2]
+    for confusion in overall:
+        if not confusion.task.ordinal:
+            yield from _confused(subject, confusion)
+
+
+def _confused(subject: Subject, confusion: Confusion) -> Iterator[Finding]:
+    counts = confusion.counts
+    totals = counts.sum(axis=1)
+    enough = [k for k, n in enumerate(totals) if n >= min_n(subject.audit)]
+    if len(enough) < 2:
+        return
+    right = {k: float(counts[k, k] / totals[k]) for k in enough}
+    hidden = confusion.hidden
+    if text.prints_as_zero(max(right.values()) - min(right.values()), "share"):
+        if hidden is None or not hidden[enough].any():
+            yield _alike(subject, confusion, enough)
+        return
+    worst = min(enough, key=right.__getitem__)
+    wrong = [k for k in range(len(totals)) if k != worst]
+    taken = max(wrong, key=lambda k: int(counts[worst, k]))
+    if hidden is not None and hidden[worst, [worst, taken]].any():
+        return
+    names = [text.class_name(name) for name in confusion.task.classes]
+    yield Finding(
+        f"{task_title(confusion.task.name)}: {names[worst]} is recognized least often",
+        f"Of {text.count(int(totals[worst]))} faces {label_word(subject)} {names[worst]}, "
+        f"{text.number(right[worst], 'share')} were predicted as such; "
+        f"{text.number(counts[worst, taken] / totals[worst], 'share')} were predicted "
+        f"{names[taken]}, the most frequent mistake.",
+        f"The {label_word(subject)} classes are a labeling scheme's view of a face, and classes "
+        "that the scheme draws close together are confused more often.",
+    )
+
+
+def _alike(subject: Subject, confusion: Confusion, enough: Sequence[int]) -> Finding:
+    """No class is recognized less often than another."""
+    counts, title = confusion.counts[enough], task_title(confusion.task.name)
+    faces, right = int(counts.sum()), int(confusion.counts[enough, enough].sum())
+    who = (
+        f"{text.count(faces)} faces {label_word(subject)} as one of the {len(enough)} classes with "
+        f"at least {min_n(subject.audit)} faces"
+    )
+    if right == faces:
+        return Finding(
+            f"{title}: no class was taken for another", f"All {who} were predicted as such."
+        )
+    share = text.number(right / faces, "share")
+    return Finding(
+        f"{title}: all classes are recognized equally often",
+        f"Of {who}, {share} were predicted as such, and so of each class.",
+    )
+
+
+def no_labels(subject: Subject) -> Iterator[Finding]:
+    """What a page without annotated labels can and cannot tell."""
+    if any(subject.audit.labelled.values()):
+        return
+    yield Finding(
+        "Accuracy cannot be audited: no labels",
+        "The table has no annotated classes, so this page reports only which classes the model "
+        "predicted, and how often"
+        + (
+            ", and what labeled faces tell of how often it confuses them."
+            if any(c.method for c in subject.audit.corrections)
+            else "."
+        ),
+        "Predicted shares are not shares of people: every error of the model is in them.",
+    )
+
+
+def largest_shares(subject: Subject) -> Iterator[Finding]:
+    """Without labels: the most and the least frequent class of each task, corrected if possible."""
+    if any(subject.audit.labelled.values()):
+        return
+    corrections = {one.task: one for one in subject.audit.corrections}
+    for task in subject.audit.tasks:
+        shares = [c for c in subject.audit.composition if c.task == task.name and not c.subgroup]
+        hedge, corrected = "", False
+        if all(c.corrected and c.corrected.value is not None for c in shares):
+            known = [(c.label, c.corrected) for c in shares if c.corrected]
+            corrected = True
+            hedge = _doubt(corrections.get(task.name))
+        else:
+            known = [(c.label, c.share) for c in shares if c.share.value is not None]
+        if len(known) > 1:
+            yield _shares(task.name, known, corrected, hedge)
+
+
+def _shares(
+    task: str, known: Sequence[tuple[str, Estimate]], corrected: bool, hedge: str
+) -> Finding:
+    verb = "are estimated to be" if corrected else "were predicted"
+    (most, highest), (least, lowest) = (
+        pick(known, key=lambda found: found[1].value or 0.0) for pick in (max, min)
+    )
+    if text.prints_as_zero((highest.value or 0.0) - (lowest.value or 0.0), "share"):
+        return Finding(
+            f"{task_title(task)}: all {len(known)} classes are equally frequent",
+            f"{percent(highest)}{bounds(highest)} of the scored faces {verb} of each class.",
+            hedge,
+        )
+    most_of = "most frequent is" if corrected else "most often predicted"
+    return Finding(
+        f"{task_title(task)}: {most_of} {text.class_name(most)}",
+        f"{percent(highest)} of the scored faces {verb} {text.class_name(most)}{bounds(highest)}; "
+        f"least often {text.class_name(least)}, {percent(lowest)}{bounds(lowest)}.",
+        hedge,
+    )
+
+
+def _doubt(correction: Correction | None) -> str:
+    """What speaks against corrected shares."""
+    if correction is None:
+        return ""
+    fit = correction.fit
+    if fit is not None and fit.p_value is not None and fit.p_value < DOUBTFUL:
+        return "What this estimate assumes does not hold here (see Composition): label a sample."
+    return "Not calibrated for these images." if correction.source == "bundle" else ""

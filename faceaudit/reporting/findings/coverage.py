@@ -1,0 +1,118 @@
+"""Who is missing, and who has too few faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from faceaudit.audit.coverage import NOT_ANNOTATED
+from faceaudit.audit.results import Coverage
+from faceaudit.reporting import format as text
+from faceaudit.reporting.findings.finding import Finding, bounds, percent
+from faceaudit.reporting.glossary import grouping_title
+from faceaudit.reporting.subject import Subject, groupings, headlines, label_word, min_n
+from faceaudit.schema import OK, STATUSES
+
+
+def missing_faces(subject: Subject) -> Iterator[Finding]:
+    """Images without a scored face, and the subgroup that loses most of its images."""
+    overall = next((c for c in subject.audit.coverage if not c.subgroup), None)
+    if overall is None:
+        return
+    scored = overall.statuses.get(OK, 0)
+    if scored is None:
+        return
+    missing = overall.images - scored
+    if missing == 0:
+        yield Finding(
+            "Coverage: every image was scored",
+            f"All {text.count(overall.images)} images have a scored face.",
+        )
+        return
+    yield Finding(
+        f"Coverage: {text.count(missing)} of {text.count(overall.images)} images were not scored",
+        f"{percent(overall.failure_rate)} of the images have no scored face "
+        f"({_statuses(overall)}). {_most_missing(subject)}".strip(),
+        "The figures on this page say nothing about images that were not scored.",
+    )
+
+
+def _most_missing(subject: Subject) -> str:
+    """The subgroup whose images were lost most often, if any differs from the others."""
+    cuts = [c for c in subject.audit.coverage if c.subgroup]
+    annotated = [c for c in cuts if NOT_ANNOTATED not in c.subgroup.values()]
+    groups = groupings(subject, [c.subgroup for c in annotated])
+    if not groups:
+        return "Whether some subgroups are missed more often cannot be told: no annotated labels."
+    enough = [
+        c
+        for c in annotated
+        if c.failure_rate.value is not None and c.images >= min_n(subject.audit)
+    ]
+    ranked = {group.by: [c for c in enough if set(c.subgroup) == set(group.by)] for group in groups}
+    by = ([by for by, found in ranked.items() if len(found) > 1] or list(ranked))[-1]
+    own = [c for c in cuts if set(c.subgroup) == set(by)]
+    images = sum(c.images for c in own if NOT_ANNOTATED in c.subgroup.values())
+    title = grouping_title(by, label_word(subject))
+    return f"{_ranked(subject, ranked[by], title)} {_not_ranked(images, title)}".strip()
+
+
+def _ranked(subject: Subject, ranked: Sequence[Coverage], title: str) -> str:
+    if len(ranked) < 2:
+        return (
+            f"Whether some subgroups of {title} are missed more often cannot be told: fewer than "
+            f"two have {min_n(subject.audit)} images."
+        )
+    most = max(ranked, key=_rate)
+    least = min(ranked, key=_rate)
+    if text.prints_as_zero(_rate(most) - _rate(least), "share"):
+        return f"The share is the same in the {len(ranked)} ranked subgroups of {title}."
+    return (
+        f"The share is largest among images {text.described(most.subgroup, label_word(subject))}: "
+        f"{percent(most.failure_rate)}{bounds(most.failure_rate)} of {text.count(most.images)} "
+        "images."
+    )
+
+
+def _rate(counts: Coverage) -> float:
+    return counts.failure_rate.value or 0.0
+
+
+def _not_ranked(images: int, title: str) -> str:
+    """Images of no known subgroup."""
+    if not images:
+        return ""
+    lack, are = ("image lacks", "is") if images == 1 else ("images lack", "are")
+    return f"{text.count(images)} {lack} {title} and {are} not ranked."
+
+
+def _statuses(coverage: Coverage) -> str:
+    lost = [(s, n) for s, n in coverage.statuses.items() if s != OK and n]
+    named = {str(status): meaning for status, meaning in STATUSES.items()}
+    return "; ".join(f"{text.count(n)}: {named.get(s, s.replace('_', ' '))}" for s, n in lost)
+
+
+def small_subgroups(subject: Subject) -> Iterator[Finding]:
+    """Subgroups with too few faces to be ranked."""
+    held, told = subject.audit.within, headlines(subject.audit)
+    figures = {(headline.task, headline.metric) for headline in told}
+    values = [
+        v
+        for v in subject.audit.metrics
+        if v.subgroup and held not in v.subgroup and (v.task, v.metric) in figures
+    ]
+    small = {
+        text.subgroup_name(v.subgroup): v.estimate.n for v in values if v.small and not v.label
+    }
+    if not small:
+        return
+    total = len({text.subgroup_name(v.subgroup) for v in values})
+    named = ", ".join(f"{name} (n = {text.count(n)})" for name, n in list(small.items())[:6])
+    more = f" and {len(small) - 6} more" if len(small) > 6 else ""
+    one = len(small) == 1
+    yield Finding(
+        f"Insufficient evidence for {len(small)} of {total} subgroups",
+        f"{named}{more} {'has' if one else 'have'} fewer than {min_n(subject.audit)} "
+        f"{label_word(subject)} faces. {'It is' if one else 'They are'} shown and marked, and "
+        "never named as best or worst.",
+        "No difference found in a small subgroup is not evidence of no difference.",
+    )
