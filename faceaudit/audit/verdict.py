@@ -302,7 +302,7 @@ def _not_judged(case: Case) -> str:
     """The first few subgroups that are too small, or absent, and why each is not judged."""
     told = dict.fromkeys(_why_not(case, index) for index in case.small)
     more = len(told) - NAMED
-    return "; ".join([*list(told)[:NAMED], *([f"and {more} more"] if more > 0 else [])])
+    return "; ".join([*list(told)[:NAMED], *([f"and {more:,} more"] if more > 0 else [])])
 
 
 def _why_not(case: Case, index: int) -> str:
