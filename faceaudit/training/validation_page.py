@@ -303,6 +303,8 @@ def card_metrics(found: Audit, on: str) -> dict[str, dict[str, Any]]:
 def weakest(found: Audit, min_faces: int = MIN_FACES) -> list[str]:
     """For every task, the subgroup by gender and race with the lowest accuracy, as a sentence.
 
+    Nothing is said of a task in which all subgroups are equal.
+
     Args:
         found: The audit.
         min_faces: Smaller subgroups are not named.
@@ -321,7 +323,9 @@ def weakest(found: Audit, min_faces: int = MIN_FACES) -> list[str]:
             and value.estimate.value is not None
             and value.estimate.n >= min_faces
         ]
-        if overall is None or overall.estimate.value is None or not groups:
+        if overall is None or overall.estimate.value is None:
+            continue
+        if len({value.estimate.value for value in groups}) < 2:
             continue
         worst = min(groups, key=lambda value: (value.estimate.value, str(value.subgroup)))
         sentences.append(_sentence(worst, overall))

@@ -16,7 +16,7 @@ import pytest
 from faceaudit.audit import run as run_module
 from faceaudit.audit import scores as scores_module
 from faceaudit.audit.comparisons import Measurements, compare_values
-from faceaudit.audit.disparity import find_disparity
+from faceaudit.audit.disparity import ALL_EQUAL, find_disparity, without_order
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import share_interval
 from faceaudit.audit.measure import EVERY_METRIC
@@ -434,6 +434,22 @@ def test_the_worst_is_the_highest_error_and_the_furthest_from_0() -> None:
     assert signed.low < 4.0 < signed.high
     assert signed.ratio is None
     assert signed.reason
+
+
+def test_of_equal_subgroups_none_is_worst_and_their_difference_keeps_its_interval() -> None:
+    for name, value in (("accuracy", 1.0), ("mae", 0.0), ("accuracy", 0.9)):
+        found = without_order(disparity_of(name, (value, 50), (value, 80), (value, 29)))
+        assert found.worst is found.best is None
+        assert found.all_equal
+        assert (found.difference, found.n_ranked) == (0.0, 2)
+        assert str(found.reason).startswith(ALL_EQUAL)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low <= 0 <= found.high
+    apart = disparity_of("mae", (3.0, 50), (5.0, 50))
+    assert without_order(apart) == apart
+    single = disparity_of("accuracy", (0.5, 50))
+    assert without_order(single) == single
 
 
 def test_a_ratio_by_0_and_a_single_subgroup_are_not_defined() -> None:

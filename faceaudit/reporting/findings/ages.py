@@ -56,7 +56,7 @@ def _hardest_age(subject: Subject) -> list[str]:
     least, (most, _, hardest) = min(ranked)[0], max(ranked)
     if text.prints_as_zero(most - least, "groups"):
         return [
-            f"At all {len(ranked)} {label_word(subject)} ages with enough faces errors are alike: "
+            f"Errors are alike at the {len(ranked)} {label_word(subject)} ages with enough faces: "
             f"{text.quantity(most, 'groups')} off on average."
         ]
     return [_largest_at(hardest, label_word(subject))]
