@@ -18,6 +18,7 @@ from faceaudit.audit.results import (
     Subgroup,
 )
 from faceaudit.reporting.glossary import metric_facts
+from faceaudit.reporting.leading import leading_gap
 from faceaudit.reporting.subject import Subject, headlines, min_n
 
 PAGE_SUBGROUPS = 100
@@ -53,7 +54,7 @@ def for_page(subject: Subject) -> Subject:
         if isinstance(getattr(audit, one.name), tuple)
     }
     changed["notes"] = (_note(shown, detailed), *audit.notes)
-    return replace(subject, audit=replace(audit, **changed))
+    return replace(subject, audit=replace(audit, **changed), whole=audit)
 
 
 def _note(shown: _Cuts, detailed: _Cuts) -> str:
@@ -134,11 +135,16 @@ def _faces(audit: Audit) -> Iterator[tuple[Subgroup, int]]:
 
 
 def _named(audit: Audit) -> Iterator[_Name]:
-    """The worst and the best subgroups that the page names, of every task's main figure."""
+    """The subgroups that findings and tables name, of every task's main figure."""
     main = {(headline.task, headline.metric, None) for headline in headlines(audit)}
     for disparity in audit.disparities:
         if (disparity.task, disparity.metric, disparity.label) in main:
             for subgroup in filter(None, (disparity.worst, disparity.best)):
+                yield frozenset(subgroup.items())
+    for headline in headlines(audit):
+        gap = leading_gap(audit, headline.task, headline.metric)
+        for shown in filter(None, (gap.pair, gap.against_rest) if gap else ()):
+            for subgroup in filter(None, (shown.first, shown.second)):
                 yield frozenset(subgroup.items())
 
 

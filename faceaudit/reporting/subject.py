@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faceaudit.audit.changes import Changes
 from faceaudit.audit.results import (
@@ -52,6 +52,13 @@ class Subject:
     provenance: Provenance
     title: str
     baseline: Baseline | None = None
+    whole: Audit | None = None
+    """The audit of all subgroups, where ``audit`` has only those that a page shows."""
+
+    @property
+    def in_full(self) -> Subject:
+        """The same with all subgroups, of which findings tell."""
+        return self if self.whole is None else replace(self, audit=self.whole, whole=None)
 
 
 @dataclass(frozen=True)

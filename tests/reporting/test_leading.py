@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from faceaudit.audit.run import audit
+from faceaudit.reporting import crowded
 from faceaudit.reporting.findings import find
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
@@ -97,6 +98,29 @@ def test_one_that_differs_from_the_rest_is_named_where_no_pair_is_shown(subject_
     )
     assert "of faces with site odd, 10.7 points less than for all other faces." in told.sentence
     assert "1 of 9 subgroups of site is told apart from all others." in told.sentence
+
+
+def test_of_more_subgroups_than_pairs_are_listed_one_is_told_against_the_rest(subject_of):
+    sites = [(40, 36, {"site": f"s{k:02}"}) for k in range(50)]
+    told = gender_finding(subject_of(*sites, (900, 700, {"site": "big"}), by=["site"]))
+    assert told.heading == "Gender: lower accuracy for faces with site big than for all other faces"
+    told = gender_finding(subject_of(*sites, (40, 34, {"site": "low"}), by=["site"]))
+    assert told.heading == "Gender: no subgroup can be told apart from all others in accuracy"
+
+
+def test_findings_and_cards_tell_of_all_subgroups_where_the_page_shows_some(
+    subject_of, monkeypatch
+):
+    monkeypatch.setattr(crowded, "PAGE_SUBGROUPS", 2)
+    small = [(12, 11, {"site": f"small {k}"}) for k in range(9)]
+    subject = subject_of(*FEW_AND_MANY, (9000, 7200, {"site": "E"}), *small, by=["site"])
+    paged = crowded.for_page(subject)
+    assert len(paged.audit.metrics) < len(subject.audit.metrics)
+    shown = [m.subgroup.get("site") for m in paged.audit.metrics if m.metric == "accuracy"]
+    assert {"A", "B", "C", "D"} <= set(shown)
+    assert summary.gather(paged).findings == find(subject)
+    assert summary.gather(paged).cards == summary.gather(subject).cards
+    assert "Insufficient evidence for 9 of 14 subgroups" in render(subject)
 
 
 def test_only_where_nothing_is_shown_no_two_can_be_told_apart(subject_of):

@@ -87,10 +87,10 @@ def gather(subject: Subject) -> Summary:
         model=_model_name(subject),
         confidence=confidence_percent(audit),
         min_n=min_n(audit),
-        cards=tuple(_card(audit, index, headline) for headline in headlines(audit)),
+        cards=tuple(_card(subject.in_full.audit, headline) for headline in headlines(audit)),
         chart=_overview(subject, index, grouped[-1]) if grouped else None,
         chart_grouping=grouped[-1].title if grouped else "",
-        findings=find(subject),
+        findings=find(subject.in_full),
         notes=audit.notes,
         policy=verdicts.gather(subject),
     )
@@ -101,8 +101,8 @@ def _model_name(subject: Subject) -> str | None:
     return str(metadata.model["name"]) if metadata and "name" in metadata.model else None
 
 
-def _card(audit: Audit, index: Mapping[Key, MetricValue], headline: Headline) -> Card:
-    task, metric = headline.task, headline.metric
+def _card(audit: Audit, headline: Headline) -> Card:
+    task, metric, index = headline.task, headline.metric, index_metrics(audit)
     facts = metric_facts(metric)
     overall = estimate_of(index, task, metric, {}) or Estimate(
         None, None, None, 0, "no figure for all faces together"
