@@ -18,7 +18,6 @@ from faceaudit.audit.matching import Matching
 from faceaudit.audit.metrics import Values
 from faceaudit.audit.results import Estimate, Subgroup
 from faceaudit.audit.simultaneous import holm
-from faceaudit.audit.suppress import check_suppression, hidden_cells
 from faceaudit.schema import Task
 
 Verdict = Literal["improved", "regressed", "changed", "no difference shown", "few faces"]
@@ -27,8 +26,6 @@ Better = Literal["higher", "lower", "zero", "neither"]
 Failures = Literal["left out", "errors"]
 What = Literal["subgroups", "status", "annotated", "predicted", "confidence", "measure"]
 FAILURE_RATE, PREDICTED_SHARE = "failure_rate", "predicted_share"
-TELLING = (PREDICTED_SHARE, "selection_rate", FAILURE_RATE)
-"""Shares that tell how many faces there are of a kind."""
 NO_SPREAD = "no interval: it needs two faces, of two units, on which the difference varies"
 
 
@@ -239,80 +236,6 @@ def _direction(better: Better, difference: float) -> Verdict:
     if better in {"zero", "neither"}:
         return "changed"
     return "improved" if (difference > 0) == (better == "higher") else "regressed"
-
-
-def suppress_changes(found: Changes, below: int) -> Changes:
-    """The comparison without its cells of fewer than ``below`` faces or images, for privacy.
-
-    Subgroups that are too small in either table are left out, with those that would give them away
-    (see ``suppress.hidden_cells``); figures of a class with too few faces are left blank.
-
-    Raises:
-        UsageError: If ``below`` is negative.
-    """
-    check_suppression(below)
-    options = {**found.options, "suppress_below": below}
-    if not below:
-        return replace(found, options=options)
-    hidden = hidden_cells(_sizes(found), below)
-    shown = [one for one in found.changes if frozenset(one.subgroup.items()) not in hidden]
-    note = (
-        f"Cells of fewer than {below} faces or images are not shown: {len(hidden)} subgroups, and "
-        "figures within other subgroups. Where one alone would follow from a total, the next "
-        "smallest is left out as well."
-    )
-    return replace(
-        found,
-        changes=tuple(_without_few(one, below) for one in shown),
-        agreement=tuple(
-            one
-            for one in found.agreement
-            if frozenset(one.subgroup.items()) not in hidden and one.share.n >= below
-        ),
-        distances=tuple(
-            one
-            for one in found.distances
-            if frozenset(one.subgroup.items()) not in hidden and min(one.first, one.second) >= below
-        ),
-        notes=(*found.notes, note),
-        options=options,
-    )
-
-
-def _sizes(found: Changes) -> dict[frozenset[tuple[str, str]], int]:
-    """The fewest faces or images that figures of a whole subgroup stand on, or that differ."""
-    sizes: dict[frozenset[tuple[str, str]], int] = {}
-    for one in found.changes:
-        key = frozenset(one.subgroup.items())
-        if key and one.label is None and one.n:
-            sizes[key] = min(one.n, sizes.get(key, one.n))
-    return sizes
-
-
-def _without_few(one: Change, below: int) -> Change:
-    """A change without what tells of few faces: its figures, or how many faces differ."""
-    told = [one.n]
-    if one.metric in TELLING:
-        told += [round((value or 0) * one.n) for value in (one.first, one.second)]
-    counts = (*told, one.only_first, one.only_second)
-    if not any(count is not None and 0 < count < below for count in counts):
-        return one
-    kept = replace(one, only_first=None, only_second=None)
-    if not any(0 < count < below for count in told):
-        return kept
-    return replace(
-        kept,
-        n=0,
-        first=None,
-        second=None,
-        difference=None,
-        low=None,
-        high=None,
-        p_value=None,
-        p_adjusted=None,
-        verdict="few faces",
-        reason=f"not shown: fewer than {below} faces or images (--suppress-below)",
-    )
 
 
 def _known(value: float) -> float | None:

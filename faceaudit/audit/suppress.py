@@ -1,4 +1,4 @@
-"""Small cells left out for privacy: of an audit and of a tally.
+"""Small cells left out of an audit, for privacy.
 
 A cell is a set of faces or images that is told by what they share: a subgroup, an age group or a
 class within it, a status, a place of a confusion matrix. This is about people who could be
@@ -7,13 +7,18 @@ recognized in a small cell, and has nothing to do with evidence (``min_n``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from faceaudit.audit.disclosure import IMAGES, Key, hidden_keys, key_of
+from faceaudit.audit.hidden_places import (
+    HiddenBins,
+    HiddenPlaces,
+    hidden_bins,
+    hidden_places,
+    names_of,
+)
 from faceaudit.audit.results import (
     Audit,
     Comparison,
@@ -22,24 +27,37 @@ from faceaudit.audit.results import (
     Confusion,
     Coverage,
     Decomposition,
+    Disparity,
     Estimate,
     LeakEffect,
+    MetricValue,
     Reliability,
-    ReliabilityBin,
     RocCurve,
     Subgroup,
+    SubgroupFigure,
     Verdict,
     WithFailures,
 )
-from faceaudit.audit.tally import CellCounts, Codes, Tally
-from faceaudit.audit.tally.cells import merged
-from faceaudit.audit.tally.tally import Cell, sorted_cells
+from faceaudit.audit.told import (
+    EVERYBODY,
+    SEVERAL,
+    annotated_key,
+    counts_of,
+    part_of,
+    predicted_key,
+    subgroups_of,
+)
 from faceaudit.errors import UsageError
 from faceaudit.schema import AGE_GROUP, OK
 
-Key = frozenset[tuple[str, str]]
-BASES = ("accuracy", "mae")
-"""Metrics that stand on every labeled face of a subgroup."""
+OF_FAILURES = ("failure_rate", "decoding", "detection")
+"""Metrics that tell how many images have a status."""
+REASON = "not shown: fewer than {} faces or images, or it would tell so few (--suppress-below)"
+BEYOND_SUMS = (
+    "What would give a cell away by adding and subtracting what this report shows is left out as "
+    "well. Other reports of the same faces, by other features or before and after a change, can "
+    "still reveal it together with this one, and a share tells how many of its faces it is of."
+)
 EXPLAINED = {
     "pass": "the whole interval keeps the limit",
     "fail": "the whole interval breaks the limit",
@@ -63,8 +81,8 @@ def check_suppression(below: int) -> None:
 def suppress(found: Audit, below: int) -> Audit:
     """The audit without its cells of fewer than ``below`` faces or images.
 
-    Where a cell alone of its line would follow from a total, the next smallest of the line is left
-    out as well. Overall figures stay.
+    What would give a cell away by sums is left out as well (see ``disclosure.hidden_keys``).
+    Figures of everybody stay, but for those of a class.
 
     Raises:
         UsageError: If ``below`` is negative.
@@ -77,11 +95,14 @@ def suppress(found: Audit, below: int) -> Audit:
     options = {**found.options, "suppress_below": below}
     if not below:
         return replace(found, options=options)
-    hidden = hidden_cells(_sizes(found), below)
-    cleaned = _Cleaner(below, hidden).cleaned(found)
-    if not isinstance(cleaned, Audit):
-        raise TypeError("an audit as a whole is never left out")
-    return replace(cleaned, options=options, notes=(*cleaned.notes, _note(hidden, below)))
+    hidden = hidden_keys(list(counts_of(found).values()), below, subgroups_of(found))
+    cleaned = _Cleaner(below, hidden).audit(found)
+    left_out = len(subgroups_of(found) - subgroups_of(cleaned))
+    note = (
+        f"Cells of fewer than {below} faces or images are not shown: {left_out} subgroups, and "
+        f"counts and figures within other subgroups. {BEYOND_SUMS}"
+    )
+    return replace(cleaned, options=options, notes=(*cleaned.notes, note))
 
 
 def suppress_verdicts(verdicts: Sequence[Verdict], below: int) -> tuple[Verdict, ...]:
@@ -95,80 +116,31 @@ def suppress_verdicts(verdicts: Sequence[Verdict], below: int) -> tuple[Verdict,
     return tuple(cleaner.verdict(one) for one in verdicts) if below else tuple(verdicts)
 
 
-def _note(hidden: Iterable[Key], below: int) -> str:
-    cells = list(hidden)
-    ages = sum(any(name == AGE_GROUP for name, _ in cell) for cell in cells)
-    return (
-        f"Cells of fewer than {below} faces or images are not shown: {len(cells) - ages} "
-        f"subgroups, {ages} combinations of a subgroup and an age group, and counts and figures "
-        "within other subgroups. Where one alone would follow from a total, the next smallest is "
-        "left out as well. Differences between numbers that are shown can still reveal small ones."
-    )
-
-
-def _sizes(found: Audit) -> dict[Key, int]:
-    """The fewest faces or images that any figure of a whole subgroup or age group stands on."""
-    sizes: dict[Key, int] = {}
-
-    def seen(cell: Subgroup, n: int) -> None:
-        key = frozenset(cell.items())
-        if key and n:
-            sizes[key] = min(n, sizes.get(key, n))
-
-    for coverage in found.coverage:
-        seen(coverage.subgroup, coverage.images)
-    for metric in found.metrics:
-        if metric.metric in BASES and metric.label is None:
-            seen(metric.subgroup, metric.estimate.n)
-    for age in found.conditioned_age:
-        if age.age_group is not None and "exact" in age.estimates:
-            seen({**age.subgroup, AGE_GROUP: age.age_group}, age.estimates["exact"].n)
-    return sizes
-
-
-def hidden_cells(sizes: Mapping[Key, int], below: int) -> frozenset[Key]:
-    """Cells that are not shown: those that are too small, and those that would give them away.
-
-    Args:
-        sizes: Faces or images of each cell, which is a set of features with their values. Cells of
-            the same features make a table, and those that differ in one feature only a line of it.
-        below: Smaller cells are not shown.
-    """
-    hidden = {cell for cell, n in sizes.items() if 0 < n < below}
-    lines: dict[tuple[str, Key], list[Key]] = {}
-    for cell in sizes:
-        for name, value in cell:
-            lines.setdefault((name, cell - {(name, value)}), []).append(cell)
-    tables = {frozenset(name for name, _ in cell) for cell in sizes}
-    # A line tells nothing away where the total over it is not shown: where no such table exists.
-    told = [
-        line
-        for (name, rest), line in lines.items()
-        if not rest or frozenset(key for key, _ in rest) in tables
-    ]
-    changed = True
-    while changed:
-        changed = False
-        for line in told:
-            others = [cell for cell in line if cell not in hidden]
-            if len(line) - len(others) == 1 and others:
-                hidden.add(min(others, key=lambda cell: (sizes[cell], sorted(cell))))
-                changed = True
-    return frozenset(hidden)
-
-
 class _Cleaner:
     """Leaves hidden cells out of facts, and blanks figures and counts that are too small."""
 
     def __init__(self, below: int, hidden: frozenset[Key]) -> None:
         self.below = below
         self.hidden = hidden
-        self.reason = f"not shown: fewer than {below} faces or images (--suppress-below)"
+        self.reason = REASON.format(below)
+
+    def audit(self, found: Audit) -> Audit:
+        """The audit without what is hidden."""
+        cleaned = self.fact(found)
+        if not isinstance(cleaned, Audit):
+            raise TypeError("an audit as a whole is never left out")
+        places = hidden_places(found.confusions, self.below)
+        bins = hidden_bins(found.calibration, self.below)
+        return replace(
+            cleaned,
+            confusions=tuple(self.confusion(one, places) for one in cleaned.confusions),
+            calibration=tuple(self.reliability(one, bins) for one in cleaned.calibration),
+        )
 
     def cleaned(self, value: Any) -> Any:
         """The value, or ``_DROPPED``."""
         if isinstance(value, Estimate):
-            return self.blank(value) if self.few(value.n) else value
+            return self.blank() if self.few(value.n) else value
         if is_dataclass(value) and not isinstance(value, type):
             return self.fact(value)
         if isinstance(value, tuple):
@@ -185,62 +157,140 @@ class _Cleaner:
         parts = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
         if any(self.is_hidden(part) for part in parts.values()) or self.is_hidden_age(value):
             return _DROPPED
-        if isinstance(value, RocCurve) and self.few(value.auc.n):
+        if isinstance(value, MetricValue) and self.hides_metric(value):
+            return replace(value, estimate=self.blank())
+        if isinstance(value, RocCurve) and (self.hides_class(value) or self.few(value.auc.n)):
             return _DROPPED
+        if isinstance(value, Disparity) and self.hides_extreme(value):
+            return _DROPPED
+        if isinstance(value, Coverage):
+            return self.coverage(value)
+        if isinstance(value, WithFailures):
+            return self.with_failures(value)
+        if isinstance(value, Composition):
+            return self.composition(value)
         if isinstance(value, Decomposition):
             parts["contributions"] = self.contributions(value)
         if isinstance(value, Comparison):
             parts |= self.differences(value)
         cleaned = replace(value, **{name: self.cleaned(part) for name, part in parts.items()})
-        if isinstance(cleaned, Coverage):
-            return self.coverage(cleaned)
-        if isinstance(cleaned, Confusion):
-            return replace(cleaned, hidden=_hidden_places(cleaned.counts, self.below))
-        if isinstance(cleaned, Composition):
-            return self.composition(cleaned)
-        if isinstance(value, Reliability):
-            return self.reliability(value)
         if isinstance(cleaned, LeakEffect) and self.few(value.leaked.n):
-            return replace(cleaned, every=self.blank(value.every))  # less the rest, it would tell
-        if isinstance(cleaned, WithFailures) and self.few(value.missed):
-            blank = self.blank(value.difference)
-            return replace(cleaned, missed=None, with_failures=blank, difference=blank)
+            return replace(cleaned, every=self.blank())  # less the rest, it would tell
         return cleaned
 
-    def reliability(self, value: Reliability) -> Reliability:
-        """Bins without small ones; where one alone would follow, without the next smallest."""
-        if self.few(value.n):
-            return replace(value, n=None, bins=(), reason=self.reason)
-        counts = np.array([place.right.n for place in value.bins], np.int64)
-        hidden = _hidden_in_row(counts, (counts > 0) & (counts < self.below))
-        return replace(
-            value,
-            bins=tuple(
-                self.blank_bin(place) if kept_back else place
-                for place, kept_back in zip(value.bins, hidden.tolist(), strict=True)
-            ),
+    def hides_metric(self, value: MetricValue) -> bool:
+        """Whether a metric would tell how many faces a hidden key has."""
+        if self.few(value.estimate.n):
+            return True
+        if value.label is not None:
+            return self.hides_class(value)
+        own = key_of(value.subgroup, **{f"({value.task})": value.metric})
+        return own in self.hidden
+
+    def hides_class(self, value: Any) -> bool:
+        """Whether figures of a class in a subgroup are hidden; any of them tells its faces.
+
+        Among faces annotated as the class, all that recall tells is how often the model was right.
+        """
+        if annotated_key(value) in self.hidden:
+            return True
+        own = value.subgroup.get(value.task, value.subgroup.get(f"{value.task}_true"))
+        if own is not None and getattr(value, "metric", None) == "recall":
+            return False
+        return predicted_key(value) in self.hidden
+
+    def hides_extreme(self, value: Disparity) -> bool:
+        """Whether a class in the worst or the best subgroup of a gap is hidden."""
+        if value.label is None:
+            return False
+        places = ({**value.within, **one} for one in (value.worst, value.best) if one is not None)
+        return any(
+            key_of(place, **{name: value.label}) in self.hidden
+            for place in places
+            for name in (value.task, f"{value.task}_pred")
         )
 
-    def blank_bin(self, place: ReliabilityBin) -> ReliabilityBin:
-        return replace(place, confidence=None, right=self.blank(place.right))
+    def coverage(self, value: Coverage) -> Any:
+        """Images of a subgroup whose statuses are all shown; of everybody, what can be shown."""
+        images = (key_of(value.subgroup) or EVERYBODY) | {IMAGES}
+        if images in self.hidden:
+            return _DROPPED
+        counts = {status: n for status, n in value.statuses.items() if n}
+        hidden = {status for status, n in counts.items() if self.few(n)}
+        if len(hidden) == 1:
+            hidden |= set(sorted(counts.keys() - hidden, key=lambda one: counts[one] or 0)[:1])
+        several = value.rates.get(SEVERAL)
+        shown = counts.keys() - hidden - ({OK} if hidden else set())
+        failed = value.images - (value.statuses.get(OK) or 0)
+        blank = self.few(failed) or OK in hidden
+        few = several is not None and self.few(round(part_of(several) or 0))
+        return replace(
+            value,
+            statuses={name: None if name in hidden else n for name, n in value.statuses.items()},
+            failure_rate=self.blank() if blank else self.cleaned(value.failure_rate),
+            rates={
+                name: self.blank()
+                if (hidden and name not in shown) or (few and name == SEVERAL)
+                else self.cleaned(rate)
+                for name, rate in value.rates.items()
+            },
+        )
+
+    def with_failures(self, value: WithFailures) -> WithFailures:
+        """A figure of scored faces, without the faces that were missed where those are hidden."""
+        faces = key_of(value.subgroup) if value.label is None else annotated_key(value)
+        if self.few(value.scored.n) or (value.label is not None and faces in self.hidden):
+            value = replace(value, scored=self.blank())
+        if faces is None or not (
+            value.scored.suppressed or faces | {IMAGES} in self.hidden or self.few(value.missed)
+        ):
+            return value
+        return replace(value, missed=None, with_failures=self.blank(), difference=self.blank())
 
     def composition(self, value: Composition) -> Composition:
-        """Shares that are of too few faces, and what would tell them, left blank."""
-
-        def few(one: Estimate | None) -> bool:
-            return one is not None and self.few(round((one.value or 0.0) * one.n))
-
-        if not (few(value.share) or few(value.corrected)):
+        """Shares as predicted, and by whatever correction, of classes that are not hidden."""
+        told = (part_of(one) for one in (value.share, value.corrected) if one is not None)
+        by_share, *by_corrected = (self.few(round(part or 0)) for part in told)
+        by_share |= self.few(value.share.n) or predicted_key(value) in self.hidden
+        if not (by_share or any(by_corrected)):
             return value
         reference = value.reference
         if reference is not None:
-            reference = replace(reference, difference=self.blank(reference.difference))
+            reference = replace(reference, difference=self.blank())
         return replace(
             value,
-            share=self.blank(value.share) if few(value.share) else value.share,
-            corrected=value.corrected and self.blank(value.corrected),
-            em=value.em and self.blank(value.em),
+            share=self.blank() if by_share else value.share,
+            corrected=value.corrected and self.blank(),
+            em=value.em and self.blank(),
             reference=reference,
+        )
+
+    def confusion(self, value: Confusion, places: HiddenPlaces) -> Confusion:
+        """A matrix without the places hidden in its grouping and the classes hidden in it."""
+        hidden = places[value.task.name, names_of(value.subgroup)].copy()
+        for at, label in enumerate(value.task.classes):
+            for name, line in (
+                (value.task.name, hidden[at]),
+                (f"{value.task.name}_pred", hidden.T[at]),
+            ):
+                if key_of(value.subgroup, **{name: label}) in self.hidden:
+                    line[:] = True
+        return replace(value, hidden=hidden)
+
+    def reliability(self, value: Reliability, bins: HiddenBins) -> Reliability:
+        """Bins without those hidden in the grouping."""
+        own = key_of(value.subgroup, **{f"({value.task})": "calibration"})
+        if value.n is None or self.few(value.n) or own in self.hidden:
+            return replace(value, n=None, bins=(), reason=self.reason)
+        hidden = bins[value.task, names_of(value.subgroup)]
+        return replace(
+            value,
+            bins=tuple(
+                replace(place, confidence=None, right=self.blank())
+                if place.lower in hidden
+                else place
+                for place in value.bins
+            ),
         )
 
     def verdict(self, value: Verdict) -> Verdict:
@@ -248,7 +298,9 @@ class _Cleaner:
         if not (value.subgroups or value.small):
             return value
         told = replace(value, explanation=EXPLAINED[value.outcome], small=())
-        if not self.few(value.n) and not any(map(self.is_hidden, value.subgroups)):
+        if not self.few(value.n) and not any(
+            self.hides_side(value, one) for one in value.subgroups
+        ):
             return told
         return replace(
             told,
@@ -261,18 +313,29 @@ class _Cleaner:
             subgroups=(),
         )
 
+    def hides_side(self, value: Verdict, subgroup: Subgroup) -> bool:
+        """Whether a subgroup that a verdict names, or what it says of it, is hidden."""
+        place = {**value.only, **subgroup}
+        key = key_of(place)
+        failing = value.metric in OF_FAILURES or value.failures == "errors"
+        if key in self.hidden or (failing and key is not None and key | {IMAGES} in self.hidden):
+            return True
+        return value.label is not None and any(
+            key_of(place, **{name: value.label}) in self.hidden
+            for name in (str(value.task), f"{value.task}_pred")
+        )
+
     def few(self, n: int | None) -> bool:
         return n is not None and 0 < n < self.below
 
-    def blank(self, estimate: Estimate) -> Estimate:
+    def blank(self) -> Estimate:
         return Estimate(None, None, None, 0, self.reason, suppressed=True)
 
     def is_hidden(self, value: Any) -> bool:
         """Whether a value is a subgroup that is not shown."""
         if not isinstance(value, Mapping) or not value:
             return False
-        items = value.items()
-        return all(isinstance(one, str) for _, one in items) and frozenset(items) in self.hidden
+        return all(isinstance(one, str) for one in value.values()) and key_of(value) in self.hidden
 
     def is_hidden_age(self, value: Any) -> bool:
         if not isinstance(value, ConditionedAge) or value.age_group is None:
@@ -281,25 +344,20 @@ class _Cleaner:
 
     def differences(self, value: Comparison) -> dict[str, Any]:
         """Subgroups that are shown, and differences between them."""
-        hidden = [
-            one.subgroup
-            for one in value.subgroups
-            if self.few(one.n) or self.is_hidden({**value.within, **one.subgroup})
-        ]
-        return {
-            "subgroups": tuple(one for one in value.subgroups if one.subgroup not in hidden),
-            **{
-                name: tuple(
-                    one
-                    for one in differences
-                    if one.first not in hidden and one.second not in hidden
-                )
-                for name, differences in (
-                    ("pairs", value.pairs),
-                    ("versus_rest", value.versus_rest),
-                )
-            },
-        }
+
+        def hides(one: SubgroupFigure) -> bool:
+            place = {**value.within, **one.subgroup}
+            estimate = Estimate(one.estimate, None, None, one.n)
+            metric = MetricValue(value.task, value.metric, place, estimate, value.label)
+            return self.is_hidden(place) or self.hides_metric(metric)
+
+        hidden = [one.subgroup for one in value.subgroups if hides(one)]
+        pairs, rest = (
+            tuple(one for one in found if one.first not in hidden and one.second not in hidden)
+            for found in (value.pairs, value.versus_rest)
+        )
+        shown = tuple(one for one in value.subgroups if one.subgroup not in hidden)
+        return {"subgroups": shown, "pairs": pairs, "versus_rest": rest}
 
     def contributions(self, value: Decomposition) -> tuple[Any, ...]:
         """What comes from cells that are shown."""
@@ -309,97 +367,3 @@ class _Cleaner:
             for one in value.contributions
             if not any(self.is_hidden({**side, value.within: one.value}) for side in sides)
         )
-
-    def coverage(self, value: Coverage) -> Coverage:
-        """Counts by status without small ones; rates without those that would tell them."""
-        counts = {status: n for status, n in value.statuses.items() if n}
-        small = {status for status, n in counts.items() if self.few(n)}
-        others = [status for status in counts if status not in small]
-        if len(small) == 1 and others:
-            small.add(min(others, key=lambda status: counts[status] or 0))
-        if not small:
-            return value
-        failed = value.images - (value.statuses.get(OK) or 0)
-        hides_failures = self.few(failed) or OK in small
-        rates = {
-            name: self.blank(rate) if name not in counts or name in small else rate
-            for name, rate in value.rates.items()
-        }
-        return replace(
-            value,
-            statuses={name: None if name in small else n for name, n in value.statuses.items()},
-            failure_rate=self.blank(value.failure_rate) if hides_failures else value.failure_rate,
-            rates=rates,
-        )
-
-
-def _hidden_places(counts: NDArray[np.int64], below: int) -> NDArray[np.bool_]:
-    """Places of a confusion matrix that are not shown, and the next smallest of their row."""
-    small = (counts > 0) & (counts < below)
-    return np.stack([_hidden_in_row(*row) for row in zip(counts, small, strict=True)])
-
-
-def _hidden_in_row(counts: NDArray[np.int64], small: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Small places of a row whose total is known; with one alone, also the next smallest."""
-    hidden = small.copy()
-    others = np.flatnonzero((counts > 0) & ~hidden)
-    if hidden.sum() == 1 and len(others):
-        hidden[others[np.argmin(counts[others])]] = True
-    return hidden
-
-
-# --- tallies ----------------------------------------------------------------------------------
-
-
-def merge_small_cells(counted: Tally, below: int) -> Tally:
-    """The tally with cells of fewer than ``below`` images put together.
-
-    The last feature of a small cell becomes unknown, then the one before it, until the cells that
-    are alike by then hold enough images. If those of which nothing is known are still too few, the
-    next smallest cell joins them. Counts within a cell (a class, a score) can be smaller.
-
-    Raises:
-        UsageError: If ``below`` is negative.
-    """
-    check_suppression(below)
-    if not below:
-        return counted
-    images = counted.images.sums(np.arange(len(counted.cells)), len(counted.cells)).sum(axis=-1)
-    names = list(counted.cells)
-    for place in reversed(range(len(counted.features))):
-        sizes = _added_up(names, images)
-        names = [
-            (*cell[:place], None, *cell[place + 1 :]) if 0 < sizes[cell] < below else cell
-            for cell in names
-        ]
-    unknown: Cell = (None,) * len(counted.features)
-    sizes = _added_up(names, images)
-    while 0 < sizes.get(unknown, 0) < below and len(sizes) > 1:
-        smallest = min((cell for cell in sizes if cell != unknown), key=lambda one: sizes[one])
-        names = [unknown if cell == smallest else cell for cell in names]
-        sizes = _added_up(names, images)
-    return _merged(counted, names)
-
-
-def _added_up(names: Sequence[Cell], images: NDArray[np.int64]) -> dict[Cell, int]:
-    sizes: dict[Cell, int] = {}
-    for cell, n in zip(names, images.tolist(), strict=True):
-        sizes[cell] = sizes.get(cell, 0) + n
-    return sizes
-
-
-def _merged(counted: Tally, names: Sequence[Cell]) -> Tally:
-    cells = sorted_cells(set(names), counted.features)
-    place = {cell: index for index, cell in enumerate(cells)}
-    at = np.array([place[cell] for cell in names], np.int64)
-    numbers = {
-        kind: {name: _moved(one, at, len(cells)) for name, one in found.items()}
-        for kind, found in counted.numbers.items()
-    }
-    return replace(counted, cells=cells, numbers=numbers)
-
-
-def _moved(counts: CellCounts, at: Codes, cells: int) -> CellCounts:
-    moved = counts.spread(at, cells)
-    codes, values = merged([moved.codes], [moved.values])
-    return CellCounts(codes, values, moved.shape)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from faceaudit.audit.changes import Changes, suppress_changes
+from faceaudit.audit.changes import Changes
 from faceaudit.audit.compare import compare_pairs
 from faceaudit.audit.drift import compare_drift
 from faceaudit.audit.matching import Matching, match_rows
 from faceaudit.audit.paired import pair_tables
+from faceaudit.audit.suppress_changes import suppress_changes
 from faceaudit.audit.tally import Tally
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
 from faceaudit.reporting.source import Reading, Source, read_source

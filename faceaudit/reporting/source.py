@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from faceaudit.audit.small_cells import merge_small_cells
 from faceaudit.audit.subgroups import find_features
-from faceaudit.audit.suppress import check_suppression, merge_small_cells
+from faceaudit.audit.suppress import check_suppression
 from faceaudit.audit.tally import (
     TALLY_SUFFIX,
     TableFacts,

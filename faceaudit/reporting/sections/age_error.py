@@ -132,6 +132,8 @@ def _cell_table(subject: Subject, cells: Sequence[ConditionedAge]) -> Table:
     groups = []
     for part in parts(subject, [c.subgroup for c in cells]):
         for subgroup in part.subgroups:
+            if _frozen(subgroup) not in own:
+                continue  # none of its ages is shown (--suppress-below)
             rows = [
                 _metric_row(str(c.age_group), metrics, [c.estimates] * len(metrics), footnotes, c)
                 for c in own[_frozen(subgroup)]

@@ -1,0 +1,180 @@
+"""Small cells left out of a comparison of two tables, for privacy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
+from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, hidden_keys, key_of
+from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression
+from faceaudit.audit.told import BASES, EVERYBODY
+from faceaudit.schema import OK
+
+OF_PREDICTED = (PREDICTED_SHARE, "selection_rate", "precision")
+SIDES = ("first", "second")
+
+
+def suppress_changes(found: Changes, below: int) -> Changes:
+    """The comparison without its cells of fewer than ``below`` faces or images, for privacy.
+
+    Subgroups that are too small in either table are left out, with those that would give them away
+    (see ``disclosure.hidden_keys``); figures of a class with too few faces are left blank, and so
+    are the faces that only one table has right, in every grouping where a number of them is small.
+
+    Raises:
+        UsageError: If ``below`` is negative.
+    """
+    check_suppression(below)
+    options = {**found.options, "suppress_below": below}
+    if not below:
+        return replace(found, options=options)
+    subgroups = frozenset(key for one in found.changes if (key := key_of(one.subgroup)))
+    hidden = hidden_keys(list(_counts_of(found).values()), below, subgroups)
+    paired = _small_pairs(found, below)
+    shown = [one for one in found.changes if key_of(one.subgroup) not in hidden]
+    note = (
+        f"Cells of fewer than {below} faces or images are not shown: {len(subgroups & hidden)} "
+        f"subgroups, and figures within other subgroups. {BEYOND_SUMS}"
+    )
+    return replace(
+        found,
+        changes=tuple(_without_pairs(_without_hidden(one, hidden, below), paired) for one in shown),
+        agreement=tuple(
+            one
+            for one in found.agreement
+            if key_of(one.subgroup) not in hidden and one.share.n >= below
+        ),
+        distances=tuple(
+            one
+            for one in found.distances
+            if _key_of_distance(one) not in hidden and min(one.first, one.second) >= below
+        ),
+        notes=(*found.notes, note),
+        options=options,
+    )
+
+
+def _counts_of(found: Changes) -> dict[str, dict[Key, int]]:
+    """Every count of faces or images that a comparison tells, by kind and key."""
+    tables: dict[str, dict[Key, int]] = {}
+
+    def tell(kind: str, key: Key | None, n: float | None) -> None:
+        if key is not None and n is not None:
+            tables.setdefault(kind, {}).setdefault(key, round(n))
+
+    for one in sorted(found.changes, key=lambda one: one.failures == "errors"):
+        kind, key = f"labeled {one.task}", _faces_of(one)
+        if one.failures == "errors":
+            scored = tables.get(kind, {}).get(key or EVERYBODY)
+            if key is not None and scored is not None and scored <= one.n:
+                tell(f"missed {one.task}", key | {IMAGES, UNSCORED}, one.n - scored)
+        elif one.metric == "recall" or (one.metric in BASES and one.label is None):
+            tell(kind, key, one.n)
+        elif one.metric in (PREDICTED_SHARE, "selection_rate"):
+            tell(f"{one.metric} {one.task}", key_of(one.subgroup), one.n)
+            for side in SIDES:
+                share = getattr(one, side)
+                counted = None if share is None else share * one.n
+                kind = f"{one.metric} {side} {one.task}"
+                tell(kind, key_of(one.subgroup), one.n)
+                tell(kind, _predicted(one), counted)
+        elif one.metric == "precision":
+            tell(f"precision {one.task}", _predicted(one), one.n)
+    labeled = [(name, table) for name, table in tables.items() if name.startswith("labeled ")]
+    for one in found.changes:
+        subgroup = key_of(one.subgroup) or EVERYBODY
+        if one.metric != FAILURE_RATE:
+            continue
+        images = subgroup | {IMAGES}
+        tell("images", images, one.n)
+        for side in SIDES:
+            share = getattr(one, side)
+            tell(f"failed {side}", images, one.n)
+            if share is not None:
+                tell(f"failed {side}", images | {(STATUS, "failed")}, share * one.n)
+                tell(f"failed {side}", images | {(STATUS, OK)}, one.n - share * one.n)
+        for name, table in labeled:
+            if one.n >= table.get(subgroup, one.n + 1):
+                tell(f"images without {name}", images | {UNSCORED}, one.n - table[subgroup])
+    for both in found.agreement:
+        tell(f"agreement {both.task}", key_of(both.subgroup), both.share.n)
+    for distance in found.distances:
+        for side in SIDES:
+            name = f"{distance.what} {distance.name} {side}"
+            tell(name, _key_of_distance(distance), getattr(distance, side))
+    return tables
+
+
+def _faces_of(one: Change) -> Key | None:
+    """The key of the annotated faces behind a figure."""
+    return key_of(one.subgroup, **({} if one.label is None else {one.task: one.label}))
+
+
+def _predicted(one: Change) -> Key | None:
+    return key_of(one.subgroup, **{f"{one.task}_pred": one.label or ""})
+
+
+def _key_of_distance(one: Distance) -> Key | None:
+    key = key_of(one.subgroup)
+    return key | {IMAGES} if key is not None and one.what == "status" else key
+
+
+def _without_hidden(one: Change, hidden: frozenset[Key], below: int) -> Change:
+    """A change without its figures where they would tell a number that is not shown."""
+    faces = _faces_of(one)
+    told = [one.n]
+    if one.metric in (FAILURE_RATE, PREDICTED_SHARE, "selection_rate"):
+        told += [round((value or 0) * one.n) for value in (one.first, one.second)]
+    hides = any(0 < n < below for n in told) or faces in hidden
+    if one.metric == FAILURE_RATE or one.failures == "errors":
+        images = (faces or EVERYBODY) | {IMAGES}
+        hides = hides or images in hidden
+    elif one.label is not None:
+        hides = hides or _predicted(one) in hidden
+    if not hides:
+        return one
+    return replace(
+        one,
+        n=0,
+        first=None,
+        second=None,
+        difference=None,
+        low=None,
+        high=None,
+        p_value=None,
+        p_adjusted=None,
+        verdict="few faces",
+        reason=REASON.format(below),
+        only_first=None,
+        only_second=None,
+    )
+
+
+def _small_pairs(found: Changes, below: int) -> set[tuple[str, frozenset[str]]]:
+    """Tasks and groupings in which a number of faces that only one table has right is small.
+
+    Metrics of a task tell each other's, and failures as errors what they add.
+    """
+    small: set[tuple[str, frozenset[str]]] = set()
+    plain: dict[tuple[object, ...], Change] = {}
+    for one in sorted(found.changes, key=lambda one: one.failures == "errors"):
+        numbers = [one.only_first or 0, one.only_second or 0]
+        place = (one.task, one.metric, one.label, frozenset(one.subgroup.items()))
+        if one.failures == "errors" and place in plain:
+            other = plain[place]
+            numbers += [
+                abs(numbers[0] - (other.only_first or 0)),
+                abs(numbers[1] - (other.only_second or 0)),
+            ]
+        plain.setdefault(place, one)
+        if any(0 < n < below for n in numbers):
+            small.add((one.task, frozenset(one.subgroup)))
+    return small
+
+
+def _without_pairs(one: Change, small: set[tuple[str, frozenset[str]]]) -> Change:
+    """A change without its paired numbers if any is small in its grouping or a coarser one."""
+    names = frozenset(one.subgroup)
+    if any(task == one.task and coarse <= names for task, coarse in small):
+        return replace(one, only_first=None, only_second=None)
+    return one

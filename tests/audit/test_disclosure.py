@@ -1,0 +1,337 @@
+"""An attacker reads a report with small cells left out, and works out what follows from it.
+
+He knows which values there are, that every row is an image, and everything that the JSON says. The
+counts that he does not know are those of the finest cells (features, statuses, annotated and
+predicted classes); whatever the JSON tells is a sum of them. A linear program then finds the least
+and the most that a small count can be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+
+from faceaudit.audit.disclosure import hidden_keys
+from faceaudit.reporting import compare, report
+
+BELOW = 5
+QUICK = {"verify": "never", "replicates": 100}
+NAMES = ("gender_true", "gender_pred", "race_true", "race_pred", "site", "status")
+FEATURES = ("gender", "race", "site")
+Told = list[tuple[NDArray[np.bool_], float]]
+
+
+def expanded(cells: Mapping[tuple[Any, ...], int], names: tuple[str, ...]) -> pl.DataFrame:
+    """A table with so many rows of each kind."""
+    rows = [dict(zip(names, cell, strict=True)) for cell, n in cells.items() for _ in range(n)]
+    return pl.DataFrame(rows, infer_schema_length=None).with_columns(
+        image=pl.format("{}.jpg", pl.int_range(pl.len()))
+    )
+
+
+def universe(table: pl.DataFrame) -> pl.DataFrame:
+    """Every combination of values that a row could have."""
+    columns = [name for name in table.columns if name != "image"]
+    values = [table[name].unique().sort().to_list() for name in columns]
+    every = pl.DataFrame(
+        list(product(*values)), schema=columns, orient="row", infer_schema_length=None
+    )
+    failed = pl.col("status") != "ok"
+    same = pl.all_horizontal(
+        pl.col(name).is_null() == failed for name in columns if name.endswith("_pred")
+    )
+    return every.filter(same)
+
+
+def of(rows: pl.DataFrame, subgroup: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Which rows belong to a subgroup."""
+    found = np.ones(rows.height, bool)
+    for name, value in subgroup.items():
+        column = name if name in rows.columns else f"{name}_true"
+        found &= (rows[column] == value).fill_null(False).to_numpy()
+    return found
+
+
+def told_by(
+    facts: Mapping[str, Any], rows: pl.DataFrame
+) -> Iterator[tuple[NDArray[np.bool_], float]]:
+    """What the JSON tells: which rows, and how many of them there are."""
+    scored = (rows["status"] == "ok").to_numpy()
+    for one in facts["coverage"]:
+        own = of(rows, one["subgroup"])
+        yield own, one["images"]
+        for status, n in one["statuses"].items():
+            if n is not None:
+                yield own & (rows["status"] == status).to_numpy(), n
+        if one["failure_rate"]["value"] is not None:
+            rate = one["failure_rate"]
+            yield own & ~scored, round(rate["value"] * rate["n"])
+        for name, rate in one["rates"].items():
+            if rate["value"] is not None and name not in ("decoding", "detection", "multi_face"):
+                yield own & (rows["status"] == name).to_numpy(), round(rate["value"] * rate["n"])
+    for one in facts["metrics"]:
+        own, task, label = of(rows, one["subgroup"]), one["task"], one.get("class")
+        if one["n"] is None:
+            continue
+        if label is None:
+            yield own & scored, one["n"]
+        elif one["metric"] in ("recall", "f1", "false_positive_rate"):
+            annotated = (rows[f"{task}_true"] == label).to_numpy()
+            other = one["metric"] == "false_positive_rate"
+            yield own & scored & (annotated != other), one["n"]
+        elif one["metric"] in ("precision", "selection_rate"):
+            n = one["n"]
+            if one["metric"] == "selection_rate":
+                if one["value"] is None:
+                    continue
+                n = round(n * one["value"])
+            yield own & (rows[f"{task}_pred"] == label).fill_null(False).to_numpy(), n
+    for one in facts["composition"]:
+        own = of(rows, one["subgroup"])
+        if one["n"] is not None:
+            yield own & scored, one["n"]
+            label = (rows[f"{one['task']}_pred"] == one["class"]).fill_null(False).to_numpy()
+            yield own & label, round(one["n"] * one["value"])
+    for one in facts["with_failures"]:
+        own = of(rows, one["subgroup"])
+        if "class" in one:
+            own &= (rows[f"{one['task']}_true"] == one["class"]).to_numpy()
+        for kind, part in (("scored", own & scored), ("with_failures", own)):
+            if one[kind]["n"] is not None:
+                yield part, one[kind]["n"]
+        if one["missed"] is not None:
+            yield own & ~scored, one["missed"]
+
+
+def secrets(
+    table: pl.DataFrame, rows: pl.DataFrame, by: tuple[str, ...]
+) -> Iterator[tuple[str, NDArray[np.bool_], int]]:
+    """Every count that may not be told: which rows, and how many there are."""
+    groupings = [(), *((name,) for name in by), by] if len(by) > 1 else [(), by]
+    columns = {name: name if name in table.columns else f"{name}_true" for name in by}
+    kinds = ["status", *(n for n in table.columns if n.endswith(("_true", "_pred")))]
+    for names in groupings:
+        for values in product(
+            *(table[columns[name]].drop_nulls().unique().sort() for name in names)
+        ):
+            subgroup = dict(zip(names, values, strict=True))
+            places = [("", "")] + [
+                (kind, value)
+                for kind in kinds
+                for value in table[kind].drop_nulls().unique().sort()
+            ]
+            for kind, value in places:
+                if not names and kind == "status":
+                    continue  # figures of everybody stay, and say how many images have no face
+                own_task = f"{kind.removesuffix('_pred')}_true"
+                if kind.endswith("_pred") and own_task in (columns[name] for name in names):
+                    continue  # right or wrong, which every recall tells
+                scored = kind.endswith("_true")
+                counts = []
+                for frame in (table, rows):
+                    found = of(frame, subgroup)
+                    if kind:
+                        found &= (frame[kind] == value).fill_null(False).to_numpy()
+                    if scored:
+                        found &= (frame["status"] == "ok").to_numpy()
+                    counts.append(found)
+                n = int(counts[0].sum())
+                if 0 < n < BELOW:
+                    yield f"{subgroup} {kind}={value}: {n}", counts[1], n
+
+
+def bounds_of(told: Told, secret: NDArray[np.bool_]) -> tuple[float, float]:
+    """The least and the most that a count can be."""
+    sums = np.unique(np.array([[*part, n] for part, n in told], np.float64), axis=0)
+    found = [
+        linprog(sign * secret, A_eq=sums[:, :-1], b_eq=sums[:, -1], method="highs")
+        for sign in (1.0, -1.0)
+    ]
+    assert all(one.status == 0 for one in found), "what is told contradicts itself"
+    return found[0].fun, -found[1].fun
+
+
+def attack(table: pl.DataFrame, by: tuple[str, ...], folder: Path, below: int = BELOW) -> list[str]:
+    """Small counts that follow from the report."""
+    table.write_parquet(folder / "t.parquet")
+    files = report(
+        folder / "t.parquet", output=folder / "r.html", by=list(by), suppress_below=below, **QUICK
+    )
+    facts = json.loads(next(path for path in files.paths if path.suffix == ".json").read_text())
+    rows = universe(table)
+    told = list(told_by(facts, rows))
+    kept = []
+    for name, secret, _ in secrets(table, rows, by):
+        low, high = bounds_of(told, secret)
+        if high - low < 0.5:
+            kept.append(name)
+    return kept
+
+
+def random_table(seed: int) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Uneven subgroups of two or three features, some images that failed, some faces mistaken."""
+    rng = np.random.default_rng(seed)
+    by = ("gender", "race", "site")[: 2 + seed % 2]
+    races = ("White", "Black", "Asian")
+    cells = {}
+    for gender, race, site in product(("Male", "Female"), races, ("north", "south")):
+        size = int(rng.choice([2, 4, 9, 30, 60]))
+        failed = int(rng.choice([0, 0, 1, 3, 8]))
+        cells[gender, gender, race, race, site, "ok"] = size
+        cells[gender, None, race, None, site, "no_face"] = failed
+        other = str(rng.choice([one for one in races if one != race]))
+        cells[gender, gender, race, other, site, "ok"] = int(rng.choice([0, 1, 6]))
+    return expanded(cells, NAMES), by
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_small_count_follows_from_a_report_of_random_subgroups(
+    seed: int, tmp_path: Path
+) -> None:
+    table, by = random_table(seed)
+    assert attack(table, by, tmp_path) == []
+
+
+def test_the_attacker_succeeds_where_nothing_is_suppressed(tmp_path: Path) -> None:
+    table, by = random_table(1)
+    assert len(attack(table, by, tmp_path, below=0)) > 10
+
+
+def test_one_small_cell_of_three_features_does_not_follow_from_each_of_them(tmp_path: Path) -> None:
+    cells = {
+        (gender, gender, race, race, site, "ok"): 40
+        for gender, race, site in product(
+            ("Male", "Female"), ("White", "Black"), ("north", "south")
+        )
+    }
+    cells["Female", "Female", "Black", "Black", "north", "ok"] = 3
+    table = expanded(cells, NAMES)
+    assert attack(table, ("gender", "race", "site"), tmp_path) == []
+    facts = json.loads((tmp_path / "r.json").read_text())
+    subgroups = [one["subgroup"] for one in facts["coverage"]]
+    assert {"gender": "Female"} in subgroups
+    assert sum(len(one) == 3 for one in subgroups) < 7
+
+
+def test_few_failures_and_few_of_a_class_do_not_follow_from_the_other_subgroup(
+    tmp_path: Path,
+) -> None:
+    names = tuple(name for name in NAMES if name != "site")
+    cells = {
+        ("Male", "Male", "White", "White", "ok"): 50,
+        ("Male", "Male", "Black", "Black", "ok"): 48,
+        ("Male", None, "White", None, "no_face"): 10,
+        ("Female", "Female", "White", "White", "ok"): 90,
+        ("Female", "Male", "White", "White", "ok"): 5,
+        ("Female", "Female", "Black", "Black", "ok"): 3,
+        ("Female", None, "White", None, "no_face"): 2,
+    }
+    assert attack(expanded(cells, names), ("gender",), tmp_path) == []
+    facts = json.loads((tmp_path / "r.json").read_text())
+    assert [one["subgroup"] for one in facts["coverage"]] == [{}]
+    shown = {
+        (one["task"], one["metric"], one.get("class"), *one["subgroup"].values()): one["n"]
+        for one in facts["metrics"]
+    }
+    assert shown["gender", "accuracy", None, "Female"] == 98
+    for gender in ("Male", "Female"):
+        for metric, race in product(("recall", "selection_rate"), ("White", "Black")):
+            assert shown["race", metric, race, gender] is None
+
+
+def test_a_predicted_class_of_few_faces_does_not_follow_from_the_others(tmp_path: Path) -> None:
+    cells = {
+        (race, gender, "ok"): n // 2
+        for race, n in (("White", 60), ("Black", 40), ("Indian", 4))
+        for gender in ("Male", "Female")
+    }
+    table = expanded(cells, ("race_pred", "gender_pred", "status"))
+    assert attack(table, ("race_pred",), tmp_path) == []
+    facts = json.loads((tmp_path / "r.json").read_text())
+    shares = {one["class"]: one["n"] for one in facts["composition"] if not one["subgroup"]}
+    assert (shares["White"], shares["Black"], shares["Indian"]) == (104, None, None)
+
+
+def test_few_faces_that_one_table_alone_has_right_do_not_follow(tmp_path: Path) -> None:
+    other = {"Male": "Female", "Female": "Male"}
+    counts = {"Male": (80, 5, 10, 5, 3), "Female": (85, 2, 6, 7, 0)}
+    rows: list[list[dict[str, Any]]] = [[], []]
+    for gender, numbers in counts.items():
+        wrong = other[gender]
+        answers = (
+            (gender, gender),
+            (gender, wrong),
+            (wrong, gender),
+            (wrong, wrong),
+            (gender, None),
+        )
+        for n, pair in zip(numbers, answers, strict=True):
+            for _ in range(n):
+                image = f"{len(rows[0])}.jpg"
+                for table, answer in zip(rows, pair, strict=True):
+                    status = "ok" if answer else "no_face"
+                    table.append(
+                        {
+                            "image": image,
+                            "gender_true": gender,
+                            "gender_pred": answer,
+                            "status": status,
+                        }
+                    )
+    for name, table in zip("ab", rows, strict=True):
+        pl.DataFrame(table, infer_schema_length=None).write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=["gender"], suppress_below=BELOW, replicates=100).changes
+    gender = [one for one in found.changes if one.task == "gender"]
+    assert gender
+    assert all(one.only_first is None and one.only_second is None for one in gender)
+    failing = [one for one in found.changes if one.metric == "failure_rate"]
+    failing += [one for one in gender if one.failures == "errors"]
+    failing = [one for one in failing if one.subgroup]
+    assert {tuple(one.subgroup.values()) for one in failing} == {("Male",), ("Female",)}
+    assert all(one.n == 0 and one.first is None for one in failing)
+    left = [one for one in gender if one.metric == "accuracy" and one.failures == "left out"]
+    assert [one.n for one in left] == [200, 100, 100]
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from("fm"), st.sampled_from("abc"), st.sampled_from("ns")),
+        st.integers(1, 40),
+        min_size=1,
+    ),
+    st.integers(2, 12),
+)
+def test_hidden_cells_of_three_features_have_room_within_what_is_shown(
+    table: dict[tuple[str, str, str], int], below: int
+) -> None:
+    """Cells, each feature alone, and everybody: bounds of every small cell by a linear program."""
+    cells = list(table)
+    n = np.array(list(table.values()), np.float64)
+    parts: dict[frozenset[tuple[str, str]], NDArray[np.bool_]] = {
+        frozenset(): np.ones(len(n), bool)
+    }
+    for at, cell in enumerate(cells):
+        for place, part in enumerate(zip(FEATURES, cell, strict=True)):
+            same = np.array([one[place] == part[1] for one in cells])
+            parts[frozenset({part})] = same
+        parts[frozenset(zip(FEATURES, cell, strict=True))] = np.arange(len(n)) == at
+    counts = {key: int(n[part].sum()) for key, part in parts.items()}
+    hidden = hidden_keys([counts], below)
+    assert {key for key, size in counts.items() if key and size < below} <= hidden
+    told = [(part, float(counts[key])) for key, part in parts.items() if key not in hidden]
+    for key, part in parts.items():
+        if key and counts[key] < below and counts[key] != n.sum():
+            low, high = bounds_of(told, part)
+            assert high - low > 0.5
