@@ -42,7 +42,11 @@ def _most_missing(subject: Subject) -> str:
     annotated = [c for c in cuts if NOT_ANNOTATED not in c.subgroup.values()]
     groups = groupings(subject, [c.subgroup for c in annotated])
     if not groups:
-        return "Whether some subgroups are missed more often cannot be told: no annotated labels."
+        kept_back = subject.audit.options.get("suppress_below")
+        why = (
+            "their images are not shown (--suppress-below)" if kept_back else "no annotated labels"
+        )
+        return f"Whether some subgroups are missed more often cannot be told: {why}."
     enough = [
         c
         for c in annotated

@@ -63,6 +63,8 @@ class Coverage:
     twice_more: Table | None
     meanings: tuple[tuple[str, str], ...]
     by_subgroup: bool
+    kept_back: bool
+    """Whether small numbers are not shown, for privacy."""
 
 
 def gather(subject: Subject) -> Coverage | None:
@@ -80,6 +82,7 @@ def gather(subject: Subject) -> Coverage | None:
         _twice(subject, True, "Ages: on scored faces, and with failures counted as errors"),
         tuple((status, _meaning(status)) for status in statuses),
         any(c.subgroup for c in counts),
+        bool(subject.audit.options.get("suppress_below")),
     )
 
 
