@@ -46,16 +46,19 @@ WORTH = 1 / (1 + (UNIT - 1) * ALIKE)
 
 
 def averages(found: Results) -> dict[str, float]:
-    """Coverage of every metric, averaged over the models."""
+    """Coverage of every metric, averaged over the models that give intervals."""
     return {
-        name: float(np.mean([held.coverage for held in models.values()]))
+        name: float(np.mean([held.coverage for held in models.values() if held.given]))
         for name, models in found.items()
     }
 
 
 def lowest(found: Results) -> dict[str, float]:
     """Coverage of every metric in its worst model."""
-    return {name: min(held.coverage for held in models.values()) for name, models in found.items()}
+    return {
+        name: min(held.coverage for held in models.values() if held.given)
+        for name, models in found.items()
+    }
 
 
 def outside(found: Results, slack: float = 0.0) -> dict[str, float]:
