@@ -32,6 +32,9 @@ DEAR = 8.0
 """How much dearer than others."""
 UNDECIDED = 16.0
 """What a face that a small count lacks costs while many are made larger at once."""
+MOST_KEYS, MOST_PROGRAMS = 6_000, 300
+"""In larger tables, and after so many programs, whatever is of the same features as a small count
+is kept back with it: more than need be, but at once."""
 
 
 def hidden_keys(
@@ -44,7 +47,8 @@ def hidden_keys(
     small count: other counts fit as well, of which it is ``below`` or more, or, where the whole
     has too few, another one. Keys of no feature, which everybody shares, are shown and never
     hidden. Costs one linear program and further ones for small counts that cannot be made large at
-    once; their size grows with the keys.
+    once; their size grows with the keys. Beyond ``MOST_KEYS`` keys, or ``MOST_PROGRAMS`` programs,
+    all keys of a small one's features are hidden.
 
     Args:
         tables: Counts by key; a key that is absent is known to be 0.
@@ -103,6 +107,7 @@ class _Table:
         self.keys = list(counts)
         self.n = np.array([counts[key] for key in self.keys], np.float64)
         self.below = below
+        self.programs = 0
         self.fixed = np.array([not _plain(key) for key in self.keys], bool)
         # The smaller a count, the sooner it is kept back; to keep back that there is none, last.
         self.weights = np.where(self.n > 0, 1 + np.log1p(self.n), 8.0)
@@ -123,11 +128,15 @@ class _Table:
             names = tuple(sorted(name for name, _ in self.keys[place]))
             by_names.setdefault((len(names), names), []).append(place)
         for _, places in sorted(by_names.items()):
-            found = True
+            found = self._affordable
             while found and len(left := [place for place in places if not protected[place]]):
                 shift = self._shift(np.array(left), closed, soft=True)
                 found = self._take(shift, closed, protected) and bool(protected[left].any())
+                found &= self._affordable
             for place in (place for place in places if not protected[place]):
+                if not self._affordable:
+                    closed |= self._alike(place)
+                    break
                 alone = np.array([place])
                 shift = self._shift(alone, closed)
                 if shift is None:  # everybody has too few
@@ -135,6 +144,10 @@ class _Table:
                 if not self._take(shift, closed, protected):
                     closed |= self._alike(place)
         return {self.keys[place] for place in np.flatnonzero(closed & ~before)}
+
+    @property
+    def _affordable(self) -> bool:
+        return len(self.keys) <= MOST_KEYS and self.programs < MOST_PROGRAMS
 
     def _alike(self, place: int) -> NDArray[np.bool_]:
         """All keys of images, or all of the same features: hidden where no shift is found."""
@@ -169,6 +182,7 @@ class _Table:
 
         Soft, a count may stay small at a price. None where no shift does.
         """
+        self.programs += 1
         size, few = len(self.n), len(small)
         movable = ~self.fixed
         costs = np.where(closed, 1e-4, self.weights)

@@ -335,3 +335,14 @@ def test_hidden_cells_of_three_features_have_room_within_what_is_shown(
         if key and counts[key] < below and counts[key] != n.sum():
             low, high = bounds_of(told, part)
             assert high - low > 0.5
+
+
+@pytest.mark.parametrize("limit", ["MOST_KEYS", "MOST_PROGRAMS"])
+def test_of_very_many_keys_all_of_a_small_ones_features_are_hidden(
+    monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(f"faceaudit.audit.disclosure.{limit}", 0)
+    counts = {("a", "x"): 3, ("a", "y"): 40, ("b", "x"): 50, ("b", "y"): 60}
+    cells = {frozenset({("site", s), ("race", r)}): n for (s, r), n in counts.items()}
+    sites = {frozenset({("site", "a")}): 43, frozenset({("site", "b")}): 110}
+    assert hidden_keys([{frozenset(): 153, **cells, **sites}], 5) == set(cells)
