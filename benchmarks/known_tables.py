@@ -4,12 +4,14 @@ Models differ in the true rate (of right predictions, or of ages within five yea
 with classes, in their number (``CLASSES``). Classes are 1 to 3 times as common as the rarest, some
 are recognized better than others, and confused with their neighbors most. A class that is in no
 table counts for nothing: means over classes are those of the classes that a table has. Figures of
-the faces of one class come from tables with as many faces of every class, on average. Errors in
+one class come from tables with as many faces of it, or of the others, on average. Errors in
 years have the tails of Student's distribution with 6 degrees of freedom, as real ones do. Scores
 are those of a model that is too sure of itself.
 
-With units, four faces share a person: right predictions, scores and errors have an intra-class
-correlation of .3, and blocks of persons are what the tally keeps.
+With units, four faces share a person, and blocks of persons are what the tally keeps. A face has
+the outcome of its person (predicted class, scores, error) with the chance whose square is the
+intra-class correlation, and its own otherwise: whatever is counted or averaged has exactly that
+correlation, and true figures are those of independent faces.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.random import Generator
@@ -58,8 +60,12 @@ SURE = 1.5
 LEAST = 0.5
 """Scores that know nothing still differ."""
 TRUTH_FACES = 400_000
-OF_ONE_CLASS = frozenset({"f1", "recall", "precision", "auc", "average_precision"})
-"""Figures whose faces are those of one class."""
+Behind = Literal["all", "class", "others"]
+BEHIND: dict[str, Behind] = {
+    **dict.fromkeys(("f1", "recall", "precision", "auc", "average_precision"), "class"),
+    "false_positive_rate": "others",
+}
+"""Whose faces are behind a figure per class: those of the class, or of the others; else all."""
 REGISTERED = {metric.name: metric for metric in (*METRICS, *AGE_METRICS)}
 Array = NDArray[Any]
 Draw = tuple[Any, Any]
@@ -98,14 +104,28 @@ def added(values: Array, places: Array, size: int) -> Array:
     return np.stack(columns, axis=-1).reshape(tables, size, width)
 
 
+def of_persons(generator: Generator, own: Array, shared: Array, alike: float) -> Array:
+    """What faces have, (S, N, ...): their own or, of units, what they share, (S, N / UNIT, ...)."""
+    repeats = generator.random(own.shape[:2]) < np.sqrt(alike)
+    repeats = repeats.reshape(*repeats.shape, *[1] * (own.ndim - 2))
+    return np.where(repeats, np.repeat(shared, UNIT, axis=1), own)
+
+
 def in_blocks(generator: Generator, tables: int, faces: int) -> Array:
     """Block of every face, whose units have ``UNIT`` faces each, (S, N)."""
     return np.repeat(generator.integers(0, BLOCKS, (tables, faces // UNIT)), UNIT, axis=1)
 
 
-def chosen(metrics: list[Metric], each: bool) -> list[Metric]:
-    """Those whose faces are of one class, or those whose faces are all of a table."""
-    return [metric for metric in metrics if (metric.name in OF_ONE_CLASS) == each]
+def chosen(metrics: list[Metric], behind: Behind) -> list[Metric]:
+    """Those that such faces are behind."""
+    return [metric for metric in metrics if BEHIND.get(metric.name, "all") == behind]
+
+
+def in_table(faces: int, classes: int, behind: Behind) -> int:
+    """How many faces a table has, so that as many are behind a figure, on average."""
+    if behind == "others":
+        return round(faces * classes / (classes - 1) / UNIT) * UNIT
+    return faces * classes if behind == "class" else faces
 
 
 # --- classes and groups -----------------------------------------------------------------------
@@ -125,21 +145,24 @@ def cells(classes: int, rate: float) -> Array:
     return (common / common.sum())[:, None] * (wrong + np.diag(recalls))
 
 
-def confusions(generator: Generator, tables: int, faces: int, shares: Array, units: bool) -> Draw:
+def confusions(
+    generator: Generator, tables: int, faces: int, shares: Array, alike: float | None
+) -> Draw:
     """Confusions of many tables, (S, K, K), and by block."""
     classes = len(shares)
-    if not units:
+    if alike is None:
         counts = generator.multinomial(faces, shares.ravel(), tables)
         return counts.reshape(-1, classes, classes), None
     persons = faces // UNIT
     true = generator.choice(classes, (tables, persons), p=shares.sum(axis=1))
-    rate = (np.diagonal(shares) / shares.sum(axis=1))[true] * (1 / ALIKE - 1)
-    chance = generator.beta(rate, 1 / ALIKE - 1 - rate)
-    true, chance = (np.repeat(part, UNIT, axis=1) for part in (true, chance))
-    wrong = shares * (1 - np.eye(classes))
-    upto = (wrong / wrong.sum(axis=1, keepdims=True)).cumsum(axis=1)
-    other = (generator.random(true.shape)[..., None] > upto[true]).sum(axis=-1)
-    pred = np.where(generator.random(true.shape) < chance, true, np.minimum(other, classes - 1))
+    upto = (shares / shares.sum(axis=1, keepdims=True)).cumsum(axis=1)
+
+    def predicted(true: Array) -> Array:
+        above = generator.random(true.shape)[..., None] > upto[true]
+        return np.minimum(above.sum(axis=-1), classes - 1)
+
+    shared, true = predicted(true), np.repeat(true, UNIT, axis=1)
+    pred = of_persons(generator, predicted(true), shared, alike)
     code = true * classes + pred
     block = in_blocks(generator, tables, faces)
     blocks = grouped(block * classes**2 + code, BLOCKS * classes**2)
@@ -157,15 +180,19 @@ def class_truth(metric: Metric, shares: Array, counts: Array) -> Array:
 
 
 def draw_classes(
-    generator: Generator, tables: int, faces: int, rate: float, units: bool, each: bool
+    generator: Generator,
+    tables: int,
+    faces: int,
+    rate: float,
+    alike: float | None,
+    behind: Behind,
 ) -> Iterator[Drawn]:
     """Figures of classes and age groups."""
     for classes in CLASSES:
         shares = cells(classes, rate)
-        counts, blocks = confusions(
-            generator, tables, faces * (classes if each else 1), shares, units
-        )
-        for metric in chosen(ON_CLASSES, each):
+        size = in_table(faces, classes, behind)
+        counts, blocks = confusions(generator, tables, size, shares, alike)
+        for metric in chosen(ON_CLASSES, behind):
             if classes == 2 and metric.needs == "groups":
                 continue  # two groups are always neighbors
             true = class_truth(metric, shares, counts)
@@ -179,16 +206,21 @@ ON_LOSSES = [metric for metric in REGISTERED.values() if metric.needs == "losses
 
 
 def scored(
-    generator: Generator, tables: int, faces: int, classes: int, lead: float, units: bool
+    generator: Generator,
+    tables: int,
+    faces: int,
+    classes: int,
+    lead: float,
+    alike: float | None = None,
 ) -> tuple[Array, Array]:
     """Annotated classes (S, N) and scores (S, N, K)."""
     common = cells(classes, 0.5).sum(axis=1)
-    size = UNIT if units else 1
+    size = 1 if alike is None else UNIT
     true = np.repeat(generator.choice(classes, (tables, faces // size), p=common), size, axis=1)
     noise = generator.normal(size=(tables, faces, classes))
-    if units:
+    if alike is not None:
         shared = generator.normal(size=(tables, faces // size, classes))
-        noise = np.sqrt(1 - ALIKE) * noise + np.sqrt(ALIKE) * np.repeat(shared, size, axis=1)
+        noise = of_persons(generator, noise, shared, alike)
     odds = SURE * max(lead, LEAST) * (noise + lead * np.eye(classes)[true])
     odds -= odds.max(axis=-1, keepdims=True)
     scores = np.exp(odds)
@@ -208,7 +240,7 @@ def score_truth(classes: int, rate: float) -> dict[str, Array]:
     """True figures, from a very large table."""
     generator = np.random.default_rng(classes)
     lead = lead_for(classes, rate)
-    true, scores = scored(generator, 1, TRUTH_FACES, classes, lead, False)
+    true, scores = scored(generator, 1, TRUTH_FACES, classes, lead)
     counts = ranked(true, scores)[0]
     found = {metric.name: np.asarray(metric.function(counts)) for metric in ON_SCORES}
     losses = losses_of(true, scores).sum(axis=1)
@@ -284,13 +316,18 @@ def calibration_of(true: Array, scores: Array, block: Array | None) -> Draw:
 
 
 def draw_losses(
-    generator: Generator, tables: int, faces: int, rate: float, units: bool, each: bool
+    generator: Generator,
+    tables: int,
+    faces: int,
+    rate: float,
+    alike: float | None,
+    behind: Behind,
 ) -> Iterator[Drawn]:
     """Losses and calibration errors."""
     for classes in CLASSES:
         truth = score_truth(classes, rate)
-        true, scores = scored(generator, tables, faces, classes, lead_for(classes, rate), units)
-        block = in_blocks(generator, tables, faces) if units else None
+        true, scores = scored(generator, tables, faces, classes, lead_for(classes, rate), alike)
+        block = None if alike is None else in_blocks(generator, tables, faces)
         losses = losses_of(true, scores)
         blocks = None if block is None else added(losses, block, BLOCKS)
         for metric in ON_LOSSES:
@@ -301,26 +338,31 @@ def draw_losses(
 
 
 def draw_scores(
-    generator: Generator, tables: int, faces: int, rate: float, units: bool, each: bool
+    generator: Generator,
+    tables: int,
+    faces: int,
+    rate: float,
+    alike: float | None,
+    behind: Behind,
 ) -> Iterator[Drawn]:
     """Figures of scores, from rows and, where they differ, as from a tally without rows."""
     for classes in CLASSES:
         truth = score_truth(classes, rate)
-        size = faces * (classes if each else 1)
-        true, scores = scored(generator, tables, size, classes, lead_for(classes, rate), units)
+        size = in_table(faces, classes, behind)
+        true, scores = scored(generator, tables, size, classes, lead_for(classes, rate), alike)
         counts, codes = ranked(true, scores)
         # All tables are one array with a further axis: figures are then found for all at once.
         rows = ScoreCounts([counts], correlations(counts, codes))
         binned = without_rows(true, scores)
         blocks = None
-        if units:
+        if alike is not None:
             bins = np.moveaxis(score_bin(scores), -1, 1) // COARSE
             block = in_blocks(generator, tables, size)[:, None] * COARSE_BINS + bins
             apart = by_place(true, block, BLOCKS * COARSE_BINS)[0]
             apart = apart.reshape(tables, classes, 2, BLOCKS, COARSE_BINS)
             blocks = list(np.moveaxis(apart, 3, 1))
         has = counts[..., 1, :].sum(axis=-1) > 0
-        for metric in chosen(ON_SCORES, each):
+        for metric in chosen(ON_SCORES, behind):
             expected = truth[metric.name]
             if metric.mean_of:
                 # Means over classes as each table has them.
@@ -337,27 +379,26 @@ ON_YEARS = [metric for metric in REGISTERED.values() if metric.needs == "years"]
 ON_AGES = [metric for metric in REGISTERED.values() if metric.needs == "ages"]
 
 
-def raw_errors(generator: Generator, tables: int, faces: int, units: bool) -> Array:
+def raw_errors(generator: Generator, tables: int, faces: int, alike: float | None = None) -> Array:
     """Errors in standard deviations, (S, N)."""
     scale = np.sqrt((TAILS - 2) / TAILS)
-    errors = generator.standard_t(TAILS, (tables, faces)) * scale
-    if units:
-        shared = generator.standard_t(TAILS, (tables, faces // UNIT)) * scale
-        shared = np.repeat(shared, UNIT, axis=1)
-        errors = np.sqrt(1 - ALIKE) * errors + np.sqrt(ALIKE) * shared
-    return errors + BIAS
+    errors = generator.standard_t(TAILS, (tables, faces))
+    if alike is not None:
+        shared = generator.standard_t(TAILS, (tables, faces // UNIT))
+        errors = of_persons(generator, errors, shared, alike)
+    return np.asarray(errors * scale + BIAS)
 
 
 @cache
-def many_errors(units: bool) -> Array:
+def many_errors() -> Array:
     """Errors in standard deviations, of one very large table."""
-    return raw_errors(np.random.default_rng(1), 1, 8 * TRUTH_FACES, units)
+    return raw_errors(np.random.default_rng(1), 1, 8 * TRUTH_FACES)
 
 
 @cache
-def years_for(rate: float, units: bool) -> tuple[float, dict[str, Array]]:
+def years_for(rate: float) -> tuple[float, dict[str, Array]]:
     """Years of a standard deviation, and the true figures, from a very large table."""
-    errors = many_errors(units)
+    errors = many_errors()
     years = float(5 / np.quantile(np.abs(errors), rate))
     counts = year_errors(errors * years)
     return years, {metric.name: np.asarray(metric.function(counts)) for metric in ON_YEARS}
@@ -374,13 +415,18 @@ def year_errors(errors: Array) -> YearErrors:
 
 
 def draw_years(
-    generator: Generator, tables: int, faces: int, rate: float, units: bool, each: bool
+    generator: Generator,
+    tables: int,
+    faces: int,
+    rate: float,
+    alike: float | None,
+    behind: Behind,
 ) -> Iterator[Drawn]:
     """Figures of years, and of age checks."""
-    years, truth = years_for(rate, units)
-    errors = raw_errors(generator, tables, faces, units) * years
+    years, truth = years_for(rate)
+    errors = raw_errors(generator, tables, faces, alike) * years
     counts, blocks = year_errors(errors), None
-    if units:
+    if alike is not None:
         block = in_blocks(generator, tables, faces)
         apart = grouped(block * ERROR_BINS + error_bin(errors), BLOCKS * ERROR_BINS)
         sums = added(powers_of(errors), block, BLOCKS)
@@ -388,7 +434,7 @@ def draw_years(
         blocks = [YearErrors(*one) for one in each]
     for metric in ON_YEARS:
         yield Drawn("", metric, counts, truth[metric.name], blocks)
-    if units:
+    if alike is not None:
         return  # shares as CS@5 is one; their counts by block are large
     right = generator.binomial(faces, rate, (2, tables))
     ages = np.zeros((tables, AGE_YEARS, AGE_YEARS), np.int32)
@@ -400,7 +446,7 @@ def draw_years(
         yield Drawn("", metric, ages, np.array([1 - rate]))
 
 
-Draws = Callable[[Generator, int, int, float, bool, bool], Iterator[Drawn]]
+Draws = Callable[[Generator, int, int, float, float | None, Behind], Iterator[Drawn]]
 DRAWS: dict[str, Draws] = {
     "classes": draw_classes,
     "groups": draw_classes,
@@ -410,5 +456,5 @@ DRAWS: dict[str, Draws] = {
     "calibration": draw_losses,
     "scores": draw_scores,
 }
-"""What a metric needs -> how tables with it are drawn: generator, tables, faces, rate, units, and
-whether the faces are those of each class."""
+"""What a metric needs -> how tables with it are drawn: generator, tables, faces, rate, the
+intra-class correlation of units (None: no units), and whose faces are behind the figures."""

@@ -48,6 +48,11 @@ def mean_signed_step(confusion: Any) -> Values:
     return _step_mean(confusion, signed_steps(np.shape(confusion)[-1]))
 
 
+def mean_squared_step(confusion: Any) -> Values:
+    """Mean squared distance between predicted and annotated age group, from (..., K, K)."""
+    return _step_mean(confusion, np.square(signed_steps(np.shape(confusion)[-1])))
+
+
 def mae(years: YearErrors) -> Values:
     """Mean absolute error in years."""
     return ratio(years.sums[..., ABSOLUTE], years.faces)
@@ -242,6 +247,7 @@ AGE_METRICS: list[Metric] = [
         interval="steps",
         better="lower",
         unit="groups",
+        second_moment=mean_squared_step,
     ),
     Metric(
         name="mean_signed_step",
@@ -255,6 +261,7 @@ AGE_METRICS: list[Metric] = [
         interval="signed_steps",
         better="zero",
         unit="groups",
+        second_moment=mean_squared_step,
     ),
     Metric(
         name="mae",

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from faceaudit.audit.age import signed_steps
 from faceaudit.audit.intervals import (
     Bounds,
     calibration_interval,
@@ -43,10 +42,11 @@ from faceaudit.audit.metrics import (
 )
 from faceaudit.audit.tally import Numbers
 
-PSEUDO_FACES = 0.5
-"""Half a face with a large error is added to spreads, so that unseen errors are possible: two age
-groups off, ``FAR_OFF`` times the root mean squared error, or a loss of ``UNSEEN``."""
-FAR_OFF = 3.5
+PSEUDO_FACES, PSEUDO_AT = 0.5, 50
+"""Half a face with a large error is added to the spread of fifty faces, and of others in proportion
+to the root of their number, so that unseen errors are possible: ``GROUPS_OFF`` age groups off,
+``FAR_OFF`` times the mean absolute or root mean squared error, or a loss of ``UNSEEN``."""
+FAR_OFF, GROUPS_OFF = 3.5, 3
 UNSEEN = {"log_loss": -math.log(0.01), "brier": 0.95**2}
 """Losses of a face whose annotated class has a probability of .01, or .05, and another the rest."""
 CHANCE_FACES = 0.2
@@ -140,49 +140,52 @@ def _curve(metric: Metric, counts: Any, values: Values, told: Any, confidence: f
 
 def _mean(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
     faces = figures(metric.faces, counts) * told
-    return mean_interval(values, _squares(metric, counts) - values**2, faces, confidence)
+    return mean_interval(values, squares_of(metric, counts) - values**2, faces, confidence)
 
 
 def _positive(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
-    faces = figures(metric.faces, counts)
-    squares = faces * (_squares(metric, counts) - values**2)
-    large = UNSEEN.get(metric.name, 0.0)
-    dispersion = ratio(squares + PSEUDO_FACES * large**2, faces * values + PSEUDO_FACES * large)
-    return positive_mean_interval(values, dispersion, faces * told, confidence)
+    faces = figures(metric.faces, counts) * told
+    large = UNSEEN.get(metric.name, FAR_OFF * values)
+    squares = faces * (squares_of(metric, counts) - values**2)
+    more = _pseudo_faces(faces)
+    dispersion = ratio(squares + more * large**2, faces * values + more * large)
+    return positive_mean_interval(values, dispersion, faces, confidence)
 
 
 def _root(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
-    faces, squared = figures(metric.faces, counts), values**2
-    tails = faces * _squares(metric, counts) + PSEUDO_FACES * (FAR_OFF * values) ** 4
+    faces, squared = figures(metric.faces, counts) * told, values**2
+    tails = faces * squares_of(metric, counts) + _pseudo_faces(faces) * (FAR_OFF * values) ** 4
     dispersion = ratio(ratio(tails, faces) - squared**2, squared)
-    low, high = positive_mean_interval(squared, dispersion, faces * told, confidence)
+    low, high = positive_mean_interval(squared, dispersion, faces, confidence)
     return np.sqrt(low), np.sqrt(high)
 
 
-def _squares(metric: Metric, counts: Any) -> Values:
+def _pseudo_faces(faces: Values) -> Values:
+    """How many faces with a large error are added: the largest of more errors is larger."""
+    return np.asarray(PSEUDO_FACES * np.sqrt(faces / PSEUDO_AT))
+
+
+def squares_of(metric: Metric, counts: Any) -> Values:
+    """The mean square of what a metric is the mean of, or the root of a mean of."""
     if metric.second_moment is None:
         raise ValueError(f"the metric {metric.name} names no second moment for its interval")
     return figures(metric.second_moment, counts)
 
 
 def _steps(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
-    faces = figures(metric.faces, counts)
-    squares = _squared_steps(counts) - faces * values**2
-    dispersion = (squares + PSEUDO_FACES * 2**2) / (faces * values + PSEUDO_FACES * 2)
-    return positive_mean_interval(values, dispersion, faces * told, confidence)
+    faces = figures(metric.faces, counts) * told
+    squares = faces * (squares_of(metric, counts) - values**2)
+    more = _pseudo_faces(faces)
+    dispersion = (squares + more * GROUPS_OFF**2) / (faces * values + more * GROUPS_OFF)
+    return positive_mean_interval(values, dispersion, faces, confidence)
 
 
 def _signed_steps(
     metric: Metric, counts: Any, values: Values, told: Any, confidence: float
 ) -> Bounds:
-    faces = figures(metric.faces, counts)
-    variance = ratio(_squared_steps(counts) + PSEUDO_FACES, faces) - values**2
-    return mean_interval(values, variance, faces * told, confidence)
-
-
-def _squared_steps(confusion: Any) -> Values:
-    squared = np.square(signed_steps(np.shape(confusion)[-1]))
-    return np.asarray((confusion * squared).sum(axis=(-2, -1)))
+    faces = figures(metric.faces, counts) * told
+    variance = squares_of(metric, counts) + ratio(PSEUDO_FACES, faces) - values**2
+    return mean_interval(values, variance, faces, confidence)
 
 
 def _classes(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
@@ -295,7 +298,9 @@ def _calibration(
     metric: Metric, counts: Any, values: Values, told: Any, confidence: float
 ) -> Bounds:
     known = told_by_degrees(np.maximum(counts[..., 0] - 1, 0).sum(axis=-1), confidence)
-    return calibration_interval(counts, known * told, confidence)
+    low, high = calibration_interval(counts, known * told, confidence, alike=told)
+    # The value is less what chance adds to the gaps of independent faces.
+    return np.minimum(low, values), np.maximum(high, values)
 
 
 BOUNDS: dict[str, Callable[..., Bounds]] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from faceaudit.audit.bounds import smoothed_confusion, union
+from faceaudit.audit.bounds import smoothed_confusion, squares_of, union
 from faceaudit.audit.intervals import Bounds, normal_quantile, student_quantile
 from faceaudit.audit.metrics import Interval, Metric, Values, predicted_faces, ratio
 from faceaudit.audit.results import Subgroup
@@ -25,8 +25,8 @@ FEW_BLOCKS = 20
 NAMED = 5
 """So many subgroups are named in a note; of the others their number is told."""
 UNSEEN: Mapping[Interval, float] = {
-    "share": 0.06,
-    "overlap": 0.06,
+    "share": 0.03,
+    "overlap": 0.03,
     "classes": 0.1,
     "mean_of_classes": 0.1,
     "rank": 0.02,
@@ -37,6 +37,9 @@ block full of errors that is added to those seen for how far faces of a unit err
 simulation."""
 UNSEEN_OF_CURVES = 0.5
 """The same for curves averaged over classes, which a few errors of one class move far."""
+SHORT_OF_BLOCKS, ENOUGH_BLOCKS = 6, 60
+"""From so many blocks on that part grows over so many more: of fewer, intervals are long as it
+is."""
 BOUNDED: frozenset[Interval] = frozenset({"share", "overlap", "rank", "curve", "calibration"})
 """Kinds of intervals whose variance is between that of independent and of wholly alike faces."""
 LEAST_UNIT = 1.1
@@ -96,6 +99,8 @@ def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
         function, alone = _mean_gap, np.asarray(_variance_of_gap(whole))
     elif metric.interval in {"share", "overlap"}:
         alone = _variance_of_share(metric, whole)
+    elif metric.second_moment is not None:
+        alone = _variance_of_mean(metric, whole)
     moves = np.square(function(left) - function(whole)).sum(axis=0)
     scale = np.where(occupied > 1, (occupied - 1) / np.maximum(occupied, 1), np.nan)
     trials = _trials(metric, blocks)
@@ -139,6 +144,15 @@ def _variance_of_share(metric: Metric, whole: Any) -> Values:
     return ratio(share * (1 - share) * (2 / (1 + share) ** 2) ** 2, union(whole))
 
 
+def _variance_of_mean(metric: Metric, whole: Any) -> Values:
+    """The variance of a mean over faces, or of a root of one."""
+    value, faces = np.asarray(metric.function(whole)), np.asarray(metric.faces(whole))
+    squares = squares_of(metric, whole)
+    if metric.interval == "root":
+        return ratio(squares - value**4, faces * 4 * value**2)
+    return ratio(squares - value**2, faces)
+
+
 def told_by_units(
     metric: Metric, values: Values, faces: Values, plain: Bounds, spread: Spread, confidence: float
 ) -> Values:
@@ -169,13 +183,19 @@ def told_by_units(
     effect = np.fmax(_design_effect(faces, plain, spread, z), 1)
     if metric.interval in UNSEEN:
         errors = faces * np.minimum(values, 1 - values)
-        of_curves = metric.mean_of == "average_precision"
-        unseen = (UNSEEN_OF_CURVES if of_curves else UNSEEN[metric.interval]) * size
+        unseen = UNSEEN[metric.interval] * size
+        if metric.mean_of == "average_precision":
+            enough = (spread.blocks - SHORT_OF_BLOCKS) / ENOUGH_BLOCKS
+            unseen = UNSEEN_OF_CURVES * np.clip(enough, 0, 1) * size
         effect = (errors * effect + unseen * size) / (errors + unseen)
     degrees = spread.blocks - 1
-    if metric.interval in BOUNDED:
+    if metric.interval in BOUNDED or metric.second_moment is not None:
         degrees = degrees + known_degrees(size)
-    told = (z / student_quantile(degrees, confidence)) ** 2 / effect
+    quantile: Any = z
+    if metric.second_moment is not None or metric.interval == "calibration":
+        # These have Student's quantile of so many faces as it is.
+        quantile = student_quantile(np.maximum(faces / effect - 1, degrees), confidence)
+    told = (quantile / student_quantile(degrees, confidence)) ** 2 / effect
     return np.asarray(np.where(spread.blocks > 1, np.fmax(told, 1 / spread.together), np.nan))
 
 

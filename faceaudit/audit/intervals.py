@@ -261,7 +261,9 @@ def _length(steps: Values, correlation: Any | None) -> Values:
     return np.asarray(np.sqrt(np.maximum(squared, 0)))
 
 
-def calibration_interval(calibration: Any, told: Any, confidence: float) -> Bounds:
+def calibration_interval(
+    calibration: Any, told: Any, confidence: float, *, alike: Any = 1.0
+) -> Bounds:
     """Score-type interval of the calibration error; NaN where no bin holds two faces.
 
     The squared gaps between confidence and share of right predictions, less what chance adds, have
@@ -273,6 +275,8 @@ def calibration_interval(calibration: Any, told: Any, confidence: float) -> Boun
         calibration: Faces, sum of confidence and right predictions by bin, (..., bins, 3).
         told: The share of the faces that count, (...).
         confidence: Such as 0.95.
+        alike: The same but for what is not known of spreads: of so many faces the squared gaps hold
+            what chance adds.
     """
     z = normal_quantile(confidence)
     faces, sure, right = np.moveaxis(np.asarray(calibration, np.float64), -1, 0)
@@ -283,7 +287,7 @@ def calibration_interval(calibration: Any, told: Any, confidence: float) -> Boun
     trials = n * np.asarray(told)[..., None]
     low, high = share_interval(share, trials, confidence, of_ten=RARE_OF_FORTY)
     weight = ratio(n, np.nansum(n, axis=-1, keepdims=True))
-    chance = share * (1 - share) / (n - 1)
+    chance = share * (1 - share) / (n - 1) / np.asarray(alike)[..., None]
     mean = np.maximum(np.nansum(weight * (gap**2 - chance), axis=-1), 0)
     # How far the gap of a bin may be nearer to 0, and further off, perhaps on the other side.
     nearer = np.where(gap > 0, high - share, share - low)

@@ -7,13 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from benchmarks.intervals import Results, simulate
+from benchmarks.intervals import Results, mean_coverage, simulate
 from benchmarks.known_tables import (
     ALIKE,
     CLASSES,
     RATES,
     REGISTERED,
-    UNIT,
     cells,
     correlations,
     ranked,
@@ -41,16 +40,11 @@ LOWEST, MEAN = 0.91, (0.93, 0.97)
 TABLES = 2000
 SINGLE = {name for name in CORE if REGISTERED[name].interval != "classes"}
 """Figures that have an interval from 50 faces of 12 units, too."""
-WORTH = 1 / (1 + (UNIT - 1) * ALIKE)
-"""A face of such a unit tells as much as so much of an independent one."""
 
 
 def averages(found: Results) -> dict[str, float]:
-    """Coverage of every metric, averaged over the models that give intervals."""
-    return {
-        name: float(np.mean([held.coverage for held in models.values() if held.given]))
-        for name, models in found.items()
-    }
+    """Coverage of every metric, averaged over rates."""
+    return {name: mean_coverage(models) for name, models in found.items()}
 
 
 def lowest(found: Results) -> dict[str, float]:
@@ -61,7 +55,7 @@ def lowest(found: Results) -> dict[str, float]:
     }
 
 
-def outside(found: Results, slack: float = 0.0) -> dict[str, float]:
+def outside(found: Results, *, slack: float = 0.0) -> dict[str, float]:
     """Metrics whose coverage is on average not where it is to be."""
     low, high = MEAN[0] - slack, MEAN[1] + slack
     return {name: one for name, one in averages(found).items() if not low <= one <= high}
@@ -89,7 +83,7 @@ def test_few_and_many_faces_hold_as_often(faces: int, tables: int) -> None:
 
 @pytest.mark.slow
 def test_with_units_of_four_faces_no_model_has_fewer_than_91_of_100() -> None:
-    found = simulate(CORE, 500, 300, units=True)
+    found = simulate(CORE, 500, 300, alike=ALIKE)
     assert outside(found) == {}
     # Of 500 tables the lowest of more than a hundred is low by chance by more than a point.
     assert {name: one for name, one in lowest(found).items() if one < LOWEST - 0.01} == {}
@@ -98,18 +92,15 @@ def test_with_units_of_four_faces_no_model_has_fewer_than_91_of_100() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("faces", [1000, 2000])
 def test_with_many_units_93_to_97_of_100_hold(faces: int) -> None:
-    assert outside(simulate(CORE, 80, faces, units=True), slack=0.015) == {}
+    assert outside(simulate(CORE, 80, faces, alike=ALIKE), slack=0.015) == {}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("faces", [52, 100])
-def test_few_units_hold_little_more_often_than_faces_of_the_same_worth(faces: int) -> None:
-    # How far the faces of 13 units err together is barely known, and intervals are longer for it.
-    found = averages(simulate(SINGLE, 400, faces, units=True))
-    alone = averages(simulate(SINGLE, 400, round(faces * WORTH)))
+def test_with_few_units_93_to_97_of_100_hold(faces: int) -> None:
+    found = simulate(SINGLE, 400, faces, alike=ALIKE)
     assert set(found) == SINGLE
-    for name, held in found.items():
-        assert MEAN[0] <= held <= max(MEAN[1], alone[name]) + 0.015, name
+    assert outside(found, slack=0.01) == {}
 
 
 @pytest.mark.parametrize(("classes", "faces"), [(7, 36), (9, 45)])
@@ -126,7 +117,7 @@ def test_macro_f1_of_few_faces_a_class_has_no_interval(classes: int, faces: int)
 
 @pytest.mark.slow
 def test_figures_of_scores_hold_with_units_as_well() -> None:
-    found = simulate({"auc", "average_precision", "macro_auc"}, 200, 300, units=True)
+    found = simulate({"auc", "average_precision", "macro_auc"}, 200, 300, alike=ALIKE)
     # Of 200 tables the lowest of fifteen is low by chance by up to five points.
     assert {name: one for name, one in lowest(found).items() if one < LOWEST - 0.05} == {}
     assert {name: one for name, one in averages(found).items() if one < MEAN[0]} == {}
@@ -154,13 +145,13 @@ def test_mean_signed_distances_hold_no_more_often_than_with_tangos_interval() ->
 
 
 def test_the_simulation_finds_intervals_that_ignore_units() -> None:
-    naive = simulate({"accuracy"}, 100, 100, units=True, naive=True)
+    naive = simulate({"accuracy"}, 100, 100, alike=ALIKE, naive=True)
     assert averages(naive)["accuracy"] < MEAN[0]
     assert min(lowest(naive).values()) < LOWEST
 
 
 def test_simulated_scores_are_counted_as_the_audit_counts_them() -> None:
-    true, scores = scored(np.random.default_rng(3), 4, 60, CLASSES[1], 1.0, units=False)
+    true, scores = scored(np.random.default_rng(3), 4, 60, CLASSES[1], 1.0)
     scores = scores.round(2)  # so that some are equal
     counts, codes = ranked(true, scores)
     together = correlations(counts, codes)
