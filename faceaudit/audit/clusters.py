@@ -40,7 +40,11 @@ UNSEEN_OF_CURVES = 0.5
 SHORT_OF_BLOCKS, ENOUGH_BLOCKS = 6, 60
 """From so many blocks on that part grows over so many more: of fewer, intervals are long as it
 is."""
-BOUNDED: frozenset[Interval] = frozenset({"share", "overlap", "rank", "curve", "calibration"})
+STUDENTS: frozenset[Interval] = frozenset(
+    {"mean", "positive", "root", "steps", "signed_steps", "calibration"}
+)
+"""Kinds of intervals that have Student's quantile of so many faces as it is."""
+BOUNDED: frozenset[Interval] = frozenset({"share", "overlap", "rank", "curve", *STUDENTS})
 """Kinds of intervals whose variance is between that of independent and of wholly alike faces."""
 LEAST_UNIT = 1.1
 """Units of fewer faces each count as of so many: what bounds their spread is known."""
@@ -159,12 +163,12 @@ def told_by_units(
     """How many independent faces would tell as much as one of these; at most 1.
 
     That is the variance of independent faces by the variance over blocks, and less where Student's
-    quantile is larger than the normal one. Its degrees of freedom are the blocks less one and, as
-    faces wholly alike bound how far a share moves, ``known_degrees`` more. Where few errors were
-    seen they tell little of how far the faces of a unit err together: until as many are seen as a
-    block has faces, the faces of a block increasingly count as one. Of a share they never count
-    less than that, which is exact for faces wholly alike and needs no estimate. NaN with fewer
-    than two blocks.
+    quantile is larger than the one that the interval has anyway. Its degrees of freedom are the
+    blocks less one and, as faces wholly alike bound how far a share or a mean moves,
+    ``known_degrees`` more. Where few errors were seen they tell little of how far the faces of a
+    unit err together: until as many are seen as a block has faces, the faces of a block
+    increasingly count as one. Of a share they never count less than that, which is exact for faces
+    wholly alike and needs no estimate. NaN with fewer than two blocks.
 
     Args:
         metric: The metric.
@@ -189,11 +193,10 @@ def told_by_units(
             unseen = UNSEEN_OF_CURVES * np.clip(enough, 0, 1) * size
         effect = (errors * effect + unseen * size) / (errors + unseen)
     degrees = spread.blocks - 1
-    if metric.interval in BOUNDED or metric.second_moment is not None:
+    if metric.interval in BOUNDED:
         degrees = degrees + known_degrees(size)
     quantile: Any = z
-    if metric.second_moment is not None or metric.interval == "calibration":
-        # These have Student's quantile of so many faces as it is.
+    if metric.interval in STUDENTS:
         quantile = student_quantile(np.maximum(faces / effect - 1, degrees), confidence)
     told = (quantile / student_quantile(degrees, confidence)) ** 2 / effect
     return np.asarray(np.where(spread.blocks > 1, np.fmax(told, 1 / spread.together), np.nan))
