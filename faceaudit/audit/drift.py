@@ -40,7 +40,7 @@ from faceaudit.audit.subgroups import Feature, chosen_features, find_features, f
 from faceaudit.audit.tally import CONFIDENCE_BINS, CellCounts, Tally, cut, tally
 from faceaudit.errors import SchemaError
 from faceaudit.schema import AGE, OK, Task
-from faceaudit.tables import STATUS, PredictionTable
+from faceaudit.tables import STATUS, PredictionTable, face_number
 
 Source = PredictionTable | Tally
 DETECTION_SCORE, SHORTER_SIDE = "detection_score", "shorter_side"
@@ -175,7 +175,7 @@ def _side(
 
 
 def measures(table: PredictionTable) -> dict[str, NDArray[np.int64]]:
-    """Histograms of what is known of the images: score of the detector, shorter side in pixels."""
+    """Histograms of the detector's scores of faces and, of images, the shorter side in pixels."""
     names = table.frame.collect_schema()
     ok = table.frame.filter(pl.col(STATUS) == OK)
     bins: dict[str, tuple[pl.Expr, int]] = {}
@@ -187,9 +187,13 @@ def measures(table: PredictionTable) -> dict[str, NDArray[np.int64]]:
         place = (side.log(2) * SIZES_PER_OCTAVE).clip(0, LARGEST_SIZE * SIZES_PER_OCTAVE - 1)
         bins[SHORTER_SIDE] = place, LARGEST_SIZE * SIZES_PER_OCTAVE
     found = {}
+    images = ok.filter(face_number(ok) == 0)
     for name, (place, count) in bins.items():
         whole = place.cast(pl.Int64, strict=False).alias("bin")
-        counted = ok.select(whole).drop_nulls().group_by("bin").len().collect(engine="streaming")
+        measured = images if name == SHORTER_SIDE else ok
+        counted = (
+            measured.select(whole).drop_nulls().group_by("bin").len().collect(engine="streaming")
+        )
         if counted.height:
             found[name] = np.bincount(counted["bin"], counted["len"], count).astype(np.int64)
     return found

@@ -245,6 +245,18 @@ def test_measures_of_images_are_compared(open_table: OpenTable, rows_of: RowsOf)
     assert size.total_variation == pytest.approx(1, abs=1e-9)
 
 
+def test_an_image_of_many_faces_has_one_size(open_table: OpenTable, rows_of: RowsOf) -> None:
+    frame = rows_of(200, seed=31).filter(status="ok")
+    sized = frame.with_columns(width=pl.lit(200), height=pl.lit(260), face=pl.lit(0))
+    crowd = pl.concat(
+        [sized[:1].with_columns(width=pl.lit(900), face=pl.lit(at)) for at in range(99)]
+    )
+    crowded = pl.concat([sized[1:], crowd])
+    size = distance(quick(open_table(sized), open_table(crowded), by=[]), "measure", "shorter_side")
+    assert size.total_variation < 0.01
+    assert not size.shifted
+
+
 def test_what_is_all_of_one_class_has_no_interval(open_table: OpenTable, rows_of: RowsOf) -> None:
     tables = [open_table(rows_of(200, seed=seed).filter(status="ok")) for seed in (29, 30)]
     one = distance(quick(*tables, by=[]), "status", "status")
