@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from faceaudit.audit.comparisons import POWER
+from faceaudit.audit.power import POWER
 from faceaudit.audit.results import (
     Audit,
     Comparison,

@@ -18,12 +18,11 @@ from faceaudit.audit.comparisons import (
     compare_subgroups,
     compare_values,
     difference_between,
-    equivalent_within,
-    n_needed,
 )
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import difference_interval, mean_interval, wilson
 from faceaudit.audit.metrics import METRICS
+from faceaudit.audit.power import equivalent_within, n_needed
 from faceaudit.audit.results import Comparison, Estimate, MetricValue
 from faceaudit.audit.simultaneous import (
     FARTHEST,

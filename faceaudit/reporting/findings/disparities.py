@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from faceaudit.audit.comparisons import POWER
+from faceaudit.audit.power import POWER
 from faceaudit.audit.results import Audit, Disparity, Estimate, PairwiseDifference, Subgroup
 from faceaudit.reporting import format as text
 from faceaudit.reporting.findings.finding import Finding

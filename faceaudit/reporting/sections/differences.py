@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from faceaudit.audit.comparisons import POWER
+from faceaudit.audit.power import POWER
 from faceaudit.audit.results import AnyGapTest, Comparison, Estimate, PairwiseDifference, Subgroup
 from faceaudit.reporting import format as text
 from faceaudit.reporting.figures import Chart, DotPanel, draw_dots
