@@ -144,8 +144,13 @@ def _study() -> Iterator[str]:
         return
     found = [Comparison(**one) for one in json.loads(path.read_text())]
     first = found[0]
+    seeds = (
+        f"{first.seeds} seeds, compared"
+        if first.seeds > 1
+        else "One seed, whose chance is not in the intervals (that of the images is), compared"
+    )
     yield (
-        f"{first.seeds} seeds, compared on the same test images; differences in accuracy with 95 % "
+        f"{seeds} on the same {first.images:,} test images; differences in accuracy with 95 % "
         f"intervals; p values adjusted for all {len(found)} comparisons (Holm).\n"
     )
     yield table(found)
