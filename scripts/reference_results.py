@@ -150,7 +150,7 @@ def _study() -> Iterator[str]:
         else "One seed, whose chance is not in the intervals (that of the images is), compared"
     )
     yield (
-        f"{seeds} on the same {first.images:,} test images; differences in accuracy with 95 % "
+        f"{seeds} on the same test images; differences in accuracy with 95 % "
         f"intervals; p values adjusted for all {len(found)} comparisons (Holm).\n"
     )
     yield table(found)
