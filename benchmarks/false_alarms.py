@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.equal_subgroups import Errors, Faces, chunks
 from faceaudit.audit.age import AGE_METRICS
 from faceaudit.audit.bounds import bounds_of, figures
-from faceaudit.audit.clusters import spread_over_blocks, told_by_units
+from faceaudit.audit.clusters import degrees_for, spread_over_blocks, told_by_units
 from faceaudit.audit.metrics import METRICS, Metric
 from faceaudit.audit.permutation import (
     bins_of,
@@ -384,8 +384,10 @@ def block_figures(metric: Metric, blocks: Any) -> Figures:
     spread = spread_over_blocks(metric, blocks)
     plain = bounds_of(metric, total, np.ones(len(values)), 0.95)
     told = told_by_units(metric, values, faces, plain, spread, 0.95)
-    found = figures_of(metric, total, told)
-    return replace(found, degrees=np.maximum(np.minimum(spread.blocks, faces) - 1, 1))
+    low, high = bounds_of(metric, total, told, 0.95)
+    degrees = degrees_for(metric, spread.blocks - 1, faces / spread.blocks)
+    used = np.maximum(np.minimum(degrees, faces - 1), 1)
+    return Figures.of_bounds(metric, values, low, high, 0.95, used)
 
 
 # --- very many subgroups ----------------------------------------------------------------------

@@ -149,7 +149,8 @@ def _positive(metric: Metric, counts: Any, values: Values, told: Any, confidence
     squares = faces * (squares_of(metric, counts) - values**2)
     more = _pseudo_faces(faces)
     dispersion = ratio(squares + more * large**2, faces * values + more * large)
-    return positive_mean_interval(values, dispersion, faces, confidence)
+    low, high = positive_mean_interval(values, dispersion, faces, confidence)
+    return low, np.minimum(high, metric.limits[1])
 
 
 def _root(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
@@ -300,7 +301,9 @@ def _calibration(
     known = told_by_degrees(np.maximum(counts[..., 0] - 1, 0).sum(axis=-1), confidence)
     low, high = calibration_interval(counts, known * told, confidence, alike=told)
     # The value is less what chance adds to the gaps of independent faces.
-    return np.minimum(low, values), np.maximum(high, values)
+    low, high = np.minimum(low, values), np.maximum(high, values)
+    known = np.broadcast_to(~np.isnan(told), low.shape)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
 BOUNDS: dict[str, Callable[..., Bounds]] = {

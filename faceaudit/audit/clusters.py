@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -25,27 +25,31 @@ FEW_BLOCKS = 20
 NAMED = 5
 """So many subgroups are named in a note; of the others their number is told."""
 UNSEEN: Mapping[Interval, float] = {
-    "share": 0.03,
-    "overlap": 0.03,
-    "classes": 0.1,
-    "mean_of_classes": 0.1,
-    "rank": 0.02,
-    "curve": 0.02,
+    "share": 0.016,
+    "overlap": 0.016,
+    "classes": 0.05,
+    "mean_of_classes": 0.05,
+    "rank": 0.01,
+    "curve": 0.01,
 }
-"""Kinds of intervals of figures whose distance from 0 or 1 is a share of errors, and the part of a
-block full of errors that is added to those seen for how far faces of a unit err together; by
-simulation."""
-UNSEEN_OF_CURVES = 0.5
+"""Kinds of intervals of figures whose distance from 0 or 1 is a share of errors, and errors that
+are added to those seen for how far faces of a unit err together: the part of a block of m faces,
+times ln(m)², as the more is unknown of it; by simulation."""
+UNSEEN_OF_CURVES = 0.25
 """The same for curves averaged over classes, which a few errors of one class move far."""
 SHORT_OF_BLOCKS, ENOUGH_BLOCKS = 6, 60
 """From so many blocks on that part grows over so many more: of fewer, intervals are long as it
 is."""
+UNSEEN_OF_MEANS = 0.005
+"""The same for means of what is never negative, whose errors are those that its squares tell of."""
 STUDENTS: frozenset[Interval] = frozenset(
     {"mean", "positive", "root", "steps", "signed_steps", "calibration"}
 )
 """Kinds of intervals that have Student's quantile of so many faces as it is."""
 BOUNDED: frozenset[Interval] = frozenset({"share", "overlap", "rank", "curve", *STUDENTS})
 """Kinds of intervals whose variance is between that of independent and of wholly alike faces."""
+LARGE: frozenset[Interval] = frozenset({"positive", "root", "steps", "signed_steps"})
+"""Kinds of intervals of means that may rest on few large errors."""
 LEAST_UNIT = 1.1
 """Units of fewer faces each count as of so many: what bounds their spread is known."""
 
@@ -60,9 +64,13 @@ class Spread:
     alone: Values
     """The variance of independent faces if the figure seen is true; NaN where it is that of the
     plain bounds."""
+    size: Values
+    """Faces of the block that a face is in, on average: more than a block has, if they differ."""
     together: Values
     """How many faces of its block a face stands for, were they wholly alike; infinite where that
     does not bound the spread."""
+    large: Values
+    """Of as many equal errors a mean would be, had all others none; NaN of other figures."""
 
     @classmethod
     def of(cls, parts: Sequence[Spread]) -> Spread:
@@ -71,7 +79,7 @@ class Spread:
 
 
 def _fields(spread: Spread) -> tuple[Values, ...]:
-    return spread.variance, spread.blocks, spread.alone, spread.together
+    return tuple(getattr(spread, one.name) for one in fields(spread))
 
 
 def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
@@ -107,21 +115,16 @@ def spread_over_blocks(metric: Metric, blocks: Any) -> Spread:
         alone = _variance_of_mean(metric, whole)
     moves = np.square(function(left) - function(whole)).sum(axis=0)
     scale = np.where(occupied > 1, (occupied - 1) / np.maximum(occupied, 1), np.nan)
-    trials = _trials(metric, blocks)
-    together = np.full(occupied.shape, np.inf)
-    if trials is not None:
-        together = ratio(np.square(trials).sum(axis=0), trials.sum(axis=0))
-    return Spread(np.asarray(scale * moves), np.asarray(occupied, np.float64), alone, together)
-
-
-def _trials(metric: Metric, blocks: Any) -> Values | None:
-    """Faces by block that a figure is a share of, or of whose bins shares are; None of others.
-
-    Predicted faces are left out: their number in a block depends on how many are right.
-    """
-    if metric.interval not in {"share", "calibration"} or metric.faces is predicted_faces:
-        return None
-    return np.asarray(metric.faces(blocks), np.float64)
+    size = ratio(np.square(faces).sum(axis=0), faces.sum(axis=0))
+    # How many faces of a block are predicted as a class depends on how many are right.
+    shares = metric.interval in {"share", "calibration"} and metric.faces is not predicted_faces
+    together = size if shares else np.full(occupied.shape, np.inf)
+    large = np.full(occupied.shape, np.nan)
+    if metric.interval in LARGE:
+        large = _large_errors(metric, whole)
+    return Spread(
+        np.asarray(scale * moves), np.asarray(occupied, np.float64), alone, size, together, large
+    )
 
 
 def _mean_gap(calibration: Any) -> Values:
@@ -157,6 +160,16 @@ def _variance_of_mean(metric: Metric, whole: Any) -> Values:
     return ratio(squares - value**2, faces)
 
 
+def _large_errors(metric: Metric, whole: Any) -> Values:
+    """Of as many equal errors a mean would be: the square of a sum by the sum of the squares."""
+    value, faces = np.asarray(metric.function(whole)), np.asarray(metric.faces(whole))
+    squares = squares_of(metric, whole)
+    if metric.interval == "signed_steps":
+        return np.asarray(faces * squares)  # about as many as are off, most by one group
+    power = 4 if metric.interval == "root" else 2
+    return np.nan_to_num(ratio(faces * value**power, squares))
+
+
 def told_by_units(
     metric: Metric, values: Values, faces: Values, plain: Bounds, spread: Spread, confidence: float
 ) -> Values:
@@ -185,21 +198,32 @@ def told_by_units(
     z = normal_quantile(confidence)
     size = np.fmax(ratio(faces, spread.blocks), 1)
     effect = np.fmax(_design_effect(faces, plain, spread, z), 1)
-    if metric.interval in UNSEEN:
-        errors = faces * np.minimum(values, 1 - values)
-        unseen = UNSEEN[metric.interval] * size
-        if metric.mean_of == "average_precision":
-            enough = (spread.blocks - SHORT_OF_BLOCKS) / ENOUGH_BLOCKS
-            unseen = UNSEEN_OF_CURVES * np.clip(enough, 0, 1) * size
+    part: Any = UNSEEN.get(metric.interval, UNSEEN_OF_MEANS)
+    if metric.mean_of == "average_precision":
+        part = UNSEEN_OF_CURVES * np.clip((spread.blocks - SHORT_OF_BLOCKS) / ENOUGH_BLOCKS, 0, 1)
+    if metric.interval in UNSEEN or metric.interval in LARGE:
+        is_share = metric.interval in UNSEEN
+        errors = faces * np.minimum(values, 1 - values) if is_share else spread.large
+        unseen = part * np.square(np.log(np.fmax(size, LEAST_UNIT))) * size
         effect = (errors * effect + unseen * size) / (errors + unseen)
-    degrees = spread.blocks - 1
-    if metric.interval in BOUNDED:
-        degrees = degrees + known_degrees(size)
+    degrees = degrees_for(metric, spread.blocks - 1, spread.size)
     quantile: Any = z
     if metric.interval in STUDENTS:
         quantile = student_quantile(np.maximum(faces / effect - 1, degrees), confidence)
     told = (quantile / student_quantile(degrees, confidence)) ** 2 / effect
     return np.asarray(np.where(spread.blocks > 1, np.fmax(told, 1 / spread.together), np.nan))
+
+
+def degrees_for(metric: Metric, degrees: Any, size: Any) -> Values:
+    """Degrees of freedom of a metric's spread, with what bounds on it are worth.
+
+    Args:
+        metric: The metric.
+        degrees: Blocks less one.
+        size: Faces per block.
+    """
+    bounded = known_degrees(size) if metric.interval in BOUNDED else 0
+    return np.asarray(degrees + bounded)
 
 
 def known_degrees(size: Values) -> Values:

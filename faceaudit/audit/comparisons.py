@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from faceaudit.audit.age import AGE_METRICS, age_metric
-from faceaudit.audit.clusters import degrees_of
+from faceaudit.audit.clusters import degrees_for, degrees_of
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import Values
 from faceaudit.audit.measure import EVERY_METRIC, measure
@@ -409,7 +409,7 @@ def figures_of(
         confidence: Of the estimates' intervals.
     """
     used = [
-        float(max(min(given, estimate.n - 1), 1))
+        max(min(float(degrees_for(metric, given, estimate.n / (given + 1))), estimate.n - 1.0), 1.0)
         for estimate, given in zip(estimates, degrees, strict=True)
     ]
     return Figures.of(metric, estimates, used, confidence)

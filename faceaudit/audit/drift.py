@@ -40,7 +40,7 @@ from faceaudit.audit.subgroups import Feature, chosen_features, find_features, f
 from faceaudit.audit.tally import CONFIDENCE_BINS, CellCounts, Tally, cut, tally
 from faceaudit.errors import SchemaError
 from faceaudit.schema import AGE, OK, Task
-from faceaudit.tables import STATUS, PredictionTable, face_number
+from faceaudit.tables import IMAGE, STATUS, PredictionTable, face_number
 
 Source = PredictionTable | Tally
 DETECTION_SCORE, SHORTER_SIDE = "detection_score", "shorter_side"
@@ -187,7 +187,7 @@ def measures(table: PredictionTable) -> dict[str, NDArray[np.int64]]:
         place = (side.log(2) * SIZES_PER_OCTAVE).clip(0, LARGEST_SIZE * SIZES_PER_OCTAVE - 1)
         bins[SHORTER_SIDE] = place, LARGEST_SIZE * SIZES_PER_OCTAVE
     found = {}
-    images = ok.filter(face_number(ok) == 0)
+    images = _images(ok)
     for name, (place, count) in bins.items():
         whole = place.cast(pl.Int64, strict=False).alias("bin")
         measured = images if name == SHORTER_SIDE else ok
@@ -197,6 +197,18 @@ def measures(table: PredictionTable) -> dict[str, NDArray[np.int64]]:
         if counted.height:
             found[name] = np.bincount(counted["bin"], counted["len"], count).astype(np.int64)
     return found
+
+
+def _images(ok: pl.LazyFrame) -> pl.LazyFrame:
+    """One row per image, where images have several faces; those without a name are rows."""
+    names = ok.collect_schema().names()
+    several = ok.select((face_number(ok) != 0).any()).collect(engine="streaming").item()
+    if IMAGE not in names or not several:
+        return ok
+    sides = [name for name in ("width", "height") if name in names]
+    named = ok.filter(pl.col(IMAGE).is_not_null()).group_by(IMAGE).agg(pl.col(sides).max())
+    unnamed = ok.filter(pl.col(IMAGE).is_null()).select(IMAGE, *sides)
+    return pl.concat([named, unnamed])
 
 
 # --- figures of both --------------------------------------------------------------------------

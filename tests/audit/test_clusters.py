@@ -186,7 +186,8 @@ def test_intervals_are_students_with_the_subgroups_own_number_of_units() -> None
     metric = next(metric for metric in EVERY_METRIC if metric.name == "mae")
     values, faces, plain = np.full(2, 5.0), np.full(2, 400.0), (np.full(2, 4.5), np.full(2, 5.5))
     unknown, unbounded = np.full(2, np.nan), np.full(2, np.inf)
-    spread = Spread(np.full(2, 0.2), np.array([6.0, 200.0]), unknown, unbounded)
+    blocks = np.array([6.0, 200.0])
+    spread = Spread(np.full(2, 0.2), blocks, unknown, faces / blocks, unbounded, np.full(2, 1e9))
     told = told_by_units(metric, values, faces, plain, spread, 0.95)
     # Faces err 3.1 times as much together; a block of 67 or 2 faces bounds that.
     alike = 400 * told
@@ -195,6 +196,16 @@ def test_intervals_are_students_with_the_subgroups_own_number_of_units() -> None
         independent = 400 / (0.2 / (1 / (2 * 1.96)) ** 2)
         reach = max(t.ppf(0.975, independent - 1), 0) / t.ppf(0.975, degrees)
         assert found == pytest.approx(independent * min(reach, 1) ** 2, rel=0.01)
+
+
+def test_a_calibration_error_of_one_unit_has_no_interval() -> None:
+    blocks = np.zeros((256, 20, 3))
+    blocks[7, 12] = (40, 26, 20)
+    ece = next(metric for metric in METRICS if metric.name == "ece")
+    (found,) = estimate(ece, blocks.sum(axis=0)[None], Options(), blocks=[blocks])
+    assert found.value is not None
+    assert (found.low, found.high) == (None, None)
+    assert found.reason
 
 
 @pytest.mark.parametrize("blocks", [0, 1])

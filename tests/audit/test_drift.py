@@ -11,7 +11,7 @@ from scipy.stats import chi2_contingency, ks_2samp
 
 from faceaudit.audit.changes import Changes, Distance, judge
 from faceaudit.audit.distances import TwoSamples, kolmogorov_smirnov, total_variation
-from faceaudit.audit.drift import Both, compare_drift, unpaired
+from faceaudit.audit.drift import Both, compare_drift, measures, unpaired
 from faceaudit.audit.intervals import difference_interval, wilson
 from faceaudit.audit.metrics import METRICS
 from faceaudit.audit.results import Estimate
@@ -255,6 +255,8 @@ def test_an_image_of_many_faces_has_one_size(open_table: OpenTable, rows_of: Row
     size = distance(quick(open_table(sized), open_table(crowded), by=[]), "measure", "shorter_side")
     assert size.total_variation < 0.01
     assert not size.shifted
+    later = crowded.with_columns(face=pl.col("face") + 1)  # as some number faces
+    assert measures(open_table(later))["shorter_side"].sum() == sized.height
 
 
 def test_what_is_all_of_one_class_has_no_interval(open_table: OpenTable, rows_of: RowsOf) -> None:
