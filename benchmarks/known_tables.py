@@ -10,8 +10,9 @@ are those of a model that is too sure of itself.
 
 With units, four faces share a person, and blocks of persons are what the tally keeps. A face has
 the outcome of its person (predicted class, scores, error) with the chance whose square is the
-intra-class correlation, and its own otherwise: whatever is counted or averaged has exactly that
-correlation, and true figures are those of independent faces.
+intra-class correlation, and its own otherwise: whatever is counted or averaged over faces of one
+class has exactly that correlation (persons have a class, too, so that predicted classes have more),
+and true figures are those of independent faces.
 """
 
 from __future__ import annotations
