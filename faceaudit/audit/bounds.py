@@ -45,8 +45,9 @@ from faceaudit.audit.tally import Numbers
 PSEUDO_FACES, PSEUDO_AT = 0.5, 50
 """Half a face with a large error is added to the spread of fifty faces, and of others in proportion
 to the root of their number, so that unseen errors are possible: ``GROUPS_OFF`` age groups off,
-``FAR_OFF`` times the mean absolute or root mean squared error, or a loss of ``UNSEEN``."""
-FAR_OFF, GROUPS_OFF = 3.5, 3
+``TWICE`` the mean absolute error, ``FAR_OFF`` times the root mean squared one, or a loss of
+``UNSEEN``."""
+GROUPS_OFF, TWICE, FAR_OFF = 3, 2, 3.5
 UNSEEN = {"log_loss": -math.log(0.01), "brier": 0.95**2}
 """Losses of a face whose annotated class has a probability of .01, or .05, and another the rest."""
 CHANCE_FACES = 0.2
@@ -145,7 +146,7 @@ def _mean(metric: Metric, counts: Any, values: Values, told: Any, confidence: fl
 
 def _positive(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
     faces = figures(metric.faces, counts) * told
-    large = UNSEEN.get(metric.name, FAR_OFF * values)
+    large = UNSEEN.get(metric.name, TWICE * values)
     squares = faces * (squares_of(metric, counts) - values**2)
     more = _pseudo_faces(faces)
     dispersion = ratio(squares + more * large**2, faces * values + more * large)
