@@ -29,6 +29,7 @@ from benchmarks.known_tables import (
     Behind,
     Drawn,
     Draws,
+    Wanted,
 )
 from faceaudit.audit.clusters import UNSEEN
 from faceaudit.audit.estimates import Options, estimate
@@ -157,7 +158,8 @@ def draw(
     room = NUMBERS // (MOST_CLASSES * max(most, 12_000 if units else 2_000))
     chunk = max(min(room, tables), 1)
     for start in range(0, tables, chunk):
-        yield from draws(generator, min(chunk, tables - start), faces, rate, alike, behind)
+        wanted = Wanted(min(chunk, tables - start), faces, rate, alike, behind)
+        yield from draws(generator, wanted)
 
 
 def show(title: str, sizes: Sequence[int], every: Sequence[Results]) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -71,6 +71,19 @@ REGISTERED = {metric.name: metric for metric in (*METRICS, *AGE_METRICS)}
 Array = NDArray[Any]
 Draw = tuple[Any, Any]
 """What a metric needs of many tables, and the same by block of units (or None)."""
+
+
+class Wanted(NamedTuple):
+    """What tables to draw."""
+
+    tables: int
+    faces: int
+    """In each, or behind a figure of it."""
+    rate: float
+    alike: float | None
+    """Intra-class correlation of units; None without units."""
+    behind: Behind
+    """Whose faces are behind the figures."""
 
 
 @dataclass(frozen=True)
@@ -180,15 +193,9 @@ def class_truth(metric: Metric, shares: Array, counts: Array) -> Array:
     return np.asarray((single * present).sum(axis=-1) / present.sum(axis=-1))
 
 
-def draw_classes(
-    generator: Generator,
-    tables: int,
-    faces: int,
-    rate: float,
-    alike: float | None,
-    behind: Behind,
-) -> Iterator[Drawn]:
+def draw_classes(generator: Generator, wanted: Wanted) -> Iterator[Drawn]:
     """Figures of classes and age groups."""
+    tables, faces, rate, alike, behind = wanted
     for classes in CLASSES:
         shares = cells(classes, rate)
         size = in_table(faces, classes, behind)
@@ -316,15 +323,9 @@ def calibration_of(true: Array, scores: Array, block: Array | None) -> Draw:
     return blocks.sum(axis=1), blocks
 
 
-def draw_losses(
-    generator: Generator,
-    tables: int,
-    faces: int,
-    rate: float,
-    alike: float | None,
-    behind: Behind,
-) -> Iterator[Drawn]:
+def draw_losses(generator: Generator, wanted: Wanted) -> Iterator[Drawn]:
     """Losses and calibration errors."""
+    tables, faces, rate, alike, _ = wanted
     for classes in CLASSES:
         truth = score_truth(classes, rate)
         true, scores = scored(generator, tables, faces, classes, lead_for(classes, rate), alike)
@@ -338,15 +339,9 @@ def draw_losses(
         yield Drawn(f"{classes}", REGISTERED["ece"], counts, truth["ece"], blocks)
 
 
-def draw_scores(
-    generator: Generator,
-    tables: int,
-    faces: int,
-    rate: float,
-    alike: float | None,
-    behind: Behind,
-) -> Iterator[Drawn]:
+def draw_scores(generator: Generator, wanted: Wanted) -> Iterator[Drawn]:
     """Figures of scores, from rows and, where they differ, as from a tally without rows."""
+    tables, faces, rate, alike, behind = wanted
     for classes in CLASSES:
         truth = score_truth(classes, rate)
         size = in_table(faces, classes, behind)
@@ -415,15 +410,9 @@ def year_errors(errors: Array) -> YearErrors:
     return YearErrors(grouped(error_bin(errors), ERROR_BINS), powers_of(errors).sum(axis=1))
 
 
-def draw_years(
-    generator: Generator,
-    tables: int,
-    faces: int,
-    rate: float,
-    alike: float | None,
-    behind: Behind,
-) -> Iterator[Drawn]:
+def draw_years(generator: Generator, wanted: Wanted) -> Iterator[Drawn]:
     """Figures of years, and of age checks."""
+    tables, faces, rate, alike, _ = wanted
     years, truth = years_for(rate)
     errors = raw_errors(generator, tables, faces, alike) * years
     counts, blocks = year_errors(errors), None
@@ -447,7 +436,7 @@ def draw_years(
         yield Drawn("", metric, ages, np.array([1 - rate]))
 
 
-Draws = Callable[[Generator, int, int, float, float | None, Behind], Iterator[Drawn]]
+Draws = Callable[[Generator, Wanted], Iterator[Drawn]]
 DRAWS: dict[str, Draws] = {
     "classes": draw_classes,
     "groups": draw_classes,
@@ -457,5 +446,4 @@ DRAWS: dict[str, Draws] = {
     "calibration": draw_losses,
     "scores": draw_scores,
 }
-"""What a metric needs -> how tables with it are drawn: generator, tables, faces, rate, the
-intra-class correlation of units (None: no units), and whose faces are behind the figures."""
+"""What a metric needs -> how tables with it are drawn."""
