@@ -24,6 +24,8 @@ RARE = 3
 """So many hits are rare: the score interval's bound toward 0 is replaced by Poisson's."""
 RARE_OF_FORTY, RARE_OF_TEN = 2, 1
 """Of no more than forty faces, and of no more than ten: two hits of five are not rare."""
+PART_OF_BOUND = 1 / 4
+"""Of the inverse number of calibration bins; 1/2 were each bin's part of its bound, 0 the whole."""
 
 
 def normal_quantile(confidence: float) -> float:
@@ -283,10 +285,14 @@ def calibration_interval(
     # NaN for bins that do not count.
     n = np.where(faces > 1, faces, np.nan)
     share, gap = right / n, (sure - right) / n
-    # What bins of a few faces leave out adds up over many bins.
-    trials = n * np.asarray(told)[..., None]
-    low, high = share_interval(share, trials, confidence, of_ten=RARE_OF_FORTY)
     weight = ratio(n, np.nansum(n, axis=-1, keepdims=True))
+    # Where the mean of k equal bins is at its bound, each bin is off by 1 / sqrt(k) of its own: its
+    # spread is that of the share between the observed one and its bound, here halfway in powers.
+    part = np.nansum(weight**2, axis=-1, keepdims=True) ** PART_OF_BOUND
+    # Wilson's interval at a part of the quantile is that of so many more trials.
+    trials = n * np.asarray(told)[..., None] / part**2
+    # What bins of a few faces leave out adds up over many bins.
+    low, high = share_interval(share, trials, confidence, of_ten=RARE_OF_FORTY)
     chance = share * (1 - share) / (n - 1) / np.asarray(alike)[..., None]
     mean = np.maximum(np.nansum(weight * (gap**2 - chance), axis=-1), 0)
     # How far the gap of a bin may be nearer to 0, and further off, perhaps on the other side.
@@ -294,7 +300,7 @@ def calibration_interval(
     mean_sure = sure / n
     further = np.maximum(np.abs(mean_sure - low), np.abs(mean_sure - high)) - np.abs(gap)
     reaches = []
-    for sign, step in ((-1, nearer / z), (1, further / z)):
+    for sign, step in ((-1, nearer / (z * part)), (1, further / (z * part))):
         always = 2 * np.nansum(np.square(weight * step**2), axis=-1)
         growing = 4 * np.nansum(np.square(weight * step * gap), axis=-1)
         shift = z**2 / 2 * ratio(growing, np.nansum(weight * gap**2, axis=-1))
