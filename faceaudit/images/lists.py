@@ -19,7 +19,8 @@ LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 PATH_COLUMNS = ("image", "path", "file", "file_name", "filename")
 """Names of the column that holds the paths; the first that is there is taken."""
 
-
+TRIED = 5
+"""So many images of a store, all over the list, are asked for before any is read."""
 _UNTIDY = r"//|(^|/)\.(/|$)|/$"
 """Paths that have ``./``, doubled slashes or a slash at their end."""
 
@@ -74,6 +75,21 @@ class ImageList(ImageSource):
             return ImageRef(name, os.path.join(self._base, name))
         return ImageRef(name, f"{self._base}/{name}", holder=self._own)
 
+    def check_stores(self) -> None:
+        """Refuse a list of images that a store gives none of: every row would be unreadable.
+
+        Of a few images some may be refused: there are stores that refuse what is not there.
+
+        Raises:
+            InputError: If a store refuses all of a few images from all over the list.
+        """
+        for root, store in self._roots.items():
+            own = self._names.filter(self._names.str.starts_with(f"{root}/"))
+            asked = own.gather(sorted({len(own) * part // TRIED for part in range(TRIED)}))
+            refusals = [store.refusal(self._ref(name).path) for name in asked if store]
+            if refusals and refusals[0] and all(refusals):
+                raise InputError(f"{self.source}: {refusals[0]}") from refusals[0]
+
 
 def images_in(folder: Path, names: Sequence[str]) -> ImageList:
     """The images of a folder that are known by name, or by address."""
@@ -103,8 +119,8 @@ def read_list(path: Path) -> ImageList:
     current folder. A file that is not there still gets a row.
 
     Raises:
-        InputError: If the list cannot be read, has no column of paths, or names one image twice
-            with different values in other columns.
+        InputError: If the list cannot be read, has no column of paths, names one image twice with
+            different values in other columns, or a store gives none of its images.
     """
     frame = _read(path)
     column = _path_column(path, frame)
@@ -113,7 +129,9 @@ def read_list(path: Path) -> ImageList:
     _check(path, named, column)
     folder = _base(path, named[column])
     table = named.select(column, pl.exclude(column))
-    return ImageList(path, folder, table, frame.height - filled.height)
+    images = ImageList(path, folder, table, frame.height - filled.height)
+    images.check_stores()
+    return images
 
 
 def _read(path: Path) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from faceaudit.errors import RefusedError
 from faceaudit.images.folders import SIDE_SUFFIXES, Unreadable, is_shown, suffix_of
 from faceaudit.images.refs import MAX_FILE_BYTES, MISSING, ImageRef, stamp_of
 from faceaudit.images.source import ImageSource
@@ -44,6 +45,16 @@ class Store:
             return version_of(retrying(lambda: self._path.fs.info(path), self._path))
         except OSError:
             return MISSING
+
+    def refusal(self, path: str) -> RefusedError | None:
+        """Why the store refuses this address; None where it only has nothing there."""
+        try:
+            retrying(lambda: self._path.fs.info(path), self._path)
+        except RefusedError as error:
+            return error
+        except FileNotFoundError:
+            return None
+        return None
 
 
 def version_of(facts: Mapping[str, Any]) -> str:

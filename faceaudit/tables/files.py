@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,8 @@ from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import arrow_file, list_parts, local_copies, parquet_schema, sha256_of_file
 from faceaudit.tables.table import FACE, IMAGE, Draft, first_line
 
+ENDINGS = ("pred", "true", "probs")
+"""Of the columns that a task is read from, as ``gender_pred``."""
 SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv"}
 
 
@@ -271,6 +274,14 @@ def with_columns_named(draft: Draft, columns: Mapping[str, str]) -> Draft:
         raise SchemaError(f"{draft.path}: --columns names one column twice; name each once")
     if not columns:
         return draft
+    for name, given in columns.items():
+        stem, _, ending = name.rpartition("_")
+        meant = get_close_matches(ending, ENDINGS, n=1, cutoff=0.65)
+        if stem and ending not in ENDINGS and meant:
+            raise SchemaError(
+                f"{draft.path}: --columns {name}={given}: no task is read from a column that ends "
+                f"in _{ending}; {stem}_{meant[0]}={given} would be"
+            )
     replaced = [name for name in columns if name in draft.dtypes and name not in names]
     return draft.having(draft.frame.drop(replaced).rename(names))
 

@@ -136,6 +136,8 @@ def test_a_table_that_cannot_be_right_is_refused_in_one_line(
         (["--unit", "tags"], "'tags' is of type List(String); give a column of texts"),
         (["--by", "image"], "'image' has 300 different values, too many for subgroups"),
         (["--columns", "race_pred=yhat"], "--columns names 'yhat', which is no column"),
+        (["--columns", "gender_prd=gender_pred"], "gender_pred=gender_pred would be"),
+        (["--columns", "gender_truth=blank"], "gender_true=blank would be"),
         (["--classes", "gender=Male,Male"], "two classes or more, each once"),
         (["--map", "race=utkface5"], "which is not predicted"),
     ],

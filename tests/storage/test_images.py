@@ -20,7 +20,7 @@ from faceaudit.images.source import ImageSource
 from faceaudit.labels import open_labels
 from faceaudit.leakage.sets import read_sets
 from faceaudit.storage import as_path, outages
-from tests.storage.conftest import SECRET, Proxy
+from tests.storage.conftest import SECRET, Proxy, forget_stores
 
 
 def put(place: str, files: Mapping[str, bytes]) -> None:
@@ -88,6 +88,27 @@ def test_one_image_and_globs(bucket: str) -> None:
         ("ab/x y.jpg", b"ab/x y.jpg"),
         ("ab/日本.jpg", "ab/日本.jpg".encode()),
     ]
+
+
+def test_a_list_of_images_that_a_store_gives_none_of_is_refused(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, {"a.jpg": b"a"})
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{bucket}/a.jpg\n{bucket}/gone.jpg\n{tmp_path}/x.jpg\n")
+    assert find_images(listed).count() == 3
+    listed.write_text("s3://no-such-bucket-anywhere/a.jpg\n" * 3)
+    with pytest.raises(
+        InputError, match=r"list\.txt: s3://no-such-bucket-anywhere.*no such bucket"
+    ):
+        find_images(listed)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    forget_stores()
+    listed.write_text(f"{bucket}/a.jpg\n")
+    with pytest.raises(InputError, match="credentials"):
+        find_images(listed)
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv", "parquet"])
