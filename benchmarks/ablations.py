@@ -1,6 +1,6 @@
 """What each choice of a recipe gives: ``python -m benchmarks.ablations run`` (and ``--help``).
 
-Trains the recipe ``fairface`` on a short budget (one cycle at 80 pixels), and again with one choice
+Trains the recipe ``fairface`` on a short budget (one cycle at 64 pixels), and again with one choice
 undone at a time; all on the same crops, split, order and seed. ``write`` compares each with the
 whole recipe in pairs on the same held-out images (as ``benchmarks.study`` does), prints the table
 and writes docs/results/ablations.json, from which ``scripts/reference_results.py`` makes a table.
@@ -21,7 +21,7 @@ from benchmarks.study import Comparison, compare, holm, shares
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.json"
 RECIPE, WHOLE = "fairface", "whole"
-SHORT = {"stages": [{"epochs": 2, "size": 80}], "norms": "folded"}
+SHORT = {"stages": [{"epochs": 2, "size": 64}], "norms": "folded"}
 TASKS = ("gender", "race", "age_group")
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     WHOLE: {},

@@ -164,7 +164,7 @@ def _ablations() -> Iterator[str]:
         return
     found = [Comparison(**one) for one in json.loads(ablations.RESULTS.read_text())]
     yield (
-        "Recipe `fairface`, two epochs at 80 pixels, one choice undone at a time; one seed. Points "
+        "Recipe `fairface`, two epochs at 64 pixels, one choice undone at a time; one seed. Points "
         f"of accuracy on the same {found[0].images:,} held-out images, less the whole recipe's, "
         "with 95 % intervals; * where the p value, adjusted for all of them (Holm), is below 0.05. "
         "The intervals hold the images' chance, not the seed's.\n"
