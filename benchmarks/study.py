@@ -1,7 +1,8 @@
 """Does sharing help? ``python -m benchmarks.study run --data CROPS --work FOLDER``.
 
-Trains the recipes ``study/*`` (a small network on UTKFace at 64 pixels; the same split, order of
-images, epochs and budget) with several seeds, and compares them in pairs on the same test images:
+Trains the recipes ``study/*`` (a small network on UTKFace at 64 pixels; the same split, epochs and
+budget, and but for the models of one annotated gender or race the same images in the same order)
+with several seeds, and compares them in pairs on the same test images:
 one network for all tasks against one per task, the gender embedding and its variants against plain
 sharing, and age models trained per annotated gender or race against one trained on all. A run that
 was interrupted goes on. ``python -m benchmarks.study write --work FOLDER`` writes what it found to
@@ -31,6 +32,8 @@ SHARED = ("mtl", "ge", "gm", "am")
 BY_GENDER = ("age_male", "age_female")
 BY_RACE = ("age_white", "age_black", "age_asian", "age_indian", "age_others")
 ALONE = {"gender": "stl_gender", "race": "stl_race", "age_group": "stl_age"}
+FIRST = (SHARED[0], 0)
+"""The run, by recipe and seed, whose split the others take."""
 RECIPES = (*SHARED, *ALONE.values(), *BY_GENDER, *BY_RACE)
 
 
@@ -83,7 +86,32 @@ def run(data: Path, work: Path, seeds: int, changes: dict[str, object]) -> None:
             output = work / f"{name}-{seed}"
             if (output / "bundle.json").is_file() and right_of(work, name, seed) is not None:
                 continue
-            train(f"study/{name}", data=[data], output=output, changes={"seed": seed, **changes})
+            own: dict[str, object] = {"seed": seed, **changes}
+            if (name, seed) != FIRST:  # each would leave out contradictions of its own tasks alone
+                own["data.split"] = str(split_of(work, *FIRST))
+            train(f"study/{name}", data=[data], output=output, changes=own)
+
+
+def split_of(work: Path, name: str, seed: int) -> Path:
+    """The part of every crop in a run."""
+    return work / f"{name}-{seed}.training" / "splits.parquet"
+
+
+def check_splits(work: Path, seeds: int) -> None:
+    """Check that all runs learned from the images of the first, or from some of them."""
+    known = _files_by_part(split_of(work, *FIRST))
+    for seed in range(seeds):
+        for name in RECIPES:
+            own = _files_by_part(split_of(work, name, seed))
+            some = name in {*BY_GENDER, *BY_RACE}
+            if not (own <= known if some else own == known):
+                raise SystemExit(
+                    f"{name}-{seed} has another split than {'-'.join(map(str, FIRST))}"
+                )
+
+
+def _files_by_part(path: Path) -> set[tuple[str, str]]:
+    return set(pl.read_parquet(path, columns=["file", "part"]).iter_rows())
 
 
 def right_of(work: Path, name: str, seed: int) -> pl.DataFrame | None:
@@ -159,6 +187,7 @@ def holm(found: Sequence[Comparison]) -> list[Comparison]:
 
 def compared(work: Path, seeds: int) -> list[Comparison]:
     """Every question that the runs can answer."""
+    check_splits(work, seeds)
     found = []
     for question, task, first, second in QUESTIONS:
         one, other = (shares(work, names, task, seeds) for names in (first, second))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import polars as pl
 import pytest
 from scipy.stats import ttest_rel
 
-from benchmarks.study import QUESTIONS, RECIPES, Comparison, compare, holm
+from benchmarks.study import (
+    QUESTIONS,
+    RECIPES,
+    Comparison,
+    check_splits,
+    compare,
+    holm,
+    split_of,
+)
 from faceaudit.training.recipe_files import list_recipes
 
 NAMES = (("a",), ("b",))
@@ -57,3 +68,20 @@ def test_adjusted_p_values_are_holms() -> None:
 
     found = holm([with_p(p) for p in (0.04, 0.01, 0.03)])
     assert [one.p_adjusted for one in found] == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_runs_that_learned_from_other_images_are_not_compared(tmp_path: Path) -> None:
+    parts = {"a.jpg": "training", "b.jpg": "test", "c.jpg": "left out"}
+
+    def record(name: str, found: dict[str, str]) -> None:
+        path = split_of(tmp_path, name, 0)
+        path.parent.mkdir(exist_ok=True)
+        pl.DataFrame({"file": list(found), "part": list(found.values())}).write_parquet(path)
+
+    for name in RECIPES:
+        record(name, parts)
+    record("age_asian", {"a.jpg": "training"})
+    check_splits(tmp_path, seeds=1)
+    record("stl_age", {**parts, "c.jpg": "training"})
+    with pytest.raises(SystemExit, match="stl_age-0 has another split than mtl-0"):
+        check_splits(tmp_path, seeds=1)

@@ -104,7 +104,9 @@ class Data:
     duplicates; ``validation_share`` selects and calibrates, ``test_share`` is only reported on.
     ``near_duplicates`` counts nearly equal pictures as duplicates, not only equal files, and
     ``conflicts`` says what happens to duplicates whose labels disagree: ``drop`` leaves all of them
-    out of training.
+    out of training (held-out parts keep them). ``split`` is the ``splits.parquet`` of a training on
+    the same crops: its parts are taken as they are, so that models are compared that learned from
+    the same images, whatever their tasks; ``where`` and ``ages`` then choose among them.
     """
 
     ages: tuple[int, int] = (0, 200)
@@ -113,6 +115,7 @@ class Data:
     test_share: float = 0.0
     near_duplicates: bool = True
     conflicts: Literal["drop", "keep"] = "drop"
+    split: str = ""
 
 
 @dataclass(frozen=True)

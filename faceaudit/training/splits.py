@@ -19,6 +19,7 @@ import polars as pl
 import simplejpeg
 from numpy.typing import NDArray
 
+from faceaudit.errors import InputError
 from faceaudit.leakage.duplicates import (
     conflicting_intervals,
     conflicting_sets,
@@ -72,10 +73,16 @@ def divide(crops: CropSet, recipe: Recipe, folders: Sequence[Path], work: Path) 
 
     Args:
         crops: All that take part.
-        recipe: ``data`` has the shares, and what happens to duplicates whose labels disagree.
+        recipe: ``data`` has the shares, and what happens to duplicates whose labels disagree; or
+            the split of another training, which is taken as it is.
         folders: Where the crops come from; pictures in several of them are logged.
         work: Folder of ``hashes.npz``, which saves decoding again, and of ``splits.parquet``.
+
+    Raises:
+        InputError: If ``data.split`` names what is no split, or none of these crops.
     """
+    if recipe.data.split:
+        return _parts(crops, _as_recorded(crops, Path(recipe.data.split)), work)
     groups, readable = find_groups(crops, work / HASHES if recipe.data.near_duplicates else None)
     conflict = in_conflict(crops, groups, recipe)
     _warn(crops, groups, readable, conflict, folders)
@@ -93,8 +100,34 @@ def divide(crops: CropSet, recipe: Recipe, folders: Sequence[Path], work: Path) 
             "reason": reason.tolist(),
         }
     )
+    return _parts(crops, table, work)
+
+
+def _as_recorded(crops: CropSet, path: Path) -> pl.DataFrame:
+    """The split of these crops that another training recorded, by the hashes of their bytes."""
+    try:
+        known = pl.read_parquet(path, columns=["sha256", "group", "part", "reason"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            f"data.split: {path}: no split can be read from it; give the {SPLITS} of a training"
+        ) from error
+    own = pl.DataFrame({"file": [str(file) for file in crops.files], "sha256": crops.sha256})
+    table = own.join(known.unique("sha256"), on="sha256", how="left", maintain_order="left")
+    missing = table["part"].null_count()
+    if missing:
+        first = table.filter(pl.col("part").is_null())["file"][0]
+        raise InputError(
+            f"data.split: {path}: says nothing of {missing:,} of {len(crops):,} crops, such as "
+            f"{first}; give the {SPLITS} of a training on the same crops"
+        )
+    return table
+
+
+def _parts(crops: CropSet, table: pl.DataFrame, work: Path) -> Split:
+    """Crops by their part in the table, which is recorded."""
     with atomic_write(work / SPLITS) as file:
         table.write_parquet(file)
+    part = table["part"].to_numpy()
     training, validation, test = (
         crops.take(np.flatnonzero(part == name)) for name in (TRAINING, VALIDATION, TEST)
     )
@@ -177,7 +210,10 @@ def smallest_hashes(sha256: Sequence[str], groups: NDArray[np.int64]) -> list[st
 
 
 def in_conflict(crops: CropSet, groups: NDArray[np.int64], recipe: Recipe) -> NDArray[np.bool_]:
-    """Whether each crop is in a group whose labels of a recipe's task exclude each other, (N,)."""
+    """Whether each crop is in a group whose labels of a recipe's task exclude each other, (N,).
+
+    Ages do by their years or groups as annotated, whatever groups the recipe learns.
+    """
     found = np.zeros(len(crops), bool)
     for name, task in recipe.tasks.items():
         if name == AGE:

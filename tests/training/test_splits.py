@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import simplejpeg
 
+from faceaudit.errors import InputError
 from faceaudit.training import splits
 from faceaudit.training.data import CropSet, is_held_out
 from faceaudit.training.recipe import Data, Recipe
@@ -90,6 +91,29 @@ def test_duplicates_with_different_labels_are_left_out_of_training(
         found = divide(changed, recipe, [], tmp_path).table
         left = found.with_row_index().filter(part=LEFT_OUT)["index"].to_list()
         assert left == ([0, 1] if conflict and choice == "drop" else [])
+
+
+def test_another_training_gives_its_split_whatever_the_tasks_and_choices(
+    crops: CropSet, tmp_path: Path
+) -> None:
+    labels = {name: values.copy() for name, values in crops.labels.items()}
+    labels["race"][11] = 3
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir()
+    second.mkdir()
+    found = divide(replace(crops, labels=labels), recipe_with(), [], first).table
+    assert found["reason"].to_list().count("conflicting labels") == 2
+    some = crops.take(np.arange(1, COUNT))
+    recipe = recipe_with(split=str(first / "splits.parquet"), validation_share=0.9)
+    parts = divide(some, recipe, [], second)
+    assert parts.table.equals(found[1:].select(parts.table.columns))
+    assert pl.read_parquet(second / "splits.parquet").equals(parts.table)
+    assert len(parts.training) == found[1:].filter(part="training").height
+    strange = replace(crops, sha256=("f" * 64, *crops.sha256[1:]))
+    with pytest.raises(InputError, match=r"says nothing of 1 of 12 crops, such as .*0\.jpg"):
+        divide(strange, recipe, [], second)
+    with pytest.raises(InputError, match="no split can be read from it"):
+        divide(some, recipe_with(split=str(crops.files[0])), [], second)
 
 
 def test_what_is_wrong_with_the_data_is_said_in_a_line_each(
