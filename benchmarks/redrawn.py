@@ -74,6 +74,7 @@ def right(data: Path, work: Path, bundle: Path) -> pl.DataFrame:
     from faceaudit.models.bundle import load_bundle
     from faceaudit.training.data import read_crops
     from faceaudit.training.recipe_files import load_recipe
+    from faceaudit.training.splits import find_groups
     from faceaudit.training.validation_page import audit_held_out
 
     recipe = load_recipe(RECIPE, dict(BY_HEART))
@@ -85,8 +86,12 @@ def right(data: Path, work: Path, bundle: Path) -> pl.DataFrame:
     split = pl.read_parquet(work / f"{NAME}.training" / "splits.parquet")
     if table.height != split.height:
         raise SystemExit(f"{table.height} predictions of {split.height} crops")
+    groups, _ = find_groups(crops, folder / "hashes.npz")
+    part = split["part"].to_numpy()
+    learned = np.isin(groups, groups[part == "training"])
+    part = np.where(learned & (part == "test"), "test, learned", part)
     return table.select(
-        pl.Series("part", split["part"]),
+        pl.Series("part", part),
         *((pl.col(f"{task}_true") == pl.col(f"{task}_pred")).alias(task) for task in TASKS),
     )
 

@@ -1,8 +1,9 @@
 """Training, validation and test parts of which none shows another's pictures.
 
-Crops of one picture (equal bytes, or nearly equal pixels, also mirrored) form a group, and a group
-lies on one side. Its side is decided by the smallest hash of its members, so that runs and data
-sets agree as far as they have the same pictures.
+Crops of one picture (equal bytes, or nearly equal pixels, also mirrored, by the test of
+``faceaudit.leakage``) form a group, and a group lies on one side. Its side is decided by the
+smallest hash of its members, so that runs and data sets agree as far as they have the same
+pictures.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,22 @@ from numpy.typing import NDArray
 
 from faceaudit.errors import InputError
 from faceaudit.leakage.duplicates import (
+    NEAR,
+    Pairs,
     conflicting_intervals,
     conflicting_sets,
     exact_groups,
-    find_pairs,
+    find_candidates,
     join_groups,
     picture_hashes,
 )
+from faceaudit.leakage.find import CANDIDATE
+from faceaudit.leakage.prints import small_picture
+from faceaudit.leakage.verify import SIMILAR, similarities
 from faceaudit.ordered import available_cores
 from faceaudit.schema import AGE
 from faceaudit.storage import atomic_write
-from faceaudit.training.data import CropSet, is_held_out
+from faceaudit.training.data import CropSet, Pixels, is_held_out
 from faceaudit.training.labels import class_sets
 from faceaudit.training.recipe import Recipe
 
@@ -155,10 +161,34 @@ def find_groups(crops: CropSet, cache: Path | None) -> tuple[NDArray[np.int64], 
         return exact, np.ones(len(crops), bool)
     hashes, readable = _cached_hashes(crops, cache)
     known = np.flatnonzero(readable)
-    pairs = find_pairs(
-        np.ascontiguousarray(hashes[known, 0]), np.ascontiguousarray(hashes[known, 1])
-    )
-    return join_groups(exact, pairs.at(known)), readable
+    found = find_candidates(
+        np.ascontiguousarray(hashes[known, 0]),
+        np.ascontiguousarray(hashes[known, 1]),
+        CANDIDATE,
+        available_cores(),
+    ).at(known)
+    near = found.distance <= NEAR
+    same = near | (_agreement(crops, found.take(~near), ~near) >= SIMILAR)
+    return join_groups(exact, found.take(same)), readable
+
+
+def _agreement(crops: CropSet, pairs: Pairs, among: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How well the pictures of pairs agree, at their places among all pairs, 0 at the others."""
+    rows, place = np.unique([pairs.first, pairs.second], return_inverse=True)
+    first, second = place.reshape(2, -1)
+    view = 1 / crops.view
+    with ThreadPoolExecutor(available_cores()) as pool:
+        grays = pool.map(lambda row: _decoded(crops.files[row]), rows.tolist())
+        pictures = np.asarray([small_picture(gray, view) for gray in grays], np.uint8)
+    inner = replace(pairs, first=first, second=second)
+    found = np.zeros(len(among))
+    found[among] = similarities(pictures, inner, available_cores())
+    return found
+
+
+def _decoded(file: Path) -> Pixels:
+    """Gray pixels of a crop, (H, W)."""
+    return np.asarray(simplejpeg.decode_jpeg(file.read_bytes(), "GRAY")[:, :, 0], np.uint8)
 
 
 def _cached_hashes(crops: CropSet, cache: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

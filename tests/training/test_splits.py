@@ -11,6 +11,8 @@ import pytest
 import simplejpeg
 
 from faceaudit.errors import InputError
+from faceaudit.leakage.duplicates import NEAR
+from faceaudit.leakage.find import CANDIDATE
 from faceaudit.training import splits
 from faceaudit.training.data import CropSet, is_held_out
 from faceaudit.training.recipe import Data, Recipe
@@ -73,6 +75,23 @@ def test_near_pictures_lie_on_one_side_that_the_smallest_hash_decides(
     assert pl.read_parquet(tmp_path / "splits.parquet").equals(found.table)
     alone = divide(crops, recipe_with(near_duplicates=False), [], tmp_path)
     assert alone.table["group"].n_unique() == COUNT
+
+
+def test_a_picture_cropped_otherwise_is_found_by_its_pixels(crops: CropSet, tmp_path: Path) -> None:
+    picture = cv2.resize(np.random.default_rng(40).integers(0, 256, (9, 9, 3), np.uint8), (96, 96))
+    moved = cv2.warpAffine(
+        picture,
+        np.array([[1.04, 0, -1.0], [0, 1.04, -3.0]]),
+        (96, 96),
+        borderMode=cv2.BORDER_REFLECT,
+    )
+    for number, one in ((3, picture), (8, moved)):
+        crops.files[number].write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(one), 80))
+    first, second = (splits.hashes_of(crops.files[number], 1.2)[0] for number in (3, 8))
+    assert NEAR < np.unpackbits(first ^ second).sum() <= CANDIDATE
+    group = divide(crops, recipe_with(), [], tmp_path).table["group"]
+    assert group[3] == group[8]
+    assert group.n_unique() == COUNT - 3
 
 
 @pytest.mark.parametrize(
