@@ -6,7 +6,17 @@ opens it, and list it in ``DETECTORS``.
 
 from __future__ import annotations
 
-from faceaudit.faces.crop import ALIGNMENTS, Align, crop_face, draw_view, find_view, scale_of
+from faceaudit.faces.crop import (
+    ALIGNMENTS,
+    Align,
+    ViewKind,
+    crop_face,
+    draw_view,
+    find_view,
+    scale_of,
+    view_kind,
+    view_side,
+)
 from faceaudit.faces.detector import Detector
 from faceaudit.faces.face import FACE_POLICIES, LANDMARKS, Face, choose_faces
 from faceaudit.faces.registry import DETECTORS, open_detector
@@ -19,10 +29,13 @@ __all__ = [
     "Align",
     "Detector",
     "Face",
+    "ViewKind",
     "choose_faces",
     "crop_face",
     "draw_view",
     "find_view",
     "open_detector",
     "scale_of",
+    "view_kind",
+    "view_side",
 ]

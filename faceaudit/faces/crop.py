@@ -41,6 +41,9 @@ TEMPLATE = np.asarray(TEMPLATE_PIXELS) + 0.5
 VIEW_RANGE = (0.4, 4.0)
 """Sides of an aligned view, in sides of the face box, that landmarks are trusted for."""
 
+ViewKind = Literal["aligned", "box", "whole"]
+"""What a view of a face rests on: its landmarks, its box, or nothing, where all is a crop."""
+
 Matrix = NDArray[np.float64]
 """From continuous coordinates of the image to continuous coordinates of the crop; (2, 3)."""
 
@@ -103,10 +106,22 @@ def aligned_view(face: Face, size: int, margin: float, offset: float = 0.0) -> M
     return matrix if low * box_side <= view_side <= high * box_side else None
 
 
+def view_kind(face: Face, align: str) -> ViewKind:
+    """Which view ``find_view`` takes of a face; its size, margin and offset do not decide that."""
+    if align == "similarity" and aligned_view(face, TEMPLATE_SIZE, 0.0) is not None:
+        return "aligned"
+    return "whole" if face.is_whole_image else "box"
+
+
+def view_side(kind: ViewKind, margin: float) -> float:
+    """Side of a view as a multiple of the template's (aligned), the box's or the image's side."""
+    return {"aligned": 1 + margin, "box": 1 + 2 * margin, "whole": 1.0}[kind]
+
+
 def box_view(face: Face, size: int, margin: float) -> Matrix:
     """The view of a face box, made square and widened."""
-    widening = 1.0 if face.is_whole_image else 1 + 2 * margin
-    scale = size / (max(face.width, face.height) * widening)
+    side = view_side("whole" if face.is_whole_image else "box", margin)
+    scale = size / (max(face.width, face.height) * side)
     x, y = face.center
     return np.array([[scale, 0, size / 2 - scale * x], [0, scale, size / 2 - scale * y]])
 

@@ -3,7 +3,8 @@
 The folder is itself a labeled image folder: ``metadata.parquet`` names every crop with its labels,
 and ``faceaudit predict FOLDER out.parquet --detector whole`` reads it. ``faces.parquet`` has a row
 for every image, also for those without a crop. Both record which classes the labels were chosen
-from, so that nobody has to guess it from the labels that occur.
+from, so that nobody has to guess it from the labels that occur. ``view`` says of every crop what
+it rests on: its width in terms of the face, and so what training sees of it, depends on that.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import simplejpeg
 
 import faceaudit
 from faceaudit.errors import UsageError
-from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector
+from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector, view_kind
 from faceaudit.images.find import find_images
 from faceaudit.labels import open_labels
 from faceaudit.ordered import available_cores, in_chunks, in_order
@@ -152,7 +153,7 @@ def prepare(
             labels={} if found is None else found.facts(),
             version=faceaudit.__version__,
         )
-        faces_table = table.drop("file_name", "align", "margin", "offset")
+        faces_table = table.drop("file_name", "align", "margin", "offset", "view")
         _write(folder / FACES_FILE, faces_table, metadata)
         crops = table.filter(pl.col("file_name").is_not_null())
         _remove_others(folder, set(crops["file_name"]))
@@ -227,6 +228,7 @@ def _rows_of(image: CroppedImage, settings: CropSettings) -> Iterator[dict[str, 
             "align": settings.align,
             "margin": settings.margin,
             "offset": settings.offset,
+            "view": None if face is None else view_kind(image.faces[face], settings.align),
         }
 
 

@@ -16,7 +16,9 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from faceaudit.errors import InputError, LabelError, UsageError
+from faceaudit.faces import ViewKind, view_side
 from faceaudit.labels.tables import recorded_tasks
+from faceaudit.models.bundle import Bundle
 from faceaudit.schema import AGE, task_of_scheme
 from faceaudit.training.distillation import NO_TEACHERS, Teachers
 from faceaudit.training.labels import UNKNOWN, age_intervals, class_rows
@@ -37,8 +39,8 @@ class CropSet:
     """Crops on disk and what is known of them; arrays have shape (N,) unless stated."""
 
     files: tuple[Path, ...]
-    view: float
-    """Width of a stored crop as a multiple of the view that the model is used with."""
+    views: NDArray[np.float64]
+    """Width of each stored crop as a multiple of the view that the model is used with."""
     labels: dict[str, NDArray[np.int64]]
     """Row of ``class_sets`` by task, ``UNKNOWN`` where not annotated; ``age_low``, ``age_high`` in
     years."""
@@ -51,7 +53,7 @@ class CropSet:
         """The crops at these positions."""
         return CropSet(
             tuple(self.files[row] for row in rows),
-            self.view,
+            self.views[rows],
             {name: values[rows] for name, values in self.labels.items()},
             tuple(self.sha256[row] for row in rows),
         )
@@ -64,21 +66,9 @@ def read_crops(folder: Path, recipe: Recipe) -> CropSet:
         InputError: If the folder was not prepared, or not with the recipe's alignment.
         LabelError: If it has no label for one of the tasks.
     """
-    path = folder / METADATA_FILE
-    if not path.is_file():
-        raise InputError(
-            f"{folder}: has no {METADATA_FILE}; make it with `faceaudit prepare IMAGES {folder}`"
-        )
-    table = pl.read_parquet(path)
-    align, margin, offset = (table[name][0] for name in ("align", "margin", "offset"))
-    if align != recipe.align or margin < recipe.margin or offset != recipe.offset:
-        raise InputError(
-            f"{folder}: was prepared with align {align}, margin {margin:g}, offset {offset:g}; "
-            f"recipe {recipe.name} needs align {recipe.align}, margin {recipe.margin:g} or more, "
-            f"offset {recipe.offset:g}"
-        )
+    table, views = read_folder(folder, recipe)
     labels: dict[str, NDArray[np.int64]] = {}
-    annotated = recorded_tasks([path])
+    annotated = recorded_tasks([folder / METADATA_FILE])
     for name, task in recipe.tasks.items():
         if name == AGE:
             labels["age_low"], labels["age_high"] = age_intervals(table, folder)
@@ -87,11 +77,42 @@ def read_crops(folder: Path, recipe: Recipe) -> CropSet:
             labels[name] = class_rows(table, head, annotated.get(name), folder)
     crops = CropSet(
         files=tuple(folder / name for name in table["file_name"]),
-        view=view_side(align, margin) / view_side(align, recipe.margin),
+        views=views,
         labels=labels,
         sha256=tuple(table["sha256"]),
     )
     return crops.take(_wanted(table, recipe, folder))
+
+
+def read_folder(folder: Path, model: Recipe | Bundle) -> tuple[pl.DataFrame, NDArray[np.float64]]:
+    """The table of a folder that ``faceaudit prepare`` wrote, and the views of its crops, (N,).
+
+    A view is the width of the stored crop as a multiple of what ``predict`` would cut of that face
+    for the model: a box or a whole image where landmarks are missing. In folders of versions that
+    did not record which it was, every crop is taken to have the view that its alignment names.
+
+    Raises:
+        InputError: If the folder was not prepared, or not with the model's alignment.
+    """
+    path = folder / METADATA_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: has no {METADATA_FILE}; make it with `faceaudit prepare IMAGES {folder}`"
+        )
+    table = pl.read_parquet(path)
+    if table.is_empty():
+        raise InputError(f"{folder}: has no crops; `faceaudit prepare` found no face")
+    align, margin, offset = (table[name][0] for name in ("align", "margin", "offset"))
+    if align != model.align or margin < model.margin or offset != model.offset:
+        raise InputError(
+            f"{folder}: was prepared with align {align}, margin {margin:g}, offset {offset:g}; "
+            f"{model.name} needs align {model.align}, margin {model.margin:g} or more, "
+            f"offset {model.offset:g}"
+        )
+    usual: ViewKind = "aligned" if align == "similarity" else "box"
+    kinds = table["view"].to_list() if "view" in table.columns else [usual] * len(table)
+    views = [view_side(kind, margin) / view_side(kind, model.margin) for kind in kinds]
+    return table, np.asarray(views, np.float64)
 
 
 def _wanted(table: pl.DataFrame, recipe: Recipe, folder: Path) -> NDArray[np.int64]:
@@ -107,11 +128,6 @@ def _wanted(table: pl.DataFrame, recipe: Recipe, folder: Path) -> NDArray[np.int
         low, high = age_intervals(table, folder)
         kept &= (low >= max(first, 0)) & (high <= last)
     return np.flatnonzero(kept)
-
-
-def view_side(align: str, margin: float) -> float:
-    """Side of a crop's view as a multiple of the template's (similarity) or box's (none) side."""
-    return 1 + margin if align == "similarity" else 1 + 2 * margin
 
 
 def check_labels(crops: CropSet, recipe: Recipe) -> None:
@@ -293,10 +309,10 @@ def batches(
 def _view(
     crops: CropSet, row: int, size: int, augmentation: Augmentation | None, seed: tuple[int, ...]
 ) -> Pixels:
-    crop = read_crop(crops.files[row])
+    crop, view = read_crop(crops.files[row]), float(crops.views[row])
     if augmentation is None or plain(augmentation):
-        return central_view(crop, size, crops.view)
-    return augmented_view(crop, size, crops.view, augmentation, np.random.default_rng(seed))
+        return central_view(crop, size, view)
+    return augmented_view(crop, size, view, augmentation, np.random.default_rng(seed))
 
 
 def plain(settings: Augmentation) -> bool:
@@ -308,15 +324,13 @@ def join_crops(sets: Sequence[CropSet]) -> CropSet:
     """Several crop sets as one.
 
     Raises:
-        UsageError: If none is given or they were prepared with different margins.
+        UsageError: If none is given.
     """
     if not sets:
         raise UsageError("--data: name at least one folder that `faceaudit prepare` wrote")
-    if len({crops.view for crops in sets}) > 1:
-        raise UsageError("--data: the folders were prepared with different margins")
     return CropSet(
         files=tuple(file for crops in sets for file in crops.files),
-        view=sets[0].view,
+        views=np.concatenate([crops.views for crops in sets]),
         labels={
             name: np.concatenate([crops.labels[name] for crops in sets]) for name in sets[0].labels
         },

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.changes import Change
 from faceaudit.audit.paired_shares import tango_interval
-from faceaudit.errors import InputError, UsageError
+from faceaudit.errors import UsageError
 from faceaudit.labels.tables import recorded_tasks
 from faceaudit.models.bundle import FACTS, Bundle, facts_of, hash_of, load_bundle
 from faceaudit.models.int8 import INT8, POOLED, int8_graph
@@ -35,7 +34,7 @@ from faceaudit.training.data import (
     central_view,
     is_held_out,
     read_crop,
-    view_side,
+    read_folder,
 )
 from faceaudit.training.validation_page import annotations_of, write_table
 
@@ -122,22 +121,10 @@ def read_views(folder: Path, bundle: Bundle) -> CropSet:
     Raises:
         InputError: If they are not aligned as the bundle needs them.
     """
-    path = Path(folder) / METADATA_FILE
-    if not path.is_file():
-        raise InputError(
-            f"{folder}: has no {METADATA_FILE}; make it with `faceaudit prepare IMAGES {folder}`"
-        )
-    table = pl.read_parquet(path)
-    align, margin, offset = (table[name][0] for name in ("align", "margin", "offset"))
-    if align != bundle.align or margin < bundle.margin or offset != bundle.offset:
-        raise InputError(
-            f"{folder}: was prepared with align {align}, margin {margin:g}, offset {offset:g}; "
-            f"{bundle.name} needs align {bundle.align}, margin {bundle.margin:g} or more, "
-            f"offset {bundle.offset:g}"
-        )
+    table, views = read_folder(Path(folder), bundle)
     return CropSet(
         files=tuple(Path(folder) / name for name in table["file_name"]),
-        view=view_side(align, margin) / view_side(align, bundle.margin),
+        views=views,
         labels={},
         sha256=tuple(table["sha256"]),
     )
@@ -147,7 +134,7 @@ def calibration_inputs(bundle: Bundle, training: Sequence[CropSet]) -> NDArray[A
     """Calibration images as the graph takes them: of every set as many, first by their hash."""
     size, each = bundle.input.size, CALIBRATION // len(training)
     chosen = [
-        (crops.files[row], crops.view)
+        (crops.files[row], float(crops.views[row]))
         for crops in training
         for row in np.argsort(np.asarray(crops.sha256))[:each]
     ]

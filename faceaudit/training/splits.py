@@ -176,10 +176,11 @@ def _agreement(crops: CropSet, pairs: Pairs, among: NDArray[np.bool_]) -> NDArra
     """How well the pictures of pairs agree, at their places among all pairs, 0 at the others."""
     rows, place = np.unique([pairs.first, pairs.second], return_inverse=True)
     first, second = place.reshape(2, -1)
-    view = 1 / crops.view
     with ThreadPoolExecutor(available_cores()) as pool:
         grays = pool.map(lambda row: _decoded(crops.files[row]), rows.tolist())
-        pictures = np.asarray([small_picture(gray, view) for gray in grays], np.uint8)
+        views = (1 / crops.views[rows]).tolist()
+        small = [small_picture(gray, view) for gray, view in zip(grays, views, strict=True)]
+        pictures = np.asarray(small, np.uint8)
     inner = replace(pairs, first=first, second=second)
     found = np.zeros(len(among))
     found[among] = similarities(pictures, inner, available_cores())
@@ -192,17 +193,17 @@ def _decoded(file: Path) -> Pixels:
 
 
 def _cached_hashes(crops: CropSet, cache: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    key = hashlib.sha256(repr(crops.view).encode())
-    for file in crops.files:
+    key = hashlib.sha256()
+    for file, view in zip(crops.files, crops.views.tolist(), strict=True):
         facts = file.stat() if file.is_file() else None
         stamp = (facts.st_size, facts.st_mtime_ns) if facts else None
-        key.update(f"{file}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+        key.update(f"{file}\0{stamp}\0{view}\n".encode("utf-8", "surrogateescape"))
     if cache.is_file():
         with np.load(cache, allow_pickle=False) as known:
             if str(known["key"]) == key.hexdigest():
                 return known["hashes"], known["readable"]
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = list(pool.map(lambda file: hashes_of(file, crops.view), crops.files))
+        found = list(pool.map(hashes_of, crops.files, crops.views.tolist()))
     readable = np.asarray([one is not None for one in found], bool)
     none = np.zeros((2, 32), np.uint8)
     hashes = np.stack([none if one is None else one for one in found]) if found else none[:0]

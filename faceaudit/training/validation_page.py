@@ -232,7 +232,7 @@ def _read(crops: CropSet, row: int, size: int) -> CroppedImage:
         return CroppedImage(*facts, UNREADABLE, reason, None, None, (), ())
     height, width = crop.shape[:2]
     face = Face(0.0, 0.0, float(width), float(height))
-    view = central_view(crop, size, crops.view)
+    view = central_view(crop, size, float(crops.views[row]))
     return CroppedImage(*facts, OK, None, width, height, (face,), (view,))
 
 

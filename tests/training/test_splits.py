@@ -57,7 +57,7 @@ def crops(tmp_path: Path) -> CropSet:
         "age_high": np.full(COUNT, 39),
     }
     digests = tuple(f"{(37 * k + 5) % 256:02x}" + "0" * 62 for k in range(COUNT))
-    return CropSet(tuple(files), 1.2, labels, digests)
+    return CropSet(tuple(files), np.full(COUNT, 1.2), labels, digests)
 
 
 def test_near_pictures_lie_on_one_side_that_the_smallest_hash_decides(

@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def crops(folder: Path) -> CropSet:
     table = pl.read_parquet(folder / "metadata.parquet")
     files = tuple(folder / name for name in table["file_name"])
-    return CropSet(files, 1.4 / 0.95, {}, tuple(table["sha256"]))
+    return CropSet(files, np.full(len(files), 1.4 / 0.95), {}, tuple(table["sha256"]))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,8 @@ def test_the_card_has_the_figures_of_every_folder_by_itself(
     shutil.copytree(folder, other)
     rows = range(0, COUNT - 1, 2)  # their race is White, Asian or Others, of UTKFace's five
     files = (*crops.files, *(other / crops.files[row].relative_to(folder) for row in rows))
-    both = CropSet(files, crops.view, {}, (*crops.sha256, *(crops.sha256[row] for row in rows)))
+    views = np.full(len(files), crops.views[0])
+    both = CropSet(files, views, {}, (*crops.sha256, *(crops.sha256[row] for row in rows)))
     found = audit_held_out(random_bundle, both, [folder, other], tmp_path, "validation")
     for task, metric in {"gender": "accuracy", "race": "accuracy", "age": "mae"}.items():
         pooled, sets = found.metrics[task], found.metrics[task]["sets"]
@@ -166,7 +167,7 @@ def test_folders_with_different_annotations_are_joined(
     other = table.drop("age_true", "race_true").with_columns(age_group_true=pl.lit("20-29"))
     other.write_parquet(tmp_path / "metadata.parquet")
     both = CropSet(
-        (crops.files[2], tmp_path / table["file_name"][0]), crops.view, {}, crops.sha256[:2]
+        (crops.files[2], tmp_path / table["file_name"][0]), crops.views[:2], {}, crops.sha256[:2]
     )
     found = annotations_of(both, [folder, tmp_path])
     assert found["gender_true"].null_count() == 0

@@ -1,0 +1,123 @@
+"""What a training sees of a prepared crop is what predict would cut of the face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from faceaudit.errors import InputError
+from faceaudit.faces import Face, crop_face
+from faceaudit.faces.crop import TEMPLATE, TEMPLATE_SIZE
+from faceaudit.models.bundle import load_bundle
+from faceaudit.pipeline import prepare as module
+from faceaudit.pipeline.prepare import prepare
+from faceaudit.training.data import central_view, join_crops, read_crop, read_crops
+from faceaudit.training.quantize import read_views
+from faceaudit.training.recipe_files import load_recipe
+
+BOX = (130.0, 120.0, 270.0, 280.0)
+POINTS = (TEMPLATE * 140 / TEMPLATE_SIZE + (130, 130)).astype(np.float32)
+FACES = {
+    400: ("aligned", Face(*BOX, 0.9, POINTS)),
+    401: ("box", Face(*BOX, 0.9)),
+    402: ("box", Face(*BOX, 0.9, POINTS * 0 + 200)),
+    403: ("whole", None),
+}
+"""By the width of their image: which view is taken of a face, and the face; None: the image."""
+
+
+class Told:
+    """A detector that knows the faces."""
+
+    enough_side = None
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
+        return [[face_in(image)] for image in images]
+
+
+def face_in(image: NDArray[np.uint8]) -> Face:
+    width = image.shape[1]
+    return FACES[width][1] or module.open_detector("whole", threads=1).detect([image])[0][0]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> dict[str, NDArray[np.uint8]]:
+    """Smooth random pictures by name, one for each face."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    found = {}
+    for width in FACES:
+        noise = np.random.default_rng(width).integers(0, 256, (12, 12, 3), np.uint8)
+        name = f"2{width - 400}_0_0_20170101000000000.png"
+        found[name] = cv2.resize(noise, (width, 400), interpolation=cv2.INTER_CUBIC)
+        Image.fromarray(found[name]).save(folder / name)
+    return found
+
+
+def test_every_crop_is_seen_as_predict_would_cut_it(
+    images: dict[str, NDArray[np.uint8]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = module.open_detector
+    faces = {name: face_in(image) for name, image in images.items()}
+    monkeypatch.setattr(
+        module, "open_detector", lambda name, **named: Told() if name == "told" else opened(name)
+    )
+    prepare(tmp_path / "images", tmp_path / "crops", detector="told")
+    table = pl.read_parquet(tmp_path / "crops" / "metadata.parquet")
+    assert table["view"].to_list() == [kind for kind, _ in FACES.values()]
+    recipe = load_recipe("fairface")
+    crops = read_crops(tmp_path / "crops", recipe)
+    assert crops.views == pytest.approx([1.4 / 0.95, 1.8 / 0.9, 1.8 / 0.9, 1.0])
+    cut = {"size": 112, "align": recipe.align, "margin": recipe.margin, "offset": recipe.offset}
+    for row, name in enumerate(table["image"]):
+        seen = central_view(read_crop(crops.files[row]), 112, float(crops.views[row])).astype(int)
+        wanted = crop_face(images[name], faces[name], **cut)  # type: ignore[arg-type]
+        assert np.abs(seen - wanted).mean() < 3
+        as_before = central_view(read_crop(crops.files[row]), 112, 1.4 / 0.95).astype(int)
+        assert (np.abs(as_before - wanted).mean() > 10) == (row > 0)
+    assert np.array_equal(
+        read_views(tmp_path / "crops", load_bundle("fairface")).views, crops.views
+    )
+    assert np.array_equal(crops.take(np.asarray([3, 0])).views, crops.views[[3, 0]])
+
+
+def test_whole_images_are_seen_whole_with_any_alignment(
+    images: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    recipe = load_recipe("fairface")
+    for align in ("similarity", "none"):
+        prepare(tmp_path / "images", tmp_path / align, detector="whole", align=align)
+        crops = read_crops(tmp_path / align, replace(recipe, align=align))
+        assert crops.views.tolist() == [1.0] * len(FACES)
+
+
+def test_crops_of_folders_that_do_not_record_their_view_have_the_one_of_their_alignment(
+    images: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    recipe = load_recipe("fairface")
+    prepare(tmp_path / "images", tmp_path / "crops", detector="whole")
+    path = tmp_path / "crops" / "metadata.parquet"
+    table = pl.read_parquet(path)
+    table.drop("view").write_parquet(path)
+    old = read_crops(tmp_path / "crops", recipe)
+    assert old.views.tolist() == [1.4 / 0.95] * len(FACES)
+    table.drop("view").with_columns(align=pl.lit("none"), margin=0.4).write_parquet(path)
+    boxes = read_crops(tmp_path / "crops", replace(recipe, align="none", margin=0.2))
+    assert boxes.views.tolist() == [1.8 / 1.4] * len(FACES)
+    table.write_parquet(path)
+    both = join_crops([old, read_crops(tmp_path / "crops", recipe)])
+    assert both.views.tolist() == [1.4 / 0.95] * len(FACES) + [1.0] * len(FACES)
+
+
+def test_a_folder_without_a_crop_is_named(tmp_path: Path) -> None:
+    pl.DataFrame({"file_name": [], "view": []}).write_parquet(tmp_path / "metadata.parquet")
+    with pytest.raises(InputError, match="has no crops; `faceaudit prepare` found no face"):
+        read_crops(tmp_path, load_recipe("fairface"))
