@@ -15,6 +15,8 @@ from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME, Align, Output, ye
 from faceaudit.schema import AGE, AGE_BINS, age_group_task, task_of_scheme
 
 Frozen = Literal["none", "trunk", "all_but_last_block"]
+YEARS_SMOOTHNESS = 0.02
+"""Of a distribution over years: labels that are groups do not say which of their years it is."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class TaskRecipe:
     ``scheme`` of ``age`` is ``years`` (a distribution over years), ``value`` (a regression), or a
     list of age groups: a name of ``AGE_BINS`` or lower bounds such as ``0,18,40`` (a
     classification). ``weight`` multiplies the task's loss. ``smoothness`` penalises curvature of a
-    distribution over years. ``scale`` is the number of years that a regression divides by.
+    distribution over years; a file that leaves it out has ``YEARS_SMOOTHNESS`` where the scheme is
+    ``years``. ``scale`` is the number of years that a regression divides by.
     """
 
     scheme: str

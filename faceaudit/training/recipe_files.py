@@ -18,7 +18,7 @@ from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.schema import AGE, TASK_OPTIONS
-from faceaudit.training.recipe import NO_AUGMENTATION, Recipe, output_of
+from faceaudit.training.recipe import NO_AUGMENTATION, YEARS_SMOOTHNESS, Recipe, output_of
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that ship."""
@@ -121,6 +121,10 @@ def recipe_from_facts(facts: Mapping[str, Any], where: str) -> Recipe:
     given = dict(facts)
     if given.get("augmentation") == "none":
         given["augmentation"] = asdict(NO_AUGMENTATION)
+    tasks = given.get("tasks")
+    age = tasks.get(AGE) if isinstance(tasks, Mapping) else None
+    if isinstance(age, Mapping) and age.get("scheme") == YEARS_SCHEME:
+        given["tasks"] = {**tasks, AGE: {"smoothness": YEARS_SMOOTHNESS, **age}}
     recipe: Recipe = _build(Recipe, given, where, "")
     _check(recipe, where)
     return recipe

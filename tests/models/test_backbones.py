@@ -65,7 +65,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_missing_file_of_weights_is_named_with_its_place_and_licence(cache: Path) -> None:
     backbone = find_backbone("resnet50")
     trunk = torch.nn.Identity()
-    with pytest.raises(BundleError, match=r"resnet50-0676ba61\.pth.*BSD-3-Clause.*checkpoints"):
+    with pytest.raises(BundleError, match=r"resnet50-0676ba61\.pth.*license not stated.*checkpoints"):
         load_weights(backbone, trunk, "imagenet")
     with pytest.raises(UnknownNameError, match="no weights is called 'jft'"):
         load_weights(backbone, trunk, "jft")
@@ -78,6 +78,14 @@ TORCHVISION = [name for name in BACKBONES if hasattr(torchvision.models, name)]
 def test_the_file_is_the_one_that_torchvision_names(name: str) -> None:
     url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
     assert url.endswith(f"/{BACKBONES[name].sources['imagenet'].file}")
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_the_weights_that_torchvision_ported_are_named_so(name: str) -> None:
+    told = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].meta["_docs"]
+    source = BACKBONES[name].sources["imagenet"]
+    assert ("ported from" in told) == ("ported from" in source.training_data)
+    assert "not stated" in source.licence
 
 
 @pytest.mark.parametrize("name", ["resnet34", "mobilenet_v3_small", "densenet121"])
@@ -113,12 +121,47 @@ def test_densenet_reads_the_names_of_torchvisions_old_file(cache: Path) -> None:
     assert all(torch.equal(found[f"features.{name}"], value) for name, value in wanted.items())
 
 
-def test_a_file_of_another_network_is_refused(cache: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [*BACKBONES, "timm:resnet10t"])
+def test_a_file_of_another_network_is_refused_by_every_architecture_in_one_line(
+    name: str, tmp_path: Path
+) -> None:
     path = tmp_path / "other.pth"
-    torch.save({"features.0.weight": torch.zeros(1)}, path)
-    backbone = find_backbone("vgg16")
-    with pytest.raises(BundleError, match=r"other\.pth: does not hold weights of vgg16"):
+    torch.save({"nothing.of.this": torch.zeros(3)}, path)
+    backbone = find_backbone(name)
+    with pytest.raises(BundleError) as caught:
         load_weights(backbone, backbone.build(), str(path))
+    told = rf"{re.escape(str(path))}: does not hold weights of {name}: it lacks [\w.]+[^\n]*"
+    assert re.fullmatch(told, str(caught.value))
+
+
+@pytest.mark.parametrize("content", [b"junk\n", b"", b"x"])
+def test_a_file_that_is_none_of_weights_is_refused_in_one_line(
+    content: bytes, tmp_path: Path
+) -> None:
+    path, backbone = tmp_path / "junk.pth", find_backbone("custom_cnn")
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"^[^\n]*junk\.pth: does not hold weights of custom_cnn: it"):
+        load_weights(backbone, backbone.build(), str(path))
+
+
+@pytest.mark.parametrize("name", ["densenet121", "vgg16", "custom_cnn"])
+def test_a_file_that_lacks_one_tensor_or_has_one_of_another_shape_is_refused(
+    name: str, tmp_path: Path
+) -> None:
+    backbone, path = find_backbone(name), tmp_path / "part.pth"
+    trunk = backbone.build()
+    inner = {"vgg16": "features."}.get(name, "")
+    whole = {inner + key: value for key, value in trunk.state_dict().items()}
+    last = [key for key in whole if key.endswith("weight")][-1]
+    torch.save({key: value for key, value in whole.items() if key != last}, path)
+    with pytest.raises(BundleError, match=rf"it lacks {last.removeprefix(inner)}$"):
+        load_weights(backbone, trunk, str(path))
+    torch.save({**whole, last: torch.zeros(3)}, path)
+    with pytest.raises(BundleError, match=r"weight has shape \(3,\), not \(\d+,"):
+        load_weights(backbone, trunk, str(path))
+    counters = {key for key in whole if key.endswith(".num_batches_tracked")}
+    torch.save({key: value for key, value in whole.items() if key not in counters}, path)
+    load_weights(backbone, trunk, str(path))  # files that are older than the counters
 
 
 def test_keras_vggface_weights_are_converted(cache: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from faceaudit.training.recipe import Recipe
-from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.recipe import Recipe, TaskRecipe
+from faceaudit.training.recipe_files import load_recipe, recipe_from_facts
 
 GUIDE = Path(__file__).parents[2] / "docs" / "training.md"
 BLOCKS = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
@@ -49,3 +49,12 @@ def differing(given: dict[str, Any], recipe: Any, where: str = "") -> list[str]:
 def test_the_guide_names_every_key_with_its_default() -> None:
     whole = tomllib.loads(BLOCKS[0])
     assert differing(whole, Recipe) == []
+
+
+def test_the_guide_names_every_key_of_a_task_with_its_default() -> None:
+    whole = tomllib.loads(BLOCKS[0])
+    tasks = {name: {"scheme": given["scheme"]} for name, given in whole["tasks"].items()}
+    read, bare = (recipe_from_facts({**whole, **more}, "guide") for more in ({}, {"tasks": tasks}))
+    assert read.tasks == bare.tasks
+    named = {key for given in whole["tasks"].values() for key in given}
+    assert named == {each.name for each in fields(TaskRecipe)}

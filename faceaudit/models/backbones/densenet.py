@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from faceaudit.models.backbones.backbone import Backbone, Weights
+from faceaudit.models.backbones.backbone import Backbone, torchvision_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,7 +25,7 @@ def build() -> nn.Module:
 def convert(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Tensor]:
     """The trunk's tensors, whose names in torchvision's old file have one more dot."""
     found = {re.sub(r"\.(norm|conv)\.(\d)\.", r".\1\2.", name): t for name, t in tensors.items()}
-    return {name: found.get(name, now) for name, now in trunk.state_dict().items()}
+    return {name: found[name] for name in trunk.state_dict() if name in found}
 
 
 DENSENET121 = Backbone(
@@ -33,10 +33,8 @@ DENSENET121 = Backbone(
     features=1024,
     build=build,
     last_block=("features.denseblock4.", "features.norm5."),
-    sources={
-        "imagenet": Weights(
-            "densenet121-a639ec97.pth", "ImageNet-1k, by torchvision", "BSD-3-Clause", convert
-        )
-    },
+    sources=torchvision_weights(
+        "densenet121-a639ec97.pth", ported_from="LuaTorch", convert=convert
+    ),
     paper="Huang, Liu, van der Maaten, Weinberger: Densely Connected Networks, CVPR 2017",
 )

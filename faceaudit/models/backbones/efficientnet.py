@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PAPER = "Tan and Le: EfficientNet, ICML 2019"
+ORIGIN = "the original paper's"
 
 
 def build(name: str) -> nn.Module:
@@ -26,7 +27,9 @@ EFFICIENTNET_B1 = Backbone(
     features=1280,
     build=partial(build, "efficientnet_b1"),
     last_block=("7.", "8."),
-    sources=torchvision_weights("efficientnet_b1_rwightman-bac287d4.pth", "features."),
+    sources=torchvision_weights(
+        "efficientnet_b1_rwightman-bac287d4.pth", "features.", ported_from=ORIGIN
+    ),
     paper=PAPER,
 )
 EFFICIENTNET_B3 = Backbone(
@@ -34,6 +37,8 @@ EFFICIENTNET_B3 = Backbone(
     features=1536,
     build=partial(build, "efficientnet_b3"),
     last_block=("7.", "8."),
-    sources=torchvision_weights("efficientnet_b3_rwightman-b3899882.pth", "features."),
+    sources=torchvision_weights(
+        "efficientnet_b3_rwightman-b3899882.pth", "features.", ported_from=ORIGIN
+    ),
     paper=PAPER,
 )

@@ -7,8 +7,10 @@ the folder that ``FACEAUDIT_WEIGHTS`` names, or where the user says.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from faceaudit.errors import BundleError, UnknownNameError
@@ -60,11 +62,32 @@ def load_weights(backbone: Backbone, trunk: nn.Module, weights: str) -> Weights 
     try:
         tensors = read_tensors(path, trunk)
         fit = source.convert(tensors, trunk) if source.convert else tensors
+        _check_fit(fit, trunk)
         trunk.load_state_dict(fit)
     except (RuntimeError, KeyError, ValueError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+        told = f"it lacks {error.args[0]}" if isinstance(error, KeyError) else str(error)
+        first = told.strip().splitlines()[0]
         raise BundleError(f"{path}: does not hold weights of {backbone.name}: {first}") from error
     return source
+
+
+def _check_fit(found: Mapping[str, Tensor], trunk: nn.Module) -> None:
+    """Refuse tensors that are not the trunk's; only the counters of batch norms may be missing.
+
+    Raises:
+        ValueError: With the first tensor that is missing, has another shape, or has no place.
+    """
+    wanted = trunk.state_dict()
+    missing = [n for n in wanted if n not in found and not n.endswith(".num_batches_tracked")]
+    extra = [name for name in found if name not in wanted]
+    for what, names in (("lacks", missing), ("holds", extra)):
+        if names:
+            more = f" and {len(names) - 1:,} others" if len(names) > 1 else ""
+            raise ValueError(f"it {what} {names[0]}{more}")
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            shapes = f"shape {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
+            raise ValueError(f"its {name} has {shapes}")
 
 
 def find_weights(backbone: str, source: Weights) -> Path:
@@ -103,7 +126,11 @@ def _torch_cache() -> Path:
 
 
 def read_tensors(path: Path, trunk: nn.Module) -> dict[str, Tensor]:
-    """Tensors by name of a file of weights; of a Keras file, by the trunk's own names."""
+    """Tensors by name of a file of weights; of a Keras file, by the trunk's own names.
+
+    Raises:
+        ValueError: If the file holds something else, or its tensors do not fit.
+    """
     import torch
 
     if path.suffix == ".safetensors":
@@ -112,8 +139,10 @@ def read_tensors(path: Path, trunk: nn.Module) -> dict[str, Tensor]:
         return dict(load_file(path))
     if path.suffix == ".h5":
         return keras_tensors(path, trunk)
-    found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(found)
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (UnpicklingError, EOFError, LookupError, TypeError) as error:
+        raise ValueError("it is no file of tensors by name") from error
 
 
 def keras_tensors(path: Path, trunk: nn.Module) -> dict[str, Tensor]:
