@@ -122,9 +122,9 @@ def recipe_from_facts(facts: Mapping[str, Any], where: str) -> Recipe:
     if given.get("augmentation") == "none":
         given["augmentation"] = asdict(NO_AUGMENTATION)
     tasks = given.get("tasks")
-    age = tasks.get(AGE) if isinstance(tasks, Mapping) else None
-    if isinstance(age, Mapping) and age.get("scheme") == YEARS_SCHEME:
-        given["tasks"] = {**tasks, AGE: {"smoothness": YEARS_SMOOTHNESS, **age}}
+    if isinstance(tasks, Mapping) and isinstance(age := tasks.get(AGE), Mapping):
+        own = {"smoothness": YEARS_SMOOTHNESS} if age.get("scheme") == YEARS_SCHEME else {}
+        given["tasks"] = {**tasks, AGE: {**own, **age}}
     recipe: Recipe = _build(Recipe, given, where, "")
     _check(recipe, where)
     return recipe

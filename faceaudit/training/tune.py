@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import optuna
+import tomli_w
+import torch
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -28,6 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 from faceaudit.errors import UsageError
 from faceaudit.storage import exclusive, make_folder, write_text
 from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
+from faceaudit.training.loop import CHECKPOINT
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
 from faceaudit.training.recipe_files import load_recipe
@@ -38,7 +42,7 @@ from faceaudit.training.validation import selection_value
 log = logging.getLogger(__name__)
 
 STUDY, TRIALS, BEST_RECIPE = "study.log", "trials.csv", "best.toml"
-FOLDER, IDENTITY = "folder", "identity"
+FOLDER, IDENTITY, INTERRUPTED = "folder", "identity", "interrupted"
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -53,7 +57,7 @@ class Tuned:
     trials: int
     pruned: int
     recipe: Path
-    """A recipe that rests on the searched one, with the best settings."""
+    """The searched recipe with the best settings, every key of it."""
 
 
 def tune(
@@ -68,6 +72,9 @@ def tune(
     limit: int | None = None,
 ) -> Tuned:
     """Search the ranges in a recipe's table ``tune``; a search that was interrupted goes on.
+
+    It tries what it would have tried without the interruption, and the trial that it was in goes on
+    from its checkpoint.
 
     Every trial trains the recipe with one choice of settings on the same split; after each epoch
     those that are behind the median of the others at that epoch are given up. What is maximised is
@@ -104,7 +111,7 @@ def tune(
         if not len(training) or not len(split.validation):
             raise UsageError(f"--data: {len(crops)} crops are too few to train and validate on")
         study = open_study(output, settings, recipe, changes)
-        _take_up(study)
+        _take_up(study, settings.tune)
         run = partial(
             _run_trial,
             settings=settings,
@@ -116,9 +123,7 @@ def tune(
             max_steps=max_steps,
         )
         wanted = trials or settings.tune.trials
-        left = wanted - sum(trial.state in DONE for trial in study.trials)
-        if left > 0:
-            study.optimize(run, n_trials=left)
+        search(study, run, settings.tune, settings.seed, wanted)
         return _written(study, recipe, settings, changes, output)
 
 
@@ -137,7 +142,6 @@ def open_study(
     study = optuna.create_study(
         study_name=settings.name,
         storage=storage,
-        sampler=sampler_of(settings.tune, settings.seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=settings.tune.startup),
         direction="maximize",
         load_if_exists=True,
@@ -156,14 +160,72 @@ def open_study(
     return study
 
 
-def sampler_of(settings: Tune, seed: int) -> optuna.samplers.BaseSampler:
-    """How settings are chosen."""
+def search(
+    study: optuna.Study,
+    run: Callable[[optuna.Trial], float],
+    settings: Tune,
+    seed: int,
+    wanted: int,
+) -> None:
+    """Run trials until so many are done, or nothing is left of a grid."""
+
+    def attempt(trial: optuna.Trial) -> float:
+        try:
+            return run(trial)
+        except KeyboardInterrupt:  # Optuna ends the trial as if it had failed
+            trial.set_user_attr(INTERRUPTED, True)
+            raise
+
+    for _ in range(wanted - sum(trial.state in DONE for trial in study.trials)):
+        sampler = sampler_of(settings, seed, _tried(study))
+        if sampler is None:
+            return
+        study.sampler = sampler
+        study.optimize(attempt, n_trials=1)
+
+
+def sampler_of(
+    settings: Tune, seed: int, tried: Sequence[FrozenTrial]
+) -> optuna.samplers.BaseSampler | None:
+    """How the next settings are chosen; None where a grid has no more.
+
+    It follows from the seed and the trials before alone, so that a search that goes on in another
+    process chooses what it would have chosen in the first: Optuna does not store the state of a
+    sampler's random numbers with a study.
+    """
     if settings.sampler == "grid":
-        grid = {key: _choices(key, one) for key, one in settings.ranges.items()}
-        return optuna.samplers.GridSampler(grid, seed=seed)
+        known = [trial.params for trial in tried]
+        left = [one for one in _grid(settings, seed) if one not in known]
+        return Given(left[0]) if left else None
+    own = int(np.random.SeedSequence((seed, len(tried))).generate_state(1)[0])
     if settings.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=settings.startup)
+        return optuna.samplers.RandomSampler(seed=own)
+    return optuna.samplers.TPESampler(seed=own, n_startup_trials=settings.startup)
+
+
+def _grid(settings: Tune, seed: int) -> list[dict[str, Any]]:
+    """Every combination of choices, in an order that follows from the seed."""
+    choices = {key: _choices(key, one) for key, one in settings.ranges.items()}
+    every = [
+        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
+    ]
+    return [every[position] for position in np.random.default_rng(seed).permutation(len(every))]
+
+
+class Given(optuna.samplers.BaseSampler):
+    """Settings that are known before: name -> value."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+
+    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: Any, trial: Any, name: str, _: Any) -> Any:
+        return self.values[name]
 
 
 def distribution_of(key: str, given: Range) -> BaseDistribution:
@@ -189,12 +251,34 @@ def sample(crops: CropSet, share: float) -> CropSet:
     return crops.take(np.sort(np.argsort(np.asarray(crops.sha256), kind="stable")[:count]))
 
 
-def _take_up(study: optuna.Study) -> None:
+def _take_up(study: optuna.Study, settings: Tune) -> None:
     """Queue trials that an interruption left unfinished; they go on from their checkpoints."""
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
-        study.tell(trial.number, state=TrialState.FAIL)
-        folder = trial.user_attrs.get(FOLDER, f"trial-{trial.number:04}")
-        study.enqueue_trial(trial.params, user_attrs={FOLDER: folder})
+    for folder, trial in _latest(study).items():
+        if trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+        elif trial.state != TrialState.FAIL or INTERRUPTED not in trial.user_attrs:
+            continue
+        # Without all of its settings a trial had not begun: they are chosen again, and the same.
+        known = trial.params if set(trial.params) == set(settings.ranges) else {}
+        study.enqueue_trial(known, user_attrs={FOLDER: folder})
+
+
+def _latest(study: optuna.Study) -> dict[str, FrozenTrial]:
+    """The last attempt at every trial, by its folder."""
+    return {_folder_of(trial): trial for trial in study.trials}
+
+
+def _tried(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that ended, each once; those of which an interruption was the end are still to do."""
+    return [
+        trial
+        for trial in _latest(study).values()
+        if trial.state.is_finished() and INTERRUPTED not in trial.user_attrs
+    ]
+
+
+def _folder_of(trial: FrozenTrial | optuna.Trial) -> str:
+    return str(trial.user_attrs.get(FOLDER, f"trial-{trial.number:04}"))
 
 
 def _run_trial(
@@ -215,10 +299,8 @@ def _run_trial(
         key: _value(_suggest(trial, key, distribution_of(key, one)))
         for key, one in settings.tune.ranges.items()
     }
-    folder = trial.user_attrs.get(FOLDER, f"trial-{trial.number:04}")
-    trial.set_user_attr(FOLDER, folder)
-    one = replace(load_recipe(recipe, {**changes, **chosen}), tune=None)
-    work = output / folder
+    one = _recipe_of(recipe, changes, chosen)
+    work = output / _folder_of(trial)
     make_folder(work)
     values: list[float] = []
 
@@ -229,10 +311,25 @@ def _run_trial(
             raise optuna.TrialPruned
 
     log.info("trial %d: %s", trial.number, json.dumps(chosen))
+    for row in _epochs_before(work / CHECKPOINT):
+        told(int(row["epoch"]), row)
     state = run_loop(one, *parts, work, log.debug, max_steps, device, told)
     best = max([state.best, *values])
     log.info("trial %d: %.4f", trial.number, best)
     return best
+
+
+def _epochs_before(checkpoint: Path) -> list[dict[str, float]]:
+    """What an interrupted trial found in each epoch, for the trial that goes on with it."""
+    if not checkpoint.is_file():
+        return []
+    found = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return list(found["history"])
+
+
+def _recipe_of(recipe: str, changes: Mapping[str, Any] | None, chosen: Mapping[str, Any]) -> Recipe:
+    """The searched recipe with settings of a trial."""
+    return replace(load_recipe(recipe, {**(changes or {}), **chosen}), tune=None)
 
 
 def _suggest(trial: optuna.Trial, key: str, given: BaseDistribution) -> Any:
@@ -266,24 +363,21 @@ def _written(
         raise UsageError(f"{output}: no trial was finished; see {output / TRIALS}")
     best = {key: _value(value) for key, value in study.best_params.items()}
     path = output / BEST_RECIPE
-    base = recipe if not recipe.endswith(".toml") else str(Path(recipe).absolute())
-    lines = [
-        f"# The best of {len(finished)} trials: {study.best_value:.4f} on validation crops.",
-        f"base = {json.dumps(base)}",
-        f"name = {json.dumps(settings.name)}",
-    ]
-    tables = ["[tune]"]  # taken away: the search is over
-    for key, value in {**(changes or {}), **best}.items():
-        table, _, name = key.rpartition(".")
-        line = f"{name} = {json.dumps(value)}"
-        if table:
-            tables += [f"[{table}]", line]
-        else:
-            lines.append(line)
-    write_text(path, "\n".join([*lines, *tables]) + "\n")
+    facts = _without_none(_recipe_of(recipe, changes, best).to_json())
+    told = f"# The best of {len(finished)} trials: {study.best_value:.4f} on validation crops.\n"
+    write_text(path, told + tomli_w.dumps(facts))
     load_recipe(str(path))
     pruned = sum(trial.state == TrialState.PRUNED for trial in finished)
     return Tuned(best, study.best_value, len(finished), pruned, path)
+
+
+def _without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts without keys that have no value, for which TOML has no word."""
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in facts.items()
+        if value is not None
+    }
 
 
 def _table(trials: Sequence[FrozenTrial], keys: Sequence[str]) -> str:
