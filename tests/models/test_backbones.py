@@ -65,7 +65,9 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_missing_file_of_weights_is_named_with_its_place_and_licence(cache: Path) -> None:
     backbone = find_backbone("resnet50")
     trunk = torch.nn.Identity()
-    with pytest.raises(BundleError, match=r"resnet50-0676ba61\.pth.*license not stated.*checkpoints"):
+    with pytest.raises(
+        BundleError, match=r"resnet50-0676ba61\.pth.*license not stated.*checkpoints"
+    ):
         load_weights(backbone, trunk, "imagenet")
     with pytest.raises(UnknownNameError, match="no weights is called 'jft'"):
         load_weights(backbone, trunk, "jft")
@@ -140,7 +142,9 @@ def test_a_file_that_is_none_of_weights_is_refused_in_one_line(
 ) -> None:
     path, backbone = tmp_path / "junk.pth", find_backbone("custom_cnn")
     path.write_bytes(content)
-    with pytest.raises(BundleError, match=r"^[^\n]*junk\.pth: does not hold weights of custom_cnn: it"):
+    with pytest.raises(
+        BundleError, match=r"^[^\n]*junk\.pth: does not hold weights of custom_cnn: it"
+    ):
         load_weights(backbone, backbone.build(), str(path))
 
 
