@@ -49,6 +49,7 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         yield from ("", "## Held-out figures", "")
         for task, figure in metrics.items():
             yield f"- {task.replace('_', ' ')}: {figure}"
+        yield from (f"- {sentence}" for sentence in card.get("held_out_doubts", []))
     for title, key in (("Where it is weakest", "weakest"), ("Limits", "limits")):
         if sentences := card.get(key):
             yield from ("", f"## {title}", "")

@@ -246,6 +246,10 @@ class Recipe:
     tasks: Mapping[str, TaskRecipe]
     stages: tuple[Stage, ...]
     heads: Heads = field(default_factory=Heads)
+    research_only: bool | None = None
+    """Whether the data allow research only. Weights, start and teachers for research only make the
+    bundle so in any case, and a file of weights whose terms are not known does unless this is
+    false."""
     weights: str = "imagenet"
     start: str = ""
     frozen: Frozen = "none"

@@ -31,7 +31,9 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
-WITHOUT_EFFECT = ("name", "licence", "training_data", "reference", "card", "tune")
+WITHOUT_EFFECT = (
+    "name", "licence", "training_data", "research_only", "reference", "card", "tune",
+)  # fmt: skip
 """Keys of a recipe that do not change what is learned."""
 COUNTERS = ("epoch", "step", "total", "best", "best_epoch", "sums", "history", "seconds")
 

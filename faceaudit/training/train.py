@@ -18,6 +18,8 @@ from scipy.optimize import minimize_scalar
 from faceaudit.errors import UsageError
 from faceaudit.memory import keep_freed_memory
 from faceaudit.models.backbones import find_backbone
+from faceaudit.models.backbones.backbone import Weights
+from faceaudit.models.backbones.weights import TERMS_UNKNOWN, is_file_name, source_of
 from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of, load_bundle
 from faceaudit.models.export import write_bundle
 from faceaudit.models.facts import VALUE_SCHEME
@@ -25,6 +27,7 @@ from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.runtimes import choose_device
 from faceaudit.schema import AGE
 from faceaudit.storage import exclusive, make_folder, write_text
+from faceaudit.training.ancestors import RULE, held_out_doubts
 from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
 from faceaudit.training.group import Group, open_group
 from faceaudit.training.history import draw_history
@@ -129,6 +132,8 @@ def _find_split(
             *parts,
             len(crops) - sum(parts),
         )
+        for doubt in held_out_doubts(recipe, split):
+            log.warning("%s", doubt)
     return split
 
 
@@ -233,30 +238,31 @@ def describe(
 ) -> Bundle:
     """The facts of a bundle that is about to be written; its metrics come with its audit."""
     share = recipe.data.validation_share
-    source = find_backbone(recipe.backbone).sources.get(recipe.weights)
+    source = source_of(find_backbone(recipe.backbone), recipe.weights)
     start = load_bundle(recipe.start) if recipe.start else None
     teachers = [load_bundle(name) for name in recipe.distillation.teachers]
-    research_only = bool(source and source.research_only) or any(
-        bundle.card.get("research_only") for bundle in (*([start] if start else []), *teachers)
-    )
+    weights = name_of(recipe.weights)
+    licence, research_only = _terms(recipe, source, [*([start] if start else []), *teachers])
+    doubts = held_out_doubts(recipe, split)
     card: dict[str, Any] = {
         "backbone": recipe.backbone,
         "parameters": sum(p.numel() for p in network.parameters()),
-        "weights": recipe.weights
-        if source is None
-        else f"{recipe.weights}: {source.training_data}",
+        "weights": weights if source is None else f"{weights}: {source.training_data}",
         "weights_licence": "" if source is None else source.licence,
         **({"start": {"bundle": start.name, "sha256": start.sha256}} if start else {}),
         **({"teachers": [_named(teacher) for teacher in teachers]} if teachers else {}),
         "research_only": research_only,
         "split": {
-            "rule": "u = smallest sha256 among a picture's duplicates / 2**256; validation where "
-            f"u < {share:g}, test where u < {share + recipe.data.test_share:g}",
+            "rule": "as another training recorded it"
+            if recipe.data.split
+            else f"{RULE}; validation where u < {share:g}, "
+            f"test where u < {share + recipe.data.test_share:g}",
             "training": len(split.training),
             "validation": len(split.validation),
             "test": len(split.test),
             **split.facts(),
         },
+        **({"held_out_doubts": doubts} if doubts else {}),
         "seconds_trained": round(seconds),
         "temperatures_fitted_on": "validation crops"
         + ("" if len(split.test) else ", the same that the metrics are of"),
@@ -268,7 +274,7 @@ def describe(
     return Bundle(
         name=recipe.name,
         graph=Path(),
-        licence=recipe.licence,
+        licence=licence,
         training_data=recipe.training_data,
         input=Input(recipe.size, "NHWC", range=255.0),
         align=recipe.align,
@@ -280,12 +286,28 @@ def describe(
     )
 
 
+def _terms(recipe: Recipe, source: Weights | None, ancestors: Sequence[Bundle]) -> tuple[str, bool]:
+    """The license of what a recipe makes, and whether it is for research only."""
+    licence = recipe.licence
+    inherited = any(one.card.get("research_only") for one in ancestors)
+    research_only = inherited or bool(recipe.research_only or (source and source.research_only))
+    if source and source.licence == TERMS_UNKNOWN and recipe.research_only is None:
+        return f"{licence}; weights {name_of(recipe.weights)}: {TERMS_UNKNOWN}", True
+    return licence, research_only
+
+
 def _told(recipe: Recipe, start: Bundle | None, teachers: Sequence[Bundle]) -> dict[str, Any]:
-    """A recipe as a card tells it: with the names of bundles, and not with their folders."""
-    told: dict[str, Any] = recipe.to_json()
+    """A recipe as a card tells it: with the names of bundles and files, not with their folders."""
+    told: dict[str, Any] = recipe.to_json() | {"weights": name_of(recipe.weights)}
     told["start"] = start.name if start else ""
+    told["data"]["split"] = Path(recipe.data.split).name
     told["distillation"]["teachers"] = [teacher.name for teacher in teachers]
     return told
+
+
+def name_of(weights: str) -> str:
+    """A recipe's weights without the folder that a file of them is in."""
+    return Path(weights).name if is_file_name(weights) else weights
 
 
 def _named(teacher: Bundle) -> dict[str, str]:

@@ -12,7 +12,7 @@ import torchvision
 from faceaudit.errors import BundleError, UnknownNameError
 from faceaudit.models import backbones
 from faceaudit.models.backbones import BACKBONES, find_backbone
-from faceaudit.models.backbones.weights import load_weights
+from faceaudit.models.backbones.weights import TERMS_UNKNOWN, load_weights, source_of
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -166,6 +166,19 @@ def test_a_file_that_lacks_one_tensor_or_has_one_of_another_shape_is_refused(
     counters = {key for key in whole if key.endswith(".num_batches_tracked")}
     torch.save({key: value for key, value in whole.items() if key not in counters}, path)
     load_weights(backbone, trunk, str(path))  # files that are older than the counters
+
+
+def test_a_file_named_as_known_weights_has_their_terms_and_another_has_none() -> None:
+    backbone = find_backbone("vgg16")
+    known = backbone.sources["vggface"]
+    found = source_of(backbone, f"/somewhere/{known.file}")
+    assert found is not None
+    assert found.research_only
+    assert (found.licence, found.file) == (known.licence, f"/somewhere/{known.file}")
+    other = source_of(backbone, "mine.h5")
+    assert other is not None
+    assert (other.licence, other.convert) == (TERMS_UNKNOWN, None)
+    assert source_of(backbone, "none") is None
 
 
 def test_keras_vggface_weights_are_converted(cache: Path) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.bundle import Bundle, Input, load_bundle
 from faceaudit.models.card import card_text
@@ -18,11 +21,13 @@ from faceaudit.pipeline.prepare import prepare
 from faceaudit.runtimes import open_runtime
 from faceaudit.showcase.images import photograph
 from faceaudit.training import distillation, loop, objective
+from faceaudit.training.ancestors import RULE, held_out_doubts
 from faceaudit.training.data import Batch, CropSet, batches, read_crops
 from faceaudit.training.distillation import open_teachers, resized
 from faceaudit.training.losses import distillation_loss
 from faceaudit.training.recipe import NO_AUGMENTATION, Recipe
 from faceaudit.training.recipe_files import recipe_from_facts
+from faceaudit.training.splits import divide
 from faceaudit.training.state import State, identity_of, new_state
 from faceaudit.training.train import train
 from faceaudit.training.validation import predict_logits
@@ -253,6 +258,92 @@ def test_without_teachers_no_bundle_is_opened(
     assert first.epoch == 2
     assert train_steps(recipe_of(), crops, tmp_path, max_steps=1).total == first.total
     assert "distillation" not in identity_of(recipe_of(), crops, crops, 1)
+
+
+def card_of(share: float, **changes: Any) -> dict[str, Any]:
+    """What a training's card says of what it held out."""
+    split = {"rule": f"{RULE}; validation where u < {share}"}
+    return {"split": split, "recipe": {"data": {"validation_share": share}}, **changes}
+
+
+def test_bundles_that_may_have_been_trained_on_held_out_images_are_named(
+    folder: Path, crops: CropSet, tmp_path: Path
+) -> None:
+    """Pictures are held out below u = .5: half for validation, half for a test."""
+
+    def doubts(**card: Any) -> list[str]:
+        start = write_teacher(tmp_path / "one", card=card, training_data="one photograph")
+        return held_out_doubts(replace(recipe, start=str(start)), split)
+
+    data = replace(recipe_of().data, validation_share=0.25, test_share=0.25)
+    recipe = replace(recipe_of(), data=data)
+    split = divide(crops, recipe, [folder], tmp_path)
+    u = [int(digest[:8], 16) / 2**32 for digest in crops.sha256]
+    held, seen = sum(one < 0.5 for one in u), sum(0.25 <= one < 0.5 for one in u)
+    assert 0 < seen < held < len(crops)
+    begin = "The start teacher 0 may have been trained on"
+    assert doubts(**card_of(0.25)) == [
+        f"{begin} {seen} of the {held} held-out images of this run: it held out u < 0.25."
+    ]
+    assert doubts(**card_of(0.5)) == doubts(**card_of(0.6)) == []
+    (unknown,) = doubts(split="random", recipe="in a drawer")
+    assert (
+        unknown == f"{begin} held-out images of this run: its card does not say what it held out."
+    )
+    (inherited,) = doubts(**card_of(0.5, held_out_doubts=["The start x may have been trained."]))
+    assert inherited.endswith("its card doubts its own start or teachers.")
+
+
+def test_copies_of_held_out_pictures_are_doubted_where_the_bundles_data_had_not_the_same(
+    folder: Path, crops: CropSet, tmp_path: Path
+) -> None:
+    recipe = replace(recipe_of(), data=replace(recipe_of().data, validation_share=0.5))
+    split = divide(crops, recipe, [folder], tmp_path)
+    order = np.argsort(np.asarray(crops.sha256))
+    group = split.table["group"].to_numpy().copy()
+    group[order[-1]] = group[order[0]]  # the largest u joins the smallest
+    part = split.table["part"].to_numpy().copy()
+    part[order[-1]] = part[order[0]]
+    table = split.table.with_columns(group=pl.Series(group), part=pl.Series(part))
+    joined = replace(split, table=table)
+    for counts, count in ((split.facts(), 1), (joined.facts(), 0)):
+        card = card_of(0.5)
+        card["split"] |= counts
+        start = write_teacher(tmp_path / "start", card=card)
+        found = held_out_doubts(replace(recipe, start=str(start)), joined)
+        assert len(found) == count
+        assert all("may have been trained on 1 of the" in one for one in found)
+        assert all(one.endswith("it held out u < 0.5 of its own data (none).") for one in found)
+
+
+def test_a_training_warns_of_doubts_before_it_starts_and_its_card_has_them(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = recipe_of(write_teacher(tmp_path / "teacher", card=card_of(0.1)))
+    bundle = train(recipe, data=[folder], output=tmp_path / "pupil", max_steps=1)
+    (sentence,) = bundle.card["held_out_doubts"]
+    assert sentence.startswith("The teacher teacher 0 may have been trained on ")
+    (warning,) = [one for one in caplog.records if one.levelname == "WARNING"]
+    assert warning.getMessage() == sentence
+    figures = card_text(bundle).partition("## Held-out figures")[2]
+    assert f"\n- {sentence}\n" in figures
+
+
+@pytest.mark.parametrize("said", [None, False, True])
+def test_weights_of_unknown_terms_are_for_research_unless_the_recipe_says_otherwise(
+    said: bool | None, folder: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "mine.safetensors"
+    save_file(find_backbone("custom_cnn").build().state_dict(), weights)
+    recipe = replace(recipe_of(), weights=str(weights), research_only=said)
+    bundle = train(recipe, data=[folder], output=tmp_path / "pupil", max_steps=1)
+    assert bundle.licence == "none" + ("; weights mine.safetensors: terms unknown" * (said is None))
+    assert bundle.card["weights"] == "mine.safetensors: a file of the user"
+    assert bundle.card["weights_licence"] == "terms unknown"
+    assert bundle.card["research_only"] is (said is not False)
+    assert bundle.notice == (None if said is False else bundle.licence)
+    assert str(tmp_path) not in (tmp_path / "pupil" / "bundle.json").read_text()
+    assert ("**Research only:**" in card_text(bundle)) is (said is not False)
 
 
 @pytest.mark.parametrize("research_only", [True, False])

@@ -36,6 +36,12 @@ def test_a_recipe_that_ships_is_valid(name: str) -> None:
     assert {"intended_use", "limits"} <= set(recipe.card)
 
 
+@pytest.mark.parametrize("name", list_recipes())
+def test_what_learns_from_utkface_is_for_research_only(name: str) -> None:
+    recipe = load_recipe(name)
+    assert bool(recipe.research_only) is ("UTKFace" in recipe.licence + recipe.training_data)
+
+
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_reference_says_whose_row_it_repeats_and_what_it_does_otherwise(name: str) -> None:
     recipe = load_recipe(name)

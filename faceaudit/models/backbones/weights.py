@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 NO_WEIGHTS = "none"
 WEIGHTS_FOLDER = "FACEAUDIT_WEIGHTS"
 """Environment variable: a folder with files of weights."""
+TERMS_UNKNOWN = "terms unknown"
+"""License of a file of weights that no backbone knows."""
 SUFFIXES = (".pth", ".pt", ".safetensors", ".h5")
 
 
@@ -37,6 +40,27 @@ def check_weights(backbone: Backbone, weights: str) -> None:
         raise UnknownNameError("weights", weights, known)
 
 
+def source_of(backbone: Backbone, weights: str) -> Weights | None:
+    """What is known of weights; None for ``none``.
+
+    A file with the name of a source's own file is taken to be that. Of any other file neither data
+    nor terms are known.
+
+    Args:
+        backbone: Whose weights they are.
+        weights: ``none``, a name of the backbone's sources, or a file with the same tensors.
+    """
+    if weights == NO_WEIGHTS or weights in backbone.sources:
+        return backbone.sources.get(weights)
+    for source in backbone.sources.values():
+        if Path(source.file).name == Path(weights).name:
+            return replace(source, file=weights, package="")
+    default = next(iter(backbone.sources.values()), None)
+    as_default = default is not None and not weights.endswith((".h5", ".safetensors"))
+    convert = default.convert if default is not None and as_default else None
+    return Weights(weights, "a file of the user", TERMS_UNKNOWN, convert)
+
+
 def load_weights(backbone: Backbone, trunk: nn.Module, weights: str) -> Weights | None:
     """Copy pretrained weights into a trunk; returns their facts, None for ``none``.
 
@@ -50,14 +74,9 @@ def load_weights(backbone: Backbone, trunk: nn.Module, weights: str) -> Weights 
         UnknownNameError: If there are no such weights.
     """
     check_weights(backbone, weights)
-    if weights == NO_WEIGHTS:
-        return None
-    source = backbone.sources.get(weights)
+    source = source_of(backbone, weights)
     if source is None:
-        source = Weights(file=weights, training_data="a file of the user", licence="not stated")
-        default = next(iter(backbone.sources.values()), None)
-        if default is not None and not weights.endswith((".h5", ".safetensors")):
-            source = Weights(weights, source.training_data, source.licence, default.convert)
+        return None
     path = find_weights(backbone.name, source)
     try:
         tensors = read_tensors(path, trunk)
