@@ -242,8 +242,9 @@ def freeze(network: MultiTaskNetwork, backbone: Backbone, frozen: str) -> None:
 
 def _frozen_modules(trunk: nn.Module, trained: tuple[str, ...]) -> Iterable[nn.Module]:
     for name, module in trunk.named_modules():
-        leaf = not any(module.children())
-        if leaf and not (trained and f"{name}.".startswith(trained)):
+        # timm's norms hold their activation, so they are no leaves.
+        whole = isinstance(module, nn.modules.batchnorm._BatchNorm) or not any(module.children())
+        if whole and not (trained and f"{name}.".startswith(trained)):
             yield module
 
 

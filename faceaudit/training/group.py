@@ -1,13 +1,17 @@
 """Several processes that train one network together, as ``torchrun`` starts them.
 
 Each takes an equal share of every batch; gradients are averaged over all of them, so every process
-holds the same weights. The first one leads: it alone validates, writes and speaks.
+holds the same weights. Losses are divided by the known labels of all processes, whoever holds them.
+On GPUs, batch norms that are trained take their statistics from the whole batch. On CPUs, for which
+torch has no such norms, each process normalizes by its own share, and keeps the statistics of the
+leading one; with ``norms = "folded"`` there are none. The first process leads: it alone validates,
+writes and speaks.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -69,11 +73,25 @@ class Group:
         ]
 
     def joined(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """The network to run forward in training, whose gradients are averaged over the group."""
+        """The network to run forward in training, whose gradients are averaged over the group.
+
+        On a GPU its norms are changed in place to those of the whole batch.
+        """
         if self.size == 1:
             return network
+        if device.type == "cuda":
+            join_norms(network)
         places = [device.index] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(network, device_ids=places)
+
+    def means(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Numbers averaged over the processes; each gives the same names in the same order."""
+        if self.size == 1:
+            return dict(values)
+        place = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        sums = torch.tensor(list(values.values()), dtype=torch.float64, device=place)
+        dist.all_reduce(sums)
+        return dict(zip(values, (sums / self.size).tolist(), strict=True))
 
     def told(self, tell: Callable[[], Any]) -> Any:
         """What the leading process finds, in every process; the others wait for it."""
@@ -87,6 +105,23 @@ class Group:
         """Wait until every process has come here."""
         if self.size > 1:
             dist.barrier()
+
+
+def join_norms(network: nn.Module) -> None:
+    """Let batch norms that are trained take their statistics from the batch of all processes.
+
+    Args:
+        network: Changed in place; parameters, statistics and their names stay. Modules that it
+            names as ``frozen`` are left as they are.
+    """
+    # Not torch's own, which loses the activation that timm's norms hold.
+    from timm.layers.norm_act import convert_sync_batchnorm
+
+    frozen = set(getattr(network, "frozen", ()))
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module not in frozen:
+            joined = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+            network.set_submodule(name, joined)
 
 
 ALONE = Group()

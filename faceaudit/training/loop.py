@@ -21,7 +21,7 @@ from faceaudit.training.data import Batch, CropSet, batches
 from faceaudit.training.distillation import Teachers, open_teachers
 from faceaudit.training.folding import unfold_norms
 from faceaudit.training.group import ALONE, Group
-from faceaudit.training.objective import batch_losses, device_of, weighted
+from faceaudit.training.objective import IMAGES, batch_losses, device_of, faces_of, weighted
 from faceaudit.training.recipe import Recipe
 from faceaudit.training.schedule import rate_at, stage_sizes
 from faceaudit.training.state import (
@@ -40,6 +40,8 @@ CHECKPOINT_SECONDS = 300
 HISTORY = "history.csv"
 BEST = "best.pt"
 """Averaged weights of the best epoch, beside the checkpoint."""
+ABLE = "able"
+"""Share of the processes that have a crop of the batch, beside the numbers of faces."""
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
@@ -151,9 +153,7 @@ def _run_epoch(
     skipped: list[Path] = []
     for batch in source:
         skipped += batch.skipped
-        if group.size > 1 and not len(batch.images):
-            batch = _blank(batch, size)  # the others wait for this process's gradients
-        _take_step(recipe, state, joined, batch, steps)
+        _take_step(recipe, state, joined, batch, steps, group)
         now = time.monotonic()
         if now - said > 30:
             rate = (state.step - first) * recipe.batch / (now - begun)
@@ -167,28 +167,28 @@ def _run_epoch(
         say(f"left out {len(skipped)} crops that cannot be decoded, such as {skipped[0]}")
 
 
-def _take_step(recipe: Recipe, state: State, joined: nn.Module, batch: Batch, steps: int) -> None:
+def _take_step(
+    recipe: Recipe, state: State, joined: nn.Module, batch: Batch, steps: int, group: Group
+) -> None:
+    """Learn from a batch; one of which a process of the group can decode no crop is left out."""
     factor = rate_at(recipe, state.epoch, state.step / steps)
-    for group in state.optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
-    if len(batch.images):
-        torch.manual_seed(recipe.seed + 7919 * state.total)  # dropout: equal after a resume
-        losses = batch_losses(joined, batch, recipe, (recipe.seed, state.total))
+    for each in state.optimizer.param_groups:
+        each["lr"] = each["base_lr"] * factor
+    own = faces_of(batch.labels, recipe)
+    faces = group.means({**own, ABLE: float(own[IMAGES] > 0)})
+    if faces.pop(ABLE) == 1:
+        # Dropout: equal after a resume, and of each process another.
+        torch.manual_seed(recipe.seed + 7919 * state.total + 104729 * group.rank)
+        losses = batch_losses(joined, batch, recipe, (recipe.seed, state.total), faces)
         state.optimizer.zero_grad(set_to_none=True)
         weighted(losses, recipe).backward()  # type: ignore[no-untyped-call]
         if recipe.clip_norm:
             nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
         state.optimizer.step()
         update_average(state, recipe.ema)
-        for name, loss in losses.items():
-            state.sums[name] = state.sums.get(name, 0.0) + loss.item()
+        for name, loss in group.means({n: loss.item() for n, loss in losses.items()}).items():
+            state.sums[name] = state.sums.get(name, 0.0) + loss
     state.step, state.total = state.step + 1, state.total + 1
-
-
-def _blank(batch: Batch, size: int) -> Batch:
-    """A black image without labels in place of a batch of none."""
-    nothing = {name: np.full(1, -1, values.dtype) for name, values in batch.labels.items()}
-    return Batch(np.zeros((1, size, size, 3), np.uint8), nothing, batch.skipped)
 
 
 def _mean_losses(state: State, steps: int, recipe: Recipe) -> dict[str, float]:

@@ -23,25 +23,44 @@ from faceaudit.training.losses import (
     set_loss,
     value_loss,
 )
-from faceaudit.training.recipe import Augmentation, Recipe, age_bins
+from faceaudit.training.recipe import Augmentation, Recipe, TaskRecipe, age_bins
+
+IMAGES = "images"
+"""All faces of a batch, among the numbers of those that a task has a label of."""
+
+
+def faces_of(labels: Mapping[str, NDArray[np.int64]], recipe: Recipe) -> dict[str, float]:
+    """How many faces each loss is a mean over: by task those with a label, and all as ``IMAGES``.
+
+    Args:
+        labels: As in ``CropSet``, (N,) each.
+        recipe: Whose tasks they are.
+    """
+    found = {name: float(_known(labels, name, task).sum()) for name, task in recipe.tasks.items()}
+    return {**found, IMAGES: float(len(next(iter(labels.values()))))}
 
 
 def batch_losses(
-    network: nn.Module, batch: Batch, recipe: Recipe, seed: tuple[int, ...]
+    network: nn.Module,
+    batch: Batch,
+    recipe: Recipe,
+    seed: tuple[int, ...],
+    faces: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Loss of each task on one batch, without its weight; images may be mixed.
 
-    Labels and what teachers say of the images are then mixed by the same share.
+    Labels and what teachers say of the images are then mixed by the same share. ``faces`` are what
+    sums are divided by where processes share a batch, as ``faces_of`` gives them for one.
     """
     images = normalized(batch.images, recipe, device_of(network))
     images, order, share = mixed(images, recipe.augmentation, np.random.default_rng(seed))
     found = forward(network, images, recipe)
-    losses = taught_losses(found, batch.labels, batch.taught, recipe)
+    losses = taught_losses(found, batch.labels, batch.taught, recipe, faces)
     if share == 1:
         return losses
     labels = {name: values[order] for name, values in batch.labels.items()}
     taught = {name: values[order] for name, values in batch.taught.items()}
-    other = taught_losses(found, labels, taught, recipe)
+    other = taught_losses(found, labels, taught, recipe, faces)
     return {name: share * loss + (1 - share) * other[name] for name, loss in losses.items()}
 
 
@@ -55,6 +74,7 @@ def taught_losses(
     labels: Mapping[str, NDArray[np.int64]],
     taught: Mapping[str, NDArray[np.float32]],
     recipe: Recipe,
+    faces: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Loss of each task by labels and teachers, without its weight.
 
@@ -63,17 +83,22 @@ def taught_losses(
         labels: As in ``CropSet``, (N,) each.
         taught: The teachers' logits, (N, K) each; empty without teachers.
         recipe: Whose tasks they are, and how much teachers count.
+        faces: What sums are divided by; by default ``faces_of`` the labels.
     """
-    losses, settings = task_losses(found, labels, recipe), recipe.distillation
+    faces = faces or faces_of(labels, recipe)
+    losses, settings = task_losses(found, labels, recipe, faces), recipe.distillation
     for name, values in taught.items():
         logits = torch.from_numpy(values).to(found[name].device)
-        loss = distillation_loss(found[name], logits, settings.temperature)
+        loss = distillation_loss(found[name], logits, settings.temperature, faces[IMAGES])
         losses[name] = (1 - settings.weight) * losses[name] + settings.weight * loss
     return losses
 
 
 def task_losses(
-    found: Mapping[str, Tensor], labels: Mapping[str, NDArray[np.int64]], recipe: Recipe
+    found: Mapping[str, Tensor],
+    labels: Mapping[str, NDArray[np.int64]],
+    recipe: Recipe,
+    faces: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Loss of each task, without its weight.
 
@@ -81,25 +106,42 @@ def task_losses(
         found: The network's outputs, (N, K) each.
         labels: As in ``CropSet``, (N,) each.
         recipe: Whose tasks they are.
+        faces: What sums are divided by; by default ``faces_of`` the labels.
     """
     losses = {}
+    faces = faces or faces_of(labels, recipe)
     device = next(iter(found.values())).device
     for name, task in recipe.tasks.items():
-        if name != AGE:
-            sets = _class_sets(task.scheme).to(device)
-            rows = torch.from_numpy(labels[name]).to(device)
-            allowed = sets[rows.clamp(min=0)] & (rows >= 0)[:, None]
-            losses[name] = set_loss(found[name], allowed, task.label_smoothing)
+        if name == AGE and task.scheme == VALUE_SCHEME:
+            low, high = (end.to(device) for end in _ages(labels))
+            losses[name] = value_loss(found[name], low, high, task.scale, faces[name])
             continue
-        low, high = (torch.from_numpy(labels[f"age_{end}"]).to(device) for end in ("low", "high"))
-        if task.scheme == VALUE_SCHEME:
-            losses[name] = value_loss(found[name], low, high, task.scale)
-            continue
-        allowed = classes_between(low, high, _age_bounds(task.scheme).to(device))
-        losses[name] = set_loss(found[name], allowed, task.label_smoothing)
-        if task.smoothness:
-            losses[name] = losses[name] + task.smoothness * roughness(found[name])
+        allowed = _allowed(labels, name, task).to(device)
+        losses[name] = set_loss(found[name], allowed, task.label_smoothing, faces[name])
+        if name == AGE and task.smoothness:
+            rough = roughness(found[name], faces[IMAGES])
+            losses[name] = losses[name] + task.smoothness * rough
     return losses
+
+
+def _known(labels: Mapping[str, NDArray[np.int64]], name: str, task: TaskRecipe) -> Tensor:
+    """Which faces have a label of a task, (N,) bool."""
+    if name == AGE and task.scheme == VALUE_SCHEME:
+        return _ages(labels)[0] >= 0
+    return _allowed(labels, name, task).any(dim=1)
+
+
+def _allowed(labels: Mapping[str, NDArray[np.int64]], name: str, task: TaskRecipe) -> Tensor:
+    """Classes that the label of each face stands for, (N, K) bool."""
+    if name == AGE:
+        return classes_between(*_ages(labels), _age_bounds(task.scheme))
+    rows = torch.from_numpy(labels[name])
+    return _class_sets(task.scheme)[rows.clamp(min=0)] & (rows >= 0)[:, None]
+
+
+def _ages(labels: Mapping[str, NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+    """First and last possible year of each face, (N,) each."""
+    return torch.from_numpy(labels["age_low"]), torch.from_numpy(labels["age_high"])
 
 
 def mixed(

@@ -64,8 +64,11 @@ def train(
     ``validation.html``, ``.json`` and ``.parquet``.
 
     Started by ``torchrun``, the processes train together: each takes an equal share of every batch,
-    one GPU each where there are any, and the first one validates and writes. The result is that of
-    one process but for rounding and for what augmentation draws.
+    one GPU each where there are any, and the first one validates and writes. Missing labels make no
+    difference: losses are divided by the labels of all. The result is that of one process but for
+    rounding, for what augmentation, mixing and dropout draw, and for a batch of which a process can
+    decode no crop, which is left out. On CPUs, batch norms that are trained make another
+    difference: each process normalizes by its own share of a batch (``norms = "folded"`` has none).
 
     Beside other work on the same cores, set ``OMP_WAIT_POLICY=PASSIVE``: threads that wait then
     leave the core to others.

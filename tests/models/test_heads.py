@@ -62,10 +62,11 @@ def test_a_gender_embedding_without_gender_is_refused() -> None:
         MultiTaskNetwork(torch.nn.Identity(), 3, {"age": 5}, kind="attention")
 
 
+@pytest.mark.parametrize("name", ["custom_cnn", "efficientnet_lite0"])
 @pytest.mark.parametrize("frozen", ["trunk", "all_but_last_block"])
-def test_what_is_frozen_does_not_move(frozen: str) -> None:
-    backbone = find_backbone("custom_cnn")
-    network = network_of("dense")
+def test_what_is_frozen_does_not_move(frozen: str, name: str) -> None:
+    backbone = find_backbone(name)
+    network = network_of("dense", name)
     freeze(network, backbone, frozen)
     network.train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
