@@ -89,4 +89,6 @@ def _figure(facts: Mapping[str, Any]) -> str:
     )
     sets = "".join(f"; {title}: {_figure(own)}" for title, own in facts.get("sets", {}).items())
     value = f"{name} {facts[name]:.3f}{unit}{interval}{calibration}"
-    return f"{value}, on {facts['n']:,} {facts['on']}{sets}"
+    without = " or ".join(f"{name} ({n:,})" for name, n in facts.get("left_out", {}).items())
+    others = f", without those annotated {without}" if without else ""
+    return f"{value}, on {facts['n']:,} {facts['on']}{others}{sets}"

@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
 import faceaudit
-from faceaudit.audit.face_sets import calibrate
-from faceaudit.audit.results import Audit, MetricValue
+from faceaudit.audit.results import Audit
 from faceaudit.audit.run import audit
 from faceaudit.faces import Face
 from faceaudit.labels.tables import recorded_tasks
@@ -32,7 +30,6 @@ from faceaudit.pipeline.table import column_lists, in_row_groups, open_table, to
 from faceaudit.reporting.run import report
 from faceaudit.runtimes import Runtime, open_runtime
 from faceaudit.schema import (
-    AGE,
     AGE_BINS,
     AGE_GROUP,
     AGE_TRUE,
@@ -47,14 +44,19 @@ from faceaudit.schema import (
     age_group_names,
     table_schema,
 )
-from faceaudit.tables import read_table, score_columns
+from faceaudit.tables import read_table
+from faceaudit.training.card_figures import (
+    calibration_errors,
+    card_confusions,
+    card_metrics,
+    left_out_classes,
+    weakest,
+    with_left_out,
+)
 from faceaudit.training.data import METADATA_FILE, CropSet, central_view, read_crop
 
 TABLE = "validation.parquet"
 BATCH = 64
-MIN_FACES = 100
-"""A subgroup is called weakest only with so many annotated faces."""
-CALIBRATION_BINS = 15
 TEXTS = tuple(f"{name}_true" for name in (GENDER, RACE, AGE_GROUP))
 
 
@@ -67,7 +69,8 @@ class HeldOut:
     audit: Audit
     metrics: dict[str, dict[str, Any]]
     """Task -> accuracy (``age``: ``mae`` in years) with its 95 % interval, n and what it is on.
-    Where there are several folders, those of each stand under ``sets``."""
+    Where there are several folders, those of each stand under ``sets``. ``left_out`` counts faces
+    by annotated classes that the figure does not have."""
     weakest: list[str]
     """Where the bundle is worst, in sentences."""
     confusion: dict[str, dict[str, Any]]
@@ -93,13 +96,15 @@ def audit_held_out(
     tasks = recorded_tasks([folder / METADATA_FILE for folder in folders])
     table = write_table(bundle, crops, annotations, work / TABLE, annotated=tasks)
     files = report(table, title=f"Audit of {bundle.name} on its {part} crops")
-    metrics = card_metrics(files.audit, f"{part} crops")
+    left_out = left_out_classes(table)
+    metrics = with_left_out(card_metrics(files.audit, f"{part} crops"), left_out)
     for name, error in calibration_errors(table, files.audit).items():
         metrics[name]["calibration_error"] = error
     for name, sets in figures_by_set(bundle, crops, folders, work, part).items():
         metrics[name]["sets"] = sets
     confusion = card_confusions(table, f"{part} crops")
-    return HeldOut(table, files.paths[0], files.audit, metrics, weakest(files.audit), confusion)
+    sentences = weakest(files.audit, partial=left_out)
+    return HeldOut(table, files.paths[0], files.audit, metrics, sentences, confusion)
 
 
 def figures_by_set(
@@ -125,8 +130,9 @@ def figures_by_set(
         labels = annotations_of(own, [folder])
         tasks = recorded_tasks([folder / METADATA_FILE])
         path = work / f"validation.{folder.name}.parquet"
-        table = read_table(write_table(bundle, own, labels, path, annotated=tasks))
-        for name, figure in card_metrics(audit(table, verify="never"), f"{part} crops").items():
+        table = write_table(bundle, own, labels, path, annotated=tasks)
+        figures = card_metrics(audit(read_table(table), verify="never"), f"{part} crops")
+        for name, figure in with_left_out(figures, left_out_classes(table)).items():
             found.setdefault(name, {})[folder.name] = figure
     return found
 
@@ -277,144 +283,3 @@ def _metadata(
             "inputs": hashlib.sha256("".join(crops.sha256).encode()).hexdigest(),
         },
     )
-
-
-# --- what the card says -------------------------------------------------------------------------
-
-
-def card_metrics(found: Audit, on: str) -> dict[str, dict[str, Any]]:
-    """Accuracy of every task and the mean absolute error of ages, with 95 % intervals.
-
-    Shares have Wilson intervals.
-    """
-    wanted = {"accuracy": None, "mae": AGE}
-    metrics = {}
-    for value in found.metrics:
-        estimate = value.estimate
-        if value.subgroup or value.metric not in wanted or estimate.value is None:
-            continue
-        facts: dict[str, Any] = {value.metric: round(estimate.value, 4)}
-        if estimate.low is not None and estimate.high is not None:
-            facts |= {"low": round(estimate.low, 4), "high": round(estimate.high, 4)}
-        metrics[wanted[value.metric] or value.task] = facts | {"n": estimate.n, "on": on}
-    return metrics
-
-
-def weakest(found: Audit, min_faces: int = MIN_FACES) -> list[str]:
-    """For every task, the subgroup by gender and race with the lowest accuracy, as a sentence.
-
-    Nothing is said of a task in which all subgroups are equal.
-
-    Args:
-        found: The audit.
-        min_faces: Smaller subgroups are not named.
-    """
-    features = max(found.by, key=len, default=())
-    accuracies = [value for value in found.metrics if value.metric == "accuracy"]
-    sentences = []
-    for task in found.tasks:
-        own = [value for value in accuracies if value.task == task.name]
-        overall = next((value for value in own if not value.subgroup), None)
-        groups = [
-            value
-            for value in own
-            if tuple(value.subgroup) == features
-            and features
-            and value.estimate.value is not None
-            and value.estimate.n >= min_faces
-        ]
-        if overall is None or overall.estimate.value is None:
-            continue
-        if len({value.estimate.value for value in groups}) < 2:
-            continue
-        worst = min(groups, key=lambda value: (value.estimate.value, str(value.subgroup)))
-        sentences.append(_sentence(worst, overall))
-    return sentences
-
-
-def _sentence(worst: MetricValue, overall: MetricValue) -> str:
-    estimate = worst.estimate
-    who = ", ".join(f"{name} {value}" for name, value in worst.subgroup.items())
-    interval = (
-        f"{estimate.low:.1%} to {estimate.high:.1%}, "
-        if estimate.low is not None and estimate.high is not None
-        else ""
-    )
-    return (
-        f"{worst.task.replace('_', ' ').capitalize()} is least often right for faces annotated "
-        f"{who}: {estimate.value:.1%} ({interval}{estimate.n:,} faces), against "
-        f"{overall.estimate.value:.1%} of all faces."
-    )
-
-
-def card_confusions(table: Path, on: str) -> dict[str, dict[str, Any]]:
-    """How a bundle confuses the classes of each annotated task, to correct shares by.
-
-    Args:
-        table: Predictions of held-out crops with annotations.
-        on: What the crops are.
-
-    Returns:
-        Task -> ``classes``, upper ``edges`` of bins of confidence, and ``counts`` of faces by
-        annotated class, predicted class and bin.
-    """
-    opened = read_table(table)
-    found = {}
-    for task in opened.tasks:
-        if task.name not in opened.annotated:
-            continue
-        columns = [task.true_column, task.pred_column]
-        columns += score_columns(task) if task.name in opened.scored else []
-        known = calibrate(task, opened.frame.select(columns).collect(), on, "bundle")
-        found[task.name] = {
-            "on": on,
-            "classes": list(task.classes),
-            "edges": known.edges.tolist(),
-            "counts": known.joint.round().astype(int).tolist(),
-        }
-    return found
-
-
-def calibration_errors(table: Path, found: Audit) -> Mapping[str, float]:
-    """Calibration error of every scored task of a table (see ``calibration_error``)."""
-    frame = pl.read_parquet(table)
-    errors = {}
-    for task in found.tasks:
-        true, probs = f"{task.name}_true", f"{task.name}_probs"
-        if true not in frame.columns or probs not in frame.columns:
-            continue
-        own = frame.filter(pl.col(true).is_in(task.classes) & pl.col(probs).is_not_null())
-        fields = own[probs].struct.unnest()
-        if fields.columns != list(task.classes) or len(own) < 2 * CALIBRATION_BINS:
-            continue
-        right = (own[true] == own[f"{task.name}_pred"]).to_numpy()
-        errors[task.name] = round(calibration_error(fields.to_numpy().max(axis=1), right), 4)
-    return errors
-
-
-def calibration_error(
-    confidence: NDArray[np.floating[Any]],
-    right: NDArray[np.bool_],
-    bins: int = CALIBRATION_BINS,
-) -> float:
-    """Root mean squared difference of confidence and accuracy, less what chance alone adds.
-
-    Faces are sorted into bins of equal size; from each bin's squared difference the variance of its
-    accuracy is subtracted, so that the error of a calibrated model is near 0 for any number of
-    faces.
-
-    Args:
-        confidence: Probability of the predicted class, (N,), 0 to 1.
-        right: Whether the prediction is right, (N,).
-        bins: Number of bins; at least two faces are needed in each.
-
-    Source:
-        Kumar, Liang, Ma: Verified Uncertainty Calibration, NeurIPS 2019 (the debiased estimator).
-    """
-    order = np.argsort(confidence, kind="stable")
-    total = 0.0
-    for rows in np.array_split(order, bins):
-        share = right[rows].mean()
-        squared = (confidence[rows].mean() - share) ** 2
-        total += len(rows) * (squared - share * (1 - share) / (len(rows) - 1))
-    return float(np.sqrt(max(total / len(order), 0.0)))

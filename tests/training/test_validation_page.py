@@ -14,13 +14,12 @@ from faceaudit.models.card import card_text
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.tables import read_table
+from faceaudit.training.card_figures import calibration_error, weakest
 from faceaudit.training.data import CropSet
 from faceaudit.training.validation_page import (
     HeldOut,
     annotations_of,
     audit_held_out,
-    calibration_error,
-    weakest,
     with_age_groups,
     write_table,
 )
@@ -76,6 +75,33 @@ def test_the_card_has_the_figures_of_every_folder_by_itself(
     card = card_text(replace(random_bundle, card={"metrics": found.metrics}))
     assert f"on {len(files) - 1} validation crops; {folder.name}: accuracy" in card
     assert f"on {len(rows)} validation crops" in card
+
+
+def test_the_card_names_the_annotated_classes_that_a_figure_leaves_out(
+    random_bundle: Bundle, crops: CropSet, folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    table = pl.read_parquet(other / "metadata.parquet")
+    finer = ["East Asian"] * 5 + ["Middle Eastern"] * 7 + ["White"] * (COUNT - 12)  # the network's
+    table.with_columns(race_true=pl.Series(finer)).write_parquet(other / "metadata.parquet")
+    rows = range(COUNT - 1)
+    files = (*crops.files, *(other / crops.files[row].relative_to(folder) for row in rows))
+    both = CropSet(files, np.full(len(files), crops.views[0]), {}, (*crops.sha256,) * 2)
+    both = replace(both, sha256=both.sha256[: len(files)])
+    found = audit_held_out(random_bundle, both, [folder, other], tmp_path, "validation")
+    race = found.metrics["race"]
+    assert race["left_out"] == {"Asian": 5, "Others": 4}
+    assert race["n"] + 9 == found.metrics["gender"]["n"] == 2 * (COUNT - 1)
+    assert [one["n"] for one in race["sets"].values()] == [COUNT - 1] * 2
+    assert not [one for one in race["sets"].values() if "left_out" in one]
+    assert not [one for name, one in found.metrics.items() if name != "race" and "left_out" in one]
+    card = card_text(replace(random_bundle, card={"metrics": found.metrics}))
+    assert (
+        f"crops, without those annotated Asian (5) or Others (4); {folder.name}: accuracy" in card
+    )
+    one = next(s for s in weakest(found.audit, 1, ["race"]) if s.startswith("Race"))
+    assert one.endswith(f" of the {race['n']} faces annotated with one of its classes.")
 
 
 def test_every_held_out_crop_has_a_row(found: HeldOut, crops: CropSet) -> None:

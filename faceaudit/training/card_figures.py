@@ -1,0 +1,198 @@
+"""What a bundle's card says of its held-out crops: figures, weakest subgroups, confusions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from faceaudit.audit.face_sets import calibrate
+from faceaudit.audit.results import Audit, MetricValue
+from faceaudit.schema import AGE, OK
+from faceaudit.tables import read_table, score_columns
+
+MIN_FACES = 100
+"""A subgroup is called weakest only with so many annotated faces."""
+CALIBRATION_BINS = 15
+
+
+def card_metrics(found: Audit, on: str) -> dict[str, dict[str, Any]]:
+    """Accuracy of every task and the mean absolute error of ages, with 95 % intervals.
+
+    Shares have Wilson intervals.
+    """
+    wanted = {"accuracy": None, "mae": AGE}
+    metrics = {}
+    for value in found.metrics:
+        estimate = value.estimate
+        if value.subgroup or value.metric not in wanted or estimate.value is None:
+            continue
+        facts: dict[str, Any] = {value.metric: round(estimate.value, 4)}
+        if estimate.low is not None and estimate.high is not None:
+            facts |= {"low": round(estimate.low, 4), "high": round(estimate.high, 4)}
+        metrics[wanted[value.metric] or value.task] = facts | {"n": estimate.n, "on": on}
+    return metrics
+
+
+def left_out_classes(table: Path) -> dict[str, dict[str, int]]:
+    """Task -> annotated class that its figures leave out -> faces; nothing where all are counted.
+
+    Those are classes that are none of the task's, and that no mapping brings there: of several sets
+    together, the classes of a set with another scheme.
+
+    Args:
+        table: Predictions with annotations, all of them of faces.
+    """
+    opened = read_table(table)
+    found = {}
+    for task in opened.tasks:
+        if task.name not in opened.annotated:
+            continue
+        column = task.true_column
+        given = pl.scan_parquet(table).filter(pl.col("status") == OK).select(column)
+        counted = opened.frame.filter(pl.col("status") == OK).select(pl.col(column).alias("as"))
+        both = pl.concat([given, counted], how="horizontal").collect()
+        lost = both.filter(pl.col(column).is_not_null() & pl.col("as").is_null())
+        if len(lost):
+            found[task.name] = dict(sorted(lost[column].value_counts().iter_rows()))
+    return found
+
+
+def with_left_out(
+    metrics: Mapping[str, dict[str, Any]], left_out: Mapping[str, dict[str, int]]
+) -> dict[str, dict[str, Any]]:
+    """Figures of a card that say which annotated classes they leave out."""
+    return {
+        name: {**figure, **({"left_out": left_out[name]} if name in left_out else {})}
+        for name, figure in metrics.items()
+    }
+
+
+def weakest(found: Audit, min_faces: int = MIN_FACES, partial: Collection[str] = ()) -> list[str]:
+    """For every task, the subgroup by gender and race with the lowest accuracy, as a sentence.
+
+    Nothing is said of a task in which all subgroups are equal.
+
+    Args:
+        found: The audit.
+        min_faces: Smaller subgroups are not named.
+        partial: Tasks whose figures leave out annotated classes.
+    """
+    features = max(found.by, key=len, default=())
+    accuracies = [value for value in found.metrics if value.metric == "accuracy"]
+    sentences = []
+    for task in found.tasks:
+        own = [value for value in accuracies if value.task == task.name]
+        overall = next((value for value in own if not value.subgroup), None)
+        groups = [
+            value
+            for value in own
+            if tuple(value.subgroup) == features
+            and features
+            and value.estimate.value is not None
+            and value.estimate.n >= min_faces
+        ]
+        if overall is None or overall.estimate.value is None:
+            continue
+        if len({value.estimate.value for value in groups}) < 2:
+            continue
+        worst = min(groups, key=lambda value: (value.estimate.value, str(value.subgroup)))
+        sentences.append(_sentence(worst, overall, task.name in partial))
+    return sentences
+
+
+def _sentence(worst: MetricValue, overall: MetricValue, partial: bool) -> str:
+    estimate = worst.estimate
+    who = ", ".join(f"{name} {value}" for name, value in worst.subgroup.items())
+    interval = (
+        f"{estimate.low:.1%} to {estimate.high:.1%}, "
+        if estimate.low is not None and estimate.high is not None
+        else ""
+    )
+    everyone = (
+        f"the {overall.estimate.n:,} faces annotated with one of its classes"
+        if partial
+        else "all faces"
+    )
+    return (
+        f"{worst.task.replace('_', ' ').capitalize()} is least often right for faces annotated "
+        f"{who}: {estimate.value:.1%} ({interval}{estimate.n:,} faces), against "
+        f"{overall.estimate.value:.1%} of {everyone}."
+    )
+
+
+def card_confusions(table: Path, on: str) -> dict[str, dict[str, Any]]:
+    """How a bundle confuses the classes of each annotated task, to correct shares by.
+
+    Args:
+        table: Predictions of held-out crops with annotations.
+        on: What the crops are.
+
+    Returns:
+        Task -> ``classes``, upper ``edges`` of bins of confidence, and ``counts`` of faces by
+        annotated class, predicted class and bin.
+    """
+    opened = read_table(table)
+    found = {}
+    for task in opened.tasks:
+        if task.name not in opened.annotated:
+            continue
+        columns = [task.true_column, task.pred_column]
+        columns += score_columns(task) if task.name in opened.scored else []
+        known = calibrate(task, opened.frame.select(columns).collect(), on, "bundle")
+        found[task.name] = {
+            "on": on,
+            "classes": list(task.classes),
+            "edges": known.edges.tolist(),
+            "counts": known.joint.round().astype(int).tolist(),
+        }
+    return found
+
+
+def calibration_errors(table: Path, found: Audit) -> Mapping[str, float]:
+    """Calibration error of every scored task of a table (see ``calibration_error``)."""
+    frame = pl.read_parquet(table)
+    errors = {}
+    for task in found.tasks:
+        true, probs = f"{task.name}_true", f"{task.name}_probs"
+        if true not in frame.columns or probs not in frame.columns:
+            continue
+        own = frame.filter(pl.col(true).is_in(task.classes) & pl.col(probs).is_not_null())
+        fields = own[probs].struct.unnest()
+        if fields.columns != list(task.classes) or len(own) < 2 * CALIBRATION_BINS:
+            continue
+        right = (own[true] == own[f"{task.name}_pred"]).to_numpy()
+        errors[task.name] = round(calibration_error(fields.to_numpy().max(axis=1), right), 4)
+    return errors
+
+
+def calibration_error(
+    confidence: NDArray[np.floating[Any]],
+    right: NDArray[np.bool_],
+    bins: int = CALIBRATION_BINS,
+) -> float:
+    """Root mean squared difference of confidence and accuracy, less what chance alone adds.
+
+    Faces are sorted into bins of equal size; from each bin's squared difference the variance of its
+    accuracy is subtracted, so that the error of a calibrated model is near 0 for any number of
+    faces.
+
+    Args:
+        confidence: Probability of the predicted class, (N,), 0 to 1.
+        right: Whether the prediction is right, (N,).
+        bins: Number of bins; at least two faces are needed in each.
+
+    Source:
+        Kumar, Liang, Ma: Verified Uncertainty Calibration, NeurIPS 2019 (the debiased estimator).
+    """
+    order = np.argsort(confidence, kind="stable")
+    total = 0.0
+    for rows in np.array_split(order, bins):
+        share = right[rows].mean()
+        squared = (confidence[rows].mean() - share) ** 2
+        total += len(rows) * (squared - share * (1 - share) / (len(rows) - 1))
+    return float(np.sqrt(max(total / len(order), 0.0)))
