@@ -296,6 +296,35 @@ def test_age_bins_form_annotated_groups_from_years(
     assert rows["age_group_pred"].to_list() == ["18-64"]
 
 
+def test_groups_without_a_year_that_other_bins_lose_are_counted(
+    read: Callable[..., PredictionTable],
+) -> None:
+    ages = {"age_true": [25.0, None, None], "age_group_true": ["20-29", "3-9", None]}
+    table = read({**ages, "age_pred": [21.0, 4.0, 5.0]}, age_bins=(0, 18, 65))
+    assert rows_of_table(table)["age_group_true"].to_list() == ["18-64", None, None]
+    assert table.notes == (
+        "age_group_true was formed anew from age_true; 1 rows that have an age group but no "
+        "age_true are left without one.",
+    )
+
+
+def test_years_outside_their_annotated_group_are_counted(
+    read: Callable[..., PredictionTable],
+) -> None:
+    ages = {"age_true": [25.0, 40.0, None], "age_group_true": ["20-29", "3-9", "0-2"]}
+    table = read({**ages, "age_group_pred": ["20-29"] * 3})
+    assert rows_of_table(table)["age_group_true"].to_list() == ["20-29", "3-9", "0-2"]
+    (note,) = table.notes
+    assert note.startswith("In 1 of 2 rows with both, age_true lies outside age_group_true")
+
+
+def test_years_that_are_joined_replace_older_groups(read: Callable[..., PredictionTable]) -> None:
+    labels = pl.DataFrame({"image": ["a", "b"], "age_true": [25.0, 40.0]})
+    rows = {"image": ["a", "b"], "age_group_true": ["3-9", "40-49"]}
+    table = read({**rows, "age_group_pred": ["20-29", "40-49"]}, labels=labels)
+    assert rows_of_table(table)["age_group_true"].to_list() == ["20-29", "40-49"]
+
+
 def test_predicted_years_are_grouped_as_the_annotations_are(
     read: Callable[..., PredictionTable],
 ) -> None:
@@ -359,6 +388,15 @@ def test_predictions_are_coarsened_to_the_annotated_scheme(
     assert rows["race_prob_Asian"].to_list() == pytest.approx([0.6, 0.6])
     assert not any("East Asian" in name for name in rows.columns)
     assert any("East Asian + Southeast Asian → Asian" in note for note in table.notes)
+
+
+def test_a_coarser_scheme_makes_no_predictions_of_rows_without_one(
+    read: Callable[..., PredictionTable],
+) -> None:
+    scores = {f"race_prob_{name}": [0.1, 0.1] for name in SCHEMES["fairface7"]}
+    rows = {**scores, "race_prob_Black": [0.4, 0.4], "race_pred": ["Black", None]}
+    table = read(rows, scheme_map={"race": "utkface5"})
+    assert rows_of_table(table)["race_pred"].to_list() == ["Black", None]
 
 
 def test_predictions_without_scores_are_coarsened_by_name(

@@ -100,7 +100,7 @@ class Distance:
     psi: float | None
     ks: float | None
     medians: tuple[float, float] | None
-    """Of either side, of what has an order."""
+    """Of either side, of what has an order: centers of the bins that hold them."""
     p_value: float | None
     p_adjusted: float | None
     shifted: bool

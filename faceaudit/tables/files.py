@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from faceaudit.errors import InputError, LabelError, SchemaError, TemporaryError
-from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
+from faceaudit.schema import AGE_GROUP, AGE_TRUE, MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import arrow_file, list_parts, local_copies, parquet_schema, sha256_of_file
 from faceaudit.tables.table import FACE, IMAGE, Draft, first_line
 
@@ -301,7 +301,10 @@ def with_labels(draft: Draft, labels: pl.DataFrame | None) -> Draft:
             f"{draft.path}: no image of the table is among the {labels.height} labeled images; "
             f"the labels name images like {labels[IMAGE].head(1).to_list()}"
         )
-    replaced = [name for name in labels.columns if name != IMAGE and name in draft.dtypes]
+    given = {name for name in labels.columns if name != IMAGE}
+    if AGE_TRUE in given:  # groups of years that no longer hold; they are formed anew
+        given.add(f"{AGE_GROUP}_true")
+    replaced = [name for name in draft.dtypes if name in given]
     frame = draft.frame.drop(replaced).join(
         labels.lazy(), on=IMAGE, how="left", maintain_order="left"
     )

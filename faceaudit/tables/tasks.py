@@ -219,7 +219,9 @@ def _with_agreement(
     if way.changes and scored:
         # The most probable merged class need not hold the most probable single class.
         best = argmax(task.name, task.classes)
-        frame = frame.with_columns(pl.coalesce(best, task.pred_column).alias(task.pred_column))
+        given = pl.col(task.pred_column)
+        merged = pl.when(given.is_not_null()).then(pl.coalesce(best, given))
+        frame = frame.with_columns(merged.alias(task.pred_column))
     if way.changes:
         notes.append(_merge_note("predicted", way, scored=scored))
     if task.true_column in draft.dtypes:

@@ -57,7 +57,12 @@ def without_groups_of_years(draft: Draft) -> Draft:
     column = f"{AGE_GROUP}_true"
     if AGE_TRUE not in draft.dtypes or column not in draft.dtypes:
         return draft
-    return draft.having(draft.frame.drop(column), f"{column} was formed anew from {AGE_TRUE}.")
+    lost = pl.col(column).is_not_null() & pl.col(AGE_TRUE).is_null()
+    count = draft.frame.select(lost.sum()).collect().item()
+    note = f"{column} was formed anew from {AGE_TRUE}"
+    if count:
+        note += f"; {count:,} rows that have an age group but no {AGE_TRUE} are left without one"
+    return draft.having(draft.frame.drop(column), f"{note}.")
 
 
 def with_groups_of_predicted_years(
@@ -83,9 +88,20 @@ def with_groups_of_annotated_years(draft: Draft) -> Draft:
     if task is None or AGE_TRUE not in draft.dtypes or age_bins_of(task.classes) is None:
         return draft
     group = _group_of(AGE_TRUE, task, task.true_column)
-    if task.true_column in draft.dtypes:
-        group = pl.coalesce(task.true_column, group).alias(task.true_column)
-    return draft.having(draft.frame.with_columns(group))
+    if task.true_column not in draft.dtypes:
+        return draft.having(draft.frame.with_columns(group))
+    given = pl.col(task.true_column)
+    both = given.is_not_null() & group.is_not_null()
+    counts = draft.frame.select(both.sum().alias("both"), (both & (given != group)).sum()).collect()
+    rows, unlike = counts.row(0)
+    frame = draft.frame.with_columns(pl.coalesce(given, group))
+    if not unlike:
+        return draft.having(frame)
+    return draft.having(
+        frame,
+        f"In {unlike:,} of {rows:,} rows with both, {AGE_TRUE} lies outside {task.true_column}; "
+        "group figures follow the groups, figures in years the years.",
+    )
 
 
 def _group_of(years: str, task: Task, name: str) -> pl.Expr:
