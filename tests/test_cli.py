@@ -68,6 +68,7 @@ class Absent:
 
     def find_spec(self, name, path=None, target=None):
         extras = {"torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "optuna"}
+        extras.add("tomli_w")
         if name.partition(".")[0] in extras:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 

@@ -81,8 +81,8 @@ def tune(
 ) -> None:
     """Search a recipe's ranges for the settings that validate best; goes on where it stopped."""
     start_logging(quiet, verbose, log_format)
-    require("torch", "faceaudit tune", "train")
-    require("optuna", "faceaudit tune", "train")
+    for module in ("torch", "optuna", "tomli_w"):
+        require(module, "faceaudit tune", "train")
     from faceaudit.training.tune import tune as run
 
     found = run(
