@@ -76,13 +76,15 @@ QUESTIONS: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
 """Question, task, and the recipes whose predictions are set against each other."""
 
 
-def run(data: Path, work: Path, seeds: int, changes: dict[str, object]) -> None:
-    """Train every recipe with every seed; what is finished is left alone."""
+def run(
+    data: Path, work: Path, seeds: int, only: Sequence[str], changes: dict[str, object]
+) -> None:
+    """Train recipes with every seed; what is finished is left alone."""
     from faceaudit.training.train import train
 
     work.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
-        for name in RECIPES:
+        for name in only or RECIPES:
             output = work / f"{name}-{seed}"
             if (output / "bundle.json").is_file() and right_of(work, name, seed) is not None:
                 continue
@@ -219,6 +221,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--data", type=Path, help="prepared UTKFace crops")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--only", nargs="*", default=[], choices=RECIPES, help="after mtl, two at once go faster"
+    )
     parser.add_argument("--epochs", type=int, help="fewer or more than the recipe's")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -226,7 +231,8 @@ def main() -> None:
         if given.data is None:
             parser.error("run needs --data")
         stages = [{"epochs": given.epochs, "size": 64}]
-        run(given.data, given.work, given.seeds, {"stages": stages} if given.epochs else {})
+        changes: dict[str, object] = {"stages": stages} if given.epochs else {}
+        run(given.data, given.work, given.seeds, given.only, changes)
         return
     found = compared(given.work, given.seeds)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
