@@ -90,6 +90,8 @@ class Leaks:
     """Images per picture -> pictures, from 2 on."""
     overlaps: tuple[Overlap, ...]
     conflicts: tuple[Conflict, ...]
+    conflicting: int
+    """Pictures whose annotations exclude each other in any task, each counted once."""
     candidates: int
     """Pairs whose pixels were compared."""
     errors: tuple[tuple[str, str, str], ...]
@@ -139,6 +141,7 @@ def find_leaks(
         sizes=_sizes(groups),
         overlaps=tuple(_overlaps(sets, exact, groups, place)),
         conflicts=tuple(_conflicts(labels, exact, groups)),
+        conflicting=_conflicting(labels, groups),
         candidates=near.candidates,
         errors=tuple(_errors(sets, prints, place)),
         notes=(*(note for one in sets for note in one.notes), *notes),
@@ -286,6 +289,14 @@ def _conflicts(
             )
         )
     return found
+
+
+def _conflicting(labels: Mapping[str, Labels], groups: NDArray[np.int64]) -> int:
+    """Pictures whose annotations of any task exclude each other."""
+    wrong = np.zeros(len(groups), bool)
+    for given in labels.values():
+        wrong |= given.in_groups(groups)
+    return _pictures(groups, wrong)
 
 
 def _pictures(groups: NDArray[np.int64], rows: NDArray[np.bool_]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from faceaudit.audit.results import Estimate, Subgroup
+from faceaudit.audit.results import Estimate
 from faceaudit.reporting import findings
 from faceaudit.reporting import format as text
 from faceaudit.reporting.glossary import Unit, metric_facts, task_title
@@ -21,6 +21,8 @@ from faceaudit.reporting.subject import (
 
 SPECIAL = r"\`*_{}[]<>#|~"
 """Characters that Markdown would read as more than text."""
+
+SMALL = " (small)"
 
 
 def to_markdown(subject: Subject) -> str:
@@ -94,26 +96,25 @@ def _figures(subject: Subject) -> list[str]:
         task_title(one.task) if one.metric == "accuracy" else metric_facts(one.metric).title
         for one in told
     ]
-    rows = []
+    rows, fewest = [], min_n(subject.audit)
     for part in parts(subject, subgroups):
         for subgroup in part.subgroups:
             found = [estimate_of(index, one.task, one.metric, subgroup) for one in told]
             units = [metric_facts(one.metric).unit for one in told]
-            cells = [_cell(one, unit) for one, unit in zip(found, units, strict=True)]
-            rows.append([_name(subject, subgroup, found), *cells])
+            few = [bool(subgroup) and (one is None or one.n < fewest) for one in found]
+            cells = [
+                _cell(one, unit) + (SMALL if small and not all(few) else "")
+                for one, unit, small in zip(found, units, few, strict=True)
+            ]
+            name = escape(text.subgroup_name(subgroup)) + (SMALL if all(few) else "")
+            rows.append([name, *cells])
     return [
         "## Figures",
         f"Accuracy of classes, and mean absolute error of ages in years; "
-        f"{confidence_percent(subject.audit)} intervals. Subgroups with fewer than "
-        f"{min_n(subject.audit)} faces are marked (small).",
+        f"{confidence_percent(subject.audit)} intervals. Subgroups, or single figures, of fewer "
+        f"than {fewest} faces are marked (small).",
         _table(["Subgroup", *titles], rows),
     ]
-
-
-def _name(subject: Subject, subgroup: Subgroup, found: Sequence[Estimate | None]) -> str:
-    most = max((one.n for one in found if one), default=0)
-    small = " (small)" if subgroup and most < min_n(subject.audit) else ""
-    return f"{escape(text.subgroup_name(subgroup))}{small}"
 
 
 def _cell(estimate: Estimate | None, unit: Unit) -> str:

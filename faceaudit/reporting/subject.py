@@ -98,6 +98,17 @@ def has_labels(audit: Audit) -> bool:
     return any(audit.labelled.values())
 
 
+def no_subgroups(subject: Subject) -> str:
+    """Why images that were not scored cannot be told apart by subgroup, where they cannot."""
+    if subject.audit.options.get("suppress_below"):
+        return "images of subgroups are not shown (--suppress-below)"
+    if subject.audit.by:
+        return "the subgroups are of predicted classes, which an image without a face does not have"
+    if has_labels(subject.audit):
+        return "no subgroups are compared"
+    return f"no {label_word(subject)} labels"
+
+
 def key(task: str, metric: str, subgroup: Subgroup, label: str | None = None) -> Key:
     """Key of a metric in ``index_metrics``."""
     return task, metric, label, frozenset(subgroup.items())

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from faceaudit.audit.results import Coverage, Decomposition, Estimate
+from faceaudit.audit.results import Coverage, Decomposition, Estimate, MetricValue, WithFailures
 from faceaudit.reporting.crowded import _rankings
 from faceaudit.reporting.findings import MOST, find
 from faceaudit.reporting.findings.classes import confused_class, largest_shares
 from faceaudit.reporting.findings.coverage import missing_faces, small_subgroups
 from faceaudit.reporting.findings.disparities import disparities
+from faceaudit.reporting.sections.coverage import gather
 
 
 def with_difference(subject, low, high, **changes):
@@ -214,7 +215,73 @@ def test_class_recognized_least_comes_from_the_confusion_matrix(sample_subject):
 def test_small_subgroups_are_insufficient_evidence(sample_subject):
     (told,) = small_subgroups(sample_subject)
     assert told.heading == "Insufficient evidence for 1 of 23 subgroups"
-    assert "Female, Middle Eastern (n = 21)" in told.sentence
+    assert "annotated Female and Middle Eastern (n = 21)" in told.sentence
+    assert told.sentence.endswith("never named as best or worst.")
+
+
+def with_metrics(subject, *values, by):
+    """The subject with accuracies of a task in a subgroup over so many faces."""
+    metrics = tuple(
+        MetricValue(task, "accuracy", subgroup, Estimate(0.9, 0.8, 0.95, n), small=n < 30)
+        for task, subgroup, n in values
+    )
+    return replace(subject, audit=replace(subject.audit, by=by, metrics=metrics, within=None))
+
+
+def test_subgroup_that_is_small_in_one_task_alone_is_said_to_be_small_there(sample_subject):
+    values = [("race", {"site": site}, 400) for site in "abc"]
+    values += [("gender", {"site": site}, n) for site, n in (("a", 400), ("b", 12), ("c", 400))]
+    subject = with_metrics(sample_subject, *values, by=(("site",),))
+    (told,) = small_subgroups(subject)
+    assert told.heading == "Insufficient evidence for 1 of 3 subgroups in some tasks"
+    assert "with site b (gender: n = 12)." in told.sentence
+    assert told.sentence.endswith("never named as best or worst there.")
+
+
+def test_figures_with_failures_say_of_each_task_how_many_faces_it_has(sample_subject):
+    values = [("gender", {}, 812), ("race", {}, 1200), ("gender", {"site": "b"}, 12)]
+    found = tuple(
+        WithFailures(task, "accuracy", subgroup, share, share, share, 0, small=n < 30)
+        for task, subgroup, n in [*values, ("race", {"site": "b"}, 400)]
+        for share in [Estimate(0.9, 0.8, 0.95, n)]
+    )
+    audit = replace(sample_subject.audit, by=(("site",),), with_failures=found)
+    table = gather(replace(sample_subject, audit=audit)).twice
+    assert [c.hint for c in table.columns if c.title == "n"] == [
+        "annotated gender",
+        "annotated race",
+    ]
+    row = table.groups[-1].rows[0]
+    assert (row.header, row.small) == ("b", False)
+    gender, race = row.cells[:4], row.cells[4:]
+    assert (gender[0].value, race[0].value) == (12, 400)
+    assert all(cell.small for cell in gender)
+    assert not any(cell.small for cell in race)
+
+
+def test_values_of_two_features_with_one_name_are_two_subgroups(sample_subject):
+    sizes = {"1": 108, "2": 20, "3": 60}
+    values = [("gender", {f: v}, n) for f in ("site", "camera") for v, n in sizes.items()]
+    values += [("gender", {"site": "1", "camera": "2"}, 8)]
+    by = (("site",), ("camera",), ("site", "camera"))
+    (told,) = small_subgroups(with_metrics(sample_subject, *values, by=by))
+    assert told.heading == "Insufficient evidence for 3 of 7 subgroups"
+    assert (
+        "with site 2 (n = 20); with camera 2 (n = 20); with site 1 and camera 2 (n = 8)."
+        in told.sentence
+    )
+
+
+def test_failures_by_predicted_subgroups_are_not_blamed_on_missing_labels(sample_subject):
+    overall = tuple(c for c in sample_subject.audit.coverage if not c.subgroup)
+    audit = replace(sample_subject.audit, by=(("race_pred",),), coverage=overall)
+    subject = replace(sample_subject, audit=audit)
+    told = missing_sentence(subject)
+    assert "cannot be told: the subgroups are of predicted classes, which an image" in told
+    assert "labels" not in told
+    assert gather(subject).no_subgroups in told
+    unlabelled = replace(audit, by=(), labelled={})
+    assert "no annotated labels" in missing_sentence(replace(subject, audit=unlabelled))
 
 
 @pytest.mark.parametrize("word", ["the person's race", "actual race", "real race", "true race"])

@@ -76,6 +76,28 @@ def test_page_shows_images_only_where_they_are_asked_for(
     assert "holds images of people" in files.paths[1].read_text()
 
 
+def test_picture_that_conflicts_in_two_tasks_is_one_picture(tmp_path: Path) -> None:
+    hashes = [f"{k:064x}" for k in range(4)]
+    cases = [("White", 30), ("White", 30), ("Black", 30), ("Black", 30)]
+    others = [("White", 30), ("Asian", 50), ("Asian", 30), ("Black", 50)]
+    for name, labels in (("a", cases), ("b", others)):
+        pl.DataFrame(
+            {
+                "image": [f"{name}{k}.jpg" for k in range(4)],
+                "sha256": hashes,
+                "race_true": [race for race, _ in labels],
+                "race_pred": "White",
+                "age_true": [age for _, age in labels],
+                "age_pred": 30.0,
+            }
+        ).write_parquet(tmp_path / f"{name}.parquet")
+    sets = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    files = leaks(sets, output=tmp_path / "l.parquet", fail_on=("conflict",))
+    counts = {one.task: one.conflicting for one in files.leaks.conflicts}
+    assert counts == {"race": 2, "age": 2}
+    assert files.failures == ("3 pictures with annotations that exclude each other",)
+
+
 def test_one_set_alone_has_no_leaks(folders: tuple[Path, Path], tmp_path: Path) -> None:
     files = leaks(folders[0], output=tmp_path / "l.parquet", fail_on=("across", "near", "conflict"))
     assert files.exit_code == 0

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from faceaudit.audit.coverage import NOT_ANNOTATED
-from faceaudit.audit.results import Coverage
+from faceaudit.audit.results import Audit, Coverage, Subgroup
 from faceaudit.reporting import format as text
 from faceaudit.reporting.findings.finding import Finding, bounds, percent
-from faceaudit.reporting.glossary import grouping_title
-from faceaudit.reporting.subject import Subject, groupings, headlines, label_word, min_n
+from faceaudit.reporting.glossary import grouping_title, task_title
+from faceaudit.reporting.subject import (
+    Subject,
+    groupings,
+    headlines,
+    label_word,
+    min_n,
+    no_subgroups,
+)
 from faceaudit.schema import OK, STATUSES
+
+MOST_NAMED = 6
 
 
 def missing_faces(subject: Subject) -> Iterator[Finding]:
@@ -42,10 +51,7 @@ def _most_missing(subject: Subject) -> str:
     annotated = [c for c in cuts if NOT_ANNOTATED not in c.subgroup.values()]
     groups = groupings(subject, [c.subgroup for c in annotated])
     if not groups:
-        kept_back = subject.audit.options.get("suppress_below")
-        why = (
-            "their images are not shown (--suppress-below)" if kept_back else "no annotated labels"
-        )
+        why = no_subgroups(subject)
         return f"Whether some subgroups are missed more often cannot be told: {why}."
     enough = [
         c
@@ -96,27 +102,55 @@ def _statuses(coverage: Coverage) -> str:
 
 
 def small_subgroups(subject: Subject) -> Iterator[Finding]:
-    """Subgroups with too few faces to be ranked."""
-    held, told = subject.audit.within, headlines(subject.audit)
-    figures = {(headline.task, headline.metric) for headline in told}
-    values = [
-        v
-        for v in subject.audit.metrics
-        if v.subgroup and held not in v.subgroup and (v.task, v.metric) in figures
-    ]
-    small = {
-        text.subgroup_name(v.subgroup): v.estimate.n for v in values if v.small and not v.label
-    }
+    """Subgroups with too few faces to be ranked, in every task or in some."""
+    audit, word = subject.audit, label_word(subject)
+    small, total = _small(audit)
     if not small:
         return
-    total = len({text.subgroup_name(v.subgroup) for v in values})
-    named = ", ".join(f"{name} (n = {text.count(n)})" for name, n in list(small.items())[:6])
-    more = f" and {len(small) - 6} more" if len(small) > 6 else ""
+    partly = any(some for _, _, some in small)
+    named = "; ".join(
+        f"{text.described(subgroup, word)} ({_fewest(faces, partly=some)})"
+        for subgroup, faces, some in small[:MOST_NAMED]
+    )
+    more = f"; and {len(small) - MOST_NAMED} more" if len(small) > MOST_NAMED else ""
     one = len(small) == 1
     yield Finding(
-        f"Insufficient evidence for {len(small)} of {total} subgroups",
-        f"{named}{more} {'has' if one else 'have'} fewer than {min_n(subject.audit)} "
-        f"{label_word(subject)} faces. {'It is' if one else 'They are'} shown and marked, and "
-        "never named as best or worst.",
+        f"Insufficient evidence for {text.count(len(small))} of {text.count(total)} subgroups"
+        + (" in some tasks" if partly else ""),
+        f"Fewer than {min_n(audit)} {word} faces: {named}{more}. "
+        f"{'It is' if one else 'They are'} shown and marked, and never named as best or worst"
+        f"{' there' if partly else ''}.",
         "No difference found in a small subgroup is not evidence of no difference.",
     )
+
+
+def _small(audit: Audit) -> tuple[list[tuple[Subgroup, dict[str, int], bool]], int]:
+    """Small subgroups with their faces by task, and whether in some tasks alone; and how many all.
+
+    Subgroups are told apart by features and values: values of two features may have one name.
+    """
+    told = {(headline.task, headline.metric) for headline in headlines(audit)}
+    faces: dict[frozenset[tuple[str, str]], dict[str, int]] = {}
+    subgroups: dict[frozenset[tuple[str, str]], Subgroup] = {}
+    for v in audit.metrics:
+        if v.label or not v.subgroup or audit.within in v.subgroup:
+            continue
+        if (v.task, v.metric) in told:
+            place = frozenset(v.subgroup.items())
+            subgroups.setdefault(place, v.subgroup)
+            faces.setdefault(place, {})[v.task] = v.estimate.n
+    found = []
+    for place, by_task in faces.items():
+        few = {task: n for task, n in by_task.items() if n < min_n(audit)}
+        if few:
+            found.append((subgroups[place], few, len(few) < len(by_task)))
+    return found, len(subgroups)
+
+
+def _fewest(faces: Mapping[str, int], *, partly: bool) -> str:
+    """Such as "n = 12", "n = 12 to 20", or of some tasks alone "gender: n = 12"."""
+    if partly:
+        each = (f"{task_title(task).lower()}: n = {text.count(n)}" for task, n in faces.items())
+        return ", ".join(each)
+    low, high = min(faces.values()), max(faces.values())
+    return f"n = {text.count(low)}" + (f" to {text.count(high)}" if high > low else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from faceaudit.audit.coverage import NOT_ANNOTATED
@@ -17,7 +17,7 @@ from faceaudit.reporting.glossary import (
     subgroup_kind,
     task_title,
 )
-from faceaudit.reporting.subject import Subject, label_word, min_n, parts
+from faceaudit.reporting.subject import Subject, label_word, min_n, no_subgroups, parts
 from faceaudit.reporting.tables import (
     MOST_ROWS,
     Cell,
@@ -62,9 +62,8 @@ class Coverage:
     twice: Table | None
     twice_more: Table | None
     meanings: tuple[tuple[str, str], ...]
-    by_subgroup: bool
-    kept_back: bool
-    """Whether small numbers are not shown, for privacy."""
+    no_subgroups: str
+    """Why there are no subgroups; empty where there are some."""
 
 
 def gather(subject: Subject) -> Coverage | None:
@@ -81,8 +80,7 @@ def gather(subject: Subject) -> Coverage | None:
         _twice(subject, False, "Figures on scored faces, and with failures counted as errors"),
         _twice(subject, True, "Ages: on scored faces, and with failures counted as errors"),
         tuple((status, _meaning(status)) for status in statuses),
-        any(c.subgroup for c in counts),
-        bool(subject.audit.options.get("suppress_below")),
+        "" if any(c.subgroup for c in counts) else no_subgroups(subject),
     )
 
 
@@ -187,16 +185,23 @@ def _twice(subject: Subject, of_ages: bool, caption: str) -> Table | None:
     ]
     if not found:
         return None
-    places = list(dict.fromkeys((v.task, v.metric) for v in found))
+    word, tasks = label_word(subject), _metrics_by_task(found)
     index = {(v.task, v.metric, _frozen(v.subgroup)): v for v in found}
     footnotes, groups = Footnotes(), []
     for part in parts(subject, [v.subgroup for v in found]):
-        rows = [_twice_row(s, places, index, footnotes) for s in part.subgroups]
+        rows = [_twice_row(s, tasks, index, footnotes) for s in part.subgroups]
         groups.append(RowGroup(part.title, tuple(rows)))
     return Table(
         caption,
         "Subgroup",
-        (Column("n", "annotated"), *(c for place in places for c in _twice_columns(*place))),
+        tuple(
+            column
+            for task, metrics in tasks.items()
+            for column in (
+                Column("n", f"{word} {task_title(task).lower()}"),
+                *(c for metric in metrics for c in _twice_columns(task, metric)),
+            )
+        ),
         tuple(groups),
         footnotes.texts,
         min_n=min_n(subject.audit),
@@ -212,21 +217,32 @@ def _twice_columns(task: str, metric: str) -> tuple[Column, ...]:
     )
 
 
+def _metrics_by_task(found: Sequence[WithFailures]) -> dict[str, list[str]]:
+    tasks: dict[str, list[str]] = {}
+    for task, metric in dict.fromkeys((v.task, v.metric) for v in found):
+        tasks.setdefault(task, []).append(metric)
+    return tasks
+
+
 def _twice_row(
     subgroup: Subgroup,
-    places: Sequence[tuple[str, str]],
+    tasks: Mapping[str, Sequence[str]],
     index: Mapping[tuple[str, str, frozenset[tuple[str, str]]], WithFailures],
     footnotes: Footnotes,
 ) -> Row:
-    found = [index.get((*place, _frozen(subgroup))) for place in places]
-    cells = []
-    for one in found:
-        pair = (one.scored, one.with_failures) if one else (None, None)
-        cells += [estimate_cell(estimate, "share", footnotes) for estimate in pair]
-        cells.append(estimate_cell(one.difference if one else None, "points", footnotes))
-    n = max((one.with_failures.n for one in found if one), default=0)
-    small = bool(subgroup) and any(one.small for one in found if one)
-    return Row(subgroup_name(subgroup), (count_cell(n), *cells), small)
+    """A row; every task has its own faces, and may have too few of them alone."""
+    cells: list[Cell] = []
+    for task, metrics in tasks.items():
+        each = [index.get((task, metric, _frozen(subgroup))) for metric in metrics]
+        small = bool(subgroup) and any(one.small for one in each if one)
+        n = max((one.with_failures.n for one in each if one), default=0)
+        cells.append(replace(count_cell(n), small=small))
+        for one in each:
+            pair = (one.scored, one.with_failures) if one else (None, None)
+            cells += [estimate_cell(e, "share", footnotes, small=small) for e in pair]
+            lost = one.difference if one else None
+            cells.append(estimate_cell(lost, "points", footnotes, small=small))
+    return Row(subgroup_name(subgroup), tuple(cells), all(cell.small for cell in cells))
 
 
 def _name(counts: Counts) -> str:
