@@ -227,7 +227,10 @@ def _why(told: ToldApart, strata: str) -> str:
     shown = told.rests[0] if told.rests else told.pairs[0]
     share = metric_facts(told.found.metric).unit == "share"
     if told.mix <= (min(abs(shown.low), abs(shown.high)) if share else 0.0):
-        return f"; the subgroups' mixes of {strata} are too alike to be why: the evidence is weak"
+        return (
+            f"; the subgroups' mixes of {strata} are too alike to be why: one test finds what the "
+            "other does not"
+        )
     return (
         f"; the subgroups differ in their mix of {strata}, by up to "
         f"{text.difference(told.mix, 'share')}, which may be all there is to it"

@@ -77,7 +77,11 @@ def test_shown_difference_is_told_with_who_and_the_simultaneous_bounds():
     ("mix", "told", "not_told"),
     [
         (0.6, "in their mix of classes, by up to 60.0 points, which may be all there is", "alike"),
-        (0.0, "mixes of classes are too alike to be why: the evidence is weak", "may be"),
+        (
+            0.0,
+            "mixes of classes are too alike to be why: one test finds what the other does not",
+            "may be",
+        ),
         (0.05, "too alike to be why", "may be"),  # An accuracy cannot differ by more for it.
         (None, "does not show one (p = 0.40).", "mix"),
     ],
@@ -143,7 +147,9 @@ def test_section_and_findings_name_the_same_subgroup(sites_subject):
     (compared,) = task.compared
     assert "Gender accuracy is lower for s0 than for all other faces" in compared.sentence
     assert "does not show one (p = 0.2" in compared.sentence
-    assert compared.sentence.endswith("are too alike to be why: the evidence is weak.")
+    assert compared.sentence.endswith(
+        "are too alike to be why: one test finds what the other does not."
+    )
     brief = [said for _, metric, _, said in gather(sites_subject).others if metric == "Macro F1"]
     assert brief[0].startswith("differs: lower for s0 than for all other faces")
 
