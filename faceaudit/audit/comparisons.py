@@ -214,18 +214,18 @@ def compare_values(
     if len(at) < 2 or metric.incomparable:
         return base
     ranked = own.at(at)
-    figures = _figures(metric, ranked, options)
+    figures, faces = _figures(metric, ranked, options), _faces(ranked)
     critical = critical_of_pairs(len(at), options.confidence)
     base = replace(
         base,
         subgroups=_with_errors(shown, at, figures.standard_errors),
         any_gap=test(metric, task, label, at) if test else None,
-        smallest_detectable=smallest_detectable(figures, critical),
+        smallest_detectable=smallest_detectable(metric, figures, faces, critical),
         reason=None,
+        needed=faces_needed(metric, figures, faces, critical, options.min_n),
         critical=critical,
         figures=figures,
     )
-    base = replace(base, needed=faces_needed(base, metric))
     if len(at) > MOST_RANKED:
         return _compare_with_rest(base, ranked, options)
     pairs = Pairs(figures, *every_pair(len(at)))
@@ -242,8 +242,7 @@ def _compare_with_rest(base: Comparison, ranked: Measurements, options: Options)
     if base.figures is None:
         return base
     size = len(ranked.values)
-    faces = np.array([value.estimate.n for value in ranked.values], np.float64)
-    both = with_rests(base.figures, faces)
+    both = with_rests(base.figures, _faces(ranked))
     pairs = Pairs(both, np.arange(size), np.arange(size, 2 * size))
     names = [value.subgroup for value in ranked.values]
     found = _differences(pairs, names, critical_of(size, options.confidence))
@@ -418,6 +417,11 @@ def figures_of(
 def _figures(metric: Metric, measured: Measurements, options: Options) -> Figures:
     estimates = [value.estimate for value in measured.values]
     return figures_of(metric, estimates, measured.degrees, options.confidence)
+
+
+def _faces(measured: Measurements) -> Values:
+    """Behind each figure."""
+    return np.array([value.estimate.n for value in measured.values], np.float64)
 
 
 def _with_errors(

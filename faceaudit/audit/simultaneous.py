@@ -46,9 +46,10 @@ HALVINGS = 7
 class Figures:
     """Values of subgroups and what their limits at any confidence follow from; arrays (K,).
 
-    ``told`` is, of a share, the faces that would tell as much if they were independent; of a mean
-    that cannot be negative, how far the middle of its limits is above it at one standard error. Any
-    other figure has limits that reach in proportion, ``below`` and ``above`` at one standard error.
+    ``told`` is, of a mean that cannot be negative, how far the middle of its limits is above it at
+    one standard error; of a share and any other figure from 0 to 1, the faces of a share that would
+    tell as much if they were independent. All figures but such means and shares have limits that
+    reach in proportion, ``below`` and ``above`` at one standard error.
     """
 
     values: Values
@@ -100,10 +101,10 @@ class Figures:
         if metric.interval in SYMMETRIC:
             below = above = np.maximum(below, above)
         shape, told = SHAPES.get(metric.interval, "even"), np.full_like(values, np.nan)
-        if shape == "share":
-            told = _trials(values, low, high, z) * (reach / z) ** 2
         if shape == "skewed":
             told = above**2 / (2 * (above + values)) / reach**2
+        elif metric.limits == (0.0, 1.0):
+            told = _trials(values, low, high, z) * (reach / z) ** 2
         return cls(values, told, below / reach, above / reach, freedom, metric.limits, shape)
 
     def at(self, numbers: Places) -> Figures:

@@ -160,7 +160,7 @@ def test_single_ranked_subgroup_has_a_reason_and_no_test() -> None:
     assert (found.pairs, found.any_gap, found.smallest_detectable) == ((), None, None)
     assert "fewer than two subgroups with at least 30 faces" in str(found.reason)
     assert equivalent_within(found, 0.1).equivalent is None
-    assert n_needed(found, 0.1) is None
+    assert found.needed == ()
 
 
 def test_rates_of_one_have_limits_and_no_certain_difference() -> None:
@@ -195,29 +195,89 @@ def test_many_subgroups_are_compared_without_a_list_of_pairs() -> None:
     assert difference_between(found, names[0], {"site": "none"}) is None
 
 
-def test_faces_needed_show_the_gap_they_were_asked_for() -> None:
-    gap = 0.05
-    found = compared([(800, 1000)] * 4)
-    faces = n_needed(found, gap)
-    assert faces is not None
+def needed(found: Comparison, gap: float) -> int:
+    faces = np.array([one.n for one in found.ranked], np.float64)
+    assert found.figures is not None
+    assert found.critical is not None
+    return n_needed(ACCURACY, found.figures, faces, found.critical, [gap])[0]
+
+
+def shown_of(rate: float, other: float, faces: int, like: Comparison, tables: int = 200) -> float:
+    """In which share of tables of so many faces two rates are shown to differ."""
     generator = np.random.default_rng(0)
+    more = [(round(rate * faces), faces)] * (len(like.ranked) - 2)
     shown = 0
-    for _ in range(80):
-        rates = [0.8 + gap / 2, 0.8, 0.8, 0.8 - gap / 2]
-        drawn = compared([(int(generator.binomial(faces, rate)), faces) for rate in rates])
-        ends = difference_between(drawn, {"race": "a"}, {"race": "d"})
-        shown += bool(ends and ends.shown)
-    assert 0.65 <= shown / 80 <= 0.93
+    for _ in range(tables):
+        drawn = [(int(generator.binomial(faces, one)), faces) for one in (rate, other)]
+        pair = difference_between(compared([*drawn, *more]), {"race": "a"}, {"race": "b"})
+        shown += bool(pair and pair.shown)
+    return shown / tables
 
 
-def test_twice_the_gap_needs_a_quarter_of_the_faces() -> None:
+@pytest.mark.parametrize(
+    ("rate", "gap", "size"), [(0.5, 0.1, 2), (0.9, 0.1, 4), (0.99, 0.05, 2), (1.0, 0.1, 9)]
+)
+def test_faces_needed_show_the_gap_they_were_asked_for(rate: float, gap: float, size: int) -> None:
+    found = compared([(round(rate * 1000), 1000)] * size)
+    assert 0.72 <= shown_of(rate, rate - gap, needed(found, gap), found) <= 0.92
+
+
+@pytest.mark.parametrize(("rate", "faces", "size"), [(0.5, 100, 2), (0.95, 40, 2), (0.99, 400, 4)])
+def test_smallest_gap_is_shown_by_four_of_five_tables(rate: float, faces: int, size: int) -> None:
+    found = compared([(round(rate * faces), faces)] * size)
+    assert found.smallest_detectable is not None
+    other = rate - found.smallest_detectable if rate > 0.5 else rate + found.smallest_detectable
+    assert 0.72 <= shown_of(rate, other, faces, found) <= 0.92
+
+
+@pytest.mark.parametrize("faces", [40, 400, 4000])
+def test_smallest_gap_from_no_errors_is_shown_by_four_of_five_tables(faces: int) -> None:
+    found = compared([(faces, faces)] * 2)
+    gap = found.smallest_detectable
+    fewest = next(k for k in range(faces) if compared([(faces, faces), (faces - k, faces)]).shown)
+    assert 0.75 <= stats.binom.sf(fewest - 1, faces, gap) <= 0.88
+
+
+def test_faces_needed_do_not_fall_with_the_faces_that_say_so() -> None:
+    for share in (0.9, 1.0):
+        each = [
+            needed(compared([(round(share * faces), faces)] * 2), 0.05) for faces in (40, 400, 4000)
+        ]
+        assert each == pytest.approx([each[-1]] * 3, rel=0.02)
+
+
+def test_faces_needed_are_never_fewer_than_are_compared() -> None:
+    found = compared([(1000, 1000)] * 2, min_n=200)
+    assert dict(found.needed)[0.1] == 200
+    assert dict(found.needed)[0.02] > 200
+
+
+def test_smaller_gaps_need_more_faces_and_none_needs_no_number() -> None:
     found = compared([(700, 1000), (2500, 3000)])
-    few, many = n_needed(found, 0.1), n_needed(found, -0.05)
-    assert few is not None
-    assert many is not None
-    assert many == pytest.approx(4 * few, abs=4)
+    few, many = needed(found, 0.1), needed(found, -0.05)
+    assert 3.5 * few < many < 4 * few
+    assert (few, many) == (dict(found.needed)[0.1], dict(found.needed)[0.05])
     with pytest.raises(ValueError, match="gap of 0"):
-        n_needed(found, 0)
+        needed(found, 0)
+
+
+def test_few_faces_show_no_gap_whatever() -> None:
+    found = compared([(2, 2), (2, 2)], min_n=2)
+    assert found.pairs
+    assert found.smallest_detectable is None
+
+
+def test_steps_of_either_sign_need_faces_for_those_that_a_gap_moves() -> None:
+    metric = next(one for one in AGE_METRICS if one.name == "mean_signed_step")
+    values = [
+        MetricValue("age_group", metric.name, {"race": name}, Estimate(0.0, -0.001, 0.001, 1000))
+        for name in "ab"
+    ]
+    own = Measurements(values, [math.inf, math.inf])
+    found = compare_values(metric, own, Measurements([], []), ["race"], Options())
+    # A tenth of the faces is off by one: their spread alone, at the two quantiles.
+    alone = (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) ** 2 * 0.1 / 0.1**2
+    assert alone <= dict(found.needed)[0.1] <= 1.2 * alone
 
 
 def test_p_values_of_pairs_are_tukeys_and_never_below_that_of_one_pair() -> None:

@@ -113,8 +113,8 @@ class Comparison:
 
     ``family`` says in words which differences the confidence and the adjusted p values are shared
     by. ``smallest_detectable`` is the gap that would have been shown between any two ranked
-    subgroups with a chance of 80 %, with the faces at hand. Where nothing can be compared the
-    tests are empty or None and ``reason`` says why.
+    subgroups with a chance of 80 %, with the faces at hand; None where no gap would. Where nothing
+    can be compared the tests are empty or None and ``reason`` says why.
     """
 
     task: str
