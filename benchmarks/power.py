@@ -1,9 +1,11 @@
 """How often true gaps are shown: ``python -m benchmarks.power [PART] [--quick]``.
 
 One subgroup of five differs; counted are the tables in which it is told apart from any other, by
-the simultaneous intervals and by the permutation test. Then how often gaps are shown that the audit
-says show with a chance of 80 %, and fairlearn's bootstrap interval of ``difference()`` on equal
-subgroups. ``planned`` prints the second part alone, ``--quick`` takes a twentieth of the simulations.
+the simultaneous intervals and by the permutation test; then fairlearn's bootstrap interval of
+``difference()`` on equal subgroups. At last, how often a gap is shown with the faces that it is
+said to need for a chance of 80 %, and the smallest gap with as many faces as there are. A part
+alone is printed by its name: ``gaps`` or ``planned``. ``--quick`` takes a twentieth of the
+simulations.
 """
 
 from __future__ import annotations
