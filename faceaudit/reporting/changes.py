@@ -15,6 +15,7 @@ from faceaudit.audit.paired import pair_tables
 from faceaudit.audit.suppress_changes import suppress_changes
 from faceaudit.audit.tally import Tally
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
+from faceaudit.reporting.format import number
 from faceaudit.reporting.source import Reading, Source, read_source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
 from faceaudit.schemes import CUSTOM, coarsening
@@ -151,7 +152,7 @@ def _mode(
         words = "A table names no images: the two are compared as tables of different images."
         return "drift", words, None
     _, matching = match_rows(first, second)
-    share = f"{100 * matching.shared:.1f}% of the rows of the smaller table are in both"
+    share = f"{number(matching.shared, 'share')} of the rows of the smaller table are in both"
     if wanted != "auto":
         return wanted, f"The mode was asked for; {share}.", matching
     if matching.shared >= SAME_IMAGES:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from faceaudit.audit.results import Reliability, RocCurve
-from faceaudit.reporting.format import class_name, subgroup_name
+from faceaudit.reporting.format import class_name, subgroup_name, tick
 from faceaudit.reporting.svg import GRID, INK, MUTED, TITLE, Drawing, Frame, ticks
 from faceaudit.reporting.tables import Scale
 
@@ -152,8 +152,8 @@ def _draw_panel(
     drawing.lines([(x, frame.top, x, frame.foot) for x in places], GRID)
     drawing.lines([(frame.left, frame.foot, frame.left + frame.width, frame.foot)], GRID)
     for x, value in zip(places, round_numbers, strict=True):
-        written = f"{100 * value:.3g}%" if panel.percent else f"{value:g}"
-        drawing.text(x, frame.foot + 11, written.replace("-", "\N{MINUS SIGN}"), anchor="middle")
+        written = tick(value, "share" if panel.percent else "years")
+        drawing.text(x, frame.foot + 11, written, anchor="middle")
     drawing.text(frame.left, frame.top - 12, panel.title, color=INK, size=TITLE, bold=True)
     drawing.text(frame.middle[0], frame.foot + 27, panel.unit_label, anchor="middle")
     if panel.scale.mark is not None:

@@ -11,6 +11,8 @@ from faceaudit.reporting.glossary import Unit, feature_origin, feature_title
 NOT_AVAILABLE = "n/a"
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
+NEGLIGIBLE = 1e-7
+"""What is so near to 0, or to all, differs from it by rounding alone: of shares in percent."""
 
 
 def count(value: int) -> str:
@@ -21,18 +23,23 @@ def count(value: int) -> str:
 def number(value: float | None, unit: Unit) -> str:
     """A value in its unit, as a table shows it; None is ``n/a``.
 
+    A value that is not 0 never reads as 0, and a share that is not all never as all: it has as many
+    decimals as tell it from them.
+
     Example:
         >>> number(0.9344, "share"), number(None, "share"), number(0.1, "signed_points")
         ('93.4%', 'n/a', '+10.0')
+        >>> number(0.99984, "share"), number(1.0, "share"), number(0.00004, "share")
+        ('99.98%', '100.0%', '0.004%')
     """
     if value is None:
         return NOT_AVAILABLE
     if unit == "count":
         return count(int(value))
     if unit == "share":
-        return f"{_plain(100 * value, 1)}%"
+        return f"{_plain(100 * value, 1, end=100.0)}%"
     if unit == "index":
-        return _plain(value, 3)
+        return _plain(value, 3, end=1.0)
     if unit.endswith("points"):
         text = _plain(100 * value, 1)
     else:
@@ -48,7 +55,7 @@ def tick(value: float, unit: Unit) -> str:
         >>> tick(0.8, "share"), tick(2.0, "years")
         ('80%', '2')
     """
-    text = f"{100 * value if unit == 'share' or unit.endswith('points') else value:.3g}".replace(
+    text = f"{100 * value if unit == 'share' or unit.endswith('points') else value:.6g}".replace(
         "-", MINUS
     )
     return f"{text}%" if unit == "share" else text
@@ -85,7 +92,7 @@ def difference(value: float | None, unit: Unit) -> str:
 
 
 def prints_as_zero(difference_of_two: float | None, unit: Unit) -> bool:
-    """Whether a reader sees no difference, so that neither of the two is the larger one."""
+    """Whether there is no difference but of rounding, so that neither of two is the larger one."""
     return difference(difference_of_two, unit) == difference(0.0, unit)
 
 
@@ -114,8 +121,8 @@ def difference_interval(low: float, high: float, unit: Unit) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """A ratio with two decimals; None is ``n/a``."""
-    return NOT_AVAILABLE if value is None else _plain(value, 2)
+    """A ratio with two decimals, and more where it would read as 0 or 1; None is ``n/a``."""
+    return NOT_AVAILABLE if value is None else _plain(value, 2, end=1.0)
 
 
 def probability(value: float) -> str:
@@ -183,9 +190,18 @@ def short_hash(digest: str) -> str:
     return digest[:16]
 
 
-def _plain(value: float, digits: int) -> str:
-    """Fixed decimals, a real minus sign, and no minus before a zero."""
+def _plain(value: float, digits: int, end: float = 0.0) -> str:
+    """Fixed decimals, a real minus sign, and no minus before a zero.
+
+    Args:
+        value: The value.
+        digits: Decimals, more where the value would read as 0 or as ``end`` and is neither.
+        end: The other value that it must not be taken for.
+    """
     text = f"{value:.{digits}f}"
+    while float(text) in (0.0, end) and abs(value - float(text)) > NEGLIGIBLE:
+        digits += 1
+        text = f"{value:.{digits}f}"
     if float(text) == 0:
         text = text.removeprefix("-")
     return text.replace("-", MINUS)

@@ -39,7 +39,7 @@ from faceaudit.leakage.find import (
 )
 from faceaudit.leakage.sets import ImageSet, read_sets
 from faceaudit.leakage.verify import SIMILAR
-from faceaudit.reporting.format import class_name, file_name
+from faceaudit.reporting.format import class_name, file_name, number
 from faceaudit.reporting.html import make_environment
 from faceaudit.reporting.tables import Cell, Column, Footnotes, Row, RowGroup, Table, count_cell
 from faceaudit.schema import SCHEMA_VERSION
@@ -276,9 +276,9 @@ def sentences(found: Leaks) -> list[str]:
     said = []
     for one in found.overlaps:
         if one.images:
-            share = one.images / totals[one.of]
+            share = number(one.images / totals[one.of], "share")
             said.append(
-                f"{one.images:,} of {totals[one.of]:,} images of {short[one.of]} ({share:.1%}) "
+                f"{one.images:,} of {totals[one.of]:,} images of {short[one.of]} ({share}) "
                 f"show a picture that is also in {short[one.other]}; {one.exact:,} of them are "
                 "byte-identical to an image there."
             )
@@ -292,6 +292,7 @@ def sentences(found: Leaks) -> list[str]:
             )
     for conflict in found.conflicts:
         if conflict.conflicting:
+            share = number(conflict.conflicting / conflict.groups, "share")
             far = (
                 f", {conflict.far:,} by more than {FAR_AGES} years"
                 if conflict.far is not None
@@ -300,7 +301,7 @@ def sentences(found: Leaks) -> list[str]:
             said.append(
                 f"Of {conflict.groups:,} pictures whose {class_name(conflict.task)} is annotated "
                 f"more than once, {conflict.conflicting:,} "
-                f"({conflict.conflicting / conflict.groups:.1%}) are annotated differently{far}."
+                f"({share}) are annotated differently{far}."
             )
     if not said:
         said.append("No picture was found in more than one image.")

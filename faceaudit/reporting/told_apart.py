@@ -180,15 +180,8 @@ def _apart(one: PairwiseDifference, unit: Unit) -> str:
     low, high = (one.low, one.high) if up else (-one.high, -one.low)
     return (
         f"{'higher' if up else 'lower'} for {text.subgroup_name(one.first)} than for "
-        f"{other_name(one.second)} by {_bounds(low, high, unit)}"
+        f"{other_name(one.second)} by {text.difference_interval(low, high, unit)}"
     )
-
-
-def _bounds(low: float, high: float, unit: Unit) -> str:
-    """Bounds of a difference above 0; a lower one that rounds to 0 must not read as 0."""
-    if text.prints_as_zero(low, unit):
-        return f"up to {text.difference(high, unit)}"
-    return text.difference_interval(low, high, unit)
 
 
 def _nobody(found: Comparison) -> str:

@@ -11,6 +11,7 @@ from faceaudit.reporting.findings import MOST, find
 from faceaudit.reporting.findings.classes import confused_class, largest_shares
 from faceaudit.reporting.findings.coverage import missing_faces, small_subgroups
 from faceaudit.reporting.findings.disparities import disparities
+from faceaudit.reporting.sections import summary
 from faceaudit.reporting.sections.coverage import gather
 
 
@@ -137,6 +138,13 @@ def test_where_all_subgroups_lose_as_many_images_no_share_is_largest(sample_subj
     assert "The share is largest among images annotated Female: 14.3%" in told
 
 
+def test_three_of_many_images_are_not_none_and_shares_that_differ_are_not_the_same(sample_subject):
+    cuts = (10_000, 3, {"gender": "Male"}), (10_000, 0, {"gender": "Female"})
+    told = missing_sentence(with_coverage(sample_subject, (20_000, 3, {}), *cuts))
+    assert told.startswith("0.01% of the images have no scored face (3:")
+    assert "The share is largest among images annotated Male: 0.03%" in told
+
+
 def test_images_without_an_annotation_are_counted_and_not_ranked(sample_subject):
     subject = with_coverage(
         sample_subject,
@@ -183,6 +191,23 @@ def test_classes_without_a_mistake_or_with_as_many_have_none_recognized_least(sa
     one_class = np.zeros((size, size), int)
     one_class[0] = [50, 10, 0, 0, 0, 0, 0]
     assert race_finding(sample_subject, one_class) == []
+
+
+def test_one_mistake_of_many_faces_is_told(sample_subject):
+    counts = 6_666 * np.eye(7, dtype=int)
+    counts[1, :2] = 1, 6_665
+    (told,) = race_finding(sample_subject, counts)
+    assert told.heading == "Race: Black is recognized least often"
+    assert "99.98% were predicted as such; 0.02% were predicted White" in told.sentence
+
+
+def test_accuracies_that_differ_by_less_than_a_rounding_are_not_the_same(brief_subject):
+    subject = with_difference(brief_subject, -0.001, 0.002, difference=0.0003)
+    (told,) = disparities(subject)
+    assert "the same accuracy" not in told.heading
+    assert "a difference of 0.03 points" in told.sentence
+    (card,) = summary.gather(subject).cards
+    assert not card.alike
 
 
 def test_classes_predicted_equally_often_have_none_that_is_least(unlabelled_subject):

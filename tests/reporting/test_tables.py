@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.results import Estimate
-from faceaudit.reporting.format import described, difference, interval, number
+from faceaudit.reporting.format import described, difference, interval, number, prints_as_zero, tick
 from faceaudit.reporting.glossary import (
     BY_NAME,
     feature_title,
@@ -27,6 +27,14 @@ from faceaudit.reporting.tables import (
 )
 
 shares = st.floats(0, 1)
+
+
+@given(st.integers(0, 10**7), st.integers(1, 10**7))
+def test_a_share_reads_as_none_or_all_only_if_it_is(part, more):
+    share = part / (part + more - 1) if part + more > 1 else 0.0
+    assert (number(share, "share") == "0.0%") == (share == 0)
+    assert (number(share, "share") == "100.0%") == (share == 1)
+    assert prints_as_zero(share, "share") == (share == 0)
 
 
 @given(st.lists(st.tuples(shares, shares, shares).map(sorted), min_size=1))
@@ -98,11 +106,20 @@ def test_number_of_nothing_is_not_a_number():
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
-        (-0.0004, "signed_years", "0.00"),
-        (0.0004, "signed_years", "0.00"),
+        (-0.0004, "signed_years", "\N{MINUS SIGN}0.0004"),
+        (0.0004, "signed_years", "+0.0004"),
+        (-1e-12, "signed_years", "0.00"),
         (1.5, "signed_years", "+1.50"),
         (-1.5, "signed_groups", "\N{MINUS SIGN}1.50"),
-        (0.99999, "share", "100.0%"),
+        (0.99999, "share", "99.999%"),
+        (0.9994, "share", "99.9%"),
+        (1.0, "share", "100.0%"),
+        (1 - 1e-12, "share", "100.0%"),
+        (3 / 20_000, "share", "0.01%"),
+        (0.0, "share", "0.0%"),
+        (0.00002, "points", "0.002"),
+        (0.99996, "index", "0.99996"),
+        (0.00004, "index", "0.00004"),
         (12345, "count", "12,345"),
     ],
 )
@@ -156,3 +173,7 @@ def test_subgroups_are_called_annotated_where_annotations_alone_form_them():
     assert subgroup_kind((*crossed, ("site",)), "annotated") == "subgroup"
     assert subgroup_kind((("race_pred",),), "annotated") == "predicted subgroup"
     assert subgroup_kind((), "annotated") == "subgroup"
+
+
+def test_ends_of_an_axis_keep_the_digits_that_tell_them_apart():
+    assert (tick(0.9995, "share"), tick(1.0, "share")) == ("99.95%", "100%")

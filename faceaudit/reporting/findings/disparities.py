@@ -10,7 +10,7 @@ from faceaudit.audit.results import Audit, Disparity, Estimate, PairwiseDifferen
 from faceaudit.reporting import format as text
 from faceaudit.reporting.findings.finding import Finding
 from faceaudit.reporting.gaps import mix_and_rest
-from faceaudit.reporting.glossary import MetricFacts, Unit, grouping_title, task_title
+from faceaudit.reporting.glossary import MetricFacts, grouping_title, task_title
 from faceaudit.reporting.leading import Gap, leading_gap
 from faceaudit.reporting.subject import (
     Headline,
@@ -117,15 +117,15 @@ class _Told:
     def _of_equals(self) -> Finding:
         """One figure in all ranked subgroups: none is worst, and how far that carries."""
         facts = self.gap.facts
-        found = sorted(v.estimate.value for v in self.gap.values if v.estimate.value is not None)
-        ends = dict.fromkeys(text.quantity(value, facts.unit) for value in found[:1] + found[-1:])
+        found = [v.estimate.value for v in self.gap.values if v.estimate.value is not None]
+        figure = text.quantity(found[0] if found else None, facts.unit)
         no_error = set(found) == {0.0 if facts.better == "lower" else 1.0}
         return self._finding(
             "no error was seen in any ranked subgroup"
             if no_error
             else f"the same {self._metric_word()} in every ranked subgroup",
-            f"{self._lead()} {' to '.join(ends) or text.NOT_AVAILABLE} {self._of()} the faces of "
-            f"each of {self.gap.disparity.n_ranked} subgroups of {self._grouping()}.",
+            f"{self._lead()} {figure} {self._of()} the faces of each of "
+            f"{self.gap.disparity.n_ranked} subgroups of {self._grouping()}.",
             self._detectable(),
         )
 
@@ -195,8 +195,9 @@ class _Told:
 
     def _shown(self, one: PairwiseDifference, looked_at: str) -> str:
         low, high = sorted((abs(one.low), abs(one.high)))
+        bounds = text.difference_interval(low, high, self.gap.facts.unit)
         return (
-            f"The interval of the difference ({_above_zero(low, high, self.gap.facts.unit)}), "
+            f"The interval of the difference ({bounds}), "
             "which allows for having looked at all "
             f"{looked_at}, {CHANCE_UNLIKELY}."
         )
@@ -229,9 +230,9 @@ def _hedge(disparity: Disparity, facts: MetricFacts) -> str:
     if disparity.low is None or disparity.high is None:
         why = f" ({disparity.reason})" if disparity.reason else ""
         return f"The difference has no interval{why}: insufficient evidence for a conclusion."
-    within = _above_zero if disparity.shown else text.difference_interval
+    bounds = text.difference_interval(disparity.low, disparity.high, facts.unit)
     return (
-        f"The interval of the difference ({within(disparity.low, disparity.high, facts.unit)}), "
+        f"The interval of the difference ({bounds}), "
         "which allows for having looked at all pairs, "
         + (
             f"{CHANCE_UNLIKELY}."
@@ -239,13 +240,6 @@ def _hedge(disparity: Disparity, facts: MetricFacts) -> str:
             else "includes zero: insufficient evidence that they differ."
         )
     )
-
-
-def _above_zero(low: float, high: float, unit: Unit) -> str:
-    """An interval that excludes 0; a lower bound that rounds to 0 must not read as 0."""
-    if text.prints_as_zero(low, unit):
-        return f"above 0 and up to {text.difference(high, unit)}"
-    return text.difference_interval(low, high, unit)
 
 
 def _taken_apart(

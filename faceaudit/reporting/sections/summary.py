@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from faceaudit.audit.results import Audit, Estimate, MetricValue
 from faceaudit.reporting.figures import Chart, DotPanel, draw_dots
 from faceaudit.reporting.findings import Finding, find
-from faceaudit.reporting.format import quantity, subgroup_name
+from faceaudit.reporting.format import prints_as_zero, quantity, subgroup_name
 from faceaudit.reporting.glossary import MetricFacts, metric_facts, task_title
 from faceaudit.reporting.leading import finest_gap, leading_gap
 from faceaudit.reporting.sections import verdicts
@@ -173,6 +173,6 @@ def _told(panel: DotPanel, headline: Headline, names: list[str]) -> str:
         return f"{panel.title}: not available."
     (low, first), (high, last) = min(known), max(known)
     ends = quantity(low, facts.unit), quantity(high, facts.unit)
-    if len(known) > 1 and ends[0] == ends[1]:
+    if len(known) > 1 and prints_as_zero(high - low, facts.unit):
         return f"{panel.title} {ends[0]} in every subgroup."
     return f"{panel.title} from {ends[0]} ({names[first]}) to {ends[1]} ({names[last]})."
