@@ -133,9 +133,10 @@ def _of_mix(one: Decomposition, mix: tuple[float, float | None, float | None], u
         return (
             f"{_capital(what)} hides {text.difference(-value, unit)}{_bounds(-high, -low, unit)}."
         )
-    return (
-        f"Of the gap {text.difference(value, unit)}{_bounds(low, high, unit)} {_verb(unit)} {what}."
-    )
+    size = f"{text.difference(value, unit)}{_bounds(low, high, unit)}"
+    if value > abs(one.gap.value or 0.0):
+        return f"By {what} alone the gap would be {size}."
+    return f"Of the gap {size} {_verb(unit)} {what}."
 
 
 def _of_rate(one: Decomposition, rate: tuple[float, float | None, float | None], unit: Unit) -> str:

@@ -210,6 +210,20 @@ def test_accuracies_that_differ_by_less_than_a_rounding_are_not_the_same(brief_s
     assert not card.alike
 
 
+def test_mistakes_that_are_as_frequent_are_all_named(sample_subject):
+    counts = 50 * np.eye(7, dtype=int)
+    counts[0] = [40, 5, 0, 5, 0, 0, 0]
+    (told,) = race_finding(sample_subject, counts)
+    names = [told.sentence.split("were predicted ")[k] for k in (1, 2)]
+    assert names[0].endswith("10.0% each ")
+    assert names[1].count(" and ") == 1
+    assert names[1].endswith(", the most frequent mistakes.")
+    counts[0, 1] += 1
+    (told,) = race_finding(sample_subject, counts)
+    assert told.sentence.endswith(", the most frequent mistake.")
+    assert " and " not in told.sentence
+
+
 def test_classes_predicted_equally_often_have_none_that_is_least(unlabelled_subject):
     alike = tuple(
         replace(c, share=Estimate(1 / 2, 0.45, 0.55, 400))

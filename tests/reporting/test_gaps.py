@@ -64,6 +64,15 @@ def test_a_mix_that_hides_a_gap_is_said_to(with_gap):
     assert "At the same ages 5.0 points (4.5 to 5.5 points) are left." in said
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_mix_larger_than_the_gap_is_no_part_of_it(with_gap, sign):
+    one = decomposition(part(sign * 0.02), part(sign * 0.05), part(-sign * 0.03), MALE)
+    said = sentence_of(with_gap(one))
+    assert "is 2.0 points. By age mix alone the gap would be 5.0 points (4.5 to 5.5" in said
+    assert "At the same ages the gap is 3.0 points (2.5 to 3.5 points) the other way." in said
+    assert "Of the gap" not in said
+
+
 def test_a_gap_that_may_be_none_is_not_taken_apart(with_gap):
     one = decomposition(part(0.002), part(0.001), part(0.001), MALE)
     said = sentence_of(with_gap(one))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from faceaudit.audit.results import ConditionedAge, Estimate
 from faceaudit.reporting import format as text
 from faceaudit.reporting.findings.finding import Finding
@@ -18,6 +20,8 @@ from faceaudit.reporting.subject import (
     min_n,
 )
 from faceaudit.schema import AGE
+
+Place = frozenset[tuple[str, str]]
 
 
 def age_errors(subject: Subject) -> Iterator[Finding]:
@@ -69,42 +73,88 @@ def _largest_at(hardest: ConditionedAge, word: str) -> str:
         f"Errors are largest at the {word} ages {hardest.age_group}, "
         f"{text.quantity(estimate.value, 'groups')} off on average (n = {text.count(estimate.n)})"
     )
-    if signed is None or signed.low is None or signed.high is None:
+    if signed is None or signed.value is None or signed.low is None or signed.high is None:
         return f"{sentence}."
-    if signed.high < 0:
-        return f"{sentence}, mostly predicted too young."
-    return f"{sentence}, mostly predicted too old." if signed.low > 0 else f"{sentence}."
-
-
-def _age_mix(subject: Subject) -> str:
-    """How much of the differences between subgroups is left at equal ages."""
-    totals = [c for c in subject.audit.conditioned_age if not c.age_group and not c.small]
-    grouped = groupings(subject, [c.subgroup for c in totals if c.subgroup])
-    if not grouped:
-        return ""
-    raw = _spread(totals, grouped[-1], standardised=False)
-    same_ages = _spread(totals, grouped[-1], standardised=True)
-    if raw is None or same_ages is None:
-        return ""
-    if text.prints_as_zero(raw, "groups") and text.prints_as_zero(same_ages, "groups"):
-        return ""
-    title = grouped[-1].title
+    off = abs(signed.value)
+    if signed.low <= 0 <= signed.high or text.prints_as_zero(off, "groups"):
+        return f"{sentence}."
+    word = "too old" if signed.value > 0 else "too young"
     return (
-        f"Subgroups of {title[:1].lower()}{title[1:]} differ in age. Their mean distance between "
-        f"predicted and {label_word(subject)} age group is up to {text.quantity(raw, 'groups')} "
-        f"apart as measured, and up to {text.quantity(same_ages, 'groups')} once every subgroup "
-        "is re-weighted to the same ages."
+        f"{sentence}; on average, faces there are predicted {text.quantity(off, 'groups')} {word}."
     )
 
 
-def _spread(
-    totals: Sequence[ConditionedAge], grouping: Grouping, *, standardised: bool
-) -> float | None:
-    """Highest minus lowest step error over the subgroups of one grouping."""
-    values = [
-        estimate.value
-        for cell in totals
-        if cell.standardised == standardised and set(cell.subgroup) == set(grouping.by)
-        if (estimate := cell.estimates.get("step_mae")) and estimate.value is not None
-    ]
-    return max(values) - min(values) if len(values) > 1 else None
+def _age_mix(subject: Subject) -> str:
+    """Whether subgroups differ in age, and how much of their differences is left at equal ages."""
+    cells = subject.audit.conditioned_age
+    totals = [c for c in cells if not c.age_group and not c.small]
+    grouped = groupings(subject, [c.subgroup for c in totals if c.subgroup])
+    if not grouped:
+        return ""
+    grouping = grouped[-1]
+    raw, same_ages = _steps_off(totals, grouping)
+    if len(raw) < 2:
+        return ""
+    spreads = [max(one) - min(one) for one in (raw, same_ages)]
+    if all(text.prints_as_zero(one, "groups") for one in spreads):
+        return ""
+    who = f"ubgroups of {grouping.title[:1].lower()}{grouping.title[1:]}"
+    what = f"predicted and {label_word(subject)} age group"
+    raw_said, same_said = (text.quantity(one, "groups") for one in spreads)
+    other = _of_other_ages(cells, grouping)
+    if other is not None and text.prints_as_zero(other, "share"):
+        return (
+            f"S{who} have the same mix of ages: it does not explain that their mean distances "
+            f"between {what} are up to {raw_said} apart."
+        )
+    lead = (
+        ""
+        if other is None
+        else f"S{who} differ in age: for the mix of all, up to {text.number(other, 'share')} of "
+        "the faces of one would have to be of another age. "
+    )
+    return (
+        f"{lead}The mean distances of s{who} between {what} are up to {raw_said} apart as "
+        f"measured, and up to {same_said} once every subgroup is re-weighted to the same ages."
+    )
+
+
+def _steps_off(
+    totals: Sequence[ConditionedAge], grouping: Grouping
+) -> tuple[list[float], list[float]]:
+    """Step errors of the subgroups of a grouping that have both, as measured and at equal ages."""
+    found: dict[bool, dict[Place, float]] = {False: {}, True: {}}
+    for cell in totals:
+        estimate = cell.estimates.get("step_mae")
+        if set(cell.subgroup) == set(grouping.by) and estimate and estimate.value is not None:
+            found[cell.standardised][_place(cell)] = estimate.value
+    both = [place for place in found[False] if place in found[True]]
+    return [found[False][place] for place in both], [found[True][place] for place in both]
+
+
+def _of_other_ages(cells: Sequence[ConditionedAge], grouping: Grouping) -> float | None:
+    """The largest share of a ranked subgroup's faces that are of other ages than those of all.
+
+    That is half the sum of the differences between its shares of the age groups and those of all
+    subgroups together; None where counts are kept back.
+    """
+    mine = [c for c in cells if set(c.subgroup) == set(grouping.by) and not c.standardised]
+    apart: dict[Place, list[int]] = {}
+    for cell in mine:
+        if cell.age_group:
+            apart.setdefault(_place(cell), []).append(_faces(cell))
+    together = {_place(cell): cell for cell in mine if not cell.age_group}
+    if any(sum(apart.get(place, ())) != _faces(cell) for place, cell in together.items()):
+        return None
+    faces = np.array([apart[place] for place in together], np.float64)
+    shares = faces[[not cell.small for cell in together.values()]]
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    return float(np.abs(shares - faces.sum(axis=0) / faces.sum()).sum(axis=1).max() / 2)
+
+
+def _faces(cell: ConditionedAge) -> int:
+    return cell.estimates["exact"].n
+
+
+def _place(cell: ConditionedAge) -> Place:
+    return frozenset(cell.subgroup.items())

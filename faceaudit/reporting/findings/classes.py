@@ -34,19 +34,27 @@ def _confused(subject: Subject, confusion: Confusion) -> Iterator[Finding]:
         return
     worst = min(enough, key=right.__getitem__)
     wrong = [k for k in range(len(totals)) if k != worst]
-    taken = max(wrong, key=lambda k: int(counts[worst, k]))
-    if hidden is not None and hidden[worst, [worst, taken]].any():
+    most = max(int(counts[worst, k]) for k in wrong)
+    taken = [k for k in wrong if counts[worst, k] == most]
+    if hidden is not None and hidden[worst, [worst, *taken]].any():
         return
     names = [text.class_name(name) for name in confusion.task.classes]
     yield Finding(
         f"{task_title(confusion.task.name)}: {names[worst]} is recognized least often",
         f"Of {text.count(int(totals[worst]))} faces {label_word(subject)} {names[worst]}, "
         f"{text.number(right[worst], 'share')} were predicted as such; "
-        f"{text.number(counts[worst, taken] / totals[worst], 'share')} were predicted "
-        f"{names[taken]}, the most frequent mistake.",
+        f"{text.number(most / totals[worst], 'share')} {_mistakes([names[k] for k in taken])}",
         f"The {label_word(subject)} classes are a labeling scheme's view of a face, and classes "
         "that the scheme draws close together are confused more often.",
     )
+
+
+def _mistakes(taken: Sequence[str]) -> str:
+    """The class that another is most often taken for; where several tie, all of them."""
+    *others, last = taken
+    if not others:
+        return f"were predicted {last}, the most frequent mistake."
+    return f"each were predicted {', '.join(others)} and {last}, the most frequent mistakes."
 
 
 def _alike(subject: Subject, confusion: Confusion, enough: Sequence[int]) -> Finding:
