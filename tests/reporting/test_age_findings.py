@@ -72,12 +72,21 @@ def test_subgroups_of_other_ages_are_said_to_differ_and_by_how_much(sample_subje
     )
 
 
+def test_an_age_group_that_a_subgroup_lacks_is_one_without_faces(sample_subject):
+    men, women = {"20-29": 100, "40-49": 100}, {"40-49": 200}
+    told = told_of(sample_subject, *by_age(MEN, men, 0.1), *by_age(WOMEN, women, 0.3)).hedge
+    assert "differ in age: for the mix of all, up to 25.0% of the faces" in told
+
+
 @pytest.mark.parametrize("few", [{"20-29": 1, "40-49": 28}, {"20-29": 28, "40-49": 1}])
 def test_subgroups_of_few_faces_do_not_make_the_ages_differ(sample_subject, few):
     many = {"20-29": 10_000, "40-49": 10_000}
     other = {"gender": "Other"}
     cells = [*by_age(MEN, many, 0.1), *by_age(WOMEN, many, 0.3), *by_age(other, few, 2.0)]
-    assert "have the same mix of ages" in told_of(sample_subject, *cells).hedge
+    assert (
+        "have the same mix of ages, but for 0.03% of the faces of one: it"
+        in told_of(sample_subject, *cells).hedge
+    )
 
 
 def test_nothing_is_said_of_the_mix_where_counts_are_kept_back(sample_subject):

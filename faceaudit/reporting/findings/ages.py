@@ -21,6 +21,8 @@ from faceaudit.reporting.subject import (
 )
 from faceaudit.schema import AGE
 
+SAME_MIX = 0.005
+"""Mixes of ages are the same where fewer faces of a subgroup are of other ages."""
 Place = frozenset[tuple[str, str]]
 
 
@@ -102,9 +104,10 @@ def _age_mix(subject: Subject) -> str:
     what = f"predicted and {label_word(subject)} age group"
     raw_said, same_said = (text.quantity(one, "groups") for one in spreads)
     other = _of_other_ages(cells, grouping)
-    if other is not None and text.prints_as_zero(other, "share"):
+    if other is not None and other < SAME_MIX:
+        but = f", but for {text.number(other, 'share')} of the faces of one" if other else ""
         return (
-            f"S{who} have the same mix of ages: it does not explain that their mean distances "
+            f"S{who} have the same mix of ages{but}: it does not explain that their mean distances "
             f"between {what} are up to {raw_said} apart."
         )
     lead = (
@@ -139,14 +142,15 @@ def _of_other_ages(cells: Sequence[ConditionedAge], grouping: Grouping) -> float
     subgroups together; None where counts are kept back.
     """
     mine = [c for c in cells if set(c.subgroup) == set(grouping.by) and not c.standardised]
-    apart: dict[Place, list[int]] = {}
-    for cell in mine:
-        if cell.age_group:
-            apart.setdefault(_place(cell), []).append(_faces(cell))
     together = {_place(cell): cell for cell in mine if not cell.age_group}
-    if any(sum(apart.get(place, ())) != _faces(cell) for place, cell in together.items()):
+    row = {place: number for number, place in enumerate(together)}
+    ages = list(dict.fromkeys(cell.age_group for cell in mine if cell.age_group))
+    faces = np.zeros((len(row), len(ages)))
+    for cell in mine:
+        if cell.age_group and _place(cell) in row:
+            faces[row[_place(cell)], ages.index(cell.age_group)] = _faces(cell)
+    if not (faces.sum(axis=1) == [_faces(cell) for cell in together.values()]).all():
         return None
-    faces = np.array([apart[place] for place in together], np.float64)
     shares = faces[[not cell.small for cell in together.values()]]
     shares = shares / shares.sum(axis=1, keepdims=True)
     return float(np.abs(shares - faces.sum(axis=0) / faces.sum()).sum(axis=1).max() / 2)
