@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from faceaudit.schema import Task
 
-ANNOTATED = "annotated"
+ANNOTATED, SELF_REPORTED, PREDICTED = "annotated", "self-reported", "predicted"
 PROVENANCES = {
     ANNOTATED: "annotators judged by looking at the image",
-    "self-reported": "the persons shown said it of themselves",
-    "predicted": "another model predicted it",
+    SELF_REPORTED: "the persons shown said it of themselves",
+    PREDICTED: "another model predicted it",
 }
 
 

@@ -127,7 +127,7 @@ def view(found: Changes, first_name: str, second_name: str, word: str) -> Change
         found: The comparison.
         first_name: What the first table is called.
         second_name: What the second is called.
-        word: Where classes of subgroups come from: annotated, self-reported or predicted.
+        word: What the labels are called, such as annotated or self-reported.
     """
     confidence = f"{100 * float(found.options['confidence']):g}%"
     return ChangesView(

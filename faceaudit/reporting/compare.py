@@ -22,6 +22,7 @@ from faceaudit.reporting.changes import (
 from faceaudit.reporting.changes_view import view
 from faceaudit.reporting.html import make_environment
 from faceaudit.reporting.source import Reading, Source, as_paths, label_file, read_source
+from faceaudit.reporting.subject import word_of
 from faceaudit.schema import SCHEMA_VERSION
 from faceaudit.storage import as_path, check_outputs, write_text
 from faceaudit.tables import SUFFIXES
@@ -121,9 +122,8 @@ def compare(
 def render(compared: Compared) -> str:
     """The page of a comparison; the same comparison gives the same text."""
     names = _names(compared.first, compared.second)
-    shown = view(
-        compared.changes, *names, word=compared.second.origin(True).labels_provenance or ANNOTATED
-    )
+    word = word_of(compared.second.origin(True).labels_provenance)
+    shown = view(compared.changes, *names, word=word)
     page = make_environment().get_template("compare.html")
     return page.render(
         v=shown,

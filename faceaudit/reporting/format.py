@@ -162,7 +162,7 @@ def described(subgroup: Mapping[str, str], word: str) -> str:
 
     Args:
         subgroup: The subgroup.
-        word: Provenance of the labels: annotated, self-reported or predicted.
+        word: What the labels are called, such as annotated or self-reported.
 
     Example:
         >>> described({"gender": "Female", "race": "Black", "site": "north"}, "annotated")

@@ -136,7 +136,7 @@ def feature_origin(feature: str, word: str) -> str:
 
     Args:
         feature: A task name, a column such as ``race_true`` or ``race_pred``, or any other column.
-        word: Provenance of the labels: annotated, self-reported or predicted.
+        word: What the labels are called, such as annotated or self-reported.
     """
     if feature.endswith("_pred"):
         return "predicted"
@@ -148,7 +148,7 @@ def feature_title(feature: str, word: str) -> str:
 
     Args:
         feature: A task name, a column such as ``race_true`` or ``race_pred``, or any other column.
-        word: Provenance of the labels: annotated, self-reported or predicted.
+        word: What the labels are called, such as annotated or self-reported.
     """
     origin = feature_origin(feature, word)
     stem = feature.removesuffix("_true").removesuffix("_pred") if origin else feature

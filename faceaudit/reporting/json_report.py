@@ -33,7 +33,7 @@ from faceaudit.audit.results import (
 )
 from faceaudit.audit.verdict import exit_codes
 from faceaudit.reporting.changes import changes_facts
-from faceaudit.reporting.subject import Provenance, Subject
+from faceaudit.reporting.subject import MIXED, Provenance, Subject
 from faceaudit.schema import SCHEMA_VERSION
 
 SCHEMA_FILE = Path(__file__).parent / "report.schema.json"
@@ -67,7 +67,9 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "model": _model(provenance),
         "labels": {
             "format": provenance.labels_format,
-            "provenance": provenance.labels_provenance,
+            "provenance": None
+            if provenance.labels_provenance == MIXED
+            else provenance.labels_provenance,
         },
         "options": _options(audit),
         "policy": None if audit.policy is None else policy_facts(audit.policy),

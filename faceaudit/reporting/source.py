@@ -15,6 +15,7 @@ from faceaudit.audit.tally import (
     TableFacts,
     Tally,
     add_up,
+    cut,
     facts_of,
     load_tally,
     save_tally,
@@ -22,7 +23,7 @@ from faceaudit.audit.tally import (
 from faceaudit.audit.tally import tally as count
 from faceaudit.errors import SchemaError, UsageError
 from faceaudit.labels import ANNOTATED, NONE, LabelTable, read_labels
-from faceaudit.reporting.subject import Provenance
+from faceaudit.reporting.subject import MIXED, Provenance
 from faceaudit.storage import as_path, check_outputs
 from faceaudit.tables import IMAGE, PredictionTable, read_table
 
@@ -54,7 +55,7 @@ class Source:
         facts = self.facts
         stated = facts.metadata.labels if facts.metadata else {}
         labels: tuple[str | None, str | None] = (None, None)
-        if facts.labels_format:
+        if facts.labels_format or facts.labels_provenance == MIXED:
             labels = facts.labels_format, facts.labels_provenance
         elif has_labels:
             labels = stated.get("format"), stated.get("provenance", self.provenance)
@@ -203,8 +204,38 @@ def read_tallies(paths: Sequence[Path], reading: Reading) -> Source:
             )
     _check_apart(paths, tallies)
     counted = add_up(tallies)
-    facts = _merged(paths, counted)
-    return Source(counted, facts, facts.labels_provenance or reading.provenance, _by_tally(counted))
+    tables = [table for one in tallies if _is_labelled(one) for table in one.tables]
+    named = [(table.path, _provenance_of(table)) for table in tables]
+    facts = _merged(paths, counted, named)
+    notes = (*_of_labels(named), *_by_tally(counted))
+    return Source(counted, facts, facts.labels_provenance or reading.provenance, notes)
+
+
+def _is_labelled(counted: Tally) -> bool:
+    """Whether any face has a label."""
+    everybody = cut(counted, ())
+    faces = [everybody.one(counts, 0) for counts in counted.confusion.values()]
+    return any(one.sum() for one in (*faces, everybody.one(counted.errors, 0)))
+
+
+def _provenance_of(table: TableFacts) -> str:
+    """Where the labels of a tallied table come from; what the table says of its own goes first."""
+    stated = table.metadata.labels if table.metadata and not table.labels_format else {}
+    return str(stated.get("provenance") or table.labels_provenance or ANNOTATED)
+
+
+def _of_labels(named: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """That labels of several provenances are summed, and whose are which."""
+    tables: dict[str, list[str]] = {}
+    for path, provenance in named:
+        tables.setdefault(provenance, []).append(path)
+    if len(tables) < 2:
+        return ()
+    each = "; ".join(f"{provenance}: {', '.join(paths)}" for provenance, paths in tables.items())
+    return (
+        f"The labels are of several provenances, which every figure mixes ({each}): report the "
+        "tallies of each by themselves to tell them apart.",
+    )
 
 
 def _check_apart(paths: Sequence[Path], tallies: Sequence[Tally]) -> None:
@@ -240,8 +271,15 @@ def _kind(counted: Tally) -> str:
     return f"{tasks}; by {by}; unit {counted.unit or 'none'}"
 
 
-def _merged(paths: Sequence[Path], counted: Tally) -> TableFacts:
-    """One set of facts; what the tables differ in is left out."""
+def _merged(paths: Sequence[Path], counted: Tally, named: Sequence[tuple[str, str]]) -> TableFacts:
+    """One set of facts; what the tables differ in is left out.
+
+    Args:
+        paths: The tallies.
+        counted: Their sum.
+        named: Tables that have labels, each with their provenance.
+    """
+    provenances = {provenance for _, provenance in named}
     first, *rest = counted.tables
     same = all(one.metadata == first.metadata for one in rest)
     digest = hashlib.sha256("".join(one.sha256 for one in counted.tables).encode()).hexdigest()
@@ -255,9 +293,7 @@ def _merged(paths: Sequence[Path], counted: Tally) -> TableFacts:
         first.labels_format
         if all(one.labels_format == first.labels_format for one in rest)
         else None,
-        first.labels_provenance
-        if all(one.labels_provenance == first.labels_provenance for one in rest)
-        else None,
+        MIXED if len(provenances) > 1 else next(iter(provenances), first.labels_provenance),
     )
 
 

@@ -13,10 +13,19 @@ from faceaudit.audit.results import (
     MetricValue,
     Subgroup,
 )
+from faceaudit.labels.annotations import ANNOTATED, PREDICTED, SELF_REPORTED
 from faceaudit.reporting.glossary import grouping_title
 from faceaudit.schema import AGE, TableMetadata
 
-ANNOTATED = "annotated"
+MIXED = "several (see the notes)"
+"""What is known of labels that tallies with labels of different provenance were summed of."""
+LABEL_WORDS = {
+    ANNOTATED: "annotated",
+    SELF_REPORTED: "self-reported",
+    PREDICTED: "model-labeled",
+    MIXED: "labeled",
+}
+"""Provenance of labels -> the word before a class; "predicted" is said of the audited model."""
 Key = MetricKey
 
 
@@ -79,8 +88,14 @@ class Headline:
 
 
 def label_word(subject: Subject) -> str:
-    """The word before a feature's name: annotated, self-reported or predicted."""
-    return subject.provenance.labels_provenance or ANNOTATED
+    """The word before a class or a feature's name, one of ``LABEL_WORDS``."""
+    return word_of(subject.provenance.labels_provenance)
+
+
+def word_of(provenance: str | None) -> str:
+    """The word of a provenance; where none is known, that of annotations."""
+    known = provenance or ANNOTATED
+    return LABEL_WORDS.get(known, known)
 
 
 def min_n(audit: Audit) -> int:

@@ -154,6 +154,13 @@ def test_section_and_findings_name_the_same_subgroup(sites_subject):
     assert brief[0].startswith("differs: lower for s0 than for all other faces")
 
 
+def test_test_of_any_gap_calls_the_labels_what_they_are(sites_subject):
+    origin = replace(sites_subject.provenance, labels_provenance="self-reported")
+    (task,) = gather(replace(sites_subject, provenance=origin)).tasks
+    assert "permutation within self-reported classes" in task.compared[0].test
+    assert "annotated" not in task.compared[0].test
+
+
 def test_ends_told_apart_are_told_where_pairs_are_not_listed(sample_subject):
     compared = replace(comparison_of(*EIGHT, p_value=0.25), pairs=(), versus_rest=())
     ends = {"race": "s0"}, {"race": "s7"}

@@ -13,6 +13,7 @@ from faceaudit.reporting.findings.coverage import missing_faces, small_subgroups
 from faceaudit.reporting.findings.disparities import disparities
 from faceaudit.reporting.sections import summary
 from faceaudit.reporting.sections.coverage import gather
+from faceaudit.reporting.subject import MIXED
 
 
 def with_difference(subject, low, high, **changes):
@@ -191,6 +192,30 @@ def test_classes_without_a_mistake_or_with_as_many_have_none_recognized_least(sa
     one_class = np.zeros((size, size), int)
     one_class[0] = [50, 10, 0, 0, 0, 0, 0]
     assert race_finding(sample_subject, one_class) == []
+
+
+@pytest.mark.parametrize(
+    ("provenance", "word", "view"),
+    [
+        ("annotated", "annotated", "classes are a labeling scheme's view of a face"),
+        ("self-reported", "self-reported", "classes are what people said of themselves"),
+        ("predicted", "model-labeled", "another model's predictions"),
+        (MIXED, "labeled", "of several provenances"),
+    ],
+)
+def test_sentences_fit_the_provenance_of_the_labels(sample_subject, provenance, word, view):
+    origin = replace(sample_subject.provenance, labels_provenance=provenance)
+    subject = replace(sample_subject, provenance=origin)
+    counts = 90 * np.eye(7, dtype=int)
+    counts[1, 0] = 10
+    (told,) = race_finding(subject, counts)
+    assert told.sentence.startswith(f"Of 100 faces {word} Black, 90.0% were predicted as such")
+    assert view in told.hedge
+    gender = next(iter(disparities(subject)))
+    assert gender.sentence.startswith(f"Gender was predicted as {word} for")
+    told = " ".join(f.heading + f.sentence + f.hedge for f in find(subject))
+    assert "predicted as predicted" not in told
+    assert ("annotated" in told) is (provenance == "annotated")
 
 
 def test_one_mistake_of_many_faces_is_told(sample_subject):

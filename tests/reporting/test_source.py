@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from faceaudit.audit.tally import load_tally
 from faceaudit.errors import FaceauditError, SchemaError, UsageError
 from faceaudit.reporting import report, tally
+from faceaudit.reporting.json_report import SCHEMA_FILE
 
 QUICK: dict[str, Any] = {"replicates": 100, "verify": "never"}
 
@@ -107,3 +109,32 @@ def test_what_needs_rows_is_refused(rows: pl.DataFrame, tmp_path: Path) -> None:
             report(given, **QUICK, **options)
     with pytest.raises(UsageError, match=r"ends in \.tally"):
         tally(table, tmp_path / "t.parquet")
+
+
+def test_tallies_of_several_provenances_are_said_to_be(rows: pl.DataFrame, tmp_path: Path) -> None:
+    """JSON, notes and page; a tally without labels does not count."""
+    parts = {"own": rows[:100], "seen": rows[100:200], "none": rows[200:].drop("gender_true")}
+    for name, part in parts.items():
+        part.drop("age_true", "age_pred").write_csv(tmp_path / f"{name}.csv")
+        provenance = "self-reported" if name == "own" else "annotated"
+        tally(
+            tmp_path / f"{name}.csv",
+            tmp_path / f"{name}.tally",
+            by=["site"],
+            provenance=provenance,
+        )
+    kept = {name: tmp_path / f"{name}.tally" for name in parts}
+    report([kept["own"], kept["seen"]], output=tmp_path / "both.html", **QUICK)
+    facts = facts_of(tmp_path / "both.tally")
+    assert facts["labels"] == {"format": None, "provenance": None}
+    (note,) = [one for one in facts["notes"] if "several provenances" in one]
+    assert f"self-reported: {tmp_path / 'own.csv'}; annotated: {tmp_path / 'seen.csv'}" in note
+    jsonschema.validate(facts, json.loads(SCHEMA_FILE.read_text()))
+    page = (tmp_path / "both.html").read_text()
+    assert "<strong>labeled</strong> classes, which are what the labels say, of several" in page
+    assert "faces with a labeled and a predicted class" in page
+    assert "annotators saw in a face" not in page
+    report([kept["own"], kept["none"]], output=tmp_path / "own.html", **QUICK)
+    alone = facts_of(tmp_path / "own.tally")
+    assert alone["labels"]["provenance"] == "self-reported"
+    assert not [one for one in alone["notes"] if "several provenances" in one]

@@ -6,10 +6,22 @@ from collections.abc import Iterator, Sequence
 
 from faceaudit.audit.composition import DOUBTFUL
 from faceaudit.audit.results import Confusion, Correction, Estimate
+from faceaudit.labels.annotations import ANNOTATED, PREDICTED, SELF_REPORTED
 from faceaudit.reporting import format as text
 from faceaudit.reporting.findings.finding import Finding, bounds, percent
 from faceaudit.reporting.glossary import task_title
-from faceaudit.reporting.subject import Subject, label_word, min_n
+from faceaudit.reporting.subject import MIXED, Subject, label_word, min_n
+
+CLOSE = "classes that the scheme draws close together are confused more often."
+VIEWS: dict[str | None, str] = {
+    ANNOTATED: f"The annotated classes are a labeling scheme's view of a face, and {CLOSE}",
+    SELF_REPORTED: "The self-reported classes are what people said of themselves, which a face "
+    f"need not show, and {CLOSE}",
+    PREDICTED: "The model-labeled classes are another model's predictions: what counts as a "
+    "mistake here may be one of that model.",
+    MIXED: f"The labels are of several provenances (see the notes), and {CLOSE}",
+}
+"""Provenance of the labels -> how far a class that is recognized least carries."""
 
 
 def confused_class(subject: Subject) -> Iterator[Finding]:
@@ -44,8 +56,7 @@ def _confused(subject: Subject, confusion: Confusion) -> Iterator[Finding]:
         f"Of {text.count(int(totals[worst]))} faces {label_word(subject)} {names[worst]}, "
         f"{text.number(right[worst], 'share')} were predicted as such; "
         f"{text.number(most / totals[worst], 'share')} {_mistakes([names[k] for k in taken])}",
-        f"The {label_word(subject)} classes are a labeling scheme's view of a face, and classes "
-        "that the scheme draws close together are confused more often.",
+        VIEWS.get(subject.provenance.labels_provenance, VIEWS[ANNOTATED]),
     )
 
 

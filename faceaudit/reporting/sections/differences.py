@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from faceaudit.audit.power import POWER
 from faceaudit.audit.results import Comparison, Estimate, PairwiseDifference, Subgroup
+from faceaudit.labels.annotations import ANNOTATED
 from faceaudit.reporting import format as text
 from faceaudit.reporting.figures import Chart, DotPanel, draw_dots
 from faceaudit.reporting.glossary import MetricFacts, Unit, grouping_title, metric_facts, task_title
@@ -141,7 +142,9 @@ def _compared(subject: Subject, found: Comparison) -> Compared:
     return Compared(
         capital(grouping_title(found.by, word)),
         sentence(told_apart(subject.in_full.audit, found, word)),
-        "" if gap is None else f"{text.probability(gap.p_value)}; {gap.method}",
+        ""
+        if gap is None
+        else f"{text.probability(gap.p_value)}; {gap.method.replace(ANNOTATED, word)}",
         tuple(_row(pair, facts.unit) for pair in pairs[:MOST_ROWS]),
         len(found.shown),
         len(found.pairs),
