@@ -83,7 +83,12 @@ def categories(name: str, raw: pl.Series, schemes: Sequence[str] | None = None) 
         found = _as_written(counts) | known
         task = Task(name, CUSTOM, tuple(sorted({*found.values()})))
         return Column(_replaced(raw, found), task, (_custom_note(task),))
-    return Column(_replaced(raw, known), task_of_scheme(name, scheme), _note(name, stray, counts))
+    alike = [one for one in spelled if one != scheme and len(spelled[one]) == len(known)]
+    return Column(
+        _replaced(raw, known),
+        task_of_scheme(name, scheme),
+        (*_note(name, stray, counts), *_alike_note(name, scheme, alike if known else [])),
+    )
 
 
 def years(raw: pl.Series) -> Column:
@@ -267,6 +272,15 @@ def _note(name: str, stray: Mapping[str, int], counts: Mapping[str, int]) -> tup
     return (
         f"{number:,} of {counted(sum(counts.values()), f'{name} label')} {were(number)} not "
         f"understood and left empty: {shown}",
+    )
+
+
+def _alike_note(name: str, scheme: str, alike: Sequence[str]) -> tuple[str, ...]:
+    if not alike:
+        return ()
+    return (
+        f"the {name} labels fit {scheme} and {' and '.join(alike)} alike, and are taken to be of "
+        f"{scheme}: a face of a class that it lacks would change what the others count as",
     )
 
 

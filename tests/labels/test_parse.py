@@ -18,7 +18,7 @@ from faceaudit.labels.parse import (
     repaired_age_group,
     years,
 )
-from faceaudit.schema import AGE_BINS, SCHEMES, age_group_names
+from faceaudit.schema import AGE_BINS, SCHEMES, age_group_names, task_of_scheme
 
 
 def text(*values: str | None) -> pl.Series:
@@ -235,3 +235,12 @@ def test_groups_by_name_are_kept() -> None:
     assert column.values.to_list() == ["child", "adult", "child", None]
     assert column.task is not None
     assert column.task.classes == ("adult", "child")
+
+
+def test_labels_that_fit_several_schemes_say_so() -> None:
+    few = categories("race", pl.Series(["White", "Black", "Asian"]))
+    assert few.task == task_of_scheme("race", "fairface4")
+    (note,) = few.notes
+    assert note.startswith("the race labels fit fairface4 and utkface5 alike")
+    assert categories("race", pl.Series(["White", "Black", "Asian", "Others"])).notes == ()
+    assert categories("gender", pl.Series(["Male"])).notes == ()
