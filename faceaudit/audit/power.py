@@ -31,6 +31,8 @@ MOST_FACES = 1e9
 STEPS, STRIDE = 6, 4 / 3
 """Limits grow at most as the root of a gap, and shrink at least as that of the faces and at most as
 their number: in this stride each step leaves at most a third of what is off."""
+UNKNOWN_APART = 4.0
+"""How many times too far a gap with as few faces is from being shown."""
 TINY = 1e-300
 """For a spread of 0, of which no part is anybody's."""
 
@@ -147,7 +149,8 @@ def smallest_detectable(
     gaps = planned.reach(np.zeros(len(faces)), critical)
     for _ in range(STEPS):
         gaps = gaps * (planned.reach(gaps, critical) / gaps) ** STRIDE
-    return float(gaps.max()) if (gaps <= planned.room).all() else None
+    shown = np.isfinite(gaps) & (gaps <= planned.room)
+    return float(gaps.max()) if shown.all() else None
 
 
 def equivalent_within(comparison: Comparison, margin: float) -> Equivalence:
@@ -224,6 +227,8 @@ def n_needed(
     needed = np.maximum(faces[each], least)
     for _ in range(STEPS):
         apart = planned.with_faces(needed).reach(sought, critical) / sought
+        # Limits of a face or two may be past all numbers.
+        apart = np.where(np.isfinite(apart), apart, UNKNOWN_APART)
         needed = np.clip(needed * apart**STRIDE, least, MOST_FACES)
     return tuple(math.ceil(n) for n in needed.reshape(len(gaps), -1).max(axis=1))
 

@@ -261,6 +261,24 @@ def test_smaller_gaps_need_more_faces_and_none_needs_no_number() -> None:
         needed(found, 0)
 
 
+def test_faces_needed_follow_from_a_single_face_each() -> None:
+    for name in ("f1", "average_precision"):
+        metric = next(one for one in METRICS if one.name == name)
+        found = [Estimate(0.0, 0.0, 0.35, 1), Estimate(0.12, 0.0, 0.44, 1)]
+        values = [
+            MetricValue("gender", name, {"race": race}, one, label="Male")
+            for race, one in zip("ab", found, strict=True)
+        ]
+        one = compare_values(
+            metric,
+            Measurements(values, [1.0, 1.0]),
+            Measurements([], []),
+            ["race"],
+            Options(min_n=1),
+        )
+        assert [n for _, n in one.needed] == sorted({n for _, n in one.needed}, reverse=True)
+
+
 def test_few_faces_show_no_gap_whatever() -> None:
     found = compared([(2, 2), (2, 2)], min_n=2)
     assert found.pairs
