@@ -75,6 +75,26 @@ class Bundle:
         given = self.card.get("notice")
         return given or (self.licence if self.card.get("research_only") else None)
 
+    def reading(self, outputs: Sequence[Output]) -> dict[str, Any]:
+        """What changes its answers and is not in its files' bytes, as plain values.
+
+        Args:
+            outputs: Those that are read.
+
+        Returns:
+            ``sha256``, what the network takes (``input``), and by task how an output is read
+            (``outputs``): its columns, activation, scale and shift, and of an age its years.
+        """
+        read = {output.name: _facts_of_output(output) for output in outputs}
+        for output in outputs:
+            facts = read[output.name]
+            for key in ("name", "scheme"):
+                del facts[key]
+            classes = facts.pop("classes")
+            if output.is_age and classes:
+                facts["years"] = _abbreviated(classes)
+        return {"sha256": self.sha256, "input": dict(vars(self.input)), "outputs": read}
+
 
 def hash_of(paths: Sequence[Path]) -> str:
     """Hexadecimal SHA-256 of the bytes of files, one after another."""
@@ -176,6 +196,12 @@ def facts_of(bundle: Bundle) -> dict[str, Any]:
         "sha256": bundle.sha256,
         **bundle.card,
     }
+
+
+def _abbreviated(years: Sequence[str]) -> str:
+    """Years that ascend, such as ``0-80``; all of them where some between are missing."""
+    first, last = int(years[0]), int(years[-1])
+    return f"{first}-{last}" if last - first == len(years) - 1 else ", ".join(years)
 
 
 def _facts_of_output(output: Output) -> dict[str, Any]:

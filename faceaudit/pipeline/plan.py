@@ -23,6 +23,8 @@ from faceaudit.schema import Task
 class Facts:
     """What a plan turned out to be: what a table says of it, and what two workers must share."""
 
+    model: Mapping[str, Any]
+    """Of which bytes it is, what it takes, and how its outputs are read (``Bundle.reading``)."""
     detector: Mapping[str, Any]
     preprocessing: Mapping[str, Any]
     precision: str
@@ -30,7 +32,7 @@ class Facts:
 
     def difference(self, other: Facts) -> str:
         """What differs, with both values."""
-        ours, theirs = _flat(vars(self)), _flat(vars(other))
+        ours, theirs = flattened(vars(self)), flattened(vars(other))
         return ", ".join(
             f"{name} {ours.get(name)} and {theirs.get(name)}"
             for name in ours | theirs
@@ -42,6 +44,7 @@ class Facts:
 class Plan:
     """How images become rows."""
 
+    bundle: Bundle
     crops: CropSettings
     runtime: Runtime
     outputs: tuple[Output, ...]
@@ -62,7 +65,8 @@ class Plan:
             "runtime": runtime,
         }
         detector = {**self.crops.detector.facts(), "enough_side": self.crops.enough_side}
-        return Facts(detector, preprocessing, runtime["precision"])
+        model = self.bundle.reading(self.outputs)
+        return Facts(model, detector, preprocessing, runtime["precision"])
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,13 @@ class Settings:
             runtime=self.runtime,
         )
         tasks = predicted_tasks(outputs, self.age_bins)
-        return Plan(crops, runtime, outputs, self.age_bins, self.schema, tasks)
+        return Plan(bundle, crops, runtime, outputs, self.age_bins, self.schema, tasks)
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested values by the names that lead to them."""
     found: dict[str, Any] = {}
     for name, value in facts.items():
         nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{prefix}{name} ") if nested else {prefix + name: value}
+        found |= flattened(value, f"{prefix}{name} ") if nested else {prefix + name: value}
     return found

@@ -128,7 +128,9 @@ def test_other_options_are_refused_by_name_until_restart(
 ) -> None:
     out = tmp_path / "out.parquet"
     predict(specimens, out, model=model, limit=3)
-    with pytest.raises(UsageError, match="another detector; --restart replaces it"):
+    with pytest.raises(
+        UsageError, match=r"--detector retinaface \(now whole\); --restart replaces it"
+    ):
         predict(specimens, out, model=model, limit=3, detector="whole")
     replaced = predict(specimens, out, model=model, limit=3, detector="whole", restart=True)
     assert not replaced.already_complete

@@ -236,7 +236,7 @@ def test_an_unfinished_run_with_other_options_is_refused_until_restart(
     interrupted: Callable[[str], Path], photos: Path, model: str, name: str
 ) -> None:
     out = interrupted(name)
-    with pytest.raises(UsageError, match="another preprocessing; --restart"):
+    with pytest.raises(UsageError, match=r"--margin 0.0 \(now 0.5\); --restart"):
         run(photos, out, model, margin=0.5)
     found = run(photos, out, model, margin=0.5, restart=True)
     assert found.scored == found.images == IMAGES + 1

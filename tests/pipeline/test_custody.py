@@ -1,0 +1,158 @@
+"""What a table says of how it was made, and runs that would make it otherwise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faceaudit.errors import UsageError
+from faceaudit.models.bundle import Bundle, Output, years_output
+from faceaudit.pipeline.custody import differences
+from faceaudit.showcase.images import photograph
+from faceaudit.tables.files import read_metadata
+from tests.pipeline.processes import run
+
+OUTPUTS = ("out.parquet", "out")
+"""A file, and a folder of parts."""
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for number in range(6):
+        photograph().resize((40 + number, 40)).save(folder / f"2{number}_0_0_{number}.png")
+    return folder
+
+
+@pytest.fixture
+def bundle(random_bundle: Bundle, tmp_path: Path) -> Path:
+    """A copy whose facts can be changed."""
+    return Path(shutil.copytree(random_bundle.graph.parent, tmp_path / "bundle"))
+
+
+def change_facts(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / "bundle.json"
+    facts = json.loads(path.read_text())
+    change(facts)
+    path.write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("limit", [3, None], ids=["a part of it", "all of it"])
+def test_a_table_is_not_gone_on_with_by_a_model_that_reads_pixels_otherwise(
+    faces: Path, bundle: Path, tmp_path: Path, name: str, limit: int | None
+) -> None:
+    out = tmp_path / name
+    run(faces, out, str(bundle), limit=limit)
+    change_facts(bundle, lambda facts: facts["input"].update(color="BGR"))
+    with pytest.raises(UsageError, match=r"model input color RGB \(now BGR\); --restart"):
+        run(faces, out, str(bundle))
+    run(faces, out, str(bundle), restart=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda facts: facts["input"].update(mean=[1, 2, 3]), r"input mean 0.0,0.0,0.0 \(now 1.0"),
+        (lambda facts: facts["input"].update(std=[1, 2, 3]), r"input std 1.0,1.0,1.0 \(now 1.0,2"),
+        (lambda facts: facts["input"].update(range=1.0), r"input range 255.0 \(now 1.0\)"),
+        (
+            lambda facts: facts["tasks"][0].update(classes=["Female", "Male"]),
+            r"classes gender Male,Female \(now Female,Male\)",
+        ),
+        (
+            lambda facts: facts["tasks"][-1].update(classes="1-101"),
+            r"outputs age years 0-100 \(now 1-101\)",
+        ),
+        (
+            lambda facts: facts["tasks"].__setitem__(
+                0, {**facts["tasks"][0], "output": facts["tasks"][0]["output"] + "[0:2]"}
+            ),
+            r"outputs gender output gender \(now gender\[0:2\]\)",
+        ),
+        (lambda facts: facts.update(name="other"), r"model name random \(now other\); --restart"),
+        (lambda facts: facts["crop"].update(offset=0.2), r"offset 0.1 \(now 0.2\); --restart"),
+    ],
+)
+def test_a_fact_of_the_model_that_changed_is_named_with_both_values(
+    faces: Path, bundle: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object],
+    message: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "out.parquet"
+    run(faces, out, str(bundle), limit=1)
+    change_facts(bundle, change)
+    with pytest.raises(UsageError, match=message):
+        run(faces, out, str(bundle))
+
+
+@pytest.mark.parametrize(
+    ("output", "stated"),
+    [
+        (
+            Output("age", "value", (), "out[1]", "value", scale=50.0),
+            {"output": "out[1]", "activation": "value", "scale": 50.0},
+        ),
+        (years_output(), {"output": "age", "activation": "years", "years": "0-100"}),
+        (
+            Output("age", "years", ("0", "5"), "y", "none"),
+            {"output": "y", "activation": "none", "years": "0, 5"},
+        ),
+        (
+            Output("gender", "gender2", ("Male", "Female"), "g", "sigmoid"),
+            {"output": "g", "activation": "sigmoid"},
+        ),
+    ],
+)
+def test_how_an_output_is_read_is_stated(
+    random_bundle: Bundle, output: Output, stated: dict[str, Any]
+) -> None:
+    found = random_bundle.reading([output])
+    assert found["outputs"] == {output.name: stated}
+    assert found["sha256"] == random_bundle.sha256
+    assert found["input"]["color"] == "RGB"
+
+
+def test_a_table_from_before_these_facts_were_stated_is_of_the_same_model(
+    faces: Path, bundle: Path, tmp_path: Path
+) -> None:
+    run(faces, tmp_path / "out.parquet", str(bundle), limit=1)
+    now = read_metadata(tmp_path / "out.parquet")
+    assert now is not None
+    assert {"input", "outputs"} <= now.model.keys()
+    model = {key: now.model[key] for key in now.model if key not in ("input", "outputs")}
+    before = replace(now, model=model)
+    assert differences(before, now) == differences(now, before) == []
+    other = replace(before, model={**model, "sha256": "0" * 64})
+    assert len(differences(other, now)) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"faces": "all"}, r"with --faces largest \(now all\); --restart"),
+        ({"margin": 0.5}, r"with --margin 0.0 \(now 0.5\); --restart"),
+        ({"align": "none"}, r"with --align similarity \(now none\); --restart"),
+        ({"max_pixels": 1000}, r"with --max-pixels 100000000 \(now 1000\); --restart"),
+        ({"tasks": ("gender",)}, r"with --tasks gender,race,age_group \(now gender\), "),
+        ({"age_bins": (0, 30)}, r"--age-bins 0,3,10,20,30,40,50,60,70 \(now 0,30\)"),
+        ({"labels": "utkface"}, r"with --labels none \(now utkface\); --restart"),
+        (
+            {"faces": "all", "margin": 0.5},
+            r"with --faces largest \(now all\), --margin 0.0 \(now 0.5\); --restart",
+        ),
+    ],
+)
+def test_an_option_that_differs_is_named_with_both_values(
+    faces: Path, bundle: Path, tmp_path: Path, option: dict[str, Any], message: str
+) -> None:
+    out = tmp_path / "out.parquet"
+    run(faces, out, str(bundle), **{"labels": "none", "limit": 1})
+    with pytest.raises(UsageError, match=message):
+        run(faces, out, str(bundle), **{"labels": "none", "limit": 1, **option})
