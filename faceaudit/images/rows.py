@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from faceaudit.errors import FaceauditError, InputError
 from faceaudit.images.refs import ImageRef
 from faceaudit.images.remote import stamp_of_file
-from faceaudit.images.source import Batch, ImageSource
+from faceaudit.images.source import Batch, ImageSource, unique_names
 from faceaudit.schema import BASE_FIELDS
 from faceaudit.storage import is_remote
 
@@ -205,8 +205,7 @@ class _Layout:
             column = pc.struct_field(column, PATH)
         given = pl.Series(column.cast(pa.string()))
         given = given.set(given.str.len_bytes().fill_null(0) == 0, None).fill_null(by_row)
-        again = ~given.is_first_distinct()
-        return given.zip_with(~again, given + "#" + numbers)
+        return unique_names(given)
 
     def carried(self, rows: pa.Table) -> pl.DataFrame:
         """Carried columns; numbers of classes as their names, null where there is no such class."""

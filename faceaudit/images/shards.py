@@ -6,8 +6,8 @@ import json
 import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 import polars as pl
 
@@ -15,7 +15,7 @@ from faceaudit.errors import FaceauditError, InputError
 from faceaudit.images.folders import readable, suffix_of
 from faceaudit.images.refs import ImageRef
 from faceaudit.images.remote import file_ref, part_of
-from faceaudit.images.source import Batch, ImageSource
+from faceaudit.images.source import Batch, ImageSource, unique_names
 from faceaudit.schema import BASE_FIELDS
 
 _BESIDE = ".txt .json .cls .cls2 .index .csv .npy .npz .pth .pyd .id .meta"
@@ -26,6 +26,10 @@ NAME, OFFSET, SIZE = "name", "offset", "size"
 _PLACES = {NAME: pl.String, OFFSET: pl.Int64, SIZE: pl.Int64}
 _OWN = frozenset(field.name for field in BASE_FIELDS)
 """Facts that faceaudit establishes anew, such as ``width``; such fields are not carried."""
+
+_LINKS_IN_A_ROW = 40
+_AT_ONCE = 1 << 20
+_Place = tuple[str, int, int]
 
 
 class Shards(ImageSource):
@@ -54,19 +58,30 @@ class Shards(ImageSource):
         self._last: tuple[Path, _Index] | None = None
         self._count = 0
         damaged: list[str] = []
+        lost: list[str] = []
+        endless: list[str] = []
         kinds: dict[str, pl.DataType] = {}
         for _, path in shards:
             index = self._index(path)
             self._count += index.places.height
             damaged += index.damaged
+            lost += index.lost
+            endless += [] if index.ended else [path.name]
             for name, kind in index.fields.schema.items():
                 kinds[name] = _common(kinds.get(name, kind), kind)
         # A field that is null everywhere needs a type that a table can hold.
         self._kinds = {
             name: pl.Boolean() if kind == pl.Null else kind for name, kind in kinds.items()
         }
-        self._notes = (
-            (f"{source}: the JSON members {_some(damaged)} hold no fields",) if damaged else ()
+        links = "1 link leads" if len(lost) == 1 else f"{len(lost):,} links lead"
+        self._notes = tuple(
+            f"{source}: {what}"
+            for what, names in (
+                (f"the JSON members {_some(damaged)} hold no fields", damaged),
+                (f"{links} to no image of the same tar and are left out: {_some(lost)}", lost),
+                (f"no end is marked in {_some(endless)}; compare the number of images", endless),
+            )
+            if names
         )
 
     @property
@@ -103,26 +118,31 @@ class Shards(ImageSource):
 
 
 class _Index:
-    """Where the images of one tar file lie, and what its JSON members say of them."""
+    """Where the images of one tar file lie, and what its JSON members say of them.
+
+    A link among the members is the image that it leads to, under its own name. A name that stands
+    twice gets its number in the tar too.
+    """
 
     def __init__(self, path: Path) -> None:
         self.file = file_ref(path.name, path)
-        places: list[tuple[str, int, int]] = []
-        said = _Fields()
         self.damaged: list[str] = []
+        """JSON members that hold no fields."""
+        self._found = _Found()
+        said = _Fields()
         try:
             with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in _members(tar):
                     name = readable(member.name)
-                    suffix = suffix_of(name)
-                    if suffix == ".json":
-                        found = _read_fields(tar, member)
-                        if found is None:
+                    if suffix_of(name) == ".json" and not _is_hidden(name):
+                        fields = _read_fields(tar, member)
+                        if fields is None:
                             self.damaged.append(name)
                         else:
-                            said.add(_key(name), found)
-                    elif suffix not in _NO_IMAGES:
-                        places.append((name, member.offset_data, member.size))
+                            said.add(_key(name), fields)
+                    else:
+                        self._found.add(name, member)
+                self.ended = _is_ended(file, tar.offset)
         except tarfile.TarError as error:
             raise InputError(
                 f"{path}: cannot be read as a tar that is not compressed ({error}); write it again"
@@ -131,26 +151,107 @@ class _Index:
             if isinstance(error, FaceauditError):
                 raise
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        self.places = pl.DataFrame(places, schema=_PLACES, orient="row")
+        places, self.lost = self._found.resolved()
         self.fields = said.of(_key(name) for name, _, _ in places)
+        frame = pl.DataFrame(places, schema=_PLACES, orient="row")
+        self.places = frame.with_columns(unique_names(frame[NAME]))
+
+
+class _Found:
+    """Files and links of a tar that are images by their names."""
+
+    def __init__(self) -> None:
+        self._places: list[_Place] = []
+        self._links: dict[int, str] = {}
+        """By place in the list: the normalized name that a link leads to."""
+        self._hidden: dict[str, _Place] = {}
+
+    def add(self, name: str, member: tarfile.TarInfo) -> None:
+        place = name, member.offset_data, member.size
+        if _is_hidden(name):
+            if member.isfile():
+                self._hidden[posixpath.normpath(name)] = place
+        elif suffix_of(name) not in _NO_IMAGES:
+            if not member.isfile():
+                folder = posixpath.dirname(member.name) if member.issym() else ""
+                target = readable(posixpath.join(folder, member.linkname))
+                self._links[len(self._places)] = posixpath.normpath(target)
+            self._places.append(place)
+
+    def resolved(self) -> tuple[list[_Place], list[str]]:
+        """Places of all images in their order, and names of the links that lead to none."""
+        if not self._links:
+            return self._places, []
+        places, lost = [], []
+        at = {posixpath.normpath(name): place for place, (name, *_) in enumerate(self._places)}
+        folders = {str(folder) for name in at for folder in PurePosixPath(name).parents}
+        for number, place in enumerate(self._places):
+            name, target = place[0], self._links.get(number)
+            found = place if target is None else self._followed(target, at)
+            if found:
+                places.append((name, *found[1:]))
+            elif target not in folders:  # its images stand under their own names
+                lost.append(name)
+        return places, lost
+
+    def _followed(self, target: str, at: dict[str, int]) -> _Place | None:
+        for _ in range(_LINKS_IN_A_ROW):
+            number = at.get(target)
+            if number is None:
+                return self._hidden.get(target)
+            if number not in self._links:
+                return self._places[number]
+            target = self._links[number]
+        return None
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Files in a tar that are not hidden; the tar forgets those that are behind."""
-    while member := tar.next():
-        if member.isfile() and not posixpath.basename(member.name).startswith("."):
-            yield member
-        tar.members = []  # type: ignore[attr-defined]
+    """Files and links in a tar; the tar forgets those that are behind."""
+    last = ""
+    try:
+        while member := tar.next():
+            if member.isfile() or member.islnk() or member.issym():
+                yield member
+            last = f" after the beginning of {member.name!r}"
+            tar.members = []  # type: ignore[attr-defined]
+    except tarfile.ReadError as error:
+        raise tarfile.ReadError(f"{error}{last}") from error
+
+
+def _is_ended(file: BinaryIO, offset: int) -> bool:
+    """Whether the end of a tar is marked where its members end; nothing may follow.
+
+    Raises:
+        ReadError: If there is a header that is damaged or cut off, or anything after the end.
+    """
+    file.seek(offset)
+    mark = file.read(tarfile.BLOCKSIZE)
+    if any(mark):
+        how = "damaged" if len(mark) == tarfile.BLOCKSIZE else "cut off"
+        raise tarfile.ReadError(f"the header at byte {offset:,} is {how}")
+    while rest := file.read(_AT_ONCE):
+        if rest.count(0) < len(rest):
+            raise tarfile.ReadError(
+                f"its end is marked at byte {offset:,}, but more follows: it is damaged there, or "
+                "tars were joined other than by tar --concatenate"
+            )
+    return bool(mark)
 
 
 def _read_fields(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any] | None:
-    """The fields of one JSON member; None where it is damaged."""
+    """The fields of one JSON member; None where it is damaged, or a link."""
+    if not member.isfile():
+        return None
     file = tar.extractfile(member)
     try:
         found = json.loads(file.read()) if file else None
     except (ValueError, RecursionError):  # bad JSON, bad UTF-8, brackets without end
         return None
     return found if isinstance(found, dict) else None
+
+
+def _is_hidden(name: str) -> bool:
+    return posixpath.basename(name).startswith(".")
 
 
 def _key(name: str) -> str:

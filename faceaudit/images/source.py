@@ -26,6 +26,24 @@ class Batch:
     source has none. Its schema is the source's ``carried_schema``."""
 
 
+def unique_names(given: pl.Series) -> pl.Series:
+    """Names of which each stands once: one that came before gets its number, counted from 1.
+
+    Example:
+        >>> import polars as pl
+        >>> unique_names(pl.Series(["a", "a", "b", "a"])).to_list()
+        ['a', 'a#2', 'b', 'a#4']
+    """
+    import polars as pl
+
+    number = "#" + pl.int_range(1, len(given) + 1, eager=True).cast(pl.String)
+    names, again = given, ~given.is_first_distinct()
+    while again.any():  # once, unless the name with its number is given too
+        names = names.zip_with(~again, names + number)
+        again &= names.is_in(given.implode())
+    return names
+
+
 class ImageSource(ABC):
     """Images in the order of their rows; iterating over it gives their references.
 

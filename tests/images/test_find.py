@@ -8,7 +8,7 @@ import os
 import socket
 import tarfile
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -21,7 +21,7 @@ from faceaudit.images.find import find_images
 from faceaudit.images.folders import IMAGE_SUFFIXES, SIDE_SUFFIXES
 from faceaudit.images.lists import typed
 from faceaudit.images.refs import ImageRef, read_bytes
-from faceaudit.images.source import ImageSource
+from faceaudit.images.source import ImageSource, unique_names
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -369,6 +369,90 @@ def test_shard_that_ends_early(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(InputError, match=r"000\.tar"):
         find_images(str(path))
+
+
+def damaged_shard(path: Path, change: Callable[[bytes], bytes]) -> None:
+    write_shard(path, {f"{number}.jpg": b"x" * 700 for number in range(4)})
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda data: data[:3222] + b"?" + data[3223:], "the header at byte 3,072 is damaged"),
+        (lambda data: data[:3200], "the header at byte 3,072 is cut off"),
+        (lambda data: data[:2500], "unexpected end of data after the beginning of '1.jpg'"),
+        (lambda data: data[:1536] + bytes(1536) + data[3072:], "marked at byte 1,536, but more"),
+        (lambda data: data + data, "marked at byte 6,656, but more follows"),
+    ],
+    ids=["a damaged header", "a header cut off", "an image cut off", "a hole", "two joined"],
+)
+def test_a_shard_is_refused_where_images_would_be_lost_after_a_place(
+    tmp_path: Path, change: Callable[[bytes], bytes], match: str
+) -> None:
+    damaged_shard(tmp_path / "0.tar", change)
+    with pytest.raises(InputError, match=rf"0\.tar: cannot be read as a tar .*{match}"):
+        find_images(str(tmp_path / "0.tar"))
+
+
+def test_a_shard_without_a_mark_of_its_end_is_read_with_a_note(tmp_path: Path) -> None:
+    damaged_shard(tmp_path / "0.tar", lambda data: data[:3072])
+    found = find_images(str(tmp_path / "0.tar"))
+    assert names_of(found) == ["0.jpg", "1.jpg"]
+    (note,) = found.notes
+    assert "no end is marked in '0.tar'" in note
+
+
+def test_links_in_a_shard_are_the_images_that_they_lead_to(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name, target, kind in [
+            ("./a/early.jpg", "../.store", tarfile.SYMTYPE),
+            ("./a/1.jpg", "", tarfile.REGTYPE),
+            ("./.store", "", tarfile.REGTYPE),
+            ("./b/hard.jpg", "./a/1.jpg", tarfile.LNKTYPE),
+            ("./b/soft.jpg", "hard.jpg", tarfile.SYMTYPE),
+            ("./b/again.jpg", "again.jpg", tarfile.SYMTYPE),
+            ("./b/away.jpg", "/srv/away.jpg", tarfile.SYMTYPE),
+            ("./c", "a", tarfile.SYMTYPE),
+            ("./b/hard.json", "./a/1.json", tarfile.LNKTYPE),
+        ]:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            member.size = len(name) if kind == tarfile.REGTYPE else 0
+            tar.addfile(member, io.BytesIO(name.encode()))
+    found = find_images(str(tmp_path / "0.tar"))
+    assert {image.name: read_bytes(image) for image in found} == {
+        "./a/early.jpg": b"./.store",
+        "./a/1.jpg": b"./a/1.jpg",
+        "./b/hard.jpg": b"./a/1.jpg",
+        "./b/soft.jpg": b"./a/1.jpg",
+    }
+    assert [note.partition("0.tar: ")[2] for note in found.notes] == [
+        "the JSON members './b/hard.json' hold no fields",
+        "2 links lead to no image of the same tar and are left out: './b/again.jpg', "
+        "'./b/away.jpg'",
+    ]
+
+
+def test_members_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for number, name in enumerate(["x.jpg", "y.jpg", "x.jpg", "x.jpg#3", "x.jpg"]):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(str(number).encode()))
+    found = find_images(str(tmp_path / "0.tar"))
+    names = ["x.jpg", "y.jpg", "x.jpg#3#3", "x.jpg#3", "x.jpg#5"]
+    assert [image.name for image in found] == names
+    assert [read_bytes(image) for image in found] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+@given(st.lists(st.sampled_from(["a", "a#2", "a#3", "a#2#2", "a#3#3", "b"]), max_size=8))
+def test_names_are_made_unique_and_the_first_of_each_stays(given: list[str]) -> None:
+    names = unique_names(pl.Series(given, dtype=pl.String)).to_list()
+    assert len(set(names)) == len(names)
+    for place, name in enumerate(given):
+        assert names[place].startswith(name)
+        assert (names[place] == name) == (name not in given[:place])
 
 
 def test_member_that_was_cut_off_after_the_shard_was_read(tmp_path: Path) -> None:
