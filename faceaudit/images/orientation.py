@@ -4,11 +4,13 @@ The orientation tag is read here and not by the image library, whose reader of m
 damaged entries and turns some formats by itself.
 
 Source:
-    EXIF 2.32 (CIPA DC-008), tag 0x0112; TIFF 6.0, section 2: image file directories.
+    EXIF 2.32 (CIPA DC-008), tag 0x0112; TIFF 6.0, section 2: image file directories; ITU-T T.81,
+    annex B: segments of a JPEG.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -20,6 +22,11 @@ Pixels = NDArray[np.uint8]  # (H, W, 3)
 ORIENTATION = 0x0112
 UPRIGHT = 1
 _SHORT, _LONG = 3, 4
+
+_START_OF_IMAGE, _EXIF = b"\xff\xd8", b"Exif\x00\x00"
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+"""What a segment of a JPEG begins with; bytes that are in its way are skipped as readers do."""
+_APP1, _PIXELS_OR_END = 0xE1, b"\xda\xd9"
 
 
 def swaps_sides(orientation: int) -> bool:
@@ -93,7 +100,7 @@ def orientation_of_exif(exif: bytes) -> int:
     Args:
         exif: The block, with or without its leading ``Exif`` and two null bytes.
     """
-    tiff = exif.removeprefix(b"Exif\x00\x00")
+    tiff = exif.removeprefix(_EXIF)
     order = byte_order(tiff)
     found = directory(tiff)
     for entry in found.entries if found else ():
@@ -106,9 +113,13 @@ def orientation_of_exif(exif: bytes) -> int:
 
 def orientation_of_jpeg(data: bytes) -> int:
     """The orientation of a JPEG file, 1 to 8; 1 where it names none."""
-    # The EXIF block is the first or second segment; one later than this is a thumbnail's.
-    start = data.find(b"Exif\x00\x00", 0, 1 << 16)
-    if start < 6 or data[start - 4 : start - 2] != b"\xff\xe1":
-        return UPRIGHT
-    (length,) = struct.unpack_from(">H", data, start - 2)
-    return orientation_of_exif(data[start : start - 2 + length])
+    position = len(_START_OF_IMAGE)
+    while found := _MARKER.search(data, position):
+        marker, start = found[0][-1], found.end()
+        if marker in _PIXELS_OR_END:
+            break
+        length = int.from_bytes(data[start : start + 2], "big")
+        if marker == _APP1 and data.startswith(_EXIF, start + 2):
+            return orientation_of_exif(data[start + 2 : start + length])
+        position = start + length
+    return UPRIGHT

@@ -131,6 +131,35 @@ def test_impossible_orientation_is_ignored(value: int) -> None:
     assert (decode(data).width, decode(data).height) == (48, 40)
 
 
+def segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        segment(0xE2, b"ICC_PROFILE\0\1\2" + bytes(65_000)) * 2,
+        segment(0xED, b"Photoshop 3.0\0" + b"\xff\xda" * 32_000),
+        segment(0xFE, b"written by Exif\0\0"),
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0Exif\0\0"),
+        b"\xff" * 70_000,
+    ],
+    ids=["a color profile", "Photoshop's", "a comment on EXIF", "XMP", "fill bytes"],
+)
+def test_orientation_counts_behind_other_segments(before: bytes) -> None:
+    data = encoded(picture(), "JPEG", exif=exif_of(6))
+    result = decode(data[:2] + before + data[2:])
+    assert (result.width, result.height) == (40, 48)
+    assert np.array_equal(pixels_of(result), pixels_of(decode(data)))
+
+
+def test_orientation_of_a_thumbnail_or_behind_the_pixels_does_not_count() -> None:
+    inner = encoded(picture(), "JPEG", exif=exif_of(6))
+    data = encoded(picture(), "JPEG")
+    for other in (data[:2] + segment(0xE4, inner) + data[2:], data + inner):
+        assert (decode(other).width, decode(other).height) == (48, 40)
+
+
 def test_cut_off_exif_is_ignored() -> None:
     data = encoded(picture(), "JPEG", exif=exif_of(6)[:20])
     assert (decode(data).width, decode(data).height) == (48, 40)
