@@ -29,6 +29,8 @@ _OWN = frozenset(field.name for field in BASE_FIELDS)
 
 _LINKS_IN_A_ROW = 40
 _AT_ONCE = 1 << 20
+_EXACT = 1 << 53
+"""A float holds every integer up to here."""
 _Place = tuple[str, int, int]
 
 
@@ -61,6 +63,7 @@ class Shards(ImageSource):
         lost: list[str] = []
         endless: list[str] = []
         kinds: dict[str, pl.DataType] = {}
+        wide: set[str] = set()
         for _, path in shards:
             index = self._index(path)
             self._count += index.places.height
@@ -69,10 +72,14 @@ class Shards(ImageSource):
             endless += [] if index.ended else [path.name]
             for name, kind in index.fields.schema.items():
                 kinds[name] = _common(kinds.get(name, kind), kind)
+                if kind == pl.Int64 and not index.fields[name].is_between(-_EXACT, _EXACT).all():
+                    wide.add(name)
         # A field that is null everywhere needs a type that a table can hold.
         self._kinds = {
             name: pl.Boolean() if kind == pl.Null else kind for name, kind in kinds.items()
         }
+        beside_floats = {name for name in wide if kinds[name] == pl.Float64}
+        self._kinds |= dict.fromkeys(beside_floats, pl.String())
         links = "1 link leads" if len(lost) == 1 else f"{len(lost):,} links lead"
         self._notes = tuple(
             f"{source}: {what}"
@@ -302,7 +309,8 @@ def _column(name: str, values: list[Any]) -> pl.Series:
         return pl.Series(name, values, pl.Null)
     if kinds <= {bool}:
         return pl.Series(name, values, pl.Boolean)
-    if kinds <= {int, float} and all(abs(value) < 1 << 63 for value in given):
+    most = _EXACT if float in kinds else (1 << 63) - 1
+    if kinds <= {int, float} and all(abs(v) <= most for v in given if isinstance(v, int)):
         return pl.Series(name, values, pl.Float64 if float in kinds else pl.Int64, strict=False)
     return pl.Series(name, [_text(value) for value in values], pl.String)
 

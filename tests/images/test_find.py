@@ -9,6 +9,7 @@ import socket
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -306,15 +307,57 @@ def test_parquet_list_keeps_its_types(tmp_path: Path) -> None:
     assert carried_by(found) == {"seed": [1, 3]}
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["18446744073709551615", "18446744073709551614"],
+        ["9007199254740993", "0.5"],
+        ["1.1", "1.10", "1.100"],
+        ["1.10", "1.9"],
+        ["1", "1.0"],
+        ["1.0", "2"],
+        ["1e5", "100000"],
+        ["0.12345678901234567890"],
+        ["nan", "inf", "1"],
+        ["007", "1"],
+        ["+1", "2"],
+        ["1e999", "1"],
+        [" 1", "2"],
+    ],
+)
+def test_a_column_that_would_not_be_written_the_same_again_stays_text(values: list[str]) -> None:
+    assert typed(pl.Series("x", values)).to_list() == values
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        (["9007199254740993", "-9223372036854775808"], [2**53 + 1, -(2**63)]),
+        (["0.50", "1.25", "-3.00"], [0.5, 1.25, -3.0]),
+        (["1", "2.5"], [1.0, 2.5]),
+        (["1.0", "1e-05", "0.30000000000000004"], [1.0, 1e-05, 0.1 + 0.2]),
+        (["0.000", "0.125"], [0.0, 0.125]),
+    ],
+)
+def test_a_column_of_numbers_in_one_form_becomes_numbers(
+    values: list[str], numbers: list[float]
+) -> None:
+    assert typed(pl.Series("x", values)).to_list() == numbers
+
+
 @given(st.lists(st.one_of(st.none(), st.integers(-(2**70), 2**70).map(str), st.text(max_size=5))))
 def test_a_column_becomes_numbers_only_where_nothing_is_lost(values: list[str | None]) -> None:
     column = typed(pl.Series("x", values, dtype=pl.String))
-    if column.dtype == pl.Int64:
-        back = column.cast(pl.String).to_list()
-        assert [v if v is None else int(v) for v in back] == [
-            v if v is None else int(v) for v in values
-        ]
     assert column.is_null().to_list() == [value is None for value in values]
+    if column.dtype == pl.Float64:
+        assert all(Decimal(v) == Decimal(repr(n)) for v, n in zip(values, column, strict=True) if v)
+    else:
+        assert column.cast(pl.String).to_list() == values
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_floats_as_python_writes_them_become_the_same_floats(values: list[float]) -> None:
+    assert typed(pl.Series("x", list(map(repr, values)))).to_list() == values
 
 
 # --- shards -----------------------------------------------------------------------------------
@@ -361,6 +404,19 @@ def test_shard_keeps_its_order_and_carries_fields(tmp_path: Path) -> None:
     }
     assert len(found.notes) == 1
     assert "s/0.json" in found.notes[0]
+
+
+@pytest.mark.parametrize("source", ["all.tar", "[0-2].tar"])
+def test_integers_beside_floats_keep_their_digits(tmp_path: Path, source: str) -> None:
+    members = {}
+    for number, seed in enumerate([2**53 + 1, 0.5, 3]):
+        fields = {f"{number}.jpg": b"x", f"{number}.json": json.dumps({"seed": seed}).encode()}
+        write_shard(tmp_path / f"{number}.tar", fields)
+        members |= fields
+    write_shard(tmp_path / "all.tar", members)
+    assert carried_by(find_images(str(tmp_path / source))) == {
+        "seed": ["9007199254740993", "0.5", "3"]
+    }
 
 
 def test_shard_that_ends_early(tmp_path: Path) -> None:
