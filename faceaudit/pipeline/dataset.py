@@ -134,6 +134,16 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
 
 
+def columns_in(folder: Path, manifest: Manifest) -> pa.Schema | None:
+    """The columns of the rows that a run left; None where it left none that can be read."""
+    for part in manifest.parts:
+        return pq.read_schema(arrow_file(folder / part.file))
+    for path, _, _, checksum in _listed(folder / SEGMENTS):
+        if not _is_damaged(path, checksum):
+            return _read(path).schema
+    return None
+
+
 @dataclass(frozen=True)
 class Segment:
     """Rows of consecutive images that are kept but in no part yet."""
@@ -182,7 +192,7 @@ class DataSet:
         (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
         end = manifest.images
         for path, first, after, checksum in _listed(folder / SEGMENTS):
-            fits = first <= end < after and not found._is_damaged(path, checksum)
+            fits = first <= end < after and not _is_damaged(path, checksum)
             if fits:
                 packed = _read(path).schema.metadata[DIGESTS_KEY]
                 found.segments.append(Segment(path, first, after, packed))
@@ -195,13 +205,6 @@ class DataSet:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
         return found
-
-    @staticmethod
-    def _is_damaged(path: Path, checksum: str) -> bool:
-        try:
-            return f"{zlib.crc32(path.read_bytes()):08x}" != checksum
-        except FileNotFoundError:
-            return True
 
     @property
     def images(self) -> int:
@@ -368,6 +371,13 @@ def _listed(folder: Path) -> list[tuple[Path, int, int, str]]:
         return []
     found = [(path, int(at[1]), int(at[2]), at[3]) for path, at in named if at]
     return sorted(found, key=lambda segment: (segment[1], -segment[2]))
+
+
+def _is_damaged(path: Path, checksum: str) -> bool:
+    try:
+        return f"{zlib.crc32(path.read_bytes()):08x}" != checksum
+    except FileNotFoundError:
+        return True
 
 
 def _read(path: Path) -> pa.Table:

@@ -16,11 +16,7 @@ import pyarrow.parquet as pq
 
 from faceaudit.errors import UsageError
 from faceaudit.pipeline.custody import check_same, digest_in, with_images
-from faceaudit.pipeline.dataset import (
-    DataSet,
-    Manifest,
-    read_manifest,
-)
+from faceaudit.pipeline.dataset import DataSet, Manifest, columns_in, read_manifest
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.known import Group, Known
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table
@@ -165,7 +161,8 @@ def _open_file(out: Path, wanted: Wanted, restart: bool) -> TableFile:
     before = None
     if exists:
         before = _metadata_of(out)
-        if manifest and manifest.becomes and _holds(before, manifest.becomes):
+        becomes = manifest and not manifest.replaces and manifest.becomes
+        if becomes and _holds(before, becomes):
             remove(folder)  # only this was left to do when a run was killed
             manifest = None
     if restart or manifest is None:
@@ -176,7 +173,7 @@ def _open_file(out: Path, wanted: Wanted, restart: bool) -> TableFile:
         rows = wanted.start(folder, replaces=exists and restart)
         known = Known(_groups_of_file(out, kept))
         return TableFile(out, rows, known, kept, complete=kept is not None)
-    wanted.check(out, manifest.metadata, None)
+    wanted.check(out, manifest.metadata, columns_in(folder, manifest))
     rows = wanted.open(folder, manifest)
     if manifest.replaces:
         before = None
@@ -282,10 +279,7 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
         return TableFolder(out, wanted.start(out), Known([]), complete=False, created=created)
     if restart:
         return TableFolder(out, wanted.start(out), Known([]), complete=False, created=False)
-    first = out / manifest.parts[0].file if manifest.parts else None
-    wanted.check(
-        out, manifest.metadata, None if first is None else pq.read_schema(arrow_file(first))
-    )
+    wanted.check(out, manifest.metadata, columns_in(out, manifest))
     rows = wanted.open(out, manifest)
     return TableFolder(
         out, rows, Known(_groups_of(rows)), manifest.complete and not rows.segments, created=False

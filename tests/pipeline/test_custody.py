@@ -6,14 +6,20 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from faceaudit.errors import UsageError
+from faceaudit.errors import TemporaryError, UsageError
 from faceaudit.models.bundle import Bundle, Output, years_output
+from faceaudit.pipeline import engines, target
 from faceaudit.pipeline.custody import differences
+from faceaudit.pipeline.inputs import Chunk
+from faceaudit.pipeline.plan import Plan
 from faceaudit.showcase.images import photograph
 from faceaudit.tables.files import read_metadata
 from tests.pipeline.processes import run
@@ -156,3 +162,62 @@ def test_an_option_that_differs_is_named_with_both_values(
     run(faces, out, str(bundle), **{"labels": "none", "limit": 1})
     with pytest.raises(UsageError, match=message):
         run(faces, out, str(bundle), **{"labels": "none", "limit": 1, **option})
+
+
+def unfinished(images: Path, out: Path, model: str) -> None:
+    """What a run leaves that failed after its first images."""
+    score_rows = engines.rows_of
+    calls = count()
+
+    def rows_of(plan: Plan, chunk: Chunk) -> pa.Table:
+        if next(calls):
+            raise MemoryError
+        return score_rows(plan, chunk)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "rows_of", rows_of)
+        with pytest.raises(TemporaryError):
+            run(images, out, model, workers=1, batch_size=2)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("image,site\n{},3\n", r"other columns \(seed, site\); --restart"),
+        ("image,seed,site\n{},3,x\n", r"other columns \(site\); --restart"),
+        ("image,seed\n{},x\n", r"column seed int64 \(now .*string\); --restart"),
+    ],
+)
+def test_an_unfinished_run_whose_list_changed_its_columns_is_refused_by_their_names(
+    faces: Path, bundle: Path, tmp_path: Path, name: str, line: str, message: str
+) -> None:
+    listed, out = tmp_path / "list.csv", tmp_path / name
+
+    def write(line: str) -> None:
+        head, row = line.splitlines()
+        rows = [row.format(path) for path in sorted(faces.iterdir())]
+        listed.write_text("\n".join([head, *rows]))
+
+    write("image,seed\n{},3\n")
+    unfinished(listed, out, str(bundle))
+    write(line)
+    with pytest.raises(UsageError, match=message):
+        run(listed, out, str(bundle))
+    write("image,seed\n{},3\n")
+    assert run(listed, out, str(bundle)).scored == 4
+
+
+def test_a_replacement_that_was_killed_while_its_file_was_written_is_gone_on_with(
+    faces: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.parquet"
+    run(faces, out, str(bundle))
+    with monkeypatch.context() as patch:
+        patch.setattr(target, "open_table", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(faces, out, str(bundle), tasks=["gender"], restart=True)
+    found = run(faces, out, str(bundle), tasks=["gender"])
+    assert (found.images, found.scored) == (6, 0)
+    assert "race_pred" not in pq.read_schema(out).names
+    assert not (tmp_path / ".out.parquet.run").exists()
