@@ -38,7 +38,7 @@ from faceaudit.pipeline.stopping import Stop, stop_on_signals
 from faceaudit.pipeline.target import Target, open_target
 from faceaudit.progress import progress
 from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, OK, TASK_OPTIONS, UNREADABLE
-from faceaudit.storage import as_path, exclusive
+from faceaudit.storage import as_path, exclusive, followed
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def predict(
         FaceauditError: With what was given, where, and what would work.
     """
     begun = time.monotonic()
-    out = check_output(as_path(out), images, part_rows)
+    out = check_output(followed(as_path(out)), images, part_rows)
     open_engine = ENGINES[checked("engine", engine, ENGINES)]
     bundle = load_model(model)
     outputs, age_bins = choose_outputs(bundle, tasks), tuple(age_bins)

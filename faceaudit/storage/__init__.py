@@ -16,6 +16,7 @@ from faceaudit.storage.outages import retrying, without_secrets
 from faceaudit.storage.paths import (
     as_path,
     check_outputs,
+    followed,
     has_folder,
     is_remote,
     list_parts,
@@ -30,6 +31,7 @@ __all__ = [
     "atomic_write",
     "check_outputs",
     "exclusive",
+    "followed",
     "has_folder",
     "is_remote",
     "list_parts",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from faceaudit.errors import FaceauditError, InputError, LockedError, TemporaryError
-from faceaudit.storage.paths import as_remote
+from faceaudit.storage.paths import as_remote, followed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a disk without room, or of one that a quota leaves no room on."""
@@ -28,7 +28,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     If the block raises, nothing is left.
 
     Args:
-        path: The file.
+        path: The file; where it is a symbolic link, the link stays and what it names is written.
         durable: Wait until the disk has it, so that a power cut cannot empty it.
 
     Raises:
@@ -44,6 +44,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
 @contextmanager
 def _beside(path: Path, durable: bool) -> Iterator[IO[bytes]]:
     """The file on a disk, under another name until the block has ended."""
+    path = followed(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
     try:
@@ -96,7 +97,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[Callable[[], None]]:
-    """Hold the lock that belongs to an output while the block runs.
+    """Hold the lock that belongs to an output, by whatever link it is named, while the block runs.
 
     On a disk it is an advisory lock of the operating system on a small file beside the output: it
     dies with the process, so a killed run never leaves a lock behind. On an object store it is an
@@ -130,6 +131,7 @@ def _never_lost() -> None:
 def _locked(path: Path) -> Iterator[None]:
     import fcntl
 
+    path = followed(path)
     lock = path.parent / f".{path.name}.lock"
     try:
         file = lock.open("w")

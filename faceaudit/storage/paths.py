@@ -110,6 +110,23 @@ def has_folder(path: Path) -> bool:
     return path.parent.is_dir() if remote is None else remote.has_bucket()
 
 
+def followed(path: Path) -> Path:
+    """What a path names, where it is a symbolic link of this machine; else the path as it is.
+
+    Raises:
+        InputError: If the link leads to itself.
+    """
+    try:
+        if is_remote(path) or not path.is_symlink():
+            return path
+    except OSError:  # such as of a name that is too long; said where the path is used
+        return path
+    found = Path(os.path.realpath(path))
+    if found.is_symlink():
+        raise InputError(f"{path}: is a link that leads to itself; give another name")
+    return found
+
+
 def same_file(one: Path, other: Path) -> bool:
     """Whether two names are of one file that exists."""
     if is_remote(one) or is_remote(other):

@@ -221,3 +221,17 @@ def test_a_replacement_that_was_killed_while_its_file_was_written_is_gone_on_wit
     assert (found.images, found.scored) == (6, 0)
     assert "race_pred" not in pq.read_schema(out).names
     assert not (tmp_path / ".out.parquet.run").exists()
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_table_that_is_named_by_a_link_is_made_where_the_link_leads(
+    faces: Path, bundle: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "store").mkdir()
+    link, real = tmp_path / f"latest-{name}", tmp_path / "store" / name
+    link.symlink_to(real)
+    run(faces, link, str(bundle), limit=4)
+    assert link.is_symlink()
+    assert run(faces, real, str(bundle)).scored == 2
+    assert run(faces, link, str(bundle)).already_complete
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [name]

@@ -74,6 +74,33 @@ def test_another_process_holds_the_lock_until_it_dies(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_stays_and_the_file_that_it_names_is_written(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    link, real = tmp_path / "out.txt", tmp_path / "store" / "real.txt"
+    link.symlink_to(Path("store") / "real.txt")
+    for text in ("new", "again"):
+        write_text(link, text)
+        assert link.is_symlink()
+        assert real.read_text() == text
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["out.txt", "real.txt", "store"]
+
+
+def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
+    link = tmp_path / "out.txt"
+    link.symlink_to("out.txt")
+    with pytest.raises(InputError, match=r"out.txt: is a link that leads to itself"):
+        write_text(link, "new")
+
+
+def test_a_link_and_what_it_names_have_one_lock(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    link, real = tmp_path / "latest", tmp_path / "store" / "real"
+    link.symlink_to(real)
+    for first, second in ((link, real), (real, link)):
+        with exclusive(first), pytest.raises(LockedError), exclusive(second):
+            pass
+
+
 def test_hash_of_a_file(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "abc")
     assert sha256_of_file(tmp_path / "a").startswith("ba7816bf8f01cfea")
