@@ -11,7 +11,7 @@ import polars as pl
 from faceaudit.errors import InputError, UsageError
 from faceaudit.images.refs import ImageRef
 from faceaudit.images.remote import Store, as_remote_path
-from faceaudit.images.source import Batch, ImageSource
+from faceaudit.images.source import Batch, ImageSource, with_plain_types
 from faceaudit.schema import BASE_FIELDS
 from faceaudit.storage import as_path, is_remote, local_copy, read_csv
 
@@ -147,7 +147,7 @@ def _read(path: Path) -> pl.DataFrame:
             frame[name] if name == column else typed(frame[name]) for name in frame.columns
         )
     try:
-        frame = pl.read_parquet(local_copy(path), glob=False)
+        frame = with_plain_types(pl.read_parquet(local_copy(path), glob=False))
         return frame.with_columns(pl.col(_path_column(path, frame)).cast(pl.String))
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: is not a Parquet file with a column of paths") from error

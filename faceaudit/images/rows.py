@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from faceaudit.errors import FaceauditError, InputError
 from faceaudit.images.refs import ImageRef
 from faceaudit.images.remote import stamp_of_file
-from faceaudit.images.source import Batch, ImageSource, unique_names
+from faceaudit.images.source import Batch, ImageSource, unique_names, with_plain_types
 from faceaudit.schema import BASE_FIELDS
 from faceaudit.storage import is_remote
 
@@ -209,15 +209,12 @@ class _Layout:
 
     def carried(self, rows: pa.Table) -> pl.DataFrame:
         """Carried columns; numbers of classes as their names, null where there is no such class."""
-        frame = pl.DataFrame(rows)
+        frame = with_plain_types(pl.DataFrame(rows))
         return frame.with_columns(
-            pl.col(pl.Categorical, pl.Enum).cast(pl.String),
-            *(
-                pl.col(name)
-                .cast(pl.Int64)
-                .replace_strict(range(len(names)), names, default=None, return_dtype=pl.String)
-                for name, names in self.classes
-            ),
+            pl.col(name)
+            .cast(pl.Int64)
+            .replace_strict(range(len(names)), names, default=None, return_dtype=pl.String)
+            for name, names in self.classes
         )
 
 

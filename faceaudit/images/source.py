@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from faceaudit.images.refs import ImageRef
 from faceaudit.ordered import in_chunks
@@ -42,6 +42,29 @@ def unique_names(given: pl.Series) -> pl.Series:
         names = names.zip_with(~again, names + number)
         again &= names.is_in(given.implode())
     return names
+
+
+def with_plain_types(frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns in types that read back from a table as they were written: categories are text.
+
+    So are integers of 128 bits, which a table cannot hold.
+    """
+    return frame.cast({name: _plain(kind) for name, kind in frame.schema.items()})
+
+
+def _plain(kind: pl.DataType) -> pl.DataType:
+    import polars as pl
+
+    if kind in (pl.Categorical, pl.Enum, pl.Int128):
+        return pl.String()
+    if isinstance(kind, pl.List):
+        return pl.List(_plain(cast("pl.DataType", kind.inner)))
+    if isinstance(kind, pl.Array):
+        return pl.Array(_plain(cast("pl.DataType", kind.inner)), kind.size)
+    if isinstance(kind, pl.Struct):
+        fields = {field.name: _plain(cast("pl.DataType", field.dtype)) for field in kind.fields}
+        return pl.Struct(fields)
+    return kind
 
 
 class ImageSource(ABC):

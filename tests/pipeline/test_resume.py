@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -523,3 +525,37 @@ def test_what_labels_lack_is_said_of_a_folder_as_of_a_file(
     assert found[1] is not None
     assert found[0].labels["notes"] == found[1].labels["notes"]
     assert "has no race" in found[0].labels["notes"][0]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_list_with_categories_is_the_same_list_the_next_time(
+    name: str, photos: Path, model: str, tmp_path: Path
+) -> None:
+    images = sorted(map(str, photos.glob("*.png")))[:3]
+    given = pl.DataFrame({"image": images, "site": ["a", "b", None], "tags": [["x"], [], None]})
+    given = given.cast({"site": pl.Enum(["a", "b"]), "tags": pl.List(pl.Categorical)})
+    given.write_parquet(tmp_path / "list.parquet")
+    for images_now in (3, 0):
+        found = predict(
+            tmp_path / "list.parquet", tmp_path / name, model=model, detector="whole", labels="none"
+        )
+        assert found.scored == images_now
+    rows = rows_in(tmp_path / name)
+    assert rows["site"].to_pylist() == ["a", "b", None]
+    assert rows["tags"].to_pylist() == [["x"], [], None]
+
+
+def test_a_tar_with_members_of_one_name_is_resumed(
+    photos: Path, model: str, tmp_path: Path
+) -> None:
+    images = sorted(photos.glob("*.png"))[:4]
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        for image, member in zip(images, ("x.png", "y.png", "x.png", "z.png"), strict=True):
+            tar.add(image, member)
+    of = {"model": model, "detector": "whole", "labels": "none"}
+    for limit in (1, None, None):
+        predict(tmp_path / "in.tar", tmp_path / "out.parquet", limit=limit, **of)
+    rows = rows_in(tmp_path / "out.parquet")
+    assert rows["image"].to_pylist() == ["x.png", "y.png", "x.png#3", "z.png"]
+    whole = [hashlib.sha256(image.read_bytes()).hexdigest() for image in images]
+    assert rows["sha256"].to_pylist() == whole
