@@ -94,11 +94,12 @@ def _file_name(image: str) -> str:
 
 
 def _row(image: str) -> Row:
-    """Gender, race and age in years, as far as they stand between the underscores of a name."""
+    """Gender, race and age in years, as far as they stand between the underscores of a name.
+
+    A number with neither gender nor race behind it is no age: ``12_holiday.jpg``.
+    """
     age, gender, race, *_ = *_file_name(image).partition(".")[0].split("_", 3), "", "", ""
+    classes = _CLASSES[0].get(gender), _CLASSES[1].get(race)
     years = float(age) if len(age) <= 3 and age.isascii() and age.isdecimal() else None
-    return (
-        _CLASSES[0].get(gender),
-        _CLASSES[1].get(race),
-        years if years is not None and years <= MAX_YEARS else None,
-    )
+    known = years is not None and years <= MAX_YEARS and classes != (None, None)
+    return *classes, years if known else None

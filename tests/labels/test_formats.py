@@ -305,6 +305,16 @@ def test_metadata_without_labels_or_of_other_images_is_passed_over(tmp_path: Pat
         assert labels_of("auto", images, tmp_path).format == "utkface"
 
 
+@pytest.mark.parametrize("spec", ["auto", "utkface"])
+def test_a_number_before_other_words_is_no_age(spec: str) -> None:
+    images = [f"{age}_0_0_20170101120000000.jpg" for age in range(9)]
+    others = ["12_holiday.jpg", "12_34_56.jpg", "12.jpg"]
+    for other in others:
+        found = labels_of(spec, [*images, other])
+        assert found.frame.row(-1) == (other, None, None, None)
+        assert found.notes == (f"1 of 10 file names has no label (for example {other!r})",)
+
+
 def test_damaged_metadata_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text("{broken")
     with pytest.raises(LabelError, match=r"metadata\.jsonl"):
