@@ -18,6 +18,8 @@ from faceaudit.schema import NO_FACE, UNREADABLE, Status
 
 PIXELS_AT_ONCE = 24_000_000
 """Decoded pixels that one worker holds before it detects and lets them go."""
+CANNOT_BE_READ = "cannot be read"
+"""How the error of a file begins whose bytes the system did not give."""
 SMALLEST_REDUCED = 640
 """Longer side that is left, pixels: images of data sets, already crops, keep all their pixels."""
 
@@ -91,7 +93,7 @@ def open_image(image: ImageRef, settings: CropSettings) -> OpenedImage:
         found = decode(data, max_pixels=settings.max_pixels, enough_side=settings.enough_side)
     except OSError as error:
         data, digest = b"", None
-        found = failed(UNREADABLE, f"cannot be read: {error.strerror or type(error).__name__}")
+        found = failed(UNREADABLE, f"{CANNOT_BE_READ}: {error.strerror or type(error).__name__}")
     facts = CroppedImage(
         name=image.name,
         sha256=digest,

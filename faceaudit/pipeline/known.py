@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from faceaudit.images.refs import ImageRef, read_bytes
 from faceaudit.pipeline.digest import BYTES, ImageDigest, hash_of
-from faceaudit.pipeline.table import is_first_row
+from faceaudit.pipeline.table import is_first_row, is_never_read
 
 HALF = 1 << 64
 
@@ -39,18 +39,35 @@ class Known:
     high: NDArray[np.uint64] = field(init=False)
     low: NDArray[np.uint64] = field(init=False)
     group: NDArray[np.int32] = field(init=False)
+    never_read: set[str] = field(init=False, default_factory=set)
+    """Names of images whose bytes could not be read when their last row was made."""
+    had_unread: bool = field(init=False, default=False)
+    """Whether there is any such row, be there a later one of its image or not."""
 
     def __post_init__(self) -> None:
         pieces, owners = [], []
         for number, group in enumerate(self.groups):
             for table in group.tables():
-                names = table.filter(is_first_row(table))["image"].to_pylist()
+                first = table.filter(is_first_row(table))
+                names = first["image"].to_pylist()
+                self._note_unread(names, is_never_read(first).to_pylist())
                 pieces.append(b"".join(hash_of(name).to_bytes(BYTES, "little") for name in names))
                 owners.append(np.full(len(names), number, np.int32))
         halves = np.frombuffer(b"".join(pieces), "<u8").reshape(-1, 2)
         order = np.argsort(halves[:, 1], kind="stable")
-        self.low, self.high = halves[order, 0].copy(), halves[order, 1].copy()
-        self.group = np.concatenate([np.empty(0, np.int32), *owners])[order]
+        low, high = halves[order, 0], halves[order, 1]
+        same = (low[1:] == low[:-1]) & (high[1:] == high[:-1])
+        last = np.append(~same, True)[: len(high)]  # of an image that was scored again
+        self.low, self.high = low[last], high[last]
+        self.group = np.concatenate([np.empty(0, np.int32), *owners])[order][last]
+
+    def _note_unread(self, names: Sequence[str], unread: Sequence[bool]) -> None:
+        for name, is_unread in zip(names, unread, strict=True):
+            if is_unread:
+                self.never_read.add(name)
+                self.had_unread = True
+            else:
+                self.never_read.discard(name)
 
     def __len__(self) -> int:
         return len(self.high)
@@ -76,6 +93,10 @@ class Comparison:
     """Images of the table that the source lacks."""
     changed_files: tuple[str, ...]
     changed_labels: tuple[str, ...]
+    readable: frozenset[str]
+    """Images of the table whose bytes could not be read when it was made, and can be now."""
+    same: ImageDigest
+    """Of the other images that both have."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,8 @@ def compare(
         columns: The columns of labels and carried values, in the order of the digests.
     """
     new = 0
+    readable: set[str] = set()
+    same = ImageDigest()
     sums = [ImageDigest() for _ in known.groups]
     for one in listed():
         group = known.group_of(one.ref.name)
@@ -105,6 +128,10 @@ def compare(
             new += 1
         else:
             sums[group] += one.digest
+            if one.ref.name in known.never_read and _sha256(one.ref) is not None:
+                readable.add(one.ref.name)
+            else:
+                same += one.digest
     gone = len(known) - sum(found.images for found in sums)
     suspect = {
         number
@@ -116,14 +143,15 @@ def compare(
     for number in sorted(suspect):
         rows = _facts_by_name(known.groups[number].tables(), columns)
         for one in listed():
-            if (row := rows.get(one.ref.name)) is None:
+            name = one.ref.name
+            if name in readable or name not in rows or known.group_of(name) != number:
                 continue
-            sha256, values = row
+            sha256, values = rows[name]
             if _sha256(one.ref) != sha256:
-                files.append(one.ref.name)
+                files.append(name)
             if values != one.digest.labels:
-                labels.append(one.ref.name)
-    return Comparison(new, gone, tuple(files), tuple(labels))
+                labels.append(name)
+    return Comparison(new, gone, tuple(files), tuple(labels), frozenset(readable), same)
 
 
 def _facts_by_name(

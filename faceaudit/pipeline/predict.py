@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +28,7 @@ from faceaudit.pipeline.checks import (
     choose_outputs,
 )
 from faceaudit.pipeline.custody import describe
-from faceaudit.pipeline.digest import ImageDigest
+from faceaudit.pipeline.digest import ImageDigest, total
 from faceaudit.pipeline.engines import ENGINES, Engine
 from faceaudit.pipeline.extra import make_schema, say_labels, warn_of
 from faceaudit.pipeline.inputs import Chunk, Inputs
@@ -102,7 +102,7 @@ def predict(
     """Predict age, gender and race of every face in images, into one Parquet table.
 
     Every image gets at least one row; what became of it stands in ``status``. A run that was
-    interrupted is gone on with, and images that the table lacks are added.
+    interrupted is gone on with, and images that the table lacks, or could not read then, are added.
 
     Args:
         images: A folder, an image, a glob, a list of paths or a tar.
@@ -172,7 +172,7 @@ def predict(
                         work.score(crew, advance)
                     warn_of(source.notes, inputs.notes())
                     still_mine()
-                    target.finish(inputs.names, inputs.notes())
+                    target.finish(inputs.names, inputs.notes(), work.images)
                 totals, rate = target.totals(), work.rate
             finally:
                 target.tidy()
@@ -204,6 +204,9 @@ class Work:
         """Images that the table had."""
         self.kept = 0
         """Images scored so far."""
+        self._again: frozenset[str] = frozenset()
+        self.images = ImageDigest()
+        """Those of the source that the table has."""
 
     @property
     def rate(self) -> float:
@@ -229,7 +232,23 @@ class Work:
             log.info(
                 "%s: the rows stay of %s that the source lacks", out, counted(found.gone, "image")
             )
-        return self._target.complete and not found.new
+        if found.readable:
+            self._score_again(out, found.readable)
+        self.before -= len(self._again)
+        self.images = replace(found.same, images=self.before)
+        return self._target.complete and not found.new and not self._again
+
+    def _score_again(self, out: Path, images: frozenset[str]) -> None:
+        """Have images scored that could not be read before, where their rows can be replaced."""
+        many = counted(len(images), "image")
+        if self._target.replaces_rows:
+            self._again = images
+            log.info("%s: %s that could not be read before can be now: scored again", out, many)
+        else:
+            log.warning(
+                "%s: %s that could not be read before can be now, such as %s; in a folder of parts "
+                "their rows stay, --restart makes it anew", out, many, min(images),
+            )  # fmt: skip
 
     def score(self, crew: Engine, advance: Callable[[int], None]) -> None:
         """Score the images that the table lacks, and keep their rows.
@@ -256,7 +275,10 @@ class Work:
     def _chunks(self) -> Iterator[Chunk]:
         """Chunks of images that the table lacks, until a signal comes."""
         known = self._target.known
-        wanted = (lambda name: known.group_of(name) is None) if self.before else None
+        again = self._again
+        wanted = None
+        if len(known):
+            wanted = lambda name: name in again or known.group_of(name) is None  # noqa: E731
         for chunk in self._stop.until(self._inputs.chunks(self._batch_size, wanted)):
             self._under_way.append(chunk.digests)
             yield chunk
@@ -271,4 +293,5 @@ class Work:
         digests = self._under_way.popleft()
         self._target.rows.add(table, digests)
         self.kept += len(digests)
+        self.images += total(digests)
         return len(digests)

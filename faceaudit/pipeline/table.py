@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from faceaudit.pipeline.crops import CroppedImage
+from faceaudit.pipeline.crops import CANNOT_BE_READ, CroppedImage
 from faceaudit.pipeline.scores import Scores
 from faceaudit.schema import AGE_PRED, Task
 from faceaudit.storage import atomic_write
@@ -142,6 +143,40 @@ def is_first_row(table: pa.Table) -> pa.ChunkedArray:
     """Whether each row is the first of its image: its first face, or its only row."""
     face = table["face"]
     return pc.or_kleene(pc.is_null(face), pc.fill_null(pc.equal(face, 0), False))
+
+
+def is_never_read(table: pa.Table) -> pa.ChunkedArray:
+    """Whether each row is of a file whose bytes could not be read, as one that was away."""
+    reason = pc.fill_null(pc.starts_with(table["error"], CANNOT_BE_READ), False)
+    return pc.and_(pc.is_null(table["sha256"]), reason)
+
+
+def without_replaced(open_tables: Callable[[], Iterable[pa.Table]]) -> Iterator[pa.Table]:
+    """Rows without those of files that could not be read and have a later row.
+
+    Args:
+        open_tables: Gives the rows, again at each call.
+    """
+    unread = {
+        name
+        for table in open_tables()
+        for name in table.filter(is_never_read(table))["image"].to_pylist()
+    }
+    rows = Counter(
+        name
+        for table in open_tables()
+        for name in table.filter(is_first_row(table))["image"].to_pylist()
+        if name in unread
+    )
+    left = rows - Counter(rows.keys())
+    for table in open_tables():
+        keep = np.ones(len(table), bool)
+        for row in np.flatnonzero(is_never_read(table).to_numpy()):
+            name = table["image"][int(row)].as_py()
+            if left[name] > 0:
+                left[name] -= 1
+                keep[row] = False
+        yield table.filter(pa.array(keep))
 
 
 def column_lists(frame: pl.DataFrame) -> dict[str, list[Any]]:

@@ -19,7 +19,7 @@ from faceaudit.pipeline.custody import check_same, digest_in, with_images
 from faceaudit.pipeline.dataset import DataSet, Manifest, columns_in, read_manifest
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.known import Group, Known
-from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table
+from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table, without_replaced
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import arrow_file, remove
 from faceaudit.tables.files import read_metadata
@@ -48,9 +48,19 @@ class Target(Protocol):
     """The images that it has."""
     complete: bool
     """Whether no run is unfinished."""
+    replaces_rows: bool
+    """Whether images whose bytes could not be read may be added again."""
 
-    def finish(self, names: Callable[[], Iterable[str]], notes: Sequence[str]) -> None:
-        """Bring the table to its final form; ``names`` gives the source's images in order."""
+    def finish(
+        self, names: Callable[[], Iterable[str]], notes: Sequence[str], images: ImageDigest
+    ) -> None:
+        """Bring the table to its final form.
+
+        Args:
+            names: Gives the source's images in order.
+            notes: What the labels lack.
+            images: What the source's images are now, where some took the place of others.
+        """
 
     def tidy(self) -> None:
         """Keep what is held; remove what was begun, where nothing was kept."""
@@ -120,12 +130,17 @@ class TableFile:
     before: TableMetadata | None
     """Of the file to which images are added."""
     complete: bool
+    replaces_rows = True
 
-    def finish(self, names: Callable[[], Iterable[str]], notes: Sequence[str]) -> None:
+    def finish(
+        self, names: Callable[[], Iterable[str]], notes: Sequence[str], images: ImageDigest
+    ) -> None:
         """Write the file: rows in the order of the source's images."""
         digest = self.rows.digest()
         if self.before is not None:
             digest += digest_in(self.before)
+        if self.known.had_unread:
+            digest = images
         tables = _in_source_order(self._tables, names) if len(self.known) else self._tables()
         metadata = with_images(self.rows.manifest.metadata, digest, notes)
         self.rows.mark_as_becoming(digest)
@@ -136,6 +151,9 @@ class TableFile:
         remove(self.rows.folder)
 
     def _tables(self) -> Iterator[pa.Table]:
+        return without_replaced(self._all) if self.known.had_unread else self._all()
+
+    def _all(self) -> Iterator[pa.Table]:
         if self.before is not None:
             yield from _tables_of(self.out)
         yield from self.rows.tables()
@@ -247,8 +265,11 @@ class TableFolder:
     known: Known
     complete: bool
     created: bool
+    replaces_rows = False
 
-    def finish(self, names: Callable[[], Iterable[str]], notes: Sequence[str]) -> None:
+    def finish(
+        self, names: Callable[[], Iterable[str]], notes: Sequence[str], images: ImageDigest
+    ) -> None:
         """Close the last part."""
         self.rows.finish(notes)
 

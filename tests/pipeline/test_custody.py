@@ -235,3 +235,71 @@ def test_a_table_that_is_named_by_a_link_is_made_where_the_link_leads(
     assert run(faces, real, str(bundle)).scored == 2
     assert run(faces, link, str(bundle)).already_complete
     assert [path.name for path in (tmp_path / "store").iterdir()] == [name]
+
+
+@pytest.fixture
+def away(faces: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A list of six images, and one of them, which is elsewhere."""
+    listed, missing = tmp_path / "list.txt", tmp_path / "elsewhere.png"
+    listed.write_text("\n".join(map(str, sorted(faces.iterdir()))))
+    sorted(faces.iterdir())[2].rename(missing)
+    return listed, missing
+
+
+def come_back(listed: Path, missing: Path) -> None:
+    shutil.copy2(missing, listed.read_text().split("\n")[2])
+
+
+def test_an_image_that_was_away_is_scored_when_it_is_back(
+    away: tuple[Path, Path], bundle: Path, tmp_path: Path
+) -> None:
+    out, fresh = tmp_path / "out.parquet", tmp_path / "fresh.parquet"
+    found = run(away[0], out, str(bundle))
+    assert found.statuses == {"ok": 5, "unreadable": 1}
+    assert run(away[0], out, str(bundle)).already_complete
+    come_back(*away)
+    found = run(away[0], out, str(bundle))
+    assert (found.images, found.scored, found.statuses) == (6, 1, {"ok": 6})
+    run(away[0], fresh, str(bundle))
+    assert out.read_bytes() == fresh.read_bytes()
+    assert run(away[0], out, str(bundle)).already_complete
+
+
+@pytest.mark.parametrize("ended", ["at an image", "at the file"])
+@pytest.mark.parametrize("first", ["ended too", "whole"])
+def test_an_image_that_was_away_is_scored_once_whenever_runs_end(
+    away: tuple[Path, Path], bundle: Path, tmp_path: Path, first: str, ended: str
+) -> None:
+    out, fresh = tmp_path / "out.parquet", tmp_path / "fresh.parquet"
+    images = away[0].read_text().split("\n")
+    if first == "whole":
+        run(away[0], out, str(bundle), limit=4)
+    else:
+        away[0].write_text("\n".join([images[2], *images[:2], *images[3:]]))
+        unfinished(away[0], out, str(bundle))
+        away[0].write_text("\n".join(images))
+    come_back(*away)
+    if ended == "at an image":
+        unfinished(away[0], out, str(bundle))
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(target, "open_table", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                run(away[0], out, str(bundle))
+    found = run(away[0], out, str(bundle))
+    assert found.statuses == {"ok": 6}
+    assert found.scored == (0 if ended == "at the file" else found.scored)
+    run(away[0], fresh, str(bundle))
+    assert out.read_bytes() == fresh.read_bytes()
+
+
+def test_in_a_folder_of_parts_the_row_of_an_image_that_was_away_stays_and_others_are_added(
+    away: tuple[Path, Path], bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    run(away[0], out, str(bundle), limit=4)
+    come_back(*away)
+    found = run(away[0], out, str(bundle))
+    assert (found.scored, found.statuses) == (2, {"ok": 5, "unreadable": 1})
+    assert "1 image that could not be read before can be now, such as" in caplog.text
+    assert run(away[0], out, str(bundle), restart=True).statuses == {"ok": 6}
