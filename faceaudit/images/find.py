@@ -13,6 +13,7 @@ from faceaudit.images.folders import (
     is_image,
     is_shown,
     readable,
+    readable_names,
     suffix_of,
 )
 from faceaudit.images.lists import LIST_SUFFIXES, read_list
@@ -103,7 +104,10 @@ def _matching(pattern: str, path: Path) -> ImageSource:
     files.sort(key=lambda file: (file[0].split("/")[:-1], file[0].split("/")[-1]))
     suffix = path.suffix.lower()
     if suffix in (SHARD_SUFFIX, PARQUET_SUFFIX) and files:
-        shards = [(f"{readable(name)}/", as_path(place)) for name, place in files]
+        names = readable_names([name for name, _ in files])
+        shards = [
+            (f"{name}/", as_path(place)) for name, (_, place) in zip(names, files, strict=True)
+        ]
         of = Shards if suffix == SHARD_SUFFIX else ParquetImages
         return of(pattern, fixed, shards)
     if is_remote(path):
@@ -114,7 +118,9 @@ def _matching(pattern: str, path: Path) -> ImageSource:
             if suffix_of(place) not in SIDE_SUFFIXES
         ]
     else:
-        refs = [ImageRef(readable(name), place) for name, place in files if is_image(place)]
+        files = [(name, place) for name, place in files if is_image(place)]
+        names = readable_names([name for name, _ in files])
+        refs = [ImageRef(name, place) for name, (_, place) in zip(names, files, strict=True)]
     return NamedImages(pattern, fixed, refs)
 
 

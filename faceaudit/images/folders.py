@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from faceaudit.images.refs import ImageRef
@@ -42,7 +42,7 @@ class Unreadable:
         self._reasons: dict[str, str] = {}
 
     def add(self, prefix: str, error: OSError) -> None:
-        self._reasons[readable(prefix.rstrip("/"))] = error.strerror or str(error)
+        self._reasons[prefix.rstrip("/")] = error.strerror or str(error)
 
     def notes(self) -> tuple[str, ...]:
         if not self._reasons:
@@ -76,21 +76,23 @@ class Folder(ImageSource):
     def _walk(self) -> Iterator[ImageRef]:
         real = os.path.realpath(self._root)
         visited = {real}
-        pending = [""]
+        pending = [("", "")]
         while pending:
-            prefix = pending.pop()
+            prefix, shown = pending.pop()
             place = os.path.join(self._root, prefix)
             try:
                 files, subfolders = _listed(place)
             except OSError as error:
                 if not prefix:
                     raise
-                self._unreadable.add(prefix, error)
+                self._unreadable.add(shown, error)
                 continue
-            for name in files:
-                yield ImageRef(readable(prefix + name), place + name)
+            for name, text in zip(files, readable_names(files), strict=True):
+                yield ImageRef(shown + text, place + name)
             entered = [
-                f"{prefix}{name}/" for name in subfolders if _enter(place + name, real, visited)
+                (f"{prefix}{name}/", f"{shown}{text}/")
+                for name, text in zip(subfolders, readable_names(subfolders), strict=True)
+                if _enter(place + name, real, visited)
             ]
             pending.extend(reversed(entered))
 
@@ -166,3 +168,21 @@ def readable(name: str) -> str:
     if name.isascii():
         return name
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def readable_names(names: Sequence[str]) -> list[str]:
+    """The same of different names, such as those of a folder, so that they stay different.
+
+    An escape gets more backslashes where it is the name of another file.
+    """
+    shown = [readable(name) for name in names]
+    if shown == names:
+        return shown
+    taken = set(names)
+    for place, (name, text) in enumerate(zip(names, shown, strict=True)):
+        if text != name:
+            while text in taken:
+                text = text.replace("\\x", r"\\x", 1)
+            taken.add(text)
+            shown[place] = text
+    return shown

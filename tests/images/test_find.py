@@ -360,6 +360,22 @@ def test_floats_as_python_writes_them_become_the_same_floats(values: list[float]
     assert typed(pl.Series("x", list(map(repr, values)))).to_list() == values
 
 
+@pytest.mark.parametrize("pattern", ["", "/*.jpg"], ids=["folder", "glob"])
+def test_names_that_are_no_utf8_are_nobody_elses(tmp_path: Path, pattern: str) -> None:
+    for name in (b"\\\\xff", b"\\xff", b"\xff", b"\xc3\xbc"):
+        (tmp_path / os.fsdecode(name + b".jpg")).write_bytes(name)
+        if not pattern:
+            (tmp_path / os.fsdecode(name)).mkdir()
+            (tmp_path / os.fsdecode(name) / "x.jpg").write_bytes(name)
+    held = {image.name: read_bytes(image) for image in find_images(f"{tmp_path}{pattern}")}
+    plain = {r"\\xff": rb"\\xff", r"\xff": rb"\xff", r"\\\xff": b"\xff", "ü": "ü".encode()}
+    assert held == {
+        f"{name}{end}": data
+        for name, data in plain.items()
+        for end in ([".jpg"] if pattern else [".jpg", "/x.jpg"])
+    }
+
+
 # --- shards -----------------------------------------------------------------------------------
 
 
