@@ -197,16 +197,16 @@ def test_parquet_with_images_and_pixel_files(bucket: str) -> None:
 @pytest.mark.parametrize(
     ("name", "table"),
     [
-        ("labels.csv", "file,age,gender,race\nin/1.jpg,3-9,Male,White\n"),
-        ("metadata.csv", "file_name,gender,race\n1.jpg,Male,White\n"),
+        ("labels.csv", "file,age,gender,race\nin/1.jpg,3-9,Male,Indian\nin/2.jpg,3-9,Male,Middle Eastern\n"),
+        ("metadata.csv", "file_name,gender,race\n1.jpg,Male,Indian\n2.jpg,Male,Others\n"),
     ],
 )
 def test_labels_that_lie_beside_the_images(bucket: str, name: str, table: str) -> None:
-    put(bucket, {"in/1.jpg": b"1", f"in/{name}": table.encode()})
+    put(bucket, {"in/1.jpg": b"1", "in/2.jpg": b"2", f"in/{name}": table.encode()})
     source = find_images(f"{bucket}/in")
     labels = open_labels("auto", source)
     assert labels is not None
-    assert labels.of(["1.jpg"]).select("gender_true", "race_true").row(0) == ("Male", "White")
+    assert labels.of(["1.jpg"]).select("gender_true", "race_true").row(0) == ("Male", "Indian")
     assert labels.notes() == ()
 
 
