@@ -197,7 +197,10 @@ def test_parquet_with_images_and_pixel_files(bucket: str) -> None:
 @pytest.mark.parametrize(
     ("name", "table"),
     [
-        ("labels.csv", "file,age,gender,race\nin/1.jpg,3-9,Male,Indian\nin/2.jpg,3-9,Male,Middle Eastern\n"),
+        (
+            "labels.csv",
+            "file,age,gender,race\nin/1.jpg,3-9,Male,Indian\nin/2.jpg,3-9,Male,Middle Eastern\n",
+        ),
         ("metadata.csv", "file_name,gender,race\n1.jpg,Male,Indian\n2.jpg,Male,Others\n"),
     ],
 )
