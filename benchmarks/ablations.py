@@ -1,25 +1,25 @@
 """What each choice of a recipe gives: ``python -m benchmarks.ablations run`` (and ``--help``).
 
 Trains the recipe ``fairface`` on a short budget (one cycle at 64 pixels), and again with one choice
-undone at a time; all on the same crops, split, order and seed. ``write`` compares each with the
-whole recipe in pairs on the same held-out images (as ``benchmarks.study`` does), prints the table
-and writes docs/results/ablations.json, from which ``scripts/reference_results.py`` makes a table.
-A run that was interrupted goes on.
+undone at a time; all on the same crops, split, order and seed. ``write`` adds what each finished
+one got right to docs/results/ablations.parquet, from which ``scripts/reference_results.py`` makes a
+table, and compares each with the whole recipe in pairs on the same held-out images (as
+``benchmarks.study`` does). A run that was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study import Comparison, compare, holm, shares
+import polars as pl
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.json"
+from benchmarks.study import Comparison, collect, compare, digest_of, holm, shares, split_of
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.parquet"
 RECIPE, WHOLE = "fairface", "whole"
 SHORT = {"stages": [{"epochs": 2, "size": 64}], "norms": "folded"}
 TASKS = ("gender", "race", "age_group")
@@ -58,18 +58,18 @@ def file_name(variant: str) -> str:
     return variant.replace(" ", "_")
 
 
-def compared(work: Path) -> list[Comparison]:
+def compared(right: pl.DataFrame) -> list[Comparison]:
     """Every finished variant against the whole recipe, per task."""
+    known = set(right["recipe"])
     found = []
     for name in ABLATIONS:
-        if name == WHOLE or not (work / f"{file_name(name)}-0" / "bundle.json").is_file():
+        if name == WHOLE or file_name(name) not in known:
             continue
         for task in TASKS:
-            one, other = (shares(work, [file_name(variant)], task, 1) for variant in (name, WHOLE))
+            one, other = (shares(right, [file_name(way)], task) for way in (name, WHOLE))
             both = one.join(other, on="image", suffix="_other").drop("image")
-            right = both.to_numpy().astype(bool)
-            names = ((name,), (WHOLE,))
-            found.append(compare(name, task, right[:, :1], right[:, 1:], names))
+            moves = both.to_numpy().astype(bool)
+            found.append(compare(name, task, moves[:, :1], moves[:, 1:], ((name,), (WHOLE,))))
     return holm(found)
 
 
@@ -109,10 +109,10 @@ def main() -> None:
         given.work.mkdir(parents=True, exist_ok=True)
         run(given.data, given.work, given.only)
         return
-    found = compared(given.work)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
-    print(table_of(found))
+    runs = [(file_name(name), 0) for name in ABLATIONS]
+    finished = [run for run in runs if (given.work / f"{run[0]}-0" / "bundle.json").is_file()]
+    digest = digest_of(split_of(given.work, *finished[0])) if finished else ""
+    print(table_of(compared(collect(given.work, finished, digest, RESULTS))))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ Most rows of the reference works begin with weights that are not at hand. Here e
 theirs is trained by its own recipe from random weights, with everything trained, on a small stated
 budget (``EPOCHS``, ``STEPS``, ``SHORT``): it shows that the recipe learns, and nothing of how good
 the row can be.
-``--data`` are UTKFace crops (``faceaudit prepare UTKFACE crops``). ``write`` prints the table and
-writes docs/results/from_scratch.json, from which ``scripts/reference_results.py`` makes it. A run
-that was interrupted goes on.
+``--data`` are UTKFace crops (``faceaudit prepare UTKFACE crops``). ``write`` adds every
+finished run to docs/results/from_scratch.json, from which ``scripts/reference_results.py`` makes
+the table. A run that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -160,9 +160,12 @@ def main() -> None:
         given.work.mkdir(parents=True, exist_ok=True)
         run(given.data, given.work, given.only)
         return
-    found = learned(given.work)
-    if not found:
+    fresh = learned(given.work)
+    if not fresh:
         raise SystemExit(f"{given.work}: no finished run; begin with `run`")
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    rows = {one["recipe"]: one for one in (*known, *(asdict(one) for one in fresh))}
+    found = [Learned(**rows[name]) for name in ROWS if name in rows]
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
     print(table_of(found))

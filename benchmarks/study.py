@@ -5,8 +5,10 @@ budget, and but for the models of one annotated gender or race the same images i
 with several seeds, and compares them in pairs on the same test images:
 one network for all tasks against one per task, the gender embedding and its variants against plain
 sharing, and age models trained per annotated gender or race against one trained on all. A run that
-was interrupted goes on. ``python -m benchmarks.study write --work FOLDER`` writes what it found to
-docs/results/study.json, from which ``scripts/reference_results.py`` makes the document.
+was interrupted goes on. ``python -m benchmarks.study write --work FOLDER`` adds what every finished
+seed got right to docs/results/study.parquet (seeds can so be trained at different times and on
+different machines; all must have the same split), from which ``scripts/reference_results.py`` makes
+the document.
 
 Each image counts as right or wrong. A difference is the mean over images of the difference of the
 shares of seeds that are right; its standard error holds the spread over images and that over seeds.
@@ -16,9 +18,9 @@ P values are adjusted for all comparisons together (Holm).
 from __future__ import annotations
 
 import argparse
-import json
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,13 +29,14 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "study.json"
+from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.splits import SPLITS, divide
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "study.parquet"
 SHARED = ("mtl", "ge", "gm", "am")
 BY_GENDER = ("age_male", "age_female")
 BY_RACE = ("age_white", "age_black", "age_asian", "age_indian", "age_others")
 ALONE = {"gender": "stl_gender", "race": "stl_race", "age_group": "stl_age"}
-FIRST = (SHARED[0], 0)
-"""The run, by recipe and seed, whose split the others take."""
 RECIPES = (*SHARED, *ALONE.values(), *BY_GENDER, *BY_RACE)
 
 
@@ -77,43 +80,59 @@ QUESTIONS: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
 
 
 def run(
-    data: Path, work: Path, seeds: int, only: Sequence[str], changes: dict[str, object]
+    data: Path, work: Path, seeds: Iterable[int], only: Sequence[str], changes: dict[str, object]
 ) -> None:
     """Train recipes with every seed; what is finished is left alone."""
     from faceaudit.training.train import train
 
-    work.mkdir(parents=True, exist_ok=True)
-    for seed in range(seeds):
+    split = make_split(data, work)
+    for seed in seeds:
         for name in only or RECIPES:
             output = work / f"{name}-{seed}"
-            if (output / "bundle.json").is_file() and right_of(work, name, seed) is not None:
-                continue
-            own: dict[str, object] = {"seed": seed, **changes}
-            if (name, seed) != FIRST:  # each would leave out contradictions of its own tasks alone
-                own["data.split"] = str(split_of(work, *FIRST))
-            train(f"study/{name}", data=[data], output=output, changes=own)
+            if not ((output / "bundle.json").is_file() and right_of(work, name, seed) is not None):
+                own: dict[str, object] = {"seed": seed, "data.split": str(split), **changes}
+                train(f"study/{name}", data=[data], output=output, changes=own)
+
+
+def make_split(data: Path, work: Path) -> Path:
+    """The split that all runs take: alone, each would leave out contradictions of its own tasks."""
+    from faceaudit.training.data import read_crops
+
+    folder = work / "split"
+    path = folder / SPLITS
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe = load_recipe(f"study/{SHARED[0]}")
+        divide(read_crops(data, recipe), recipe, [data], folder)
+    return path
 
 
 def split_of(work: Path, name: str, seed: int) -> Path:
     """The part of every crop in a run."""
-    return work / f"{name}-{seed}.training" / "splits.parquet"
+    return work / f"{name}-{seed}.training" / SPLITS
 
 
-def check_splits(work: Path, seeds: int) -> None:
-    """Check that all runs learned from the images of the first, or from some of them."""
-    known = _files_by_part(split_of(work, *FIRST))
-    for seed in range(seeds):
+def check_splits(work: Path, seeds: Iterable[int]) -> str:
+    """Check that all runs learned from the same images, or from some of them; its digest."""
+    whole = work / "split" / SPLITS
+    known = _parts(whole)
+    for seed in seeds:
         for name in RECIPES:
-            own = _files_by_part(split_of(work, name, seed))
+            own = _parts(split_of(work, name, seed))
             some = name in {*BY_GENDER, *BY_RACE}
             if not (own <= known if some else own == known):
-                raise SystemExit(
-                    f"{name}-{seed} has another split than {'-'.join(map(str, FIRST))}"
-                )
+                raise SystemExit(f"{name}-{seed} has another split than {whole}")
+    return digest_of(whole)
 
 
-def _files_by_part(path: Path) -> set[tuple[str, str]]:
-    return set(pl.read_parquet(path, columns=["file", "part"]).iter_rows())
+def digest_of(split: Path) -> str:
+    """A short name of a split."""
+    return hashlib.sha256("\n".join(map(" ".join, sorted(_parts(split)))).encode()).hexdigest()[:16]
+
+
+def _parts(path: Path) -> set[tuple[str, str]]:
+    """The hash and the part of every crop."""
+    return set(pl.read_parquet(path, columns=["sha256", "part"]).iter_rows())
 
 
 def right_of(work: Path, name: str, seed: int) -> pl.DataFrame | None:
@@ -127,17 +146,50 @@ def right_of(work: Path, name: str, seed: int) -> pl.DataFrame | None:
     return table.select("image", *right)
 
 
-def shares(work: Path, names: Sequence[str], task: str, seeds: int) -> pl.DataFrame:
-    """Image and, per seed, whether it is right; several recipes stand one below the other."""
-    found: pl.DataFrame | None = None
-    for seed in range(seeds):
-        parts = [right_of(work, name, seed) for name in names]
-        rows = pl.concat([part.select("image", task) for part in parts if part is not None])
-        rows = rows.drop_nulls().unique("image").rename({task: f"seed_{seed}"})
-        found = rows if found is None else found.join(rows, on="image")
-    if found is None:
-        raise SystemExit("no run to compare; begin with `run`")
-    return found
+def finished(work: Path) -> list[int]:
+    """The seeds that all recipes are trained with."""
+    runs = [path.name.removesuffix(".training") for path in work.glob("*-*.training")]
+    return [
+        seed
+        for seed in sorted({int(name.rpartition("-")[2]) for name in runs})
+        if all(right_of(work, name, seed) is not None for name in RECIPES)
+    ]
+
+
+def collect(work: Path, runs: Iterable[tuple[str, int]], split: str, results: Path) -> pl.DataFrame:
+    """Add what runs got right to a file of results, where they take the place of their elder ones.
+
+    Args:
+        work: Folder of the runs.
+        runs: Recipe and seed of each.
+        split: Digest of the split that they have.
+        results: Parquet file of the columns ``split``, ``recipe``, ``seed``, ``image``, and per
+            task whether its prediction is right.
+    """
+    tables = []
+    for name, seed in runs:
+        right = right_of(work, name, seed)
+        if right is not None:
+            facts = {"split": split, "recipe": name, "seed": seed}
+            told = [pl.lit(value).alias(key) for key, value in facts.items()]
+            tables.append(right.sort("image").select(*told, "image", pl.exclude("image")))
+    if not tables:
+        raise SystemExit(f"{work}: nothing is finished; begin with `run`")
+    table = pl.concat(tables, how="diagonal_relaxed")
+    if results.is_file():
+        elder = pl.read_parquet(results).join(table, on=["recipe", "seed"], how="anti")
+        table = pl.concat([elder, table], how="diagonal_relaxed").sort("seed", maintain_order=True)
+    if table["split"].n_unique() > 1:
+        raise SystemExit(f"{work}: its split is not that of the runs in {results}")
+    results.parent.mkdir(parents=True, exist_ok=True)
+    table.write_parquet(results, compression="zstd", compression_level=19)
+    return table
+
+
+def shares(right: pl.DataFrame, names: Sequence[str], task: str) -> pl.DataFrame:
+    """Image and, per seed, whether it is right; the recipes have different images."""
+    rows = right.filter(pl.col("recipe").is_in(names)).select("image", "seed", task).drop_nulls()
+    return rows.unique(["image", "seed"]).pivot("seed", index="image", values=task).drop_nulls()
 
 
 def compare(
@@ -187,15 +239,14 @@ def holm(found: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def compared(work: Path, seeds: int) -> list[Comparison]:
+def compared(right: pl.DataFrame) -> list[Comparison]:
     """Every question that the runs can answer."""
-    check_splits(work, seeds)
+    seeds = right["seed"].n_unique()
     found = []
     for question, task, first, second in QUESTIONS:
-        one, other = (shares(work, names, task, seeds) for names in (first, second))
-        both = one.join(other, on="image", suffix="_other").drop("image")
-        right = both.to_numpy().astype(bool)
-        found.append(compare(question, task, right[:, :seeds], right[:, seeds:], (first, second)))
+        one, other = (shares(right, names, task) for names in (first, second))
+        both = one.join(other, on="image", suffix="_other").drop("image").to_numpy().astype(bool)
+        found.append(compare(question, task, both[:, :seeds], both[:, seeds:], (first, second)))
     return holm(found)
 
 
@@ -220,7 +271,7 @@ def main() -> None:
     parser.add_argument("action", choices=("run", "write"))
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--data", type=Path, help="prepared UTKFace crops")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
         "--only", nargs="*", default=[], choices=RECIPES, help="after mtl, two at once go faster"
     )
@@ -234,10 +285,10 @@ def main() -> None:
         changes: dict[str, object] = {"stages": stages} if given.epochs else {}
         run(given.data, given.work, given.seeds, given.only, changes)
         return
-    found = compared(given.work, given.seeds)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
-    print(table(found))
+    seeds = finished(given.work)
+    runs = [(name, seed) for seed in seeds for name in RECIPES]
+    split = check_splits(given.work, seeds)
+    print(table(compared(collect(given.work, runs, split, RESULTS))))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,15 @@ from benchmarks.study import (
     RECIPES,
     Comparison,
     check_splits,
+    collect,
     compare,
+    finished,
     holm,
+    shares,
     split_of,
 )
 from faceaudit.training.recipe_files import list_recipes
+from faceaudit.training.splits import SPLITS
 
 NAMES = (("a",), ("b",))
 
@@ -70,18 +74,62 @@ def test_adjusted_p_values_are_holms() -> None:
     assert [one.p_adjusted for one in found] == pytest.approx([0.06, 0.03, 0.06])
 
 
+PARTS = {"a.jpg": "training", "b.jpg": "test", "c.jpg": "left out"}
+
+
+def record(path: Path, parts: dict[str, str]) -> None:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    pl.DataFrame({"sha256": list(parts), "part": list(parts.values())}).write_parquet(path)
+
+
 def test_runs_that_learned_from_other_images_are_not_compared(tmp_path: Path) -> None:
-    parts = {"a.jpg": "training", "b.jpg": "test", "c.jpg": "left out"}
+    for path in (tmp_path / "split" / SPLITS, *(split_of(tmp_path, name, 0) for name in RECIPES)):
+        record(path, PARTS)
+    record(split_of(tmp_path, "age_asian", 0), {"a.jpg": "training"})
+    check_splits(tmp_path, [0])
+    record(split_of(tmp_path, "stl_age", 0), {**PARTS, "c.jpg": "training"})
+    with pytest.raises(SystemExit, match="stl_age-0 has another split than"):
+        check_splits(tmp_path, [0])
 
-    def record(name: str, found: dict[str, str]) -> None:
-        path = split_of(tmp_path, name, 0)
-        path.parent.mkdir(exist_ok=True)
-        pl.DataFrame({"file": list(found), "part": list(found.values())}).write_parquet(path)
 
+def finish(work: Path, name: str, seed: int, right: dict[str, list[int]]) -> None:
+    """A run whose table says which of its images are right."""
+    images = [f"{index}.jpg" for index in range(len(next(iter(right.values()))))]
+    columns = {f"{task}_true": [1] * len(images) for task in right}
+    columns |= {f"{task}_pred": own for task, own in right.items()}
+    path = work / f"{name}-{seed}.training" / "validation.parquet"
+    path.parent.mkdir(exist_ok=True, parents=True)
+    pl.DataFrame({"image": images, **columns}).write_parquet(path)
+
+
+def test_a_seed_counts_when_all_its_recipes_are_trained(tmp_path: Path) -> None:
     for name in RECIPES:
-        record(name, parts)
-    record("age_asian", {"a.jpg": "training"})
-    check_splits(tmp_path, seeds=1)
-    record("stl_age", {**parts, "c.jpg": "training"})
-    with pytest.raises(SystemExit, match="stl_age-0 has another split than mtl-0"):
-        check_splits(tmp_path, seeds=1)
+        finish(tmp_path, name, 2, {"gender": [1, 0]})
+    finish(tmp_path, RECIPES[0], 3, {"gender": [1, 0]})
+    assert finished(tmp_path) == [2]
+
+
+def test_seeds_of_several_machines_are_compared_together(tmp_path: Path) -> None:
+    results, one, other = tmp_path / "study.parquet", tmp_path / "one", tmp_path / "other"
+    finish(one, "mtl", 0, {"gender": [1, 1, 0], "race": [0, 1, 0]})
+    finish(one, "stl_gender", 0, {"gender": [0, 1, 0]})
+    finish(other, "mtl", 1, {"gender": [1, 0, 0], "race": [0, 1, 1]})
+    finish(other, "stl_gender", 1, {"gender": [1, 1, 1]})
+    runs = [("mtl", 0), ("stl_gender", 0)]
+    collect(one, runs, "split", results)
+    both = collect(other, [("mtl", 1), ("stl_gender", 1)], "split", results)
+    assert both["seed"].unique().to_list() == [0, 1]
+    found = shares(both, ["mtl"], "gender").sort("image")
+    assert found.to_dicts() == [
+        {"image": "0.jpg", "0": True, "1": True},
+        {"image": "1.jpg", "0": True, "1": False},
+        {"image": "2.jpg", "0": False, "1": False},
+    ]
+    # A run that is trained again replaces its own rows, and nothing else.
+    finish(one, "mtl", 0, {"gender": [0, 0, 0], "race": [0, 1, 0]})
+    again = collect(one, [("mtl", 0)], "split", results)
+    assert again.height == both.height
+    assert not shares(again, ["mtl"], "gender")["0"].any()
+    assert shares(again, ["stl_gender"], "gender")["0"].sum() == 1
+    with pytest.raises(SystemExit, match="its split is not that of the runs in"):
+        collect(one, runs, "another", results)
