@@ -91,5 +91,8 @@ def make_schema(
     taken = {*table_schema(tasks, with_age=with_age).names, AGE_PRED}
     for field_ in carried:
         if field_.name in taken:
-            raise InputError(f"column {field_.name!r} of the list of images: the table has one too")
+            raise InputError(
+                f"column {field_.name!r} beside the images: predict writes one of that name; "
+                "rename it"
+            )
     return table_schema(tasks, with_age=with_age, labels=labels, carried=carried)

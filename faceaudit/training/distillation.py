@@ -39,6 +39,8 @@ class Teachers:
     """The bundles that a recipe learns from; none where it names none."""
 
     members: tuple[Teacher, ...] = ()
+    mirrored: bool = False
+    """Whether each says the mean of what it says of the crops and of their mirrors."""
 
     @property
     def sha256(self) -> list[str]:
@@ -48,14 +50,16 @@ class Teachers:
     def logits(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Mean of the teachers' logits by name of the output, (N, K) float32; empty without any.
 
-        May be called from several threads at once. Costs one forward pass per teacher.
+        May be called from several threads at once. Costs one forward pass per teacher, or two
+        where they look at mirrors.
 
         Args:
             crops: RGB pixels (N, S, S, 3), as the network that learns sees them.
         """
         if not self.members or not len(crops):
             return {}
-        found = [teacher.logits(crops) for teacher in self.members]
+        views = [crops, np.ascontiguousarray(crops[:, :, ::-1])] if self.mirrored else [crops]
+        found = [teacher.logits(view) for teacher in self.members for view in views]
         return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
 
 
@@ -71,9 +75,12 @@ def open_teachers(recipe: Recipe, device: str) -> Teachers:
 
     Raises:
         BundleError: If a bundle is missing or damaged.
-        UsageError: If one has other tasks, or crops cut otherwise, than the recipe.
+        UsageError: If one has other tasks, or crops cut otherwise, than the recipe, or cannot run
+            in the precision.
     """
-    return Teachers(tuple(_open(name, recipe, device) for name in recipe.distillation.teachers))
+    settings = recipe.distillation
+    members = tuple(_open(name, recipe, device) for name in settings.teachers)
+    return Teachers(members, settings.mirrored)
 
 
 def _open(name: str, recipe: Recipe, device: str) -> Teacher:
@@ -85,7 +92,9 @@ def _open(name: str, recipe: Recipe, device: str) -> Teacher:
     given = {output.name: output for output in bundle.tasks}
     outputs = tuple((one.output, given[one.name]) for one in recipe.outputs())
     tensors = [output.tensor for _, output in outputs]
-    return Teacher(bundle, open_runtime(bundle, outputs=tensors, device=device), outputs)
+    precision = recipe.distillation.precision
+    runtime = open_runtime(bundle, outputs=tensors, device=device, precision=precision)
+    return Teacher(bundle, runtime, outputs)
 
 
 def _differences(bundle: Bundle, recipe: Recipe) -> Iterator[str]:

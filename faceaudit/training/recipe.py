@@ -169,6 +169,8 @@ class Distillation:
     ``teachers`` are names or folders; their logits on the view that the network itself sees are
     averaged. ``weight`` is their share of each task's loss, 0 to 1; the rest is the labels'. Faces
     without a label learn from them too. ``temperature`` softens both sides' probabilities.
+    ``mirrored``: teachers see each view and its mirror, and their mean teaches; they are right more
+    often so, at twice their cost. ``precision`` is that of teachers, as in ``open_runtime``.
 
     Source:
         Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015; Beyer and others:
@@ -178,6 +180,8 @@ class Distillation:
     teachers: tuple[str, ...] = ()
     weight: float = 0.5
     temperature: float = 1.0
+    mirrored: bool = False
+    precision: str = "auto"
 
 
 @dataclass(frozen=True)

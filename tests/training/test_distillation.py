@@ -160,6 +160,32 @@ def test_teachers_give_the_mean_of_their_logits_on_the_same_crops(
         assert np.abs(one[name] - two[name]).max() > 1e-3
 
 
+def test_mirrored_teachers_say_the_same_of_a_view_and_its_mirror(teacher: Path) -> None:
+    one_way = open_teachers(recipe_of(teacher), "cpu")
+    both_ways = open_teachers(recipe_of(teacher, mirrored=True), "cpu")
+    mirrors = pixels()[:, :, ::-1]
+    found, turned = both_ways.logits(pixels()), both_ways.logits(mirrors)
+    for name, values in found.items():
+        plain = (one_way.logits(pixels())[name] + one_way.logits(mirrors)[name]) / 2
+        np.testing.assert_allclose(values, plain, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(values, turned[name], rtol=1e-5, atol=1e-5)
+        assert np.abs(values - one_way.logits(pixels())[name]).max() > 1e-3
+
+
+def test_teachers_run_in_the_precision_that_is_asked_for(teacher: Path) -> None:
+    recipe = {**FACTS, "align": "similarity", "margin": -0.05, "offset": 0.15}
+    recipe["tasks"] = {"gender": {"scheme": "gender2"}}
+
+    def said(precision: str) -> np.ndarray:
+        taught = {"teachers": ["fairface"], "precision": precision}
+        found = recipe_from_facts({**recipe, "distillation": taught}, "pupil.toml")
+        return open_teachers(found, "cpu").logits(pixels())["gender"]
+
+    assert 0 < np.abs(said("int8") - said("float32")).max() < 1
+    with pytest.raises(UsageError, match="int8"):
+        open_teachers(recipe_of(teacher, precision="int8"), "cpu")
+
+
 def test_teachers_share_a_tasks_loss_with_the_labels(teacher: Path) -> None:
     def losses(weight: float) -> dict[str, float]:
         recipe = recipe_of(teacher, weight=weight, temperature=2.0)
