@@ -71,6 +71,7 @@ SCENARIOS: list[Scenario] = [
     Scenario("five, one worse", (0.85, 0.9, 0.9, 0.9, 0.9), (150, 400, 80, 250, 1000)),
     Scenario("fourteen, one worse", (0.85, *[0.9] * 13), (150, *[60, 200, 500] * 4, 90)),
     Scenario("five near 1", (0.96, 0.99, 0.99, 0.99, 0.99), (150, 400, 80, 250, 1000)),
+    Scenario("28 small ones near 1", (*[0.98] * 27, 0.99), (30,) * 28),
     Scenario("five, ties for the worst", (0.8, 0.8, 0.8, 0.95, 0.95), (200, 300, 100, 200, 300)),
     Scenario("five, units of four", (0.85, 0.9, 0.9, 0.9, 0.9), (600, 800, 400, 600, 1000), True),
 ]

@@ -23,6 +23,7 @@ from faceaudit.audit.intervals import (
     rank_interval,
     rank_variance,
     share_interval,
+    sure_bounds,
     told_by_degrees,
     weighted_interval,
     wilson,
@@ -111,6 +112,20 @@ def bounds_of(metric: Metric, counts: Any, told: Any, confidence: float) -> Boun
     """
     values = figures(metric.function, counts)
     return BOUNDS[metric.interval](metric, counts, values, told, confidence)
+
+
+def sure_bounds_of(
+    metric: Metric, counts: Any, told: Any, bounds: Bounds, confidence: float
+) -> Bounds:
+    """Bounds of shares, and of F1, as verdicts need them (see ``sure_bounds``); others as given."""
+    values = figures(metric.function, counts)
+    if metric.interval == "share":
+        return sure_bounds(bounds, values, figures(metric.faces, counts) * told, confidence)
+    if metric.interval == "overlap":
+        shares = bounds[0] / (2 - bounds[0]), bounds[1] / (2 - bounds[1])
+        low, high = sure_bounds(shares, values / (2 - values), union(counts) * told, confidence)
+        return 2 * low / (1 + low), 2 * high / (1 + high)
+    return bounds
 
 
 def _share(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from faceaudit.audit.bounds import bounds_of, figures
+from faceaudit.audit.bounds import bounds_of, figures, sure_bounds_of
 from faceaudit.audit.clusters import FEW_BLOCKS, Spread, spread_over_blocks, told_by_units
 from faceaudit.audit.intervals import normal_quantile
 from faceaudit.audit.metrics import Metric
@@ -38,6 +38,8 @@ class Options:
     seed: int = 0
     also: tuple[Metric, ...] = ()
     """Metrics beside the registered ones."""
+    sure: bool = False
+    """Whether each bound must hold by itself, as those of verdicts."""
 
 
 def estimate(
@@ -54,7 +56,7 @@ def estimate(
         metric: The metric.
         counts: What the metric needs: ``ScoreCounts``, ``YearErrors``, or an array of confusions
             (..., K, K), losses (..., 5), bins (..., bins, 3) or ages (..., AGE_YEARS, AGE_YEARS).
-        options: Of which the confidence is used.
+        options: Of which the confidence is used, and whether bounds must be sure.
         own_class: Whether the faces are of a single annotated class of the metric's own task.
         blocks: Of each subgroup (the first axis of the counts), what the metric needs by block of
             units; None where rows are independent.
@@ -62,11 +64,14 @@ def estimate(
     values, faces = figures(metric.function, counts), figures(metric.faces, counts)
     if own_class and not metric.within_own_class:
         return [Estimate(None, None, None, int(n), OWN_CLASS) for n in faces.ravel()]
-    bounds = bounds_of(metric, counts, np.ones(values.shape), options.confidence)
+    told: Any = np.ones(values.shape)
+    bounds = bounds_of(metric, counts, told, options.confidence)
     if blocks is not None:
         spread = Spread.of([spread_over_blocks(metric, one) for one in blocks])
         told = told_by_units(metric, values, faces, bounds, spread, options.confidence)
         bounds = bounds_of(metric, counts, told, options.confidence)
+    if options.sure:
+        bounds = sure_bounds_of(metric, counts, told, bounds, options.confidence)
     without = NO_SPREAD
     if metric.interval == "classes" and (blocks is not None or metric.mean_of != "recall"):
         needed = OF_CLASS * np.shape(counts)[-1]

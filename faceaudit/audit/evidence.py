@@ -20,7 +20,7 @@ from faceaudit.audit.coverage import estimate_counts
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.extremes import Bounded
 from faceaudit.audit.failures import count_failures_as_errors
-from faceaudit.audit.intervals import share_interval
+from faceaudit.audit.intervals import share_interval, sure_bounds
 from faceaudit.audit.measure import measure
 from faceaudit.audit.metrics import Metric, Values
 from faceaudit.audit.policy import Policy, Rule
@@ -229,7 +229,7 @@ class RuleFigures:
         """Values of some subgroups with their intervals."""
         values, faces = self.values[kept], self.faces[kept]
         if self.is_share:
-            return Bounded(values, *share_interval(values, faces, confidence))
+            return Bounded(values, *_of_shares(values, faces, confidence))
         low, high = self.measured(confidence)
         return Bounded(values, *_without_nan(low[kept], high[kept], self.metric))
 
@@ -251,9 +251,7 @@ class RuleFigures:
         every = more(values)
         faces = np.concatenate([self.faces[kept], np.zeros(len(like))])
         if self.is_share:
-            return lambda n: Bounded(
-                every, *share_interval(every, np.maximum(faces, n), confidence)
-            )
+            return lambda n: Bounded(every, *_of_shares(every, np.maximum(faces, n), confidence))
         found = self.bounded(confidence, kept)
         roots = np.sqrt(self.faces[kept])
         spreads = [(values - found.low) * roots, (found.high - values) * roots]
@@ -264,6 +262,11 @@ class RuleFigures:
             return Bounded(every, every - below / by, every + above / by)
 
         return bounded
+
+
+def _of_shares(values: Values, faces: Values, confidence: float) -> tuple[Values, Values]:
+    usual = share_interval(values, faces, confidence)
+    return sure_bounds(usual, values, faces, confidence)
 
 
 def _without_nan(low: Values, high: Values, metric: Metric) -> tuple[Values, Values]:
@@ -287,7 +290,7 @@ def find_figures(
     counted, options = evidence.counted, evidence.options
 
     def estimates(confidence: float) -> list[Estimate]:
-        asked = replace(options, confidence=confidence)
+        asked = replace(options, confidence=confidence, sure=True)
         found = _estimates(rule, metric, evidence, cells, asked)
         return [found[index] for index in kept]
 
@@ -295,7 +298,8 @@ def find_figures(
         found = estimates(confidence)
         return _numbers(found, "low"), _numbers(found, "high")
 
-    usual = estimates(options.confidence)
+    every = _estimates(rule, metric, evidence, cells, options)
+    usual = [every[index] for index in kept]
     degrees = degrees_of(counted, cells)
     return RuleFigures(
         metric,

@@ -109,6 +109,41 @@ def _rare(hits: Values, most: Any, trials: Values, confidence: float) -> Values:
     return np.where(few, rate / np.where(few, trials, 1.0), np.nan)
 
 
+def sure_bounds(bounds: Bounds, share: Any, trials: Any, confidence: float) -> Bounds:
+    """Bounds of shares that are beyond the true one in no more tables than they are allowed to be.
+
+    An interval of 95 % holds on average over rates. Where each of many subgroups has one of a
+    higher confidence, as in a verdict, it is the rates near 0 and 1 that count: there, four or more
+    misses by chance would decide far too often. Each bound is therefore moved to the exact one
+    where that is further out, which lies beyond the true share in at most one minus confidence of
+    all tables.
+
+    Args:
+        bounds: As ``share_interval`` gives them.
+        share: Observed shares in [0, 1].
+        trials: Numbers of faces they are shares of; they need not be whole.
+        confidence: Such as 0.999.
+
+    Source:
+        Clopper, Pearson: The use of confidence or fiducial limits illustrated in the case of the
+        binomial, Biometrika 26, 1934.
+    """
+    n = np.asarray(trials, np.float64)
+    hits = np.asarray(share, np.float64) * n
+    low = np.fmin(bounds[0], _exact(hits, n, confidence))
+    return low, np.fmax(bounds[1], 1 - _exact(n - hits, n, confidence))
+
+
+def _exact(hits: Values, trials: Values, confidence: float) -> Values:
+    """Lower bound of a share, one-sided; 0 without hits, NaN without trials."""
+    from scipy.special import betaincinv
+
+    some = (hits > 1e-9) & (trials > 0)
+    known, others = np.where(some, hits, 1.0), np.where(some, np.maximum(trials - hits, 0), 1.0)
+    found = betaincinv(known, others + 1, 1 - confidence)
+    return np.where(some, found, np.where(trials > 0, 0.0, np.nan))
+
+
 def overlap_interval(f1: Any, union: Any, confidence: float) -> Bounds:
     """Score interval of F1, which is a function of a share; NaN where there are no faces.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from faceaudit.audit.intervals import (
     calibration_interval,
@@ -15,6 +16,7 @@ from faceaudit.audit.intervals import (
     rank_interval,
     rank_variance,
     share_interval,
+    sure_bounds,
     told_by_degrees,
     weighted_interval,
     wilson,
@@ -67,6 +69,35 @@ def test_two_hits_of_ten_or_fewer_are_not_rare() -> None:
 @pytest.mark.parametrize("hits", [0, 3, 4, 20])
 def test_with_no_hit_or_several_a_share_has_wilsons_interval(hits: int) -> None:
     assert share_interval(hits / 40, 40, 0.95) == wilson(hits / 40, 40, 0.95)
+
+
+@pytest.mark.parametrize("subgroups", [1, 5, 28, 700])
+@pytest.mark.parametrize("faces", [30, 100, 1000])
+def test_a_sure_bound_misses_no_rate_more_often_than_allowed(subgroups: int, faces: int) -> None:
+    allowed = 0.05 / subgroups
+    hits = np.arange(faces + 1)
+    usual = share_interval(hits / faces, faces, 1 - allowed)
+    low, high = sure_bounds(usual, hits / faces, faces, 1 - allowed)
+    assert (low <= usual[0]).all()
+    assert (high >= usual[1]).all()
+    for rate in np.linspace(0.001, 0.999, 333):
+        chance = binom.pmf(hits, faces, rate)
+        assert chance[low > rate].sum() <= allowed * (1 + 1e-9)
+        assert chance[high < rate].sum() <= allowed * (1 + 1e-9)
+
+
+def test_wilsons_bounds_alone_decide_too_often_near_1() -> None:
+    hits, allowed = np.arange(31), 0.05 / 28
+    _, high = share_interval(hits / 30, 30, 1 - allowed)
+    assert binom.pmf(hits, 30, 0.98)[high < 0.98].sum() > 10 * allowed
+
+
+def test_sure_bounds_of_nothing_are_undefined_and_of_no_hit_are_zero() -> None:
+    shares, faces = np.array([np.nan, 0.0, 1.0]), np.array([0.0, 10.0, 10.0])
+    low, high = sure_bounds(share_interval(shares, faces, 0.99), shares, faces, 0.99)
+    assert np.isnan([low[0], high[0]]).all()
+    assert (low[1], high[2]) == (0.0, 1.0)
+    assert high[1] == pytest.approx(1 - low[2])
 
 
 def test_the_interval_of_f1_is_that_of_the_share_that_is_both() -> None:

@@ -68,6 +68,17 @@ def test_the_interval_of_a_single_figure_is_that_of_the_report_at_the_rules_conf
     assert (found.low, found.high) == pytest.approx((float(low), float(high)))
 
 
+def test_a_few_errors_of_one_of_many_subgroups_near_1_decide_nothing() -> None:
+    # Wilson's upper bound after 4 errors in 50 is below the limit at this confidence. Of 14 sites
+    # that are all right in 98 %, one has so many errors in 22 of 100 tables.
+    right = [(50, 46), *[(50, 49)] * 13]
+    _, high = share_interval(46 / 50, 50, 1 - 0.05 / 14)
+    assert high < 0.98
+    assert verdict(sites(right), **WORST, at_least=0.98).outcome == "insufficient"
+    many = verdict(sites([(50, 40), *[(50, 49)] * 13]), **WORST, at_least=0.98)
+    assert many.outcome == "fail"
+
+
 def test_the_interval_of_a_difference_is_that_of_the_section_differences() -> None:
     right = [(200, 190), (150, 120), (300, 250)]
     found = verdict(sites(right), **BETWEEN, at_most=0.5)
