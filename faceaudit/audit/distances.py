@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,23 +48,41 @@ class TwoSamples:
 
     @cached_property
     def by_chance(self) -> Values:
-        """Both sides as they would have come out if they were alike, (draws, 2, K)."""
-        if self.clustered:
-            return self._permuted_blocks()
+        """Independent faces of both sides as they would have come out alike, (draws, 2, K)."""
         n, pooled = self.sides.sum(axis=1).astype(np.int64), self.sides.sum(axis=0)
         drawn = self.generator.multivariate_hypergeometric(
             pooled.astype(np.int64), n[0], self.draws, method="marginals"
         )
         return np.stack([drawn, pooled - drawn], axis=1)
 
-    def _permuted_blocks(self) -> Values:
-        """Whole blocks of units change sides, so that what belongs together stays together."""
-        blocks = np.concatenate([self.first, self.second]).astype(np.float64)
-        used = np.flatnonzero(blocks.sum(axis=1) > 0)
-        own = (self.first.sum(axis=1) > 0).sum()
-        ranks = self.generator.random((self.draws, len(used))).argsort(axis=1)
-        mine = (ranks < own).astype(np.float64) @ blocks[used]
-        return np.stack([mine, blocks.sum(axis=0) - mine], axis=1)
+    @cached_property
+    def told(self) -> Values:
+        """How many blocks of equal size each side is worth, (2,); faces where they are independent.
+
+        Source:
+            Kish: Survey Sampling, 1965 (the effective number under unequal weights).
+        """
+        if not self.clustered:
+            return np.asarray(self.sides.sum(axis=1))
+        faces = [blocks.sum(axis=1).astype(np.float64) for blocks in (self.first, self.second)]
+        return np.array([each.sum() ** 2 / np.square(each).sum() for each in faces])
+
+    @cached_property
+    def alike(self) -> Values:
+        """The shares of both sides if they were the same, (K,): each counts as what it is worth."""
+        return np.asarray(self.told @ shares(self.sides) / self.told.sum())
+
+    @cached_property
+    def moves(self) -> Values:
+        """What each block adds to the difference of the shares, were they alike, (blocks, K).
+
+        Their sum, those of the second side negative, is the difference itself.
+        """
+        found = []
+        for blocks in (self.first, self.second):
+            used = blocks[blocks.sum(axis=1) > 0].astype(np.float64)
+            found.append((used - used.sum(axis=1, keepdims=True) * self.alike) / used.sum())
+        return np.concatenate(found)
 
     def cross_fitted(self, confidence: float) -> tuple[float, float, float]:
         """Total variation without what chance adds, with its interval.
@@ -130,23 +147,37 @@ class TwoSamples:
         """Of "both sides come from one distribution".
 
         What has an order is tested by the largest distance of the cumulated shares, other
-        distributions by chi-square; both against permutations where faces come in units or a class
-        is rare.
+        distributions by chi-square: against permuted faces where a class is rare, and where faces
+        come in units against the moves of whole blocks with random signs. Sizes and numbers of
+        units may differ between the sides.
+
+        Source:
+            Cameron, Gelbach, Miller: Bootstrap-based improvements for inference with clustered
+            errors, Review of Economics and Statistics 90, 2008 (wild bootstrap by clusters, with
+            the null hypothesis imposed).
         """
-        if self.ordered:
-            return self._permuted(kolmogorov_smirnov) if self.clustered else self._kolmogorov()
-        expected = np.outer(self.sides.sum(axis=1), self.sides.sum(axis=0)) / self.sides.sum()
-        expected = expected[:, expected[0] > 0]
-        if expected.shape[1] < 2:
+        if (self.sides.sum(axis=0) > 0).sum() < 2:
             return 1.0
-        if self.clustered or expected.min() < SMALLEST_EXPECTED:
-            return self._permuted(chi_square)
+        if self.clustered:
+            statistic = farthest if self.ordered else self._squared
+            signs = self.generator.integers(0, 2, (self.draws, len(self.moves))) * 2.0 - 1
+            observed = shares(self.sides[0]) - shares(self.sides[1])
+            return self._exceeded(statistic(observed), statistic(signs @ self.moves))
+        if self.ordered:
+            return self._kolmogorov()
+        expected = np.outer(self.sides.sum(axis=1), self.sides.sum(axis=0)) / self.sides.sum()
+        if expected[:, expected[0] > 0].min() < SMALLEST_EXPECTED:
+            return self._exceeded(chi_square(self.sides), chi_square(self.by_chance))
         from scipy.special import chdtrc
 
-        return float(chdtrc(expected.shape[1] - 1, chi_square(self.sides)))
+        degrees = (expected[0] > 0).sum() - 1
+        return float(chdtrc(degrees, chi_square(self.sides)))
 
-    def _permuted(self, statistic: Callable[[Values], Values]) -> float:
-        observed, drawn = statistic(self.sides), statistic(self.by_chance)
+    def _squared(self, differences: Values) -> Values:
+        """Chi-square but for a factor, from differences of shares (..., K)."""
+        return np.asarray(np.nan_to_num(ratio(np.square(differences), self.alike)).sum(axis=-1))
+
+    def _exceeded(self, observed: Values, drawn: Values) -> float:
         return float((1 + (drawn >= observed * (1 - 1e-9)).sum()) / (1 + self.draws))
 
     def _kolmogorov(self) -> float:
@@ -169,11 +200,15 @@ class TwoSamples:
             Yurdakul, Naranjo: Statistical properties of the population stability index, Journal of
             Risk Model Validation 14, 2020 (its mean under no difference).
         """
-        used = self.sides[:, self.sides.sum(axis=0) > 0] + PRIOR
-        n = used.sum(axis=1)
-        part = used / n[:, None]
+        some = self.sides.sum(axis=0) > 0
+        n = self.sides.sum(axis=1, keepdims=True)
+        # With units an empty class may be but for one unit.
+        part = shares(self.sides[:, some] + PRIOR * n / self.told[:, None])
         found = ((part[1] - part[0]) * np.log(part[1] / part[0])).sum()
-        by_chance = (used.shape[1] - 1) * (1 / n).sum()
+        if self.clustered:
+            by_chance = ratio(np.square(self.moves).sum(axis=0), self.alike)[some].sum()
+        else:
+            by_chance = (len(part[0]) - 1) * (1 / n).sum()
         return float(max(found - by_chance, 0.0))
 
 
@@ -198,5 +233,10 @@ def chi_square(sides: Values) -> Values:
 
 def kolmogorov_smirnov(sides: Values) -> Values:
     """Largest distance of the cumulated shares, from counts (..., 2, K)."""
-    cumulated = shares(sides).cumsum(axis=-1)
-    return np.asarray(np.abs(cumulated[..., 0, :] - cumulated[..., 1, :]).max(axis=-1))
+    part = shares(sides)
+    return farthest(part[..., 0, :] - part[..., 1, :])
+
+
+def farthest(differences: Values) -> Values:
+    """Largest distance of the cumulated shares, from their differences (..., K)."""
+    return np.asarray(np.abs(differences.cumsum(axis=-1)).max(axis=-1))
