@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.changes import (
@@ -28,6 +27,7 @@ from faceaudit.audit.comparisons import figures_of
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.distances import TwoSamples
 from faceaudit.audit.estimates import Options
+from faceaudit.audit.image_measures import SHORTER_SIDE, SIZES_PER_OCTAVE, measures
 from faceaudit.audit.intervals import Bounds, generator_for, normal_quantile
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import Metric, Values
@@ -39,12 +39,10 @@ from faceaudit.audit.simultaneous import Pairs, holm, two_sided
 from faceaudit.audit.subgroups import Feature, chosen_features, find_features, find_groupings
 from faceaudit.audit.tally import CONFIDENCE_BINS, CellCounts, Tally, cut, tally
 from faceaudit.errors import SchemaError
-from faceaudit.schema import AGE, OK, Task
-from faceaudit.tables import IMAGE, STATUS, PredictionTable, face_number
+from faceaudit.schema import AGE, Task
+from faceaudit.tables import STATUS, PredictionTable
 
 Source = PredictionTable | Tally
-DETECTION_SCORE, SHORTER_SIDE = "detection_score", "shorter_side"
-SIZES_PER_OCTAVE, LARGEST_SIZE = 8, 20
 OF_TASKS: tuple[What, ...] = ("annotated", "predicted", "confidence")
 NO_VALUE = "no value in one of the tables, or no interval"
 ALIKE = "no interval: all are of one class"
@@ -59,6 +57,7 @@ class Sides:
     counted: Tally
     audit: Audit
     measures: Mapping[str, NDArray[np.int64]]
+    """Histograms (blocks, bins) by name."""
 
 
 def compare_drift(
@@ -171,44 +170,7 @@ def _side(
     )
     if isinstance(one, Tally):
         return Sides(one, found, {})
-    return Sides(tally(one, find_features(one, names), unit=unit), found, measures(one))
-
-
-def measures(table: PredictionTable) -> dict[str, NDArray[np.int64]]:
-    """Histograms of the detector's scores of faces and, of images, the shorter side in pixels."""
-    names = table.frame.collect_schema()
-    ok = table.frame.filter(pl.col(STATUS) == OK)
-    bins: dict[str, tuple[pl.Expr, int]] = {}
-    if DETECTION_SCORE in names and names[DETECTION_SCORE].is_numeric():
-        place = (pl.col(DETECTION_SCORE) * CONFIDENCE_BINS).clip(0, CONFIDENCE_BINS - 1)
-        bins[DETECTION_SCORE] = place, CONFIDENCE_BINS
-    if all(name in names and names[name].is_numeric() for name in ("width", "height")):
-        side = pl.min_horizontal("width", "height").cast(pl.Float64)
-        place = (side.log(2) * SIZES_PER_OCTAVE).clip(0, LARGEST_SIZE * SIZES_PER_OCTAVE - 1)
-        bins[SHORTER_SIDE] = place, LARGEST_SIZE * SIZES_PER_OCTAVE
-    found = {}
-    images = _images(ok)
-    for name, (place, count) in bins.items():
-        whole = place.cast(pl.Int64, strict=False).alias("bin")
-        measured = images if name == SHORTER_SIDE else ok
-        counted = (
-            measured.select(whole).drop_nulls().group_by("bin").len().collect(engine="streaming")
-        )
-        if counted.height:
-            found[name] = np.bincount(counted["bin"], counted["len"], count).astype(np.int64)
-    return found
-
-
-def _images(ok: pl.LazyFrame) -> pl.LazyFrame:
-    """One row per image, where images have several faces; those without a name are rows."""
-    names = ok.collect_schema().names()
-    several = ok.select((face_number(ok) != 0).any()).collect(engine="streaming").item()
-    if IMAGE not in names or not several:
-        return ok
-    sides = [name for name in ("width", "height") if name in names]
-    named = ok.filter(pl.col(IMAGE).is_not_null()).group_by(IMAGE).agg(pl.col(sides).max())
-    unnamed = ok.filter(pl.col(IMAGE).is_null()).select(IMAGE, *sides)
-    return pl.concat([named, unnamed])
+    return Sides(tally(one, find_features(one, names), unit=unit), found, measures(one, unit))
 
 
 # --- figures of both --------------------------------------------------------------------------
@@ -460,9 +422,9 @@ def _of_task(drawing: _Drawing, what: What, task: Task, by: tuple[str, ...]) -> 
 
 def _of_measure(drawing: _Drawing, name: str) -> Distance:
     first, second = drawing.first.measures[name], drawing.second.measures[name]
-    steps = np.arange(len(first)) + 0.5
+    steps = np.arange(first.shape[1]) + 0.5
     sizes = np.exp2(steps / SIZES_PER_OCTAVE) if name == SHORTER_SIDE else steps / CONFIDENCE_BINS
-    return drawing.distance("measure", name, {}, (first[None], second[None]), sizes)
+    return drawing.distance("measure", name, {}, (first, second), sizes)
 
 
 def _aligned(

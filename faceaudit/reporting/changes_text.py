@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from faceaudit.audit.changes import FAILURE_RATE, Change, Changes, Distance
-from faceaudit.audit.drift import DETECTION_SCORE, SHORTER_SIDE
+from faceaudit.audit.image_measures import DETECTION_SCORE, SHORTER_SIDE
 from faceaudit.reporting import format as text
 from faceaudit.reporting.findings import Finding
 from faceaudit.reporting.glossary import (
