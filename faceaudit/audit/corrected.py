@@ -5,7 +5,7 @@ Both kinds answer the same questions: the shares, their bounds, and whether they
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,9 +26,11 @@ from faceaudit.audit.quantify import (
 )
 from faceaudit.audit.rates import RATES
 from faceaudit.audit.results import Estimate, FitTest, Subgroup
+from faceaudit.audit.target_shares import score_test
 
 FEW_EXPECTED = 5
 """With fewer expected faces in a class a chi-square statistic has not its distribution."""
+FEW = f"fewer than {FEW_EXPECTED} faces are expected in a class"
 FEW_LABELLED = 20
 """With fewer labeled faces of a subgroup its own shares are not estimated from a sample."""
 SMALLEST_SHARE = 1e-6
@@ -88,8 +90,7 @@ class CountedShares:
         counts = self.faces.counts.sum(axis=-1)
         expected = counts.sum() * shares / shares.sum()
         if expected.min() < FEW_EXPECTED:
-            few = f"fewer than {FEW_EXPECTED} faces are expected in a class"
-            return FitTest(None, None, None, few)
+            return FitTest(None, None, None, FEW)
         statistic = float((np.square(counts - expected) / expected).sum())
         moves = set_moves(self.faces, np.eye(len(counts)))
         covariance = np.diag(moves.covariance) * counts.sum()
@@ -112,6 +113,10 @@ class CorrectedShares:
     """Labeled faces; of a sample, those of the subgroup."""
     shift: FitTest | None = None
     """Whether the set's confidences fit label shift, where that is assumed."""
+    faces: float = np.inf
+    """Faces of the set."""
+    tested: Callable[[Values], FitTest] | None = None
+    """Tests whether given shares are the true ones, by other labeled faces."""
 
     def bounds(self, confidence: float) -> Bounds:
         """Bounds of every class, each by itself."""
@@ -125,7 +130,11 @@ class CorrectedShares:
         )
 
     def fit(self, shares: Values) -> FitTest:
-        """Wald's test that these are the true shares."""
+        """Test that these are the true shares: Rao's for other labeled faces, Wald's for own."""
+        if (self.faces * shares).min() < FEW_EXPECTED * shares.sum():
+            return FitTest(None, None, None, FEW)
+        if self.tested is not None:
+            return self.tested(shares / shares.sum())
         return wald(self.center - shares, self.sources)
 
 
@@ -224,7 +233,9 @@ def _by_sample(
     if own.unit is not None:
         # A unit whose faces are of one class counts once, whether they are labeled or not.
         moves = [moves[0].with_same_units(labelled)]
-    return CorrectedShares("post_stratified", point, center, moves, int(among.sum()))
+    return CorrectedShares(
+        "post_stratified", point, center, moves, int(among.sum()), faces=faces.faces
+    )
 
 
 def _around_strata(each: Values, stratum: np.ndarray) -> Values:
@@ -279,7 +290,12 @@ def _by_label_shift(faces: FaceSet, calibration: Calibration) -> CorrectedShares
     sources = shift_moves(faces, calibration, point, inverse)
     shift = _shift_test(faces, calibration, point, inverse)
     n = calibration.labelled
-    return CorrectedShares("adjusted_count", point, center, sources, n, shift)
+
+    def tested(shares: Values) -> FitTest:
+        moves = shift_moves(faces, calibration, shares, np.eye(len(shares)))
+        return score_test(faces.shares, faces.faces, joint, shares, (moves[0], moves[1]))
+
+    return CorrectedShares("adjusted_count", point, center, sources, n, shift, faces.faces, tested)
 
 
 def _unknown(calibration: Calibration, missing: Values, kind: str, what: str) -> Unknown:

@@ -128,22 +128,35 @@ def skewed_interval(center: Values, sources: Sequence[Moves], confidence: float)
 
 
 def wald(found: Values, sources: Sequence[Moves]) -> FitTest:
-    """Whether figures that sum to 0 are 0: chi-square, or with units Hotelling's test.
+    """Whether figures that sum to 0 are 0.
 
     Args:
         found: The figures, (F,).
         sources: Moves of each source.
+    """
+    covariance = np.sum([one.covariance for one in sources], axis=0)
+    return judged(found, covariance, min(one.freedom for one in sources))
+
+
+def judged(found: Values, covariance: Values, freedom: float) -> FitTest:
+    """Whether figures that sum to 0 are 0: chi-square, or with units Hotelling's test.
+
+    Args:
+        found: The figures, (F,).
+        covariance: Of them, (F, F).
+        freedom: Degrees of freedom that it was estimated with; infinite where faces are
+            independent.
 
     Source:
         Hotelling: The generalization of Student's ratio, Annals of Mathematical Statistics 2, 1931.
     """
     from scipy.stats import chi2, f
 
-    covariance = sum(one.covariance for one in sources)[:-1, :-1]  # type: ignore[index]
-    degrees, freedom = len(found) - 1, min(one.freedom for one in sources)
-    if np.linalg.matrix_rank(covariance, hermitian=True) < degrees or freedom < degrees:
+    known, degrees = covariance[:-1, :-1], len(found) - 1
+    # With a single unit the covariance is not even known.
+    if freedom < degrees or np.linalg.matrix_rank(known, hermitian=True) < degrees:
         return FitTest(None, None, None, NO_SPREAD)
-    statistic = float(found[:-1] @ np.linalg.solve(covariance, found[:-1]))
+    statistic = float(found[:-1] @ np.linalg.solve(known, found[:-1]))
     if np.isinf(freedom):
         return FitTest(statistic, degrees, float(chi2.sf(statistic, degrees)))
     left = freedom - degrees + 1
