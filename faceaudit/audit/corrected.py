@@ -35,6 +35,7 @@ SMALLEST_SHARE = 1e-6
 PREDICTED_SHARE = next(metric for metric in RATES if metric.name == "predicted_share")
 MANY_IN_CELL = 10
 """So many labeled faces on average of every annotated and predicted class and bin of confidence."""
+ONE_UNIT = "all faces are of one unit"
 NO_SCORES = "it needs the scores of the set and of labeled faces"
 NO_SPREAD = "no interval: too few faces or units tell how far it varies"
 EM_WITHOUT_FACES = "no interval: how well the scores are calibrated is known of no single faces"
@@ -92,6 +93,8 @@ class CountedShares:
             return FitTest(None, None, None, few)
         statistic = float((np.square(counts - expected) / expected).sum())
         moves = set_moves(self.faces, np.eye(len(counts)))
+        if moves.freedom < 1:
+            return FitTest(None, None, None, ONE_UNIT)
         covariance = np.diag(moves.covariance) * counts.sum()
         effect = max(float((covariance / shares).sum() / (len(counts) - 1)), 1.0)
         statistic /= effect if moves.units is not None else 1.0

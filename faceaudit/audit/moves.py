@@ -141,7 +141,8 @@ def wald(found: Values, sources: Sequence[Moves]) -> FitTest:
 
     covariance = sum(one.covariance for one in sources)[:-1, :-1]  # type: ignore[index]
     degrees, freedom = len(found) - 1, min(one.freedom for one in sources)
-    if np.linalg.matrix_rank(covariance, hermitian=True) < degrees or freedom < degrees:
+    # With a single unit the covariance is not even known.
+    if freedom < degrees or np.linalg.matrix_rank(covariance, hermitian=True) < degrees:
         return FitTest(None, None, None, NO_SPREAD)
     statistic = float(found[:-1] @ np.linalg.solve(covariance, found[:-1]))
     if np.isinf(freedom):

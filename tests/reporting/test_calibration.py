@@ -158,6 +158,28 @@ def test_a_report_corrects_every_subgroup_and_counts_units_once(tmp_path, unlabe
     assert "Faces of one person are not taken as independent" in page
 
 
+@pytest.mark.parametrize("labels", ["none", "sample", "table"])
+def test_a_set_of_a_single_unit_has_shares_without_intervals_and_tests(
+    tmp_path, unlabelled, labels
+):
+    pl.read_parquet(unlabelled).with_columns(video=pl.lit("v1")).write_parquet(unlabelled)
+    target, other = tmp_path / "shares.csv", tmp_path / "other.parquet"
+    target.write_text("task,class,share\ngender,Male,0.4\ngender,Female,0.6\n")
+    rows_of(1500, share=0.5, seed=3).write_parquet(other)
+    given = {"none": None, "sample": labelled_sample(unlabelled), "table": other}[labels]
+    facts = composition_of(report(unlabelled, unit="video", calibration=given, reference=target))
+    (how,) = facts["corrections"]
+    assert how["reference"]["p_value"] is None
+    assert how["reference"]["reason"] in {
+        "all faces are of one unit",
+        "the differences have no spread",
+    }
+    male = facts["composition"][0]
+    assert male["value"] is not None
+    assert male["low"] is None
+    assert male["reference"]["difference"]["low"] is None
+
+
 def test_a_labelled_table_of_other_images_corrects_too(tmp_path, unlabelled):
     other = tmp_path / "other.parquet"
     rows_of(1500, share=0.5, seed=3).write_parquet(other)
