@@ -115,10 +115,20 @@ class CorrectedShares:
     """Labeled faces; of a sample, those of the subgroup."""
     shift: FitTest | None = None
     """Whether the set's confidences fit label shift, where that is assumed."""
+    below: Values | float = 0.0
+    """How much lower the shares may be, as no face of some strata is labeled, (K,)."""
+    above: Values | float = 0.0
+    """How much higher."""
+
+    @property
+    def unseen(self) -> bool:
+        """Whether some strata have no labeled face."""
+        return bool(np.any(self.above))
 
     def bounds(self, confidence: float) -> Bounds:
         """Bounds of every class, each by itself."""
         low, high = skewed_interval(self.center, self.sources, confidence)
+        low, high = low - self.below, high + self.above
         # Where the center is no share, as far from the nearest one: no bound is sure of 0 or 1.
         outside = np.clip(self.center, 0, 1) - self.center
         low, high = low + np.minimum(outside, 0), high + np.maximum(outside, 0)
@@ -198,9 +208,13 @@ def _by_sample(
     What faces of a predicted class are is taken from the whole sample; how far that is off in the
     subgroup is estimated from its labeled faces, so that nothing is assumed to be alike in it.
 
+    Strata without a labeled face may be of any class, for which the bounds leave room.
+
     Source:
         Särndal, Swensson, Wretman: Model assisted survey sampling, 1992, chapter 10 (the regression
         estimator of a domain; of everybody it is the post-stratified one).
+        Manski: Partial identification of probability distributions, 2003, chapter 1 (bounds with
+        values that are missing).
     """
     own, q = calibration.faces, faces.shares
     joint = own.joint.sum(axis=-1)
@@ -227,7 +241,19 @@ def _by_sample(
     if own.unit is not None:
         # A unit whose faces are of one class counts once, whether they are labeled or not.
         moves = [moves[0].with_same_units(labelled)]
-    return CorrectedShares("post_stratified", point, center, moves, int(among.sum()))
+    # Faces of strata without a label were taken to be as others of their predicted class.
+    unseen = calibration.unseen.by_class(len(q), subgroup)
+    unseen /= unseen.sum() + own.weight @ among
+    below = np.clip(given @ unseen + unseen.sum() * rest, 0, unseen.sum())
+    return CorrectedShares(
+        "post_stratified",
+        point,
+        center,
+        moves,
+        int(among.sum()),
+        below=below,
+        above=unseen.sum() - below,
+    )
 
 
 def _around_strata(each: Values, stratum: np.ndarray) -> Values:

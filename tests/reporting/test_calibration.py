@@ -208,6 +208,29 @@ def test_labels_left_empty_are_left_out(unlabelled):
     assert found.joint.sum() == pytest.approx(2000, rel=1e-4)
 
 
+@pytest.mark.parametrize("source", ["sample", "labels"])
+def test_a_page_counts_faces_left_empty_and_names_the_share_of_strata_without_labels(
+    unlabelled, source
+):
+    labels = labelled_sample(unlabelled)
+    frame = pl.read_csv(labels)
+    if source == "labels":
+        frame = frame.with_columns(pl.col("weight") / 2)
+    first = frame["stratum"].min()
+    kept = pl.when(pl.col("stratum") != first).then("gender_true").alias("gender_true")
+    frame.with_columns(kept).write_csv(labels)
+    (how,) = composition_of(report(unlabelled, calibration=labels))["corrections"]
+    empty = frame.filter(pl.col("stratum") == first)
+    assert how["source"] == source
+    assert (how["labeled"], how["unlabeled"]) == (300 - empty.height, empty.height)
+    assert how["unseen_share"] == pytest.approx(empty["weight"].sum() / frame["weight"].sum())
+    page = unlabelled.with_suffix(".html").read_text()
+    assert f"Another {empty.height} faces have no label." in page
+    assert (
+        f"No face is labeled of strata that {how['unseen_share']:.1%} of the faces are in" in page
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
