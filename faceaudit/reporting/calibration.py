@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from faceaudit.audit.composition import NO_CONFUSION, Choices, Reference, correct
 from faceaudit.audit.face_sets import BY, UNIT, Calibration, LabelledFaces, calibrate
@@ -133,14 +134,16 @@ def read_calibration(
 
 
 def _read_frame(path: Path, option: str) -> pl.DataFrame:
-    """A small table with every column as text."""
+    """A small table with every column as text, those that cannot be left out."""
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{option} {path}: give a file that ends in {', '.join(SUFFIXES)}")
     if kind == "csv":
         return read_csv(path)
     try:
-        return pl.read_parquet(local_copy(path), glob=False).with_columns(pl.all().cast(pl.String))
+        frame = pl.read_parquet(local_copy(path), glob=False)
+        no_text = cs.nested() | cs.binary() | cs.object()
+        return frame.select((~no_text).cast(pl.String))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{option} {path}: cannot be read as Parquet") from error
 
@@ -158,7 +161,7 @@ def _has_predictions(path: Path) -> bool:
 
 def _labelled_table(path: Path, tasks: Sequence[Task], unit: str | None) -> dict[str, Calibration]:
     """Calibration from another table of predictions, in the classes of the tasks."""
-    given = read_table(path)
+    given, where = read_table(path), f"--calibration {path}"
     ages = next((task for task in tasks if task.name == AGE_GROUP), None)
     bins = age_bins_of(ages.classes) if ages else None
     schemes = {
@@ -168,6 +171,8 @@ def _labelled_table(path: Path, tasks: Sequence[Task], unit: str | None) -> dict
         and any(t.name == task.name and t.scheme != task.scheme for t in given.tasks)
     }
     given = read_table(path, age_bins=bins, scheme_map=schemes)
+    # A weight without a stratum is not one of a sample: it may be that of a body.
+    drawn = [WEIGHT, STRATUM] if {WEIGHT, STRATUM} <= set(given.features) else []
     found = {}
     for task in tasks:
         own = next((one for one in given.tasks if one.name == task.name), None)
@@ -175,20 +180,21 @@ def _labelled_table(path: Path, tasks: Sequence[Task], unit: str | None) -> dict
             continue
         if own.classes != task.classes:
             raise SchemaError(
-                f"--calibration {path}: {task.name} has the classes {', '.join(own.classes)} but "
+                f"{where}: {task.name} has the classes {', '.join(own.classes)} but "
                 f"the table has {', '.join(task.classes)}; coarsen the table with --map"
             )
         columns = [task.true_column, task.pred_column]
         columns += score_columns(task) if task.name in given.scored else []
-        columns += [WEIGHT] if WEIGHT in given.features else []
         known = [UNIT] if unit in given.features else []
         frame = given.frame
         if unit is not None and known:
             frame = frame.with_columns(unit_feature(given, unit).values(frame).alias(UNIT))
-        rows = frame.select(*columns, *known).drop_nulls(columns[:2]).collect()
+        needed = task.pred_column if drawn else [task.true_column, task.pred_column]
+        rows = frame.select(*columns, *drawn, *known).drop_nulls(needed).collect()
+        rows = _with_numbers(rows.with_columns(pl.col(drawn).cast(pl.String)), where)
         found[task.name] = calibrate(task, rows, path.name, "labels")
     if not found:
-        raise LabelError(f"--calibration {path}: no task of the table is annotated in it")
+        raise LabelError(f"{where}: no task of the table is annotated in it")
     return found
 
 
@@ -295,8 +301,9 @@ def _with_numbers(frame: pl.DataFrame, where: str) -> pl.DataFrame:
             raise SchemaError(f"{where}: every weight must be a number above 0, as it was drawn")
         frame = frame.with_columns(weight)
     if FACE in frame.columns:
-        face = frame[FACE].fill_null("0").cast(pl.Float64, strict=False).cast(pl.Int64)
-        if face.null_count():
+        number = frame[FACE].fill_null("0").cast(pl.Float64, strict=False)
+        face = number.cast(pl.Int64, strict=False)
+        if face.null_count() or (face != number).any():
             raise SchemaError(f"{where}: face must be a whole number, as it was drawn")
         frame = frame.with_columns(face)
     if STRATUM in frame.columns:

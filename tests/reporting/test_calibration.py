@@ -190,6 +190,39 @@ def test_a_labelled_table_of_other_images_corrects_too(tmp_path, unlabelled):
     assert male["low"] <= SHARE <= male["high"]
 
 
+def test_a_column_weight_of_a_labelled_table_is_a_sampling_weight_only_beside_strata(
+    tmp_path, unlabelled
+):
+    other, table = tmp_path / "other.parquet", read_table(unlabelled)
+    rows = rows_of(400, share=0.5, seed=3).with_columns(
+        weight=pl.when(pl.col("gender_true") == "Male").then(70.5).otherwise(None),
+        stratum=(pl.col("gender_true") == "Male").cast(pl.Int64),
+    )
+    rows.drop("stratum").write_parquet(other)
+    (found,) = read_calibration(other, table).values()
+    assert (found.faces.weight == 1).all()
+    rows.with_columns(pl.col("weight").fill_null(3)).write_parquet(other)
+    (found,) = read_calibration(other, table).values()
+    assert set(found.faces.weight) == {70.5, 3}
+    for wrong in (pl.col("weight"), pl.lit(-1.0), pl.lit("heavy")):
+        rows.with_columns(weight=wrong).write_parquet(other)
+        with pytest.raises(SchemaError, match=r"other\.parquet: every weight must be a number"):
+            read_calibration(other, table)
+
+
+def test_columns_of_labels_that_hold_no_text_are_left_out(tmp_path, unlabelled):
+    labels = tmp_path / "labels.parquet"
+    pl.DataFrame(
+        {
+            "image": ["00001.jpg", "00002.jpg"],
+            "gender_true": ["Male", "Female"],
+            "points": [[1, 2], [3]],
+            "thumbnail": [b"\xff", b"\xfe"],
+        }
+    ).write_parquet(labels)
+    assert read_calibration(labels, read_table(unlabelled))["gender"].labelled == 2
+
+
 def test_labels_without_weights_are_not_taken_for_a_random_sample(unlabelled):
     labels = labelled_sample(unlabelled)
     pl.read_csv(labels).drop("weight", "stratum").write_csv(labels)
@@ -245,7 +278,14 @@ def test_a_page_counts_faces_left_empty_and_names_the_share_of_strata_without_la
             "no face is labeled yet; fill in gender_tr",
         ),
         ("image,weight,gender_true\n00001.jpg,0,Male\n", SchemaError, "every weight"),
-        ("image,face,gender_true\n00001.jpg,x,Male\n", SchemaError, "face must be a whole number"),
+        *(
+            (
+                f"image,face,gender_true\n00001.jpg,{face},Male\n",
+                SchemaError,
+                "face must be a whole",
+            )
+            for face in ("x", "nan", "inf", "0.5", "1e300")
+        ),
     ],
 )
 def test_labels_that_cannot_be_used_are_refused(tmp_path, unlabelled, text, error, said):
