@@ -115,6 +115,8 @@ class Calibration:
     unlabelled: int = 0
     """How many faces were drawn that have no label."""
     unseen: UnseenFaces = field(default_factory=UnseenFaces)
+    merged: str = ""
+    """How finer classes of the labels were merged, in one line."""
 
     @property
     def unseen_share(self) -> float:

@@ -21,7 +21,7 @@ from faceaudit.errors import InputError, LabelError, SchemaError
 from faceaudit.models.bundle import BUNDLES, FACTS
 from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
-from faceaudit.schemes import coarsening, schemes_with
+from faceaudit.schemes import Coarsening, coarsening, merge_note, schemes_with
 from faceaudit.storage import as_path, local_copy, parquet_schema, read_csv
 from faceaudit.tables import FACE, IMAGE, SUFFIXES, PredictionTable, read_table, score_columns
 
@@ -71,6 +71,7 @@ def with_composition(
     composition, corrections = correct(table, found.composition, choices)
     return replace(
         found,
+        notes=(*found.notes, *(one.merged for one in labelled.values() if one.merged)),
         composition=composition,
         corrections=corrections,
         options={
@@ -202,7 +203,7 @@ def _labelled_sample(
     path: Path, table: PredictionTable, features: Sequence[Feature], unit: str | None
 ) -> dict[str, Calibration]:
     """Calibration from labels of faces of the table."""
-    labels = _checked_labels(_read_frame(path, "--calibration"), path, table)
+    labels, ways = _checked_labels(_read_frame(path, "--calibration"), path, table)
     keys = [IMAGE, FACE] if FACE in labels.columns else [IMAGE]
     given = labels.lazy()
     frame = table.frame
@@ -234,7 +235,9 @@ def _labelled_sample(
         faces = table.frame.select(pl.col(task.pred_column).is_not_null().sum()).collect().item()
         whole = _is_whole(labels, rows, faces)
         names = [feature.name for feature in features]
-        found[task.name] = calibrate(task, rows, path.name, "sample" if whole else "labels", names)
+        own = calibrate(task, rows, path.name, "sample" if whole else "labels", names)
+        merged = merge_note(f"labels of {path.name}", ways[task]) if task in ways else ""
+        found[task.name] = replace(own, merged=merged)
     return found
 
 
@@ -249,8 +252,10 @@ def _is_whole(labels: pl.DataFrame, rows: pl.DataFrame, faces: int) -> bool:
     return abs(stood_for - faces) <= max(WHOLE * faces, 1)
 
 
-def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> pl.DataFrame:
-    """Labels with usable keys, weights and classes."""
+def _checked_labels(
+    frame: pl.DataFrame, path: Path, table: PredictionTable
+) -> tuple[pl.DataFrame, dict[Task, Coarsening]]:
+    """Labels with usable keys, weights and classes, and how finer classes were merged."""
     where = f"--calibration {path}"
     if IMAGE not in frame.columns:
         raise SchemaError(f"{where}: missing the column image; write it with `faceaudit sample`")
@@ -264,16 +269,22 @@ def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> 
     columns = [task.true_column for task in tasks]
     if not frame.select(pl.any_horizontal(pl.col(columns).fill_null("") != "").any()).item():
         raise LabelError(f"{where}: no face is labeled yet; fill in {', '.join(columns)}")
+    ways = {}
     for task in tasks:
         column = task.true_column
         frame = frame.with_columns(pl.when(pl.col(column) != "").then(pl.col(column)))
-        stray = sorted(set(frame[column].drop_nulls()) - set(task.classes))
-        if stray:
+        given = set(frame[column].drop_nulls())
+        stray = sorted(given - set(task.classes))
+        if not stray:
+            continue
+        way = _way_from(task, given, table)
+        if way is None:
             raise SchemaError(
                 f"{where}: {column} has {', '.join(map(repr, stray[:SUCH]))}; the classes are "
-                f"{', '.join(task.classes)}; leave empty what cannot be told"
-                f"{_coarser(task, frame[column])}"
+                f"{', '.join(task.classes)}; {_remedy(task, given)}"
             )
+        frame = frame.with_columns(pl.col(column).replace(way.classes))
+        ways[task] = way
     frame = _with_numbers(frame, where)
     keep = [IMAGE, *(n for n in (FACE, WEIGHT, STRATUM) if n in frame.columns)]
     frame = frame.select(*keep, *(task.true_column for task in tasks))
@@ -283,14 +294,26 @@ def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> 
     twice = frame.filter(pl.struct(keys).is_duplicated())
     if twice.height:
         raise LabelError(f"{where}: {twice[IMAGE][0]!r} occurs more than once; give one row each")
-    return frame
+    return frame, ways
 
 
-def _coarser(task: Task, labels: pl.Series) -> str:
-    """The option that brings a task to the scheme of its labels, where a printed table can."""
-    schemes = schemes_with(task.name, set(labels.drop_nulls()))
+def _way_from(task: Task, labels: set[str], table: PredictionTable) -> Coarsening | None:
+    """How labels of a finer scheme, the table's own or a named one, become the task's classes."""
+    declared = table.metadata.tasks if table.metadata else ()
+    own = [one for one in declared if one.name == task.name and labels <= set(one.classes)]
+    ways = [coarsening(one, task) for one in [*own, *schemes_with(task.name, labels)]]
+    return next((way for way in ways if way is not None and not way.left_out), None)
+
+
+def _remedy(task: Task, labels: set[str]) -> str:
+    """What to do about labels that are of other classes than the task."""
+    schemes = schemes_with(task.name, labels)
     names = [one.scheme for one in schemes if coarsening(task, one) is not None]
-    return f"; or coarsen with --map {task.name}={names[0]}" if names else ""
+    if names:
+        return f"coarsen with --map {task.name}={names[0]}"
+    if schemes:
+        return f"the labels are of {schemes[0].scheme}, so report in its classes"
+    return "leave empty what cannot be told"
 
 
 def _with_numbers(frame: pl.DataFrame, where: str) -> pl.DataFrame:

@@ -301,10 +301,43 @@ def test_labels_of_a_coarser_scheme_are_told_the_option_that_works(tmp_path):
     images = [f"{number}.jpg" for number in range(len(races))]
     pl.DataFrame({"image": images, "race_pred": races}).write_parquet(table)
     labels.write_text("image,race_true\n0.jpg,White\n2.jpg,Others\n")
-    with pytest.raises(SchemaError, match="or coarsen with --map race=utkface5"):
+    with pytest.raises(SchemaError, match=r"the classes are .*; coarsen with --map race=utkface5"):
         read_calibration(labels, read_table(table))
     coarse = read_table(table, scheme_map={"race": "utkface5"})
     assert read_calibration(labels, coarse)["race"].labelled == 2
+
+
+def test_labels_of_a_finer_scheme_are_merged_as_the_predictions_are(tmp_path):
+    table, labels = tmp_path / "faces.parquet", tmp_path / "labels.csv"
+    races = list(SCHEMES["fairface7"]) * 30
+    images = [f"{number}.jpg" for number in range(len(races))]
+    ages = ["0-2", "3-9", "20-29", "30-39", "40-49", "60-69", "70+"] * 30
+    frame = pl.DataFrame({"image": images, "race_pred": races, "age_group_pred": ages})
+    frame.write_parquet(table)
+    frame.rename(lambda name: name.replace("_pred", "_true")).write_csv(labels)
+    files = report(
+        table, scheme_map={"race": "utkface5"}, age_bins=(0, 20, 40, 60), calibration=labels
+    )
+    facts = composition_of(files)
+    shares = {
+        one["class"]: (one["value"], one["corrected"]["value"]) for one in facts["composition"]
+    }
+    assert shares["Asian"] == pytest.approx((2 / 7, 2 / 7))
+    assert shares["20-39"] == pytest.approx((2 / 7, 2 / 7))
+    merged = [note for note in facts["notes"] if "labels of labels.csv were merged" in note]
+    assert len(merged) == 2
+    assert "from fairface7 to utkface5: White → White" in merged[0]
+    assert "East Asian + Southeast Asian → Asian" in merged[0]
+
+
+def test_labels_of_a_scheme_that_does_not_merge_into_the_tables_are_not_to_be_left_empty(tmp_path):
+    table, labels = tmp_path / "faces.parquet", tmp_path / "labels.csv"
+    ages = ["0-2", "3-9", "20-29"]
+    images = [f"{number}.jpg" for number in range(len(ages))]
+    pl.DataFrame({"image": images, "age_group_pred": ages}).write_parquet(table)
+    labels.write_text("image,age_group_true\n0.jpg,0-14\n2.jpg,15-25\n")
+    with pytest.raises(SchemaError, match="the labels are of dj5, so report in its classes"):
+        read_calibration(labels, read_table(table))
 
 
 def test_labels_of_an_image_that_the_table_has_twice_are_refused(tmp_path, unlabelled):
