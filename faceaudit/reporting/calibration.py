@@ -23,7 +23,15 @@ from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
 from faceaudit.schemes import Coarsening, coarsening, merge_note, schemes_with
 from faceaudit.storage import as_path, local_copy, parquet_schema, read_csv
-from faceaudit.tables import FACE, IMAGE, SUFFIXES, PredictionTable, read_table, score_columns
+from faceaudit.tables import (
+    FACE,
+    IMAGE,
+    SUFFIXES,
+    PredictionTable,
+    face_number,
+    read_table,
+    score_columns,
+)
 
 WEIGHT, STRATUM = "weight", "stratum"
 WHOLE = 0.005
@@ -208,7 +216,7 @@ def _labelled_sample(
     given = labels.lazy()
     frame = table.frame
     if FACE in keys:
-        frame = frame.with_columns(pl.col(FACE).cast(pl.Int64).fill_null(0))
+        frame = frame.with_columns(face_number(frame).alias(FACE))
     tasks = [task for task in table.tasks if task.true_column in labels.columns]
     scored = [name for task in tasks if task.name in table.scored for name in score_columns(task)]
     columns = [*keys, *(task.pred_column for task in tasks), *scored]

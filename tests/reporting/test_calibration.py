@@ -105,6 +105,25 @@ def test_sample_of_a_table_without_predicted_faces_is_refused(tmp_path):
         sample(path)
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["image"], r"more than one row of '\d\.jpg'.*; give the column face as well"),
+        (["image", "face"], r"more than one row of '\d\.jpg'.*; leave out the copies"),
+    ],
+)
+def test_a_sample_of_faces_that_no_label_would_find_is_refused(tmp_path, columns, said):
+    path = tmp_path / "faces.parquet"
+    frame = rows_of(40).drop("gender_true").with_columns(pl.col("image").str.slice(4))
+    rest = [name for name in frame.columns if name not in ("image", "face")]
+    frame.select(*columns, *rest).write_parquet(path)
+    with pytest.raises(SchemaError, match=said):
+        sample(path, n=20)
+    assert not path.with_name("faces.sample.csv").exists()
+    frame.with_columns(face=pl.int_range(40).cast(pl.Int32)).write_parquet(path)
+    assert pl.read_csv(sample(path, n=20).path)["face"].n_unique() == 20
+
+
 # --- labels that come back --------------------------------------------------------------------
 
 
