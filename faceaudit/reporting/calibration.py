@@ -448,12 +448,12 @@ def _target(rows: pl.DataFrame, task: Task, where: str) -> Any:
         )
     text = rows["share"].str.strip_chars()
     percent = text.str.ends_with("%")
-    number = text.str.strip_suffix("%").cast(pl.Float64, strict=False)
+    number = text.str.strip_suffix("%").str.strip_chars().cast(pl.Float64, strict=False)
     shares = pl.select(pl.when(percent).then(number / 100).otherwise(number)).to_series()
     if not (shares.is_finite() & (shares >= 0)).fill_null(False).all():
         raise SchemaError(f"{where}: {task.name}: shares must be numbers from 0, such as 0.25")
     total = float(shares.sum())
-    if abs(total - 1) > SUM_TOLERANCE:
+    if abs(total - 1) > SUM_TOLERANCE + 1e-9:
         raise SchemaError(
             f"{where}: the shares of {task.name} sum to {total:g}; they must sum to 1"
         )

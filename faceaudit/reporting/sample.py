@@ -142,6 +142,12 @@ def _drawn(
     if not faces.height:
         raise SchemaError(f"{table.path}: no face has a predicted class; there is none to label")
     drawn = draw(faces, tasks, confidence, n, seed)
+    if len(drawn.place) > n:
+        raise UsageError(
+            f"--n {n}: by predicted {drawn.split_by[0]} and confidence there are "
+            f"{len(drawn.sizes):,} strata, and one face is drawn of each at least; give --n "
+            f"{len(drawn.sizes)} or more, or merge classes (--map, of ages --age-bins)"
+        )
     chosen = pl.DataFrame({_ROW: faces[_ROW].gather(drawn.place)}).with_row_index("_order")
     keys = [pl.col(IMAGE)]
     if FACE in frame.collect_schema().names():

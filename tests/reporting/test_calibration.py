@@ -105,6 +105,17 @@ def test_sample_of_a_table_without_predicted_faces_is_refused(tmp_path):
         sample(path)
 
 
+def test_a_sample_is_never_larger_than_asked_for(tmp_path):
+    path = tmp_path / "faces.csv"
+    rows = [f"{number}.jpg,land {number % 60}" for number in range(600)]
+    path.write_text("\n".join(["image,country_pred", *rows]))
+    with pytest.raises(
+        UsageError, match=r"--n 20: by predicted country .* 60 strata.* give --n 60"
+    ):
+        sample(path, n=20)
+    assert pl.read_csv(sample(path, n=60).path).height == 60
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
@@ -462,6 +473,15 @@ def test_target_shares_are_read_as_shares_or_percent(tmp_path):
     path.write_text("feature;class;share\ngender;Female;25%\ngender;Male;0.75\n")
     found = read_reference(path, [task_of_scheme("gender", "gender2")])
     assert found["gender"].shares.tolist() == [0.75, 0.25]
+
+
+def test_target_shares_may_be_rounded_and_have_a_blank_before_percent(tmp_path):
+    path, races = tmp_path / "shares.csv", task_of_scheme("race", "utkface5")
+    given = [f"race,{name},33 %" for name in races.classes[:3]]
+    given += [f"race,{name},0\u00a0%" for name in races.classes[3:]]
+    path.write_text("\n".join(["task,class,share", *given]))
+    found = read_reference(path, [races])["race"].shares
+    assert found == pytest.approx(np.array([1, 1, 1, 0, 0]) / 3)
 
 
 @pytest.mark.parametrize(
