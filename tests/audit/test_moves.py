@@ -76,8 +76,8 @@ def test_with_one_block_of_units_there_is_no_interval():
 
 @pytest.mark.parametrize("units", [1, 2])
 def test_with_too_few_units_there_is_no_test_over_all_shares(units):
-    each = np.array([[2.0, -1, -1], [-1, 2, -1], [-1, -1, 2], [0, 0, 0]]) / 40
-    found = wald(np.array([0.2, -0.1, -0.1]), [Moves.of_faces(each, np.arange(4) % units)])
+    each = np.vstack([np.eye(7), np.eye(7)[:1]]) - 1 / 7
+    found = wald(np.eye(7)[0] - 1 / 7, [Moves.of_faces(each, np.arange(8) % units)])
     assert (found.statistic, found.p_value) == (None, None)
     assert found.reason == "the differences have no spread"
 
