@@ -2,16 +2,18 @@
 
 Trains the recipe ``fairface`` on a short budget (one cycle at 64 pixels), and again with one choice
 undone at a time; all on the same crops, split, order and seed. ``write`` adds what each finished
-one got right to docs/results/ablations.parquet, from which ``scripts/reference_results.py`` makes a
-table, and compares each with the whole recipe in pairs on the same held-out images (as
-``benchmarks.study`` does). A run that was interrupted goes on.
+one got right to docs/results/ablations.parquet, compares each with the whole recipe in pairs on the
+same held-out images (as ``benchmarks.study`` does), and writes docs/results/ablations.json, from
+which ``scripts/reference_results.py`` makes a table. A run that was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ import polars as pl
 
 from benchmarks.study import Comparison, collect, compare, digest_of, holm, shares, split_of
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.parquet"
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.json"
+RIGHT = RESULTS.with_suffix(".parquet")
 RECIPE, WHOLE = "fairface", "whole"
 SHORT = {"stages": [{"epochs": 2, "size": 64}], "norms": "folded"}
 TASKS = ("gender", "race", "age_group")
@@ -112,7 +115,9 @@ def main() -> None:
     runs = [(file_name(name), 0) for name in ABLATIONS]
     finished = [run for run in runs if (given.work / f"{run[0]}-0" / "bundle.json").is_file()]
     digest = digest_of(split_of(given.work, *finished[0])) if finished else ""
-    print(table_of(compared(collect(given.work, finished, digest, RESULTS))))
+    found = compared(collect(given.work, finished, digest, RIGHT))
+    RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    print(table_of(found))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ one network for all tasks against one per task, the gender embedding and its var
 sharing, and age models trained per annotated gender or race against one trained on all. A run that
 was interrupted goes on. ``python -m benchmarks.study write --work FOLDER`` adds what every finished
 seed got right to docs/results/study.parquet (seeds can so be trained at different times and on
-different machines; all must have the same split), from which ``scripts/reference_results.py`` makes
-the document.
+different machines; all must have the same split) and what follows to docs/results/study.json, from
+which ``scripts/reference_results.py`` makes the document.
 
 Each image counts as right or wrong. A difference is the mean over images of the difference of the
 shares of seeds that are right; its standard error holds the spread over images and that over seeds.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +33,8 @@ from scipy.stats import t as student
 from faceaudit.training.recipe_files import load_recipe
 from faceaudit.training.splits import SPLITS, divide
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "study.parquet"
+RESULTS = Path(__file__).parents[1] / "docs" / "results" / "study.json"
+RIGHT = RESULTS.with_suffix(".parquet")
 SHARED = ("mtl", "ge", "gm", "am")
 BY_GENDER = ("age_male", "age_female")
 BY_RACE = ("age_white", "age_black", "age_asian", "age_indian", "age_others")
@@ -250,6 +252,12 @@ def compared(right: pl.DataFrame) -> list[Comparison]:
     return holm(found)
 
 
+def write(found: Sequence[Comparison], path: Path) -> None:
+    """Write comparisons, and print them as a table."""
+    path.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    print(table(found))
+
+
 def table(found: Sequence[Comparison]) -> str:
     """The comparisons as a Markdown table."""
     lines = [
@@ -288,7 +296,7 @@ def main() -> None:
     seeds = finished(given.work)
     runs = [(name, seed) for seed in seeds for name in RECIPES]
     split = check_splits(given.work, seeds)
-    print(table(compared(collect(given.work, runs, split, RESULTS))))
+    write(compared(collect(given.work, runs, split, RIGHT)), RESULTS)
 
 
 if __name__ == "__main__":

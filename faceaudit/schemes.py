@@ -69,6 +69,15 @@ class Agreement:
     """None where annotated values are taken as they are."""
 
 
+def merge_note(what: str, way: Coarsening) -> str:
+    """The sentence that the page prints where classes were merged."""
+    task = way.source.name.replace("_", " ").capitalize()
+    return (
+        f"{task}: {what} were merged from {way.source.scheme} to {way.target.scheme}: "
+        f"{way.sentence}."
+    )
+
+
 def named_task(name: str, classes: Sequence[str]) -> Task:
     """The task with these classes; of a named scheme where the classes are the scheme's."""
     if name == AGE_GROUP and (bins := age_bins_of(classes)):

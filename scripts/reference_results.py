@@ -2,9 +2,9 @@
 
 Every row of the reference works that a recipe repeats, with what was reported, what leaks, and what
 was measured here: ``docs/results/NAME.json`` of a run (the card's metrics of its bundle), and the
-study of sharing (``docs/results/study.parquet``, by ``python -m benchmarks.study``) and the leak
+study of sharing (``docs/results/study.json``, by ``python -m benchmarks.study``) and the leak
 reproduced (``docs/results/redrawn.json``, by ``python -m benchmarks.redrawn``), the ablations of
-the default bundle's recipe (``ablations.parquet``, by ``python -m benchmarks.ablations``), and what
+the default bundle's recipe (``ablations.json``, by ``python -m benchmarks.ablations``), and what
 each network learns from random weights (``from_scratch.json``, ``benchmarks.from_scratch``).
 """
 
@@ -14,8 +14,6 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-
-import polars as pl
 
 from benchmarks import ablations, from_scratch, redrawn, study
 from faceaudit.models.backbones import find_backbone
@@ -144,7 +142,7 @@ def _study() -> Iterator[str]:
     if not study.RESULTS.is_file():
         yield "Not run yet: `python -m benchmarks.study run` answers it.\n"
         return
-    found = study.compared(pl.read_parquet(study.RESULTS))
+    found = [study.Comparison(**one) for one in json.loads(study.RESULTS.read_text())]
     first, mtl = found[0], load_recipe("study/mtl")
     weights = ", ".join(f"{name} weighs {task.weight:g}" for name, task in mtl.tasks.items())
     seeds = (
@@ -170,7 +168,7 @@ def _ablations() -> Iterator[str]:
     if not ablations.RESULTS.is_file():
         yield "Not run yet: `python -m benchmarks.ablations run` answers it.\n"
         return
-    found = ablations.compared(pl.read_parquet(ablations.RESULTS))
+    found = [study.Comparison(**one) for one in json.loads(ablations.RESULTS.read_text())]
     yield (
         "Recipe `fairface`, two epochs at 64 pixels, one choice undone at a time; one seed. Points "
         f"of accuracy on the same {found[0].images:,} held-out images, less the whole recipe's, "

@@ -53,6 +53,7 @@ BY_PREDICTION = (
     "not identified: the subgroup is formed by predictions, and how faces that are predicted so "
     "are confused is not known; give a labeled sample of this table (`faceaudit sample`)"
 )
+UNSEEN = "some strata of the sample have no labeled face"
 BY_ITSELF = "not corrected: the subgroup is formed by the task's own annotated classes"
 
 
@@ -196,6 +197,8 @@ def _correction(task: Task, answer: _Answer, choices: Choices) -> Correction:
         source=calibration.source if calibration else None,
         where=calibration.where if calibration else None,
         labelled=calibration.labelled if calibration else shares.n,
+        unlabelled=calibration.unlabelled if calibration else 0,
+        unseen_share=calibration.unseen_share if calibration else 0.0,
         reason=shares.reason if isinstance(shares, Unknown) else None,
         fit=shares.shift if isinstance(shares, CorrectedShares) else None,
         reference=compared.test if compared else None,
@@ -248,12 +251,13 @@ def compare_shares(
         return None
     apart = len(reference.shares) if len(reference.shares) > 2 else 1
     together = estimates_of(shares, len(reference.shares), 1 - (1 - confidence) / apart)
+    unseen = isinstance(shares, CorrectedShares) and shares.unseen
     return Compared(
         [
             ReferenceShare(float(target), _less(one, float(target)))
             for target, one in zip(reference.shares, together, strict=True)
         ],
-        shares.fit(reference.shares),
+        FitTest(None, None, None, UNSEEN) if unseen else shares.fit(reference.shares),
     )
 
 

@@ -37,6 +37,7 @@ SMALLEST_SHARE = 1e-6
 PREDICTED_SHARE = next(metric for metric in RATES if metric.name == "predicted_share")
 MANY_IN_CELL = 10
 """So many labeled faces on average of every annotated and predicted class and bin of confidence."""
+ONE_UNIT = "all faces are of one unit"
 NO_SCORES = "it needs the scores of the set and of labeled faces"
 NO_SPREAD = "no interval: too few faces or units tell how far it varies"
 EM_WITHOUT_FACES = "no interval: how well the scores are calibrated is known of no single faces"
@@ -93,6 +94,8 @@ class CountedShares:
             return FitTest(None, None, None, FEW)
         statistic = float((np.square(counts - expected) / expected).sum())
         moves = set_moves(self.faces, np.eye(len(counts)))
+        if moves.freedom < 1:
+            return FitTest(None, None, None, ONE_UNIT)
         covariance = np.diag(moves.covariance) * counts.sum()
         effect = max(float((covariance / shares).sum() / (len(counts) - 1)), 1.0)
         statistic /= effect if moves.units is not None else 1.0
@@ -117,10 +120,20 @@ class CorrectedShares:
     """Faces of the set."""
     tested: Callable[[Values], FitTest] | None = None
     """Tests whether given shares are the true ones, by other labeled faces."""
+    below: Values | float = 0.0
+    """How much lower the shares may be, as no face of some strata is labeled, (K,)."""
+    above: Values | float = 0.0
+    """How much higher."""
+
+    @property
+    def unseen(self) -> bool:
+        """Whether some strata have no labeled face."""
+        return bool(np.any(self.above))
 
     def bounds(self, confidence: float) -> Bounds:
         """Bounds of every class, each by itself."""
         low, high = skewed_interval(self.center, self.sources, confidence)
+        low, high = low - self.below, high + self.above
         # Where the center is no share, as far from the nearest one: no bound is sure of 0 or 1.
         outside = np.clip(self.center, 0, 1) - self.center
         low, high = low + np.minimum(outside, 0), high + np.maximum(outside, 0)
@@ -204,9 +217,13 @@ def _by_sample(
     What faces of a predicted class are is taken from the whole sample; how far that is off in the
     subgroup is estimated from its labeled faces, so that nothing is assumed to be alike in it.
 
+    Strata without a labeled face may be of any class, for which the bounds leave room.
+
     Source:
         Särndal, Swensson, Wretman: Model assisted survey sampling, 1992, chapter 10 (the regression
         estimator of a domain; of everybody it is the post-stratified one).
+        Manski: Partial identification of probability distributions, 2003, chapter 1 (bounds with
+        values that are missing).
     """
     own, q = calibration.faces, faces.shares
     joint = own.joint.sum(axis=-1)
@@ -233,8 +250,19 @@ def _by_sample(
     if own.unit is not None:
         # A unit whose faces are of one class counts once, whether they are labeled or not.
         moves = [moves[0].with_same_units(labelled)]
+    # Faces of strata without a label were taken to be as others of their predicted class.
+    unseen = calibration.unseen.by_class(len(q), subgroup)
+    unseen /= unseen.sum() + own.weight @ among
+    below = np.clip(given @ unseen + unseen.sum() * rest, 0, unseen.sum())
     return CorrectedShares(
-        "post_stratified", point, center, moves, int(among.sum()), faces=faces.faces
+        "post_stratified",
+        point,
+        center,
+        moves,
+        int(among.sum()),
+        faces=faces.faces,
+        below=below,
+        above=unseen.sum() - below,
     )
 
 

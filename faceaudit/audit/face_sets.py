@@ -76,10 +76,30 @@ class LabelledFaces:
 
     def among(self, subgroup: Subgroup) -> Values:
         """Which faces belong to a subgroup, (n,): 1 or 0."""
-        found = np.ones(len(self.cell), bool)
-        for name, value in subgroup.items():
-            found &= np.array([one == value for one in self.groups[name]], bool)
-        return found.astype(np.float64)
+        return _among(self.groups, len(self.cell), subgroup)
+
+
+@dataclass(frozen=True)
+class UnseenFaces:
+    """Drawn faces of strata of which no face is labeled, so that none stands for them; m faces."""
+
+    pred: Codes = field(default_factory=lambda: np.zeros(0, np.int64))  # (m,)
+    weight: Values = field(default_factory=lambda: np.zeros(0))  # (m,)
+    groups: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    """As of ``LabelledFaces``."""
+
+    def by_class(self, size: int, subgroup: Subgroup) -> Values:
+        """How many faces of a subgroup they stand for, by predicted class, (K,)."""
+        weight = self.weight * _among(self.groups, len(self.pred), subgroup)
+        return np.bincount(self.pred, weight, size).astype(np.float64)
+
+
+def _among(groups: Mapping[str, Sequence[str | None]], size: int, subgroup: Subgroup) -> Values:
+    """Which of the faces with these values belong to a subgroup: 1 or 0."""
+    found = np.ones(size, bool)
+    for name, value in subgroup.items():
+        found &= np.array([one == value for one in groups[name]], bool)
+    return found.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,17 @@ class Calibration:
     faces: LabelledFaces
     edges: Values  # (B - 1,): upper edges of the bins of confidence but the last
     scores: Values | None = None  # (n, K); None where those of single faces are not known
+    unlabelled: int = 0
+    """How many faces were drawn that have no label."""
+    unseen: UnseenFaces = field(default_factory=UnseenFaces)
+    merged: str = ""
+    """How finer classes of the labels were merged, in one line."""
+
+    @property
+    def unseen_share(self) -> float:
+        """What share of all faces the strata without a label stand for."""
+        unseen = float(self.unseen.weight.sum())
+        return unseen / (unseen + float(self.joint.sum())) if unseen else 0.0
 
     @property
     def labelled(self) -> int:
@@ -163,12 +194,13 @@ def calibrate(
         faces: Canonical columns of the task, a row per face; ``weight`` and ``stratum`` (numbers)
             are 1 and 0 where missing, and faces are independent without a column ``UNIT`` (text).
             Faces without annotation or prediction are left out, and those of their stratum stand
-            for them.
+            for them, where it has any.
         where: Where the faces come from, for the page.
         source: What the faces are to the set.
         features: What subgroups are formed by, each in a column named ``BY`` and it.
     """
-    own = _weighted(task, faces)
+    every = _with_strata(task, faces)
+    own, without = _weighted(every.filter("_known")), every.filter(~pl.col("_known"))
     columns = [name for name in score_columns(task) if name in own.columns]
     scores = own.select(columns).to_numpy() if columns else None
     if scores is not None and not np.isfinite(scores).all():
@@ -179,10 +211,7 @@ def calibrate(
         cuts = np.linspace(0, 1, CONFIDENCE_BINS + 1)[1:-1]
         edges = np.unique(np.quantile(confidence, cuts).round(4))
     size, bins = len(task.classes), len(edges) + 1
-    true, pred = (
-        own[column].cast(pl.Enum(task.classes)).to_physical().cast(pl.Int64).to_numpy()
-        for column in (task.true_column, task.pred_column)
-    )
+    true, pred = (_codes(own[column], task) for column in (task.true_column, task.pred_column))
     labelled = LabelledFaces(
         (true * size + pred) * bins + np.searchsorted(edges, confidence, side="left"),
         own["weight"].cast(pl.Float64).to_numpy(),
@@ -192,11 +221,23 @@ def calibrate(
         block_of(own[UNIT]) if UNIT in own.columns else None,
         {name: own[BY + name].to_list() for name in features},
     )
-    return Calibration(task, source, where, labelled, edges, scores)
+    without = without.filter(pl.col(task.pred_column).is_in(task.classes))
+    missed = without.filter("_unseen")
+    unseen = UnseenFaces(
+        _codes(missed[task.pred_column], task),
+        missed["weight"].cast(pl.Float64).to_numpy(),
+        {name: missed[BY + name].to_list() for name in features},
+    )
+    return Calibration(task, source, where, labelled, edges, scores, without.height, unseen)
 
 
-def _weighted(task: Task, faces: pl.DataFrame) -> pl.DataFrame:
-    """Faces with both classes, with weights such that they stand for those without."""
+def _codes(labels: pl.Series, task: Task) -> Codes:
+    """Classes by number."""
+    return np.asarray(labels.cast(pl.Enum(task.classes)).to_physical().cast(pl.Int64))
+
+
+def _with_strata(task: Task, faces: pl.DataFrame) -> pl.DataFrame:
+    """Faces with weights and strata, and whether they, and any of their stratum, have a label."""
     every = faces.with_columns(
         pl.lit(1.0).alias(name) if name == "weight" else pl.lit(0).alias(name)
         for name in ("weight", "stratum")
@@ -205,9 +246,15 @@ def _weighted(task: Task, faces: pl.DataFrame) -> pl.DataFrame:
     known = pl.col(task.true_column).is_in(task.classes) & pl.col(task.pred_column).is_in(
         task.classes
     )
+    return every.with_columns(known.fill_null(value=False).alias("_known")).with_columns(
+        (~pl.col("_known").any().over("stratum")).alias("_unseen"),
+        pl.col("weight").sum().over("stratum").alias("_total"),
+    )
+
+
+def _weighted(own: pl.DataFrame) -> pl.DataFrame:
+    """Labeled faces, with weights such that they stand for all of their stratum."""
     # Faces without a label are taken to be like those of their stratum.
-    total = pl.col("weight").sum().over("stratum")
-    own = every.with_columns(total.alias("_total")).filter(known)
     return own.with_columns(
         pl.col("weight") * pl.col("_total") / pl.col("weight").sum().over("stratum")
     )

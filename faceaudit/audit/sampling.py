@@ -48,7 +48,7 @@ def draw(
         tasks: Tasks to stratify by, the first one first; one that would make strata too small is
             left out.
         confidence: Names of the columns that hold confidences.
-        n: How many faces to draw at most.
+        n: How many faces to draw; of more strata, one of each.
         seed: Equal seeds draw equal faces of equal tables.
     """
     code, low, split_by = _strata(scored, tasks, confidence, n)
@@ -70,7 +70,7 @@ def allocate(sizes: Codes, rates: Values, n: int) -> Codes:
     """How many faces to draw of each stratum: by the square root of its size times its rate.
 
     Every stratum gets ``LEAST`` faces, or all where it has fewer; where ``n`` is too small for
-    that, an equal number each.
+    that, an equal number each, and never fewer than one.
 
     Args:
         sizes: Faces of each stratum, (H,).

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from faceaudit.audit.composition import NO_CONFUSION, Choices, Reference, correct
 from faceaudit.audit.face_sets import BY, UNIT, Calibration, LabelledFaces, calibrate
@@ -20,9 +21,17 @@ from faceaudit.errors import InputError, LabelError, SchemaError
 from faceaudit.models.bundle import BUNDLES, FACTS
 from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
-from faceaudit.schemes import coarsening, schemes_with
+from faceaudit.schemes import Coarsening, coarsening, merge_note, schemes_with
 from faceaudit.storage import as_path, local_copy, parquet_schema, read_csv
-from faceaudit.tables import FACE, IMAGE, SUFFIXES, PredictionTable, read_table, score_columns
+from faceaudit.tables import (
+    FACE,
+    IMAGE,
+    SUFFIXES,
+    PredictionTable,
+    face_number,
+    read_table,
+    score_columns,
+)
 
 WEIGHT, STRATUM = "weight", "stratum"
 WHOLE = 0.005
@@ -70,6 +79,7 @@ def with_composition(
     composition, corrections = correct(table, found.composition, choices)
     return replace(
         found,
+        notes=(*found.notes, *(one.merged for one in labelled.values() if one.merged)),
         composition=composition,
         corrections=corrections,
         options={
@@ -133,14 +143,16 @@ def read_calibration(
 
 
 def _read_frame(path: Path, option: str) -> pl.DataFrame:
-    """A small table with every column as text."""
+    """A small table with every column as text, those that cannot be left out."""
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
         raise InputError(f"{option} {path}: give a file that ends in {', '.join(SUFFIXES)}")
     if kind == "csv":
         return read_csv(path)
     try:
-        return pl.read_parquet(local_copy(path), glob=False).with_columns(pl.all().cast(pl.String))
+        frame = pl.read_parquet(local_copy(path), glob=False)
+        no_text = cs.nested() | cs.binary() | cs.object()
+        return frame.select((~no_text).cast(pl.String))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{option} {path}: cannot be read as Parquet") from error
 
@@ -158,7 +170,7 @@ def _has_predictions(path: Path) -> bool:
 
 def _labelled_table(path: Path, tasks: Sequence[Task], unit: str | None) -> dict[str, Calibration]:
     """Calibration from another table of predictions, in the classes of the tasks."""
-    given = read_table(path)
+    given, where = read_table(path), f"--calibration {path}"
     ages = next((task for task in tasks if task.name == AGE_GROUP), None)
     bins = age_bins_of(ages.classes) if ages else None
     schemes = {
@@ -168,6 +180,8 @@ def _labelled_table(path: Path, tasks: Sequence[Task], unit: str | None) -> dict
         and any(t.name == task.name and t.scheme != task.scheme for t in given.tasks)
     }
     given = read_table(path, age_bins=bins, scheme_map=schemes)
+    # A weight without a stratum is not one of a sample: it may be that of a body.
+    drawn = [WEIGHT, STRATUM] if {WEIGHT, STRATUM} <= set(given.features) else []
     found = {}
     for task in tasks:
         own = next((one for one in given.tasks if one.name == task.name), None)
@@ -175,20 +189,21 @@ def _labelled_table(path: Path, tasks: Sequence[Task], unit: str | None) -> dict
             continue
         if own.classes != task.classes:
             raise SchemaError(
-                f"--calibration {path}: {task.name} has the classes {', '.join(own.classes)} but "
+                f"{where}: {task.name} has the classes {', '.join(own.classes)} but "
                 f"the table has {', '.join(task.classes)}; coarsen the table with --map"
             )
         columns = [task.true_column, task.pred_column]
         columns += score_columns(task) if task.name in given.scored else []
-        columns += [WEIGHT] if WEIGHT in given.features else []
         known = [UNIT] if unit in given.features else []
         frame = given.frame
         if unit is not None and known:
             frame = frame.with_columns(unit_feature(given, unit).values(frame).alias(UNIT))
-        rows = frame.select(*columns, *known).drop_nulls(columns[:2]).collect()
+        needed = task.pred_column if drawn else [task.true_column, task.pred_column]
+        rows = frame.select(*columns, *drawn, *known).drop_nulls(needed).collect()
+        rows = _with_numbers(rows.with_columns(pl.col(drawn).cast(pl.String)), where)
         found[task.name] = calibrate(task, rows, path.name, "labels")
     if not found:
-        raise LabelError(f"--calibration {path}: no task of the table is annotated in it")
+        raise LabelError(f"{where}: no task of the table is annotated in it")
     return found
 
 
@@ -196,12 +211,12 @@ def _labelled_sample(
     path: Path, table: PredictionTable, features: Sequence[Feature], unit: str | None
 ) -> dict[str, Calibration]:
     """Calibration from labels of faces of the table."""
-    labels = _checked_labels(_read_frame(path, "--calibration"), path, table)
+    labels, ways = _checked_labels(_read_frame(path, "--calibration"), path, table)
     keys = [IMAGE, FACE] if FACE in labels.columns else [IMAGE]
     given = labels.lazy()
     frame = table.frame
     if FACE in keys:
-        frame = frame.with_columns(pl.col(FACE).cast(pl.Int64).fill_null(0))
+        frame = frame.with_columns(face_number(frame).alias(FACE))
     tasks = [task for task in table.tasks if task.true_column in labels.columns]
     scored = [name for task in tasks if task.name in table.scored for name in score_columns(task)]
     columns = [*keys, *(task.pred_column for task in tasks), *scored]
@@ -228,7 +243,9 @@ def _labelled_sample(
         faces = table.frame.select(pl.col(task.pred_column).is_not_null().sum()).collect().item()
         whole = _is_whole(labels, rows, faces)
         names = [feature.name for feature in features]
-        found[task.name] = calibrate(task, rows, path.name, "sample" if whole else "labels", names)
+        own = calibrate(task, rows, path.name, "sample" if whole else "labels", names)
+        merged = merge_note(f"labels of {path.name}", ways[task]) if task in ways else ""
+        found[task.name] = replace(own, merged=merged)
     return found
 
 
@@ -243,8 +260,10 @@ def _is_whole(labels: pl.DataFrame, rows: pl.DataFrame, faces: int) -> bool:
     return abs(stood_for - faces) <= max(WHOLE * faces, 1)
 
 
-def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> pl.DataFrame:
-    """Labels with usable keys, weights and classes."""
+def _checked_labels(
+    frame: pl.DataFrame, path: Path, table: PredictionTable
+) -> tuple[pl.DataFrame, dict[Task, Coarsening]]:
+    """Labels with usable keys, weights and classes, and how finer classes were merged."""
     where = f"--calibration {path}"
     if IMAGE not in frame.columns:
         raise SchemaError(f"{where}: missing the column image; write it with `faceaudit sample`")
@@ -258,16 +277,22 @@ def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> 
     columns = [task.true_column for task in tasks]
     if not frame.select(pl.any_horizontal(pl.col(columns).fill_null("") != "").any()).item():
         raise LabelError(f"{where}: no face is labeled yet; fill in {', '.join(columns)}")
+    ways = {}
     for task in tasks:
         column = task.true_column
         frame = frame.with_columns(pl.when(pl.col(column) != "").then(pl.col(column)))
-        stray = sorted(set(frame[column].drop_nulls()) - set(task.classes))
-        if stray:
+        given = set(frame[column].drop_nulls())
+        stray = sorted(given - set(task.classes))
+        if not stray:
+            continue
+        way = _way_from(task, given, table)
+        if way is None:
             raise SchemaError(
                 f"{where}: {column} has {', '.join(map(repr, stray[:SUCH]))}; the classes are "
-                f"{', '.join(task.classes)}; leave empty what cannot be told"
-                f"{_coarser(task, frame[column])}"
+                f"{', '.join(task.classes)}; {_remedy(task, given)}"
             )
+        frame = frame.with_columns(pl.col(column).replace(way.classes))
+        ways[task] = way
     frame = _with_numbers(frame, where)
     keep = [IMAGE, *(n for n in (FACE, WEIGHT, STRATUM) if n in frame.columns)]
     frame = frame.select(*keep, *(task.true_column for task in tasks))
@@ -277,14 +302,26 @@ def _checked_labels(frame: pl.DataFrame, path: Path, table: PredictionTable) -> 
     twice = frame.filter(pl.struct(keys).is_duplicated())
     if twice.height:
         raise LabelError(f"{where}: {twice[IMAGE][0]!r} occurs more than once; give one row each")
-    return frame
+    return frame, ways
 
 
-def _coarser(task: Task, labels: pl.Series) -> str:
-    """The option that brings a task to the scheme of its labels, where a printed table can."""
-    schemes = schemes_with(task.name, set(labels.drop_nulls()))
+def _way_from(task: Task, labels: set[str], table: PredictionTable) -> Coarsening | None:
+    """How labels of a finer scheme, the table's own or a named one, become the task's classes."""
+    declared = table.metadata.tasks if table.metadata else ()
+    own = [one for one in declared if one.name == task.name and labels <= set(one.classes)]
+    ways = [coarsening(one, task) for one in [*own, *schemes_with(task.name, labels)]]
+    return next((way for way in ways if way is not None and not way.left_out), None)
+
+
+def _remedy(task: Task, labels: set[str]) -> str:
+    """What to do about labels that are of other classes than the task."""
+    schemes = schemes_with(task.name, labels)
     names = [one.scheme for one in schemes if coarsening(task, one) is not None]
-    return f"; or coarsen with --map {task.name}={names[0]}" if names else ""
+    if names:
+        return f"coarsen with --map {task.name}={names[0]}"
+    if schemes:
+        return f"the labels are of {schemes[0].scheme}, so report in its classes"
+    return "leave empty what cannot be told"
 
 
 def _with_numbers(frame: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -295,8 +332,9 @@ def _with_numbers(frame: pl.DataFrame, where: str) -> pl.DataFrame:
             raise SchemaError(f"{where}: every weight must be a number above 0, as it was drawn")
         frame = frame.with_columns(weight)
     if FACE in frame.columns:
-        face = frame[FACE].fill_null("0").cast(pl.Float64, strict=False).cast(pl.Int64)
-        if face.null_count():
+        number = frame[FACE].fill_null("0").cast(pl.Float64, strict=False)
+        face = number.cast(pl.Int64, strict=False)
+        if face.null_count() or (face != number).any():
             raise SchemaError(f"{where}: face must be a whole number, as it was drawn")
         frame = frame.with_columns(face)
     if STRATUM in frame.columns:
@@ -410,12 +448,12 @@ def _target(rows: pl.DataFrame, task: Task, where: str) -> Any:
         )
     text = rows["share"].str.strip_chars()
     percent = text.str.ends_with("%")
-    number = text.str.strip_suffix("%").cast(pl.Float64, strict=False)
+    number = text.str.strip_suffix("%").str.strip_chars().cast(pl.Float64, strict=False)
     shares = pl.select(pl.when(percent).then(number / 100).otherwise(number)).to_series()
     if not (shares.is_finite() & (shares >= 0)).fill_null(False).all():
         raise SchemaError(f"{where}: {task.name}: shares must be numbers from 0, such as 0.25")
     total = float(shares.sum())
-    if abs(total - 1) > SUM_TOLERANCE:
+    if abs(total - 1) > SUM_TOLERANCE + 1e-9:
         raise SchemaError(
             f"{where}: the shares of {task.name} sum to {total:g}; they must sum to 1"
         )

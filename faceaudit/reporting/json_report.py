@@ -373,6 +373,8 @@ def _correction(found: Correction) -> dict[str, Any]:
         "source": found.source,
         "where": found.where,
         "labeled": found.labelled,
+        "unlabeled": found.unlabelled,
+        "unseen_share": found.unseen_share,
         "reason": found.reason,
         "fit": _fit_test(found.fit),
         "reference": _fit_test(found.reference),

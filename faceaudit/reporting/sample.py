@@ -12,7 +12,7 @@ from faceaudit.audit.sampling import Drawn, draw
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
 from faceaudit.reporting.calibration import STRATUM, WEIGHT
 from faceaudit.storage import as_path, atomic_write, check_outputs, read_csv
-from faceaudit.tables import FACE, IMAGE, PredictionTable, read_table, score_columns
+from faceaudit.tables import FACE, IMAGE, PredictionTable, face_number, read_table, score_columns
 
 SMALLEST = 20
 _ROW = "row "
@@ -142,13 +142,39 @@ def _drawn(
     if not faces.height:
         raise SchemaError(f"{table.path}: no face has a predicted class; there is none to label")
     drawn = draw(faces, tasks, confidence, n, seed)
+    if len(drawn.place) > n:
+        raise UsageError(
+            f"--n {n}: by predicted {drawn.split_by[0]} and confidence there are "
+            f"{len(drawn.sizes):,} strata, and one face is drawn of each at least; give --n "
+            f"{len(drawn.sizes)} or more, or merge classes (--map, of ages --age-bins)"
+        )
     chosen = pl.DataFrame({_ROW: faces[_ROW].gather(drawn.place)}).with_row_index("_order")
-    keys = [name for name in (IMAGE, FACE) if name in frame.collect_schema().names()]
+    keys = [pl.col(IMAGE)]
+    if FACE in frame.collect_schema().names():
+        keys.append(face_number(frame).alias(FACE))
     found = (
         frame.select(_ROW, *keys)
         .join(chosen.lazy(), on=_ROW, how="inner")
         .sort("_order")
-        .select(keys)
+        .drop(_ROW, "_order")
         .collect(engine="streaming")
     )
+    _check_named(table, table.frame.select(keys), found)
     return found, drawn, faces.height
+
+
+def _check_named(table: PredictionTable, every: pl.LazyFrame, drawn: pl.DataFrame) -> None:
+    """Refuse names of faces that are those of other rows, too: a label would not find its face.
+
+    Raises:
+        SchemaError: If an image (and face) that was drawn is that of several rows.
+    """
+    keys = drawn.columns
+    found = every.join(drawn.lazy(), on=keys, how="semi").collect(engine="streaming")
+    twice = found.filter(pl.struct(keys).is_duplicated())
+    if twice.height:
+        remedy = "leave out the copies" if FACE in keys else f"give the column {FACE} as well"
+        raise SchemaError(
+            f"{table.path}: has more than one row of {twice[IMAGE][0]!r}, so whose label it is "
+            f"could not be told; {remedy}, or names that differ"
+        )

@@ -9,7 +9,7 @@ import polars as pl
 
 from faceaudit.errors import SchemaError
 from faceaudit.schema import AGE_GROUP, AGE_PRED, AGE_TRUE, Task, age_group_task, task_of_scheme
-from faceaudit.schemes import Agreement, Coarsening, agree, named_task, schemes_with, task_of_values
+from faceaudit.schemes import Agreement, agree, merge_note, named_task, schemes_with, task_of_values
 from faceaudit.tables.scores import argmax, with_checked_scores, with_scores, with_summed_scores
 from faceaudit.tables.spelling import respelled, spelling_notes, spellings
 from faceaudit.tables.table import Draft, some_of, task_names, values_of
@@ -223,13 +223,14 @@ def _with_agreement(
         merged = pl.when(given.is_not_null()).then(pl.coalesce(best, given))
         frame = frame.with_columns(merged.alias(task.pred_column))
     if way.changes:
-        notes.append(_merge_note("predicted", way, scored=scored))
+        summed = " Probabilities were summed and the highest sum taken." if scored else ""
+        notes.append(merge_note("predicted classes", way) + summed)
     if task.true_column in draft.dtypes:
         known = agreement.annotated.classes if agreement.annotated else _identity(task)
         frame = _mapped(frame, task.true_column, known, annotated)
         notes += _stray_note(task.true_column, annotated, known)
         if agreement.annotated and agreement.annotated.changes:
-            notes.append(_merge_note("annotated", agreement.annotated, scored=False))
+            notes.append(merge_note("annotated classes", agreement.annotated))
     return draft.having(frame, *notes)
 
 
@@ -247,15 +248,6 @@ def _mapped(
         pl.col(column).replace_strict(
             list(classes), list(classes.values()), default=None, return_dtype=pl.String
         )
-    )
-
-
-def _merge_note(kind: str, way: Coarsening, *, scored: bool) -> str:
-    summed = " Probabilities were summed and the highest sum taken." if scored else ""
-    task = way.source.name.replace("_", " ").capitalize()
-    return (
-        f"{task}: {kind} classes were merged from {way.source.scheme} to "
-        f"{way.target.scheme}: {way.sentence}.{summed}"
     )
 
 

@@ -161,6 +161,58 @@ def test_faces_left_without_a_label_are_taken_as_the_others_of_their_stratum():
     assert found.labelled == 3
 
 
+def sure_and_unsure(rows=4000, rate=0.5, sites=1):
+    """A sample of which faces of the second stratum have other classes than their predictions."""
+    generator = np.random.default_rng(7)
+    unsure = generator.random(rows) < 0.25
+    others = generator.random(rows) < np.where(unsure, 0.6, 0.2)
+    taken = np.where(unsure, generator.random(rows) < 0.2, others)
+    names = np.array(["White", "Others"])
+    frame = pl.DataFrame(
+        {
+            "image": [f"{index:05}.jpg" for index in range(rows)],
+            "race_true": names[others.astype(int)],
+            "race_pred": names[taken.astype(int)],
+            "stratum": unsure.astype(int),
+            "weight": np.where(unsure, 2.0, 8.0),
+            "site": [str(index % sites) for index in range(rows)],
+        }
+    )
+    drawn = generator.random(rows) < 1 / frame["weight"].to_numpy()
+    return frame, frame.filter(drawn).with_columns(pl.col("site").alias(BY + "site"))
+
+
+def test_intervals_leave_room_for_strata_of_which_no_face_is_labelled(open_table):
+    frame, sample = sure_and_unsure(sites=2)
+    table = open_table(frame.drop("race_true", "stratum", "weight"))
+    target = Reference(np.array([0.7, 0, 0, 0, 0.3]), "shares.csv")
+
+    def shares_with(left_empty):
+        label = pl.when(~left_empty).then(pl.col("race_true")).alias("race_true")
+        found = calibrate(RACE, sample.with_columns(label), "sample", "sample", ["site"])
+        assert found.joint.sum() + found.unseen.weight.sum() == pytest.approx(
+            sample["weight"].sum()
+        )
+        return corrected(table, found, target, by=["site"])
+
+    truth = (frame["race_true"] == "Others").mean()
+    shares, (how,) = shares_with(pl.lit(value=False))
+    assert shares[4].corrected.low < truth < shares[4].corrected.high
+    assert (how.unlabelled, how.unseen_share) == (0, 0)
+    unsure = pl.col("stratum") == 1
+    shares, (how,) = shares_with(unsure)
+    assert how.unlabelled == sample.filter(unsure).height
+    assert how.unseen_share == pytest.approx(0.25, abs=0.03)
+    assert how.reference.reason == "some strata of the sample have no labeled face"
+    assert how.reference.p_value is None
+    others = [one for one in shares if one.label == "Others"]
+    assert len(others) == 3
+    for one in others:
+        assert one.corrected.value < truth - 0.05
+        assert one.corrected.low < truth < one.corrected.high
+        assert 0.25 < one.corrected.high - one.corrected.low < 0.5
+
+
 def test_intervals_narrow_with_more_labelled_faces_and_stay_with_a_larger_set(open_table):
     def width(rows, labelled):
         table = open_table(faces_like(SHARES, rows).drop("race_true"))

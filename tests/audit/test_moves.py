@@ -74,6 +74,14 @@ def test_with_one_block_of_units_there_is_no_interval():
     assert np.isnan(high).all()
 
 
+@pytest.mark.parametrize("units", [1, 2])
+def test_with_too_few_units_there_is_no_test_over_all_shares(units):
+    each = np.vstack([np.eye(7), np.eye(7)[:1]]) - 1 / 7
+    found = wald(np.eye(7)[0] - 1 / 7, [Moves.of_faces(each, np.arange(8) % units)])
+    assert (found.statistic, found.p_value) == (None, None)
+    assert found.reason == "the differences have no spread"
+
+
 def test_differences_that_are_0_are_rejected_as_often_as_they_should_be():
     """By faces, and by units of which all faces are alike: about 5 in 100 each."""
     generator, found = np.random.default_rng(1), []

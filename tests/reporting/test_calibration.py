@@ -105,6 +105,36 @@ def test_sample_of_a_table_without_predicted_faces_is_refused(tmp_path):
         sample(path)
 
 
+def test_a_sample_is_never_larger_than_asked_for(tmp_path):
+    path = tmp_path / "faces.csv"
+    rows = [f"{number}.jpg,land {number % 60}" for number in range(600)]
+    path.write_text("\n".join(["image,country_pred", *rows]))
+    with pytest.raises(
+        UsageError, match=r"--n 20: by predicted country .* 60 strata.* give --n 60"
+    ):
+        sample(path, n=20)
+    assert pl.read_csv(sample(path, n=60).path).height == 60
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["image"], r"more than one row of '\d\.jpg'.*; give the column face as well"),
+        (["image", "face"], r"more than one row of '\d\.jpg'.*; leave out the copies"),
+    ],
+)
+def test_a_sample_of_faces_that_no_label_would_find_is_refused(tmp_path, columns, said):
+    path = tmp_path / "faces.parquet"
+    frame = rows_of(40).drop("gender_true").with_columns(pl.col("image").str.slice(4))
+    rest = [name for name in frame.columns if name not in ("image", "face")]
+    frame.select(*columns, *rest).write_parquet(path)
+    with pytest.raises(SchemaError, match=said):
+        sample(path, n=20)
+    assert not path.with_name("faces.sample.csv").exists()
+    frame.with_columns(face=pl.int_range(40).cast(pl.Int32)).write_parquet(path)
+    assert pl.read_csv(sample(path, n=20).path)["face"].n_unique() == 20
+
+
 # --- labels that come back --------------------------------------------------------------------
 
 
@@ -158,6 +188,28 @@ def test_a_report_corrects_every_subgroup_and_counts_units_once(tmp_path, unlabe
     assert "Faces of one person are not taken as independent" in page
 
 
+@pytest.mark.parametrize("labels", ["none", "sample", "table"])
+def test_a_set_of_a_single_unit_has_shares_without_intervals_and_tests(
+    tmp_path, unlabelled, labels
+):
+    pl.read_parquet(unlabelled).with_columns(video=pl.lit("v1")).write_parquet(unlabelled)
+    target, other = tmp_path / "shares.csv", tmp_path / "other.parquet"
+    target.write_text("task,class,share\ngender,Male,0.4\ngender,Female,0.6\n")
+    rows_of(1500, share=0.5, seed=3).write_parquet(other)
+    given = {"none": None, "sample": labelled_sample(unlabelled), "table": other}[labels]
+    facts = composition_of(report(unlabelled, unit="video", calibration=given, reference=target))
+    (how,) = facts["corrections"]
+    assert how["reference"]["p_value"] is None
+    assert how["reference"]["reason"] in {
+        "all faces are of one unit",
+        "the differences have no spread",
+    }
+    male = facts["composition"][0]
+    assert male["value"] is not None
+    assert male["low"] is None
+    assert male["reference"]["difference"]["low"] is None
+
+
 def test_a_labelled_table_of_other_images_corrects_too(tmp_path, unlabelled):
     other = tmp_path / "other.parquet"
     rows_of(1500, share=0.5, seed=3).write_parquet(other)
@@ -166,6 +218,39 @@ def test_a_labelled_table_of_other_images_corrects_too(tmp_path, unlabelled):
     assert (how["method"], how["source"], how["labeled"]) == ("adjusted_count", "labels", 1500)
     male = facts["composition"][0]["corrected"]
     assert male["low"] <= SHARE <= male["high"]
+
+
+def test_a_column_weight_of_a_labelled_table_is_a_sampling_weight_only_beside_strata(
+    tmp_path, unlabelled
+):
+    other, table = tmp_path / "other.parquet", read_table(unlabelled)
+    rows = rows_of(400, share=0.5, seed=3).with_columns(
+        weight=pl.when(pl.col("gender_true") == "Male").then(70.5).otherwise(None),
+        stratum=(pl.col("gender_true") == "Male").cast(pl.Int64),
+    )
+    rows.drop("stratum").write_parquet(other)
+    (found,) = read_calibration(other, table).values()
+    assert (found.faces.weight == 1).all()
+    rows.with_columns(pl.col("weight").fill_null(3)).write_parquet(other)
+    (found,) = read_calibration(other, table).values()
+    assert set(found.faces.weight) == {70.5, 3}
+    for wrong in (pl.col("weight"), pl.lit(-1.0), pl.lit("heavy")):
+        rows.with_columns(weight=wrong).write_parquet(other)
+        with pytest.raises(SchemaError, match=r"other\.parquet: every weight must be a number"):
+            read_calibration(other, table)
+
+
+def test_columns_of_labels_that_hold_no_text_are_left_out(tmp_path, unlabelled):
+    labels = tmp_path / "labels.parquet"
+    pl.DataFrame(
+        {
+            "image": ["00001.jpg", "00002.jpg"],
+            "gender_true": ["Male", "Female"],
+            "points": [[1, 2], [3]],
+            "thumbnail": [b"\xff", b"\xfe"],
+        }
+    ).write_parquet(labels)
+    assert read_calibration(labels, read_table(unlabelled))["gender"].labelled == 2
 
 
 def test_labels_without_weights_are_not_taken_for_a_random_sample(unlabelled):
@@ -186,6 +271,29 @@ def test_labels_left_empty_are_left_out(unlabelled):
     assert found.joint.sum() == pytest.approx(2000, rel=1e-4)
 
 
+@pytest.mark.parametrize("source", ["sample", "labels"])
+def test_a_page_counts_faces_left_empty_and_names_the_share_of_strata_without_labels(
+    unlabelled, source
+):
+    labels = labelled_sample(unlabelled)
+    frame = pl.read_csv(labels)
+    if source == "labels":
+        frame = frame.with_columns(pl.col("weight") / 2)
+    first = frame["stratum"].min()
+    kept = pl.when(pl.col("stratum") != first).then("gender_true").alias("gender_true")
+    frame.with_columns(kept).write_csv(labels)
+    (how,) = composition_of(report(unlabelled, calibration=labels))["corrections"]
+    empty = frame.filter(pl.col("stratum") == first)
+    assert how["source"] == source
+    assert (how["labeled"], how["unlabeled"]) == (300 - empty.height, empty.height)
+    assert how["unseen_share"] == pytest.approx(empty["weight"].sum() / frame["weight"].sum())
+    page = unlabelled.with_suffix(".html").read_text()
+    assert f"Another {empty.height} faces have no label." in page
+    assert (
+        f"No face is labeled of strata that {how['unseen_share']:.1%} of the faces are in" in page
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
@@ -200,7 +308,14 @@ def test_labels_left_empty_are_left_out(unlabelled):
             "no face is labeled yet; fill in gender_tr",
         ),
         ("image,weight,gender_true\n00001.jpg,0,Male\n", SchemaError, "every weight"),
-        ("image,face,gender_true\n00001.jpg,x,Male\n", SchemaError, "face must be a whole number"),
+        *(
+            (
+                f"image,face,gender_true\n00001.jpg,{face},Male\n",
+                SchemaError,
+                "face must be a whole",
+            )
+            for face in ("x", "nan", "inf", "0.5", "1e300")
+        ),
     ],
 )
 def test_labels_that_cannot_be_used_are_refused(tmp_path, unlabelled, text, error, said):
@@ -216,10 +331,43 @@ def test_labels_of_a_coarser_scheme_are_told_the_option_that_works(tmp_path):
     images = [f"{number}.jpg" for number in range(len(races))]
     pl.DataFrame({"image": images, "race_pred": races}).write_parquet(table)
     labels.write_text("image,race_true\n0.jpg,White\n2.jpg,Others\n")
-    with pytest.raises(SchemaError, match="or coarsen with --map race=utkface5"):
+    with pytest.raises(SchemaError, match=r"the classes are .*; coarsen with --map race=utkface5"):
         read_calibration(labels, read_table(table))
     coarse = read_table(table, scheme_map={"race": "utkface5"})
     assert read_calibration(labels, coarse)["race"].labelled == 2
+
+
+def test_labels_of_a_finer_scheme_are_merged_as_the_predictions_are(tmp_path):
+    table, labels = tmp_path / "faces.parquet", tmp_path / "labels.csv"
+    races = list(SCHEMES["fairface7"]) * 30
+    images = [f"{number}.jpg" for number in range(len(races))]
+    ages = ["0-2", "3-9", "20-29", "30-39", "40-49", "60-69", "70+"] * 30
+    frame = pl.DataFrame({"image": images, "race_pred": races, "age_group_pred": ages})
+    frame.write_parquet(table)
+    frame.rename(lambda name: name.replace("_pred", "_true")).write_csv(labels)
+    files = report(
+        table, scheme_map={"race": "utkface5"}, age_bins=(0, 20, 40, 60), calibration=labels
+    )
+    facts = composition_of(files)
+    shares = {
+        one["class"]: (one["value"], one["corrected"]["value"]) for one in facts["composition"]
+    }
+    assert shares["Asian"] == pytest.approx((2 / 7, 2 / 7))
+    assert shares["20-39"] == pytest.approx((2 / 7, 2 / 7))
+    merged = [note for note in facts["notes"] if "labels of labels.csv were merged" in note]
+    assert len(merged) == 2
+    assert "from fairface7 to utkface5: White → White" in merged[0]
+    assert "East Asian + Southeast Asian → Asian" in merged[0]
+
+
+def test_labels_of_a_scheme_that_does_not_merge_into_the_tables_are_not_to_be_left_empty(tmp_path):
+    table, labels = tmp_path / "faces.parquet", tmp_path / "labels.csv"
+    ages = ["0-2", "3-9", "20-29"]
+    images = [f"{number}.jpg" for number in range(len(ages))]
+    pl.DataFrame({"image": images, "age_group_pred": ages}).write_parquet(table)
+    labels.write_text("image,age_group_true\n0.jpg,0-14\n2.jpg,15-25\n")
+    with pytest.raises(SchemaError, match="the labels are of dj5, so report in its classes"):
+        read_calibration(labels, read_table(table))
 
 
 def test_labels_of_an_image_that_the_table_has_twice_are_refused(tmp_path, unlabelled):
@@ -325,6 +473,15 @@ def test_target_shares_are_read_as_shares_or_percent(tmp_path):
     path.write_text("feature;class;share\ngender;Female;25%\ngender;Male;0.75\n")
     found = read_reference(path, [task_of_scheme("gender", "gender2")])
     assert found["gender"].shares.tolist() == [0.75, 0.25]
+
+
+def test_target_shares_may_be_rounded_and_have_a_blank_before_percent(tmp_path):
+    path, races = tmp_path / "shares.csv", task_of_scheme("race", "utkface5")
+    given = [f"race,{name},33 %" for name in races.classes[:3]]
+    given += [f"race,{name},0\u00a0%" for name in races.classes[3:]]
+    path.write_text("\n".join(["task,class,share", *given]))
+    found = read_reference(path, [races])["race"].shares
+    assert found == pytest.approx(np.array([1, 1, 1, 0, 0]) / 3)
 
 
 @pytest.mark.parametrize(

@@ -71,3 +71,7 @@ class Correction:
     """The file of reference shares."""
     doubtful: tuple[Subgroup, ...] = ()
     """Subgroups whose confidences contradict label shift."""
+    unlabelled: int = 0
+    """Faces that were drawn to be labeled and have no label of this task."""
+    unseen_share: float = 0.0
+    """Share of all faces that strata without any labeled face stand for."""

@@ -151,4 +151,6 @@ def _doubt(correction: Correction | None) -> str:
     fit = correction.fit
     if fit is not None and fit.p_value is not None and fit.p_value < DOUBTFUL:
         return "What this estimate assumes does not hold here (see Composition): label a sample."
+    if correction.unseen_share:
+        return "No face is labeled of a part of the sample (see Composition): label some of it."
     return "Not calibrated for these images." if correction.source == "bundle" else ""

@@ -14,6 +14,7 @@ from faceaudit.reporting.format import (
     difference,
     difference_interval,
     file_name,
+    number,
     subgroup_name,
 )
 from faceaudit.reporting.glossary import MetricFacts, task_title
@@ -204,22 +205,23 @@ def _basis(correction: Correction | None) -> str:
     """What the second share rests on and assumes, or why there is none."""
     if correction is None or correction.method == "annotated":
         return ""
+    missing = f" Another {_faces(correction.unlabelled)} no label." if correction.unlabelled else ""
     if correction.method is None:
-        return f"Not corrected: {correction.reason}."
+        return f"Not corrected: {correction.reason}.{missing}"
     faces, where = count(correction.labelled), file_name(correction.where or "")
     if correction.method == "post_stratified":
         return (
             f"Estimated from {faces} faces labeled in {where}, a random sample of these very "
-            "images. It assumes nothing of the model: only that the sample was drawn as its "
-            "weights say, that its labels are right, and that faces left without a label are like "
-            "the others of their stratum."
+            f"images.{missing} It assumes nothing of the model: only that the sample was drawn as "
+            "its weights say, that its labels are right, and that faces left without a label are "
+            "like the labeled ones of their stratum."
         )
     if correction.source == "labels":
         return (
             f"Corrected with {faces} labeled faces of {where}, which are not a random sample of "
-            "exactly these images. It assumes label shift: that a face of a class is predicted "
-            "here as it was there, after the same preprocessing, and that only how frequent the "
-            "classes are differs."
+            f"exactly these images.{missing} It assumes label shift: that a face of a class is "
+            "predicted here as it was there, after the same preprocessing, and that only how "
+            "frequent the classes are differs."
         )
     return (
         f"Not calibrated for these images: corrected by how {where} confused the classes of "
@@ -230,7 +232,9 @@ def _basis(correction: Correction | None) -> str:
 
 
 def _cautions(correction: Correction | None, overall: Sequence[Share]) -> Iterator[str]:
-    """What speaks against the assumption of label shift, or that nothing could."""
+    """Strata without labels, what speaks against label shift, or that nothing could."""
+    if correction is not None and correction.method and correction.unseen_share:
+        yield _unseen(correction)
     if correction is None or correction.method != "adjusted_count" or correction.fit is None:
         return
     fit = correction.fit
@@ -257,6 +261,26 @@ def _cautions(correction: Correction | None, overall: Sequence[Share]) -> Iterat
             f"Within subgroups it does not hold for {names}, by the same test with all subgroups "
             "taken together (Holm): do not rely on their corrected shares."
         )
+
+
+def _faces(faces: int) -> str:
+    return "face has" if faces == 1 else f"{count(faces)} faces have"
+
+
+def _unseen(correction: Correction) -> str:
+    """What is not known of strata without a labeled face."""
+    share = number(correction.unseen_share, "share")
+    what = f"No face is labeled of strata that {share} of the faces are in"
+    if correction.method == "post_stratified":
+        return (
+            f"{what}, and what those faces are is not known. The shares take them to be like "
+            "others that are predicted alike; the intervals leave room for any class. Label some "
+            "of them."
+        )
+    return (
+        f"{what}, where the labels come from: how such faces are predicted is not known, and the "
+        "corrected shares do not allow for it. Do not rely on them; label some of them."
+    )
 
 
 def _disagree(share: Share) -> bool:
