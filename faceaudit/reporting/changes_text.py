@@ -78,7 +78,7 @@ def findings_of(found: Changes, word: str) -> Iterator[Finding]:
         if any(one.difference is not None for one in own):
             yield _finding(task, metric_facts(metric), own, word)
     yield from _missing(found, word)
-    yield from _moved(found)
+    yield from _moved(found, word)
 
 
 def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) -> Finding:
@@ -95,7 +95,7 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) ->
     sentences = [_overall(facts, overall)] if overall else []
     for verdict, ones in claims.items():
         if ones:
-            listed = "; ".join(_difference_of(one, facts.unit) for one in ones[:MOST_NAMED])
+            listed = _listed([_difference_of(one, facts.unit) for one in ones])
             sentences.append(f"{verdict.capitalize()}: {listed}.")
     return Finding(heading, " ".join(sentences), _resolution(own, facts.unit))
 
@@ -166,9 +166,11 @@ def _missing(found: Changes, word: str) -> Iterator[Finding]:
     if overall is None or not any(one.first or one.second for one in rates):
         return
     claims = [one for one in rates if one.claimed and one.subgroup]
-    listed = "; ".join(
-        f"{text.subgroup_name(one.subgroup)} {one.verdict} ({_difference_text(one, 'share')})"
-        for one in claims[:MOST_NAMED]
+    listed = _listed(
+        [
+            f"{text.subgroup_name(one.subgroup)} {one.verdict} ({_difference_text(one, 'share')})"
+            for one in claims
+        ]
     )
     heading = "Images without a scored face: " + (
         f"{overall.verdict}" if overall.claimed else "no difference shown over all images"
@@ -187,31 +189,53 @@ def _missing(found: Changes, word: str) -> Iterator[Finding]:
     yield Finding(heading, sentence + more, hedge)
 
 
-def _moved(found: Changes) -> Iterator[Finding]:
-    """Distributions that are not the same."""
-    if not found.distances:
+def _moved(found: Changes, word: str) -> Iterator[Finding]:
+    """Distributions that are not the same, of everybody and of subgroups."""
+    tested = [one for one in found.distances if one.p_adjusted is not None]
+    if not tested:
+        if found.distances:
+            yield Finding("Distributions that differ: none has enough faces to be tested", "")
         return
     # Annotated classes that subgroups are formed by are told as subgroups.
     told = {by[0] for by in found.by if len(by) == 1}
     moved = [
         one
-        for one in found.distances
-        if one.shifted and not one.subgroup and not (one.what == "annotated" and one.name in told)
+        for one in tested
+        if one.shifted and not (one.what == "annotated" and one.name in told and not one.subgroup)
     ]
-    heading = "Distributions that differ: " + (
-        "; ".join(distance_name(one).lower() for one in moved) or "none is shown to"
-    )
-    listed = "; ".join(
-        f"{distance_name(one).lower()} {text.difference(one.total_variation, 'share')} "
-        f"({text.difference_interval(one.low or 0, one.high or 0, 'share')})"
-        for one in moved
-    )
-    sentence = f"Distances: {listed}." if listed else "What is seen is no more than chance gives."
+    if not moved:
+        sentence = "That does not mean that they are alike: small shifts cannot be excluded."
+        yield Finding("Distributions that differ: none is shown to", sentence)
+        return
+    subgroups = [one for one in moved if one.subgroup]
+    names = [distance_name(one).lower() for one in moved if not one.subgroup]
+    within = dict.fromkeys(distance_name(one).lower() for one in subgroups)
+    names += [f"{name} of subgroups" for name in within if name not in names]
+    overall = _listed([_distance_text(one) for one in moved if not one.subgroup])
+    listed = _listed([_distance_text(one) for one in subgroups])
+    sentences = [f"Distances: {overall}."] if overall else []
+    if listed:
+        sentences.append(f"By {subgroup_kind(found.by, word)}: {listed}.")
     hedge = (
         "So many points of the faces would have to move to another class for both to be alike; "
         "what chance adds is taken off. Whether a shift matters for accuracy, the figures say."
     )
-    yield Finding(heading, sentence, hedge)
+    heading = f"Distributions that differ: {'; '.join(names)}"
+    yield Finding(heading, " ".join(sentences), hedge)
+
+
+def _distance_text(one: Distance) -> str:
+    where = f" of {text.subgroup_name(one.subgroup)}" if one.subgroup else ""
+    found = f"{distance_name(one).lower()}{where} {text.difference(one.total_variation, 'share')}"
+    if one.low is None or one.high is None:
+        return found
+    return f"{found} ({text.difference_interval(one.low, one.high, 'share')})"
+
+
+def _listed(told: Sequence[str]) -> str:
+    """The first of a list, and how many more there are."""
+    rest = len(told) - MOST_NAMED
+    return "; ".join(told[:MOST_NAMED]) + (f"; and {text.count(rest)} more" if rest > 0 else "")
 
 
 def facts_of_tables(found: Changes, first_name: str, second_name: str) -> Iterator[tuple[str, str]]:

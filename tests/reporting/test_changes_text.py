@@ -1,0 +1,88 @@
+"""What the page says of a comparison in words, and which figures its tables show."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from faceaudit.reporting.changes_text import findings_of
+from faceaudit.reporting.compare import compare
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """Write two frames and compare them."""
+
+    def compare_frames(first, second, **options):
+        for name, frame in (("before", first), ("after", second)):
+            frame.write_parquet(tmp_path / f"{name}.parquet")
+        return compare(
+            tmp_path / "before.parquet", tmp_path / "after.parquet", replicates=100, **options
+        )
+
+    return compare_frames
+
+
+def finding(files, start):
+    return next(
+        one for one in findings_of(files.changes, "annotated") if one.heading.startswith(start)
+    )
+
+
+# --- distributions ----------------------------------------------------------------------------
+
+
+def predicted(prefix, male, size=200):
+    """Images of two races, of each of which so many are predicted Male."""
+    return pl.DataFrame(
+        {
+            "image": [f"{prefix}{k}" for k in range(2 * size)],
+            "race_true": ["White"] * size + ["Black"] * size,
+            "gender_pred": [
+                "Male" if k < count else "Female" for count in male for k in range(size)
+            ],
+        }
+    )
+
+
+def test_a_shift_within_subgroups_alone_is_in_the_summary(compared):
+    files = compared(predicted("a", (60, 140)), predicted("b", (140, 60)), by=["race"])
+    told = finding(files, "Distributions that differ")
+    assert told.heading == "Distributions that differ: predicted gender of subgroups"
+    assert "By annotated subgroup: predicted gender of Black" in told.sentence
+    assert "predicted gender of White" in told.sentence
+
+
+def test_no_shift_shown_is_not_said_to_be_chance(compared):
+    files = compared(predicted("a", (100, 100)), predicted("b", (100, 100)), by=["race"])
+    told = finding(files, "Distributions that differ")
+    assert told.heading == "Distributions that differ: none is shown to"
+    assert told.sentence.endswith("small shifts cannot be excluded.")
+    assert told.hedge == ""
+
+
+def test_distributions_of_few_faces_are_not_said_to_be_alike(compared):
+    files = compared(predicted("a", (10, 0), 10), predicted("b", (0, 10), 10), by=["race"])
+    told = finding(files, "Distributions that differ")
+    assert told.heading == "Distributions that differ: none has enough faces to be tested"
+
+
+def test_a_list_of_claims_says_how_many_it_leaves_out(compared):
+    races = ["White", "Black", "Asian", "Indian"]
+    first = pl.DataFrame(
+        {
+            "image": [f"{k}.jpg" for k in range(480)],
+            "status": ["ok"] * 480,
+            "race_true": [races[k % 4] for k in range(480)],
+            "gender_true": ["Male" if k % 8 < 4 else "Female" for k in range(480)],
+            "gender_pred": ["Male"] * 480,
+        }
+    )
+    failed = first.with_columns(
+        status=pl.lit("no_face"), gender_pred=pl.when(pl.int_range(480) < 0).then(pl.lit("Male"))
+    )
+    failed = pl.concat([failed.head(479), first.tail(1)])
+    told = finding(compared(first, failed), "Images without a scored face")
+    # Two genders, four races and eight of both.
+    assert told.sentence.count("regressed") == 6
+    assert told.sentence.endswith("; and 8 more.")
