@@ -51,7 +51,10 @@ SHARES = MetricFacts(
 
 @dataclass(frozen=True)
 class ChangeCell:
-    """One difference as a table shows it; ``note`` is the number of the footnote with a reason."""
+    """One difference as a table shows it; ``note`` is the number of the footnote with a reason.
+
+    ``n`` is empty where the figure stands on as many faces as the row says.
+    """
 
     values: str
     difference: str
@@ -60,11 +63,13 @@ class ChangeCell:
     mark: str
     kind: str
     note: int | None
+    n: str
+    small: bool
 
 
 @dataclass(frozen=True)
 class ChangeRow:
-    """One subgroup: its name, its faces, its differences."""
+    """One subgroup: its name, the faces of its first figure, its differences."""
 
     header: str
     n: int
@@ -78,6 +83,8 @@ class ChangeTable:
 
     title: str
     corner: str
+    counted: str
+    """What n counts, faces or images."""
     columns: tuple[str, ...]
     groups: tuple[tuple[str, tuple[ChangeRow, ...]], ...]
     footnotes: tuple[str, ...]
@@ -203,7 +210,8 @@ def _table(
         _facts_of(metric).title + (", failures as errors" if failures == "errors" else "")
         for metric, failures in columns
     ]
-    return ChangeTable(title, "Subgroup", tuple(titles), tuple(groups), footnotes.texts)
+    counted = "images" if (FAILURE_RATE, "left out") in columns else "faces"
+    return ChangeTable(title, "Subgroup", counted, tuple(titles), tuple(groups), footnotes.texts)
 
 
 def _facts_of(metric: str) -> MetricFacts:
@@ -217,18 +225,20 @@ def _row(
     footnotes: Footnotes,
 ) -> ChangeRow:
     known = [one for one in found if one is not None]
+    n = next((one.n for one in known if one.difference is not None), known[0].n)
     return ChangeRow(
         text.subgroup_name(subgroup),
-        max(one.n for one in known),
-        tuple(_cell(one, fact, footnotes) for one, fact in zip(found, facts, strict=True)),
+        n,
+        tuple(_cell(one, fact, footnotes, n) for one, fact in zip(found, facts, strict=True)),
         all(one.verdict == "few faces" for one in known),
     )
 
 
-def _cell(one: Change | None, facts: MetricFacts, footnotes: Footnotes) -> ChangeCell:
+def _cell(one: Change | None, facts: MetricFacts, footnotes: Footnotes, of_row: int) -> ChangeCell:
     if one is None or one.difference is None:
         reason = "not computed for this subgroup" if one is None else one.reason
-        return ChangeCell("", text.NOT_AVAILABLE, "", "", "", "na", footnotes.number(reason))
+        note = footnotes.number(reason)
+        return ChangeCell("", text.NOT_AVAILABLE, "", "", "", "na", note, "", small=False)
     first, second = (text.number(value, facts.unit) for value in (one.first, one.second))
     bounds = (
         "" if one.low is None or one.high is None else bounds_text(one.low, one.high, facts.unit)
@@ -241,6 +251,8 @@ def _cell(one: Change | None, facts: MetricFacts, footnotes: Footnotes) -> Chang
         MARKS.get(one.verdict, ""),
         one.verdict.split(" ")[0],
         None if bounds else footnotes.number(one.reason),
+        "" if one.n == of_row else text.count(one.n),
+        one.verdict == "few faces",
     )
 
 
@@ -259,7 +271,8 @@ def _more(found: Changes, word: str) -> Iterator[ChangeTable]:
         )
         if rows:
             title = f"{task_title(task.name)}: predicted shares"
-            yield ChangeTable(title, "Predicted as", ("Share of scored faces",), (("", rows),), ())
+            columns = ("Share of scored faces",)
+            yield ChangeTable(title, "Predicted as", "faces", columns, (("", rows),), ())
 
 
 # --- distances --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from faceaudit.reporting.changes_text import findings_of
+from faceaudit.reporting.changes_view import view
 from faceaudit.reporting.compare import compare
 
 
@@ -86,3 +87,51 @@ def test_a_list_of_claims_says_how_many_it_leaves_out(compared):
     # Two genders, four races and eight of both.
     assert told.sentence.count("regressed") == 6
     assert told.sentence.endswith("; and 8 more.")
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def tables_of(files):
+    shown = view(files.changes, "before", "after", "annotated")
+    return {table.title: table for table in shown.tables}
+
+
+def scored(size, failed, wrong):
+    """Images of two genders and sites; the first ``failed`` have no face."""
+    return pl.DataFrame(
+        {
+            "image": [f"{k}.jpg" for k in range(size)],
+            "status": ["no_face" if k < failed else "ok" for k in range(size)],
+            "site": ["north" if k % 4 else "south" for k in range(size)],
+            "gender_true": ["Male" if k % 2 else "Female" for k in range(size)],
+            "gender_pred": [
+                None if k < failed else "Female" if k % wrong == 0 else "Male" for k in range(size)
+            ],
+        }
+    )
+
+
+def test_a_row_counts_the_faces_of_its_figures_and_other_cells_say_theirs(compared):
+    files = compared(scored(200, 120, 5), scored(200, 120, 3), by=["site"])
+    tables = tables_of(files)
+    everybody = tables["Gender"].groups[0][1][0]
+    own = dict(zip(tables["Gender"].columns, everybody.cells, strict=True))
+    assert everybody.n == 80
+    assert own["Accuracy"].n == ""
+    assert own["Accuracy, failures as errors"].n == "200"
+    assert tables["Gender"].counted == "faces"
+    assert tables["Who is missing"].counted == "images"
+    page = files.paths[0].read_text()
+    assert '<span class="ci">n 200</span>' in page
+    assert '<span class="hint">images</span>' in page
+
+
+def test_a_figure_of_few_faces_is_marked_beside_one_of_enough(compared):
+    files = compared(scored(200, 120, 5), scored(200, 120, 3), by=["site"])
+    south = tables_of(files)["Gender"].groups[1][1][1]
+    own = dict(zip(tables_of(files)["Gender"].columns, south.cells, strict=True))
+    assert (south.header, south.n, south.small) == ("south", 20, False)
+    assert own["Accuracy"].small
+    assert not own["Accuracy, failures as errors"].small
+    assert "few faces</abbr></span></td>" in files.paths[0].read_text()
