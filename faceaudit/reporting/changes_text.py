@@ -51,15 +51,18 @@ def headline_changes(found: Changes) -> list[Change]:
 
 def lede(found: Changes, first_name: str, second_name: str, word: str) -> str:
     """One sentence: how many headline figures improved and regressed."""
-    told = [one for one in headline_changes(found) if one.p_adjusted is not None]
-    images = (
-        f"the same {text.count(found.matching.matched)} faces"
-        if found.mode == "paired" and found.matching
-        else f"{text.count(found.images[0])} and {text.count(found.images[1])} images"
-    )
-    start = f"{second_name} against {first_name}, on {images}: "
+    headline = headline_changes(found)
+    told = [one for one in headline if one.p_adjusted is not None]
+    start = f"{second_name} against {first_name}, on {_compared_on(found)}: "
+    if not any(found.labelled.values()) and not headline:
+        both = " in both tables" if found.mode == "drift" else ""
+        return start + (
+            f"no task has labels{both}, so only what is predicted and missing is compared."
+        )
+    if not told and all(one.verdict == "few faces" for one in headline):
+        return start + "too few faces for a claim on any headline figure."
     if not told:
-        return start + "without labels in both, only what is predicted and missing is compared."
+        return start + "no headline figure could be tested."
     better = sum(one.verdict == "improved" for one in told)
     worse = sum(one.verdict == "regressed" for one in told)
     return start + (
@@ -68,6 +71,17 @@ def lede(found: Changes, first_name: str, second_name: str, word: str) -> str:
         f"{worse or 'none'} regressed; of the other "
         f"{text.count(len(told) - better - worse)} no difference is shown."
     )
+
+
+def _compared_on(found: Changes) -> str:
+    if found.mode == "drift" or found.matching is None:
+        return f"{text.count(found.images[0])} and {text.count(found.images[1])} images"
+    matched = found.matching.matched
+    scored = max((one.share.n for one in found.agreement if not one.subgroup), default=None)
+    if scored == matched:
+        return f"the same {text.count(matched)} faces"
+    rows = f"the same {text.count(matched)} rows"
+    return rows if scored is None else f"{rows}, of which both tables scored {text.count(scored)}"
 
 
 def findings_of(found: Changes, word: str) -> Iterator[Finding]:
@@ -91,7 +105,10 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) ->
     told = [f"{verdict} for faces {_named(ones, word)}" for verdict, ones in claims.items() if ones]
     if overall is not None and overall.claimed:
         told.insert(0, f"{overall.verdict} over all faces")
-    heading = f"{title}: {'; '.join(told) or 'no change is shown'}"
+    silent = "no change is shown"
+    if all(one.verdict == "few faces" for one in own):
+        silent = "too few faces for a claim"
+    heading = f"{title}: {'; '.join(told) or silent}"
     sentences = [_overall(facts, overall)] if overall else []
     for verdict, ones in claims.items():
         if ones:
@@ -173,12 +190,17 @@ def _missing(found: Changes, word: str) -> Iterator[Finding]:
         ]
     )
     heading = "Images without a scored face: " + (
-        f"{overall.verdict}" if overall.claimed else "no difference shown over all images"
+        f"{overall.verdict}"
+        if overall.claimed
+        else "too few images for a claim"
+        if overall.verdict == "few faces"
+        else "no difference shown over all images"
     )
     hedge = (
         "The figures above are of faces that both tables scored; a model that finds fewer faces is "
         "not flattered where failures count as errors, in the tables below."
         if found.mode == "paired"
+        and any(one.difference is not None for one in headline_changes(found))
         else ""
     )
     sentence = (

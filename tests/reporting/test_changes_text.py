@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from faceaudit.reporting.changes_text import findings_of
+from faceaudit.reporting.changes_text import findings_of, lede
 from faceaudit.reporting.changes_view import view
 from faceaudit.reporting.compare import compare
 
@@ -28,6 +28,66 @@ def finding(files, start):
     return next(
         one for one in findings_of(files.changes, "annotated") if one.heading.startswith(start)
     )
+
+
+def scored(size, failed, wrong):
+    """Images of two genders and sites; the first ``failed`` have no face."""
+    return pl.DataFrame(
+        {
+            "image": [f"{k}.jpg" for k in range(size)],
+            "status": ["no_face" if k < failed else "ok" for k in range(size)],
+            "site": ["north" if k % 4 else "south" for k in range(size)],
+            "gender_true": ["Male" if k % 2 else "Female" for k in range(size)],
+            "gender_pred": [
+                None if k < failed else "Female" if k % wrong == 0 else "Male" for k in range(size)
+            ],
+        }
+    )
+
+
+# --- what is said first ------------------------------------------------------------------------
+
+
+def lede_of(files):
+    return lede(files.changes, "before", "after", "annotated")
+
+
+def test_labeled_tables_of_few_faces_are_not_said_to_lack_labels(compared):
+    files = compared(scored(20, 0, 5), scored(20, 0, 3))
+    assert lede_of(files) == (
+        "after against before, on the same 20 faces: too few faces for a claim on any headline "
+        "figure."
+    )
+    assert finding(files, "Gender").heading == "Gender: too few faces for a claim"
+
+
+def test_labeled_tables_of_which_one_has_no_face_are_not_said_to_lack_labels(compared):
+    files = compared(scored(60, 0, 5), scored(60, 60, 3))
+    assert lede_of(files).startswith(
+        "after against before, on the same 60 rows, of which both tables scored 0: too few faces"
+    )
+    missing = finding(files, "Images without a scored face")
+    assert missing.heading == "Images without a scored face: regressed"
+    assert missing.hedge == ""
+
+
+def test_differences_without_a_spread_are_not_said_to_be_of_few_faces(compared):
+    ages = pl.DataFrame({"image": [f"{k}.jpg" for k in range(60)], "age_true": [30.0] * 60})
+    first = ages.with_columns(age_pred=pl.lit(31.0))
+    second = ages.with_columns(age_pred=pl.lit(32.0))
+    files = compared(first, second)
+    assert finding(files, "Age:").heading == "Age: no change is shown"
+
+
+@pytest.mark.parametrize(("mode", "where"), [("paired", ""), ("drift", " in both tables")])
+def test_tables_without_labels_are_said_to_lack_them(compared, mode, where):
+    first, second = (scored(60, 0, wrong).drop("gender_true") for wrong in (5, 3))
+    assert f"no task has labels{where}, so only" in lede_of(compared(first, second, mode=mode))
+
+
+def test_rows_without_a_face_are_not_said_to_be_faces(compared):
+    files = compared(scored(200, 120, 5), scored(200, 100, 3))
+    assert "on the same 200 rows, of which both tables scored 80: " in lede_of(files)
 
 
 # --- distributions ----------------------------------------------------------------------------
@@ -95,21 +155,6 @@ def test_a_list_of_claims_says_how_many_it_leaves_out(compared):
 def tables_of(files):
     shown = view(files.changes, "before", "after", "annotated")
     return {table.title: table for table in shown.tables}
-
-
-def scored(size, failed, wrong):
-    """Images of two genders and sites; the first ``failed`` have no face."""
-    return pl.DataFrame(
-        {
-            "image": [f"{k}.jpg" for k in range(size)],
-            "status": ["no_face" if k < failed else "ok" for k in range(size)],
-            "site": ["north" if k % 4 else "south" for k in range(size)],
-            "gender_true": ["Male" if k % 2 else "Female" for k in range(size)],
-            "gender_pred": [
-                None if k < failed else "Female" if k % wrong == 0 else "Male" for k in range(size)
-            ],
-        }
-    )
 
 
 def test_a_row_counts_the_faces_of_its_figures_and_other_cells_say_theirs(compared):
