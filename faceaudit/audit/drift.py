@@ -31,7 +31,7 @@ from faceaudit.audit.estimates import Options
 from faceaudit.audit.intervals import Bounds, generator_for, normal_quantile
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import Metric, Values
-from faceaudit.audit.paired import common_tasks
+from faceaudit.audit.paired_rows import common_tasks
 from faceaudit.audit.rates import RATES
 from faceaudit.audit.results import Audit, Estimate, Subgroup
 from faceaudit.audit.run import audit
