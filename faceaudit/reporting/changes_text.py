@@ -293,19 +293,23 @@ def _of_bytes(matched: int, by_bytes: int) -> str:
     return f"{text.count(matched)}, of which {text.count(by_bytes)} by the bytes of the image"
 
 
-def family(found: Changes) -> str:
-    """What the intervals and p values hold for, and how many claims chance alone makes."""
-    families = {
-        (one.task, one.metric, one.by, one.failures)
-        for one in found.changes
-        if one.p_adjusted is not None and is_shown(one)
-    }
-    alpha = 1 - float(found.options["confidence"])
-    return (
+def family(families: int, confidence: float) -> str:
+    """What the intervals and p values hold for, and how many claims chance alone makes.
+
+    Args:
+        families: Families of which the page shows a tested figure.
+        confidence: Of every family.
+    """
+    told = (
         "A family is one metric of one task over all subgroups of one grouping; within it, "
-        f"intervals are simultaneous and p values adjusted by Holm's method. The tables show "
-        f"{len(families)} families: if nothing had changed at all, about "
-        f"{max(alpha * len(families), 0.1):.1f} of them would claim a change nevertheless."
+        "intervals are simultaneous and p values adjusted by Holm's method."
+    )
+    if not families:
+        return f"{told} No figure in the tables could be tested."
+    counted = f"{families} {'family' if families == 1 else 'families'}"
+    return (
+        f"{told} The tables show {counted}: if nothing had changed at all, about "
+        f"{(1 - confidence) * families:.2g} of them would claim a change nevertheless."
     )
 
 

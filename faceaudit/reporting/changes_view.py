@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
+from faceaudit.audit.changes import (
+    FAILURE_RATE,
+    PREDICTED_SHARE,
+    Change,
+    Changes,
+    Distance,
+    Failures,
+)
 from faceaudit.audit.results import Estimate, Subgroup
 from faceaudit.reporting import format as text
 from faceaudit.reporting.changes_text import (
@@ -88,6 +95,8 @@ class ChangeTable:
     columns: tuple[str, ...]
     groups: tuple[tuple[str, tuple[ChangeRow, ...]], ...]
     footnotes: tuple[str, ...]
+    families: int
+    """Families of which the table shows a figure that was tested; no other table shows them."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,8 @@ def view(found: Changes, first_name: str, second_name: str, word: str) -> Change
         second_name: What the second is called.
         word: What the labels are called, such as annotated or self-reported.
     """
-    confidence = f"{100 * float(found.options['confidence']):g}%"
+    confidence = float(found.options["confidence"])
+    tables, more = tuple(_tables(found, word)), tuple(_more(found))
     return ChangesView(
         found.mode,
         first_name,
@@ -145,12 +155,12 @@ def view(found: Changes, first_name: str, second_name: str, word: str) -> Change
         tuple(findings_of(found, word)),
         tuple(facts_of_tables(found, first_name, second_name)),
         _chart(found, word),
-        tuple(_tables(found, word)),
-        tuple(_more(found, word)),
+        tables,
+        more,
         tuple(_distance(one, found, word) for one in found.distances if not one.subgroup),
         tuple(_distance(one, found, word) for one in found.distances if one.subgroup),
-        family(found),
-        confidence,
+        family(sum(table.families for table in (*tables, *more)), confidence),
+        f"{100 * confidence:g}%",
         int(found.options["min_n"]),
         found.notes,
     )
@@ -192,7 +202,7 @@ def _table(
         (one.metric, one.failures, one.by, tuple(one.subgroup.values())): one for one in own
     }
     footnotes = Footnotes()
-    groups = []
+    groups, families = [], set()
     for by in [(), *found.by]:
         subgroups = dict.fromkeys(tuple(one.subgroup.items()) for one in own if one.by == by)
         rows = []
@@ -201,6 +211,7 @@ def _table(
                 index.get((metric, failures, by, tuple(value for _, value in items)))
                 for metric, failures in columns
             ]
+            families |= _tested(one for one in cells if one is not None)
             if any(cells):
                 rows.append(_row(dict(items), cells, [_facts_of(m) for m, _ in columns], footnotes))
         if rows:
@@ -211,7 +222,16 @@ def _table(
         for metric, failures in columns
     ]
     counted = "images" if (FAILURE_RATE, "left out") in columns else "faces"
-    return ChangeTable(title, "Subgroup", counted, tuple(titles), tuple(groups), footnotes.texts)
+    return ChangeTable(
+        title, "Subgroup", counted, tuple(titles), tuple(groups), footnotes.texts, len(families)
+    )
+
+
+def _tested(shown: Iterable[Change]) -> set[tuple[str, str, tuple[str, ...], Failures]]:
+    """Families that were tested, of figures that are shown."""
+    return {
+        (one.task, one.metric, one.by, one.failures) for one in shown if one.p_adjusted is not None
+    }
 
 
 def _facts_of(metric: str) -> MetricFacts:
@@ -256,7 +276,7 @@ def _cell(one: Change | None, facts: MetricFacts, footnotes: Footnotes, of_row: 
     )
 
 
-def _more(found: Changes, word: str) -> Iterator[ChangeTable]:
+def _more(found: Changes) -> Iterator[ChangeTable]:
     """Shares of the predicted classes, of everybody: what the two models say, right or wrong."""
     for task in found.tasks:
         own = [
@@ -272,7 +292,10 @@ def _more(found: Changes, word: str) -> Iterator[ChangeTable]:
         if rows:
             title = f"{task_title(task.name)}: predicted shares"
             columns = ("Share of scored faces",)
-            yield ChangeTable(title, "Predicted as", "faces", columns, (("", rows),), ())
+            groups = (("", rows),)
+            yield ChangeTable(
+                title, "Predicted as", "faces", columns, groups, footnotes.texts, len(_tested(own))
+            )
 
 
 # --- distances --------------------------------------------------------------------------------

@@ -180,3 +180,25 @@ def test_a_figure_of_few_faces_is_marked_beside_one_of_enough(compared):
     assert own["Accuracy"].small
     assert not own["Accuracy, failures as errors"].small
     assert "few faces</abbr></span></td>" in files.paths[0].read_text()
+
+
+def families_of(files):
+    return view(files.changes, "before", "after", "annotated").family
+
+
+def test_the_families_are_those_of_the_tables_that_are_shown(compared):
+    files = compared(scored(200, 0, 5), scored(200, 0, 3), by=["site"])
+    # Accuracy and macro F1, of everybody and of sites; shares of the predicted classes.
+    assert "The tables show 5 families: if nothing had changed at all, about 0.25" in families_of(
+        files
+    )
+
+
+def test_tables_without_labels_show_the_families_of_predicted_shares(compared):
+    first, second = (scored(200, 0, wrong).drop("gender_true") for wrong in (5, 3))
+    assert "The tables show 1 family: " in families_of(compared(first, second, by=["site"]))
+
+
+def test_tables_of_few_faces_show_no_family_that_was_tested(compared):
+    files = compared(scored(20, 0, 5), scored(20, 0, 3), by=["site"])
+    assert families_of(files).endswith("No figure in the tables could be tested.")
