@@ -118,7 +118,7 @@ def compare_tally(
         mode="paired",
         tasks=counted.first.tasks,
         by=groupings,
-        images=(counted.matching.rows_first, counted.matching.rows_second),
+        images=counted.images,
         labelled=_labelled(counted),
         changes=tuple(changes),
         matching=counted.matching,

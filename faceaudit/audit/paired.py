@@ -71,6 +71,8 @@ class PairedTally:
     second: Tally
     joint: Tally
     matching: Matching
+    images: tuple[int, int]
+    """Images of either table, matched or not."""
     unit: str | None
     """The column of units; None where every image is its own."""
     notes: tuple[str, ...] = ()
@@ -84,6 +86,7 @@ class PairedTally:
             self.second + other.second,
             self.joint + other.joint,
             self.matching + other.matching,
+            (self.images[0] + other.images[0], self.images[1] + other.images[1]),
             self.unit,
             tuple(dict.fromkeys([*self.notes, *other.notes])),
         )
@@ -100,12 +103,17 @@ def paired_tally(pairs: Pairs, *, unit: str | None = None) -> PairedTally:
         tally(table, pairs.features, unit=column) for table in (pairs.first, pairs.second)
     )
     joint = _joint(pairs, first, column)
-    return PairedTally(first, second, joint, pairs.matching, unit, pairs.notes)
+    return PairedTally(first, second, joint, pairs.matching, pairs.totals, unit, pairs.notes)
 
 
 def save_paired(counted: PairedTally, path: Path) -> None:
     """Write a paired tally; equal ones give equal bytes."""
-    facts = {"matching": counted.matching.counts, "unit": counted.unit, "notes": counted.notes}
+    facts = {
+        "matching": counted.matching.counts,
+        "images": counted.images,
+        "unit": counted.unit,
+        "notes": counted.notes,
+    }
     save_archive({name: getattr(counted, name) for name in PARTS}, facts, path)
 
 
@@ -117,7 +125,14 @@ def load_paired(path: Path) -> PairedTally:
     """
     parts, facts = load_archive(path, PARTS)
     matching = Matching(*facts["matching"])
-    return PairedTally(**parts, matching=matching, unit=facts["unit"], notes=tuple(facts["notes"]))
+    first, second = facts["images"]
+    return PairedTally(
+        **parts,
+        matching=matching,
+        images=(first, second),
+        unit=facts["unit"],
+        notes=tuple(facts["notes"]),
+    )
 
 
 # --- joint counts -----------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class Pairs:
     features: tuple[Feature, ...]
     images: pl.DataFrame
     """Of each row whether its image is counted in it, and whether either table scored the image."""
+    totals: tuple[int, int]
+    """Images of either table, matched or not."""
     notes: tuple[str, ...] = ()
 
 
@@ -94,7 +96,8 @@ def pair_tables(
     )
     images = images_once(first, found[FIRST], [one[STATUS] == OK for one in rows], known)
     own = tuple(replace(feature, column=label_column(feature.column)) for feature in features)
-    return Pairs(left, right, matching, own, images, tuple(notes))
+    totals = first.images, second.images
+    return Pairs(left, right, matching, own, images, totals, tuple(notes))
 
 
 def common_tasks(first: PredictionTable | Tally, second: PredictionTable | Tally) -> list[Task]:

@@ -318,6 +318,7 @@ def test_paired_tallies_add(
     ]
     added = halves[0] + halves[1]
     assert added.matching == whole.matching
+    assert added.images == whole.images == (700, 700)
     for one, other in zip(compare_tally(added).changes, compare_tally(whole).changes, strict=True):
         assert one.difference == pytest.approx(other.difference, abs=1e-12)
         assert one.p_value == pytest.approx(other.p_value, abs=1e-9)
@@ -429,6 +430,14 @@ def test_units_and_subgroups_may_be_columns_that_every_table_has(
     by = [compare_pairs(pair_tables(*tables, [feature])).changes for feature in (name, copy)]
     assert [one.n for one in by[0]] == [one.n for one in by[1]]
     assert {one.by for one in by[0]} == {(), (name,)}
+
+
+def test_images_of_many_faces_are_counted_once(
+    open_table: OpenTable, frame: pl.DataFrame, second_frame: pl.DataFrame
+) -> None:
+    mine, theirs = several_faces(frame, second_frame)
+    found = compare_pairs(pair_tables(open_table(mine), open_table(theirs.head(605))))
+    assert (mine["image"].n_unique(), found.images) == (70, (70, 61))
 
 
 def test_predicted_units_are_refused_in_one_line(
