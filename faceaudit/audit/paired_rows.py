@@ -116,6 +116,12 @@ def common_tasks(first: PredictionTable | Tally, second: PredictionTable | Tally
                 f"{', '.join(other.classes)} in the second; bring both to one scheme with --map "
                 "or --age-bins"
             )
+    if not common:
+        names = (", ".join(task.name for task in one.tasks) for one in (first, second))
+        raise SchemaError(
+            f"the first predicts {next(names)}, the second {next(names)}, and no task is in both; "
+            "give tables of the same tasks, or name the columns of one with --columns"
+        )
     return common
 
 
