@@ -116,6 +116,7 @@ class Changes:
     tasks: tuple[Task, ...]
     by: tuple[tuple[str, ...], ...]
     images: tuple[int, int]
+    """Images of either table, whether or not the other has them, too."""
     labelled: Mapping[str, int]
     """Task -> labeled faces compared; of different images, of the smaller side."""
     changes: tuple[Change, ...]

@@ -31,7 +31,6 @@ from faceaudit.audit.paired import (
     IMAGES,
     PREDICTIONS,
     PairedTally,
-    Pairs,
     paired_tally,
 )
 from faceaudit.audit.paired_outcomes import (
@@ -43,6 +42,7 @@ from faceaudit.audit.paired_outcomes import (
     shares_of_classes,
     shares_of_years,
 )
+from faceaudit.audit.paired_rows import Pairs
 from faceaudit.audit.paired_spread import (
     PairedSpread,
     spread_of_difference,
@@ -118,7 +118,7 @@ def compare_tally(
         mode="paired",
         tasks=counted.first.tasks,
         by=groupings,
-        images=(counted.matching.rows_first, counted.matching.rows_second),
+        images=counted.images,
         labelled=_labelled(counted),
         changes=tuple(changes),
         matching=counted.matching,

@@ -31,7 +31,7 @@ from faceaudit.audit.image_measures import SHORTER_SIDE, SIZES_PER_OCTAVE, measu
 from faceaudit.audit.intervals import Bounds, generator_for, normal_quantile
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import Metric, Values
-from faceaudit.audit.paired import common_tasks
+from faceaudit.audit.paired_rows import common_tasks
 from faceaudit.audit.rates import RATES
 from faceaudit.audit.results import Audit, Estimate, Subgroup
 from faceaudit.audit.run import audit
@@ -95,10 +95,7 @@ def compare_drift(
         _side(one, names, unit, min_n, confidence, replicates, seed) for one in (first, second)
     ]
     if sides[0].counted.unit != sides[1].counted.unit:
-        raise SchemaError(
-            f"the first tally has the unit {sides[0].counted.unit or 'none'}, the second "
-            f"{sides[1].counted.unit or 'none'}; make both with the same --unit"
-        )
+        raise SchemaError(_other_units((first, second), [side.counted.unit for side in sides]))
     groupings = find_groupings(chosen_features(sides[0].counted.features, names))
     drawing = _Drawing(sides[0], sides[1], replicates, seed, min_n, confidence)
     return Changes(
@@ -122,6 +119,19 @@ def compare_drift(
             "seed": seed,
         },
     )
+
+
+def _other_units(given: tuple[Source, Source], units: Sequence[str | None]) -> str:
+    """That two units do not fit together, and what would."""
+    kinds = ["tally" if isinstance(one, Tally) else "table" for one in given]
+    told = (
+        f"the first, a {kinds[0]}, has the unit {units[0] or 'none'}, the second, a {kinds[1]}, "
+        f"{units[1] or 'none'}"
+    )
+    if "table" in kinds:
+        # A table has the unit that is asked for, and so has a tally, or it is refused.
+        return f"{told}; give --unit {next(unit for unit in units if unit is not None)}"
+    return f"{told}; make both with the same --unit"
 
 
 def _notes(sides: Sequence[Sides]) -> Iterator[str]:

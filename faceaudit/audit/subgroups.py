@@ -65,7 +65,7 @@ def find_features(table: PredictionTable, by: Sequence[str] | None) -> tuple[Fea
     if by is None:
         names = [name for name in DEFAULT_FEATURES if _is_annotated(table, name)]
         return tuple(_feature(table, name) for name in names)
-    features = tuple(_feature(table, name) for name in _names(by))
+    features = tuple(_feature(table, name) for name in each_name(by))
     _check_values(table, features)
     return features
 
@@ -94,13 +94,13 @@ def chosen_features(features: Sequence[Feature], by: Sequence[str] | None) -> tu
     if by is None:
         return tuple(features)
     known = {feature.name: feature for feature in features}
-    for name in _names(by):
+    for name in each_name(by):
         if name not in known:
             raise UnknownNameError("feature in the tally", name, list(known))
-    return tuple(known[name] for name in _names(by))
+    return tuple(known[name] for name in each_name(by))
 
 
-def _names(by: Sequence[str]) -> list[str]:
+def each_name(by: Sequence[str]) -> list[str]:
     """Each name once; a text is one name, not its letters."""
     return list(dict.fromkeys([by] if isinstance(by, str) else by))
 

@@ -11,7 +11,7 @@ from faceaudit.audit.changes import Changes
 from faceaudit.audit.compare import compare_pairs
 from faceaudit.audit.drift import compare_drift
 from faceaudit.audit.matching import Matching, match_rows
-from faceaudit.audit.paired import pair_tables
+from faceaudit.audit.paired_rows import pair_tables
 from faceaudit.audit.suppress_changes import suppress_changes
 from faceaudit.audit.tally import Tally
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError

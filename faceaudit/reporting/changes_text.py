@@ -51,15 +51,18 @@ def headline_changes(found: Changes) -> list[Change]:
 
 def lede(found: Changes, first_name: str, second_name: str, word: str) -> str:
     """One sentence: how many headline figures improved and regressed."""
-    told = [one for one in headline_changes(found) if one.p_adjusted is not None]
-    images = (
-        f"the same {text.count(found.matching.matched)} faces"
-        if found.mode == "paired" and found.matching
-        else f"{text.count(found.images[0])} and {text.count(found.images[1])} images"
-    )
-    start = f"{second_name} against {first_name}, on {images}: "
+    headline = headline_changes(found)
+    told = [one for one in headline if one.p_adjusted is not None]
+    start = f"{second_name} against {first_name}, on {_compared_on(found)}: "
+    if not any(found.labelled.values()) and not headline:
+        both = " in both tables" if found.mode == "drift" else ""
+        return start + (
+            f"no task has labels{both}, so only what is predicted and missing is compared."
+        )
+    if not told and all(one.verdict == "few faces" for one in headline):
+        return start + "too few faces for a claim on any headline figure."
     if not told:
-        return start + "without labels in both, only what is predicted and missing is compared."
+        return start + "no headline figure could be tested."
     better = sum(one.verdict == "improved" for one in told)
     worse = sum(one.verdict == "regressed" for one in told)
     return start + (
@@ -70,6 +73,17 @@ def lede(found: Changes, first_name: str, second_name: str, word: str) -> str:
     )
 
 
+def _compared_on(found: Changes) -> str:
+    if found.mode == "drift" or found.matching is None:
+        return f"{text.count(found.images[0])} and {text.count(found.images[1])} images"
+    matched = found.matching.matched
+    scored = max((one.share.n for one in found.agreement if not one.subgroup), default=None)
+    if scored == matched:
+        return f"the same {text.count(matched)} faces"
+    rows = f"the same {text.count(matched)} rows"
+    return rows if scored is None else f"{rows}, of which both tables scored {text.count(scored)}"
+
+
 def findings_of(found: Changes, word: str) -> Iterator[Finding]:
     """What changed per task, who is missing, and which distributions moved."""
     headline = headline_changes(found)
@@ -78,7 +92,7 @@ def findings_of(found: Changes, word: str) -> Iterator[Finding]:
         if any(one.difference is not None for one in own):
             yield _finding(task, metric_facts(metric), own, word)
     yield from _missing(found, word)
-    yield from _moved(found)
+    yield from _moved(found, word)
 
 
 def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) -> Finding:
@@ -91,11 +105,14 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) ->
     told = [f"{verdict} for faces {_named(ones, word)}" for verdict, ones in claims.items() if ones]
     if overall is not None and overall.claimed:
         told.insert(0, f"{overall.verdict} over all faces")
-    heading = f"{title}: {'; '.join(told) or 'no change is shown'}"
+    silent = "no change is shown"
+    if all(one.verdict == "few faces" for one in own):
+        silent = "too few faces for a claim"
+    heading = f"{title}: {'; '.join(told) or silent}"
     sentences = [_overall(facts, overall)] if overall else []
     for verdict, ones in claims.items():
         if ones:
-            listed = "; ".join(_difference_of(one, facts.unit) for one in ones[:MOST_NAMED])
+            listed = _listed([_difference_of(one, facts.unit) for one in ones])
             sentences.append(f"{verdict.capitalize()}: {listed}.")
     return Finding(heading, " ".join(sentences), _resolution(own, facts.unit))
 
@@ -166,17 +183,24 @@ def _missing(found: Changes, word: str) -> Iterator[Finding]:
     if overall is None or not any(one.first or one.second for one in rates):
         return
     claims = [one for one in rates if one.claimed and one.subgroup]
-    listed = "; ".join(
-        f"{text.subgroup_name(one.subgroup)} {one.verdict} ({_difference_text(one, 'share')})"
-        for one in claims[:MOST_NAMED]
+    listed = _listed(
+        [
+            f"{text.subgroup_name(one.subgroup)} {one.verdict} ({_difference_text(one, 'share')})"
+            for one in claims
+        ]
     )
     heading = "Images without a scored face: " + (
-        f"{overall.verdict}" if overall.claimed else "no difference shown over all images"
+        f"{overall.verdict}"
+        if overall.claimed
+        else "too few images for a claim"
+        if overall.verdict == "few faces"
+        else "no difference shown over all images"
     )
     hedge = (
         "The figures above are of faces that both tables scored; a model that finds fewer faces is "
         "not flattered where failures count as errors, in the tables below."
         if found.mode == "paired"
+        and any(one.difference is not None for one in headline_changes(found))
         else ""
     )
     sentence = (
@@ -187,31 +211,53 @@ def _missing(found: Changes, word: str) -> Iterator[Finding]:
     yield Finding(heading, sentence + more, hedge)
 
 
-def _moved(found: Changes) -> Iterator[Finding]:
-    """Distributions that are not the same."""
-    if not found.distances:
+def _moved(found: Changes, word: str) -> Iterator[Finding]:
+    """Distributions that are not the same, of everybody and of subgroups."""
+    tested = [one for one in found.distances if one.p_adjusted is not None]
+    if not tested:
+        if found.distances:
+            yield Finding("Distributions that differ: none has enough faces to be tested", "")
         return
     # Annotated classes that subgroups are formed by are told as subgroups.
     told = {by[0] for by in found.by if len(by) == 1}
     moved = [
         one
-        for one in found.distances
-        if one.shifted and not one.subgroup and not (one.what == "annotated" and one.name in told)
+        for one in tested
+        if one.shifted and not (one.what == "annotated" and one.name in told and not one.subgroup)
     ]
-    heading = "Distributions that differ: " + (
-        "; ".join(distance_name(one).lower() for one in moved) or "none is shown to"
-    )
-    listed = "; ".join(
-        f"{distance_name(one).lower()} {text.difference(one.total_variation, 'share')} "
-        f"({text.difference_interval(one.low or 0, one.high or 0, 'share')})"
-        for one in moved
-    )
-    sentence = f"Distances: {listed}." if listed else "What is seen is no more than chance gives."
+    if not moved:
+        sentence = "That does not mean that they are alike: small shifts cannot be excluded."
+        yield Finding("Distributions that differ: none is shown to", sentence)
+        return
+    subgroups = [one for one in moved if one.subgroup]
+    names = [distance_name(one).lower() for one in moved if not one.subgroup]
+    within = dict.fromkeys(distance_name(one).lower() for one in subgroups)
+    names += [f"{name} of subgroups" for name in within if name not in names]
+    overall = _listed([_distance_text(one) for one in moved if not one.subgroup])
+    listed = _listed([_distance_text(one) for one in subgroups])
+    sentences = [f"Distances: {overall}."] if overall else []
+    if listed:
+        sentences.append(f"By {subgroup_kind(found.by, word)}: {listed}.")
     hedge = (
         "So many points of the faces would have to move to another class for both to be alike; "
         "what chance adds is taken off. Whether a shift matters for accuracy, the figures say."
     )
-    yield Finding(heading, sentence, hedge)
+    heading = f"Distributions that differ: {'; '.join(names)}"
+    yield Finding(heading, " ".join(sentences), hedge)
+
+
+def _distance_text(one: Distance) -> str:
+    where = f" of {text.subgroup_name(one.subgroup)}" if one.subgroup else ""
+    found = f"{distance_name(one).lower()}{where} {text.difference(one.total_variation, 'share')}"
+    if one.low is None or one.high is None:
+        return found
+    return f"{found} ({text.difference_interval(one.low, one.high, 'share')})"
+
+
+def _listed(told: Sequence[str]) -> str:
+    """The first of a list, and how many more there are."""
+    rest = len(told) - MOST_NAMED
+    return "; ".join(told[:MOST_NAMED]) + (f"; and {text.count(rest)} more" if rest > 0 else "")
 
 
 def facts_of_tables(found: Changes, first_name: str, second_name: str) -> Iterator[tuple[str, str]]:
@@ -247,19 +293,23 @@ def _of_bytes(matched: int, by_bytes: int) -> str:
     return f"{text.count(matched)}, of which {text.count(by_bytes)} by the bytes of the image"
 
 
-def family(found: Changes) -> str:
-    """What the intervals and p values hold for, and how many claims chance alone makes."""
-    families = {
-        (one.task, one.metric, one.by, one.failures)
-        for one in found.changes
-        if one.p_adjusted is not None and is_shown(one)
-    }
-    alpha = 1 - float(found.options["confidence"])
-    return (
+def family(families: int, confidence: float) -> str:
+    """What the intervals and p values hold for, and how many claims chance alone makes.
+
+    Args:
+        families: Families of which the page shows a tested figure.
+        confidence: Of every family.
+    """
+    told = (
         "A family is one metric of one task over all subgroups of one grouping; within it, "
-        f"intervals are simultaneous and p values adjusted by Holm's method. The tables show "
-        f"{len(families)} families: if nothing had changed at all, about "
-        f"{max(alpha * len(families), 0.1):.1f} of them would claim a change nevertheless."
+        "intervals are simultaneous and p values adjusted by Holm's method."
+    )
+    if not families:
+        return f"{told} No figure in the tables could be tested."
+    counted = f"{families} {'family' if families == 1 else 'families'}"
+    return (
+        f"{told} The tables show {counted}: if nothing had changed at all, about "
+        f"{(1 - confidence) * families:.2g} of them would claim a change nevertheless."
     )
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
+from faceaudit.audit.changes import (
+    FAILURE_RATE,
+    PREDICTED_SHARE,
+    Change,
+    Changes,
+    Distance,
+    Failures,
+)
 from faceaudit.audit.results import Estimate, Subgroup
 from faceaudit.reporting import format as text
 from faceaudit.reporting.changes_text import (
@@ -51,7 +58,10 @@ SHARES = MetricFacts(
 
 @dataclass(frozen=True)
 class ChangeCell:
-    """One difference as a table shows it; ``note`` is the number of the footnote with a reason."""
+    """One difference as a table shows it; ``note`` is the number of the footnote with a reason.
+
+    ``n`` is empty where the figure stands on as many faces as the row says.
+    """
 
     values: str
     difference: str
@@ -60,11 +70,13 @@ class ChangeCell:
     mark: str
     kind: str
     note: int | None
+    n: str
+    small: bool
 
 
 @dataclass(frozen=True)
 class ChangeRow:
-    """One subgroup: its name, its faces, its differences."""
+    """One subgroup: its name, the faces of its first figure, its differences."""
 
     header: str
     n: int
@@ -78,9 +90,13 @@ class ChangeTable:
 
     title: str
     corner: str
+    counted: str
+    """What n counts, faces or images."""
     columns: tuple[str, ...]
     groups: tuple[tuple[str, tuple[ChangeRow, ...]], ...]
     footnotes: tuple[str, ...]
+    families: int
+    """Families of which the table shows a figure that was tested; no other table shows them."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,8 @@ def view(found: Changes, first_name: str, second_name: str, word: str) -> Change
         second_name: What the second is called.
         word: What the labels are called, such as annotated or self-reported.
     """
-    confidence = f"{100 * float(found.options['confidence']):g}%"
+    confidence = float(found.options["confidence"])
+    tables, more = tuple(_tables(found, word)), tuple(_more(found))
     return ChangesView(
         found.mode,
         first_name,
@@ -138,12 +155,12 @@ def view(found: Changes, first_name: str, second_name: str, word: str) -> Change
         tuple(findings_of(found, word)),
         tuple(facts_of_tables(found, first_name, second_name)),
         _chart(found, word),
-        tuple(_tables(found, word)),
-        tuple(_more(found, word)),
+        tables,
+        more,
         tuple(_distance(one, found, word) for one in found.distances if not one.subgroup),
         tuple(_distance(one, found, word) for one in found.distances if one.subgroup),
-        family(found),
-        confidence,
+        family(sum(table.families for table in (*tables, *more)), confidence),
+        f"{100 * confidence:g}%",
         int(found.options["min_n"]),
         found.notes,
     )
@@ -185,7 +202,7 @@ def _table(
         (one.metric, one.failures, one.by, tuple(one.subgroup.values())): one for one in own
     }
     footnotes = Footnotes()
-    groups = []
+    groups, families = [], set()
     for by in [(), *found.by]:
         subgroups = dict.fromkeys(tuple(one.subgroup.items()) for one in own if one.by == by)
         rows = []
@@ -194,6 +211,7 @@ def _table(
                 index.get((metric, failures, by, tuple(value for _, value in items)))
                 for metric, failures in columns
             ]
+            families |= _tested(one for one in cells if one is not None)
             if any(cells):
                 rows.append(_row(dict(items), cells, [_facts_of(m) for m, _ in columns], footnotes))
         if rows:
@@ -203,7 +221,17 @@ def _table(
         _facts_of(metric).title + (", failures as errors" if failures == "errors" else "")
         for metric, failures in columns
     ]
-    return ChangeTable(title, "Subgroup", tuple(titles), tuple(groups), footnotes.texts)
+    counted = "images" if (FAILURE_RATE, "left out") in columns else "faces"
+    return ChangeTable(
+        title, "Subgroup", counted, tuple(titles), tuple(groups), footnotes.texts, len(families)
+    )
+
+
+def _tested(shown: Iterable[Change]) -> set[tuple[str, str, tuple[str, ...], Failures]]:
+    """Families that were tested, of figures that are shown."""
+    return {
+        (one.task, one.metric, one.by, one.failures) for one in shown if one.p_adjusted is not None
+    }
 
 
 def _facts_of(metric: str) -> MetricFacts:
@@ -217,18 +245,20 @@ def _row(
     footnotes: Footnotes,
 ) -> ChangeRow:
     known = [one for one in found if one is not None]
+    n = next((one.n for one in known if one.difference is not None), known[0].n)
     return ChangeRow(
         text.subgroup_name(subgroup),
-        max(one.n for one in known),
-        tuple(_cell(one, fact, footnotes) for one, fact in zip(found, facts, strict=True)),
+        n,
+        tuple(_cell(one, fact, footnotes, n) for one, fact in zip(found, facts, strict=True)),
         all(one.verdict == "few faces" for one in known),
     )
 
 
-def _cell(one: Change | None, facts: MetricFacts, footnotes: Footnotes) -> ChangeCell:
+def _cell(one: Change | None, facts: MetricFacts, footnotes: Footnotes, of_row: int) -> ChangeCell:
     if one is None or one.difference is None:
         reason = "not computed for this subgroup" if one is None else one.reason
-        return ChangeCell("", text.NOT_AVAILABLE, "", "", "", "na", footnotes.number(reason))
+        note = footnotes.number(reason)
+        return ChangeCell("", text.NOT_AVAILABLE, "", "", "", "na", note, "", small=False)
     first, second = (text.number(value, facts.unit) for value in (one.first, one.second))
     bounds = (
         "" if one.low is None or one.high is None else bounds_text(one.low, one.high, facts.unit)
@@ -241,10 +271,12 @@ def _cell(one: Change | None, facts: MetricFacts, footnotes: Footnotes) -> Chang
         MARKS.get(one.verdict, ""),
         one.verdict.split(" ")[0],
         None if bounds else footnotes.number(one.reason),
+        "" if one.n == of_row else text.count(one.n),
+        one.verdict == "few faces",
     )
 
 
-def _more(found: Changes, word: str) -> Iterator[ChangeTable]:
+def _more(found: Changes) -> Iterator[ChangeTable]:
     """Shares of the predicted classes, of everybody: what the two models say, right or wrong."""
     for task in found.tasks:
         own = [
@@ -259,7 +291,11 @@ def _more(found: Changes, word: str) -> Iterator[ChangeTable]:
         )
         if rows:
             title = f"{task_title(task.name)}: predicted shares"
-            yield ChangeTable(title, "Predicted as", ("Share of scored faces",), (("", rows),), ())
+            columns = ("Share of scored faces",)
+            groups = (("", rows),)
+            yield ChangeTable(
+                title, "Predicted as", "faces", columns, groups, footnotes.texts, len(_tested(own))
+            )
 
 
 # --- distances --------------------------------------------------------------------------------

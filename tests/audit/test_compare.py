@@ -15,10 +15,11 @@ from scipy.stats import binomtest, ttest_rel
 
 from faceaudit.audit.changes import Change, Changes, Family, holm, judge
 from faceaudit.audit.compare import compare_pairs, compare_tally
-from faceaudit.audit.paired import load_paired, pair_tables, paired_tally, save_paired
+from faceaudit.audit.paired import load_paired, paired_tally, save_paired
+from faceaudit.audit.paired_rows import pair_tables
 from faceaudit.audit.paired_shares import mcnemar, tango_interval
 from faceaudit.audit.run import audit
-from faceaudit.errors import InputError, SchemaError, UnknownNameError
+from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError
 from faceaudit.tables import PredictionTable
 
 OpenTable = Callable[..., PredictionTable]
@@ -317,6 +318,7 @@ def test_paired_tallies_add(
     ]
     added = halves[0] + halves[1]
     assert added.matching == whole.matching
+    assert added.images == whole.images == (700, 700)
     for one, other in zip(compare_tally(added).changes, compare_tally(whole).changes, strict=True):
         assert one.difference == pytest.approx(other.difference, abs=1e-12)
         assert one.p_value == pytest.approx(other.p_value, abs=1e-9)
@@ -393,3 +395,64 @@ def test_columns_of_either_table_are_offered_and_those_without_agreement_named(
         pair_tables(*tables, ["shift"])
     pairs = pair_tables(*tables, ["_unit"])
     assert [one.name for one in pairs.features] == ["_unit"]
+
+
+def several_faces(frame: pl.DataFrame, second_frame: pl.DataFrame) -> list[pl.DataFrame]:
+    """Both models on images of two faces, with a column that names the image again."""
+    order = second_frame.sort("image")
+    faces = [
+        pl.col("image").str.slice(0, 4).alias("image"),
+        (pl.col("image").cum_count().over(pl.col("image").str.slice(0, 4)) - 1)
+        .cast(pl.Int32)
+        .alias("face"),
+        pl.col("image").str.slice(0, 4).alias("photo"),
+        pl.col("status").alias("outcome"),
+    ]
+    return [one.with_columns(faces) for one in (frame.sort("image"), order)]
+
+
+@pytest.mark.parametrize(("name", "copy"), [("image", "photo"), ("status", "outcome")])
+def test_units_and_subgroups_may_be_columns_that_every_table_has(
+    open_table: OpenTable,
+    frame: pl.DataFrame,
+    second_frame: pl.DataFrame,
+    name: str,
+    copy: str,
+) -> None:
+    tables = [open_table(one) for one in several_faces(frame, second_frame)]
+    pairs = [pair_tables(*tables, ["gender"], unit=unit) for unit in (name, copy)]
+    mine, theirs = (
+        compare_pairs(one, unit=unit).changes for one, unit in zip(pairs, (name, copy), strict=True)
+    )
+    assert mine == theirs
+    short = [one.filter(pl.int_range(pl.len()) < 40) for one in several_faces(frame, second_frame)]
+    tables = [open_table(one) for one in short]
+    by = [compare_pairs(pair_tables(*tables, [feature])).changes for feature in (name, copy)]
+    assert [one.n for one in by[0]] == [one.n for one in by[1]]
+    assert {one.by for one in by[0]} == {(), (name,)}
+
+
+def test_images_of_many_faces_are_counted_once(
+    open_table: OpenTable, frame: pl.DataFrame, second_frame: pl.DataFrame
+) -> None:
+    mine, theirs = several_faces(frame, second_frame)
+    found = compare_pairs(pair_tables(open_table(mine), open_table(theirs.head(605))))
+    assert (mine["image"].n_unique(), found.images) == (70, (70, 61))
+
+
+def test_predicted_units_are_refused_in_one_line(
+    open_table: OpenTable, frame: pl.DataFrame, second_frame: pl.DataFrame
+) -> None:
+    tables = open_table(frame), open_table(second_frame)
+    with pytest.raises(UsageError, match="--unit age_pred: the two tables predict different units"):
+        pair_tables(*tables, unit="age_pred")
+    with pytest.raises(UnknownNameError) as refused:
+        pair_tables(*tables, unit="nothing")
+    assert "_pred" not in str(refused.value)
+
+
+def test_a_text_names_one_feature(
+    open_table: OpenTable, frame: pl.DataFrame, second_frame: pl.DataFrame
+) -> None:
+    pairs = pair_tables(open_table(frame), open_table(second_frame), "gender")
+    assert [one.name for one in pairs.features] == ["gender"]

@@ -15,11 +15,12 @@ from faceaudit.audit.drift import Both, compare_drift, unpaired
 from faceaudit.audit.image_measures import measures
 from faceaudit.audit.intervals import difference_interval, wilson
 from faceaudit.audit.metrics import METRICS
+from faceaudit.audit.paired_rows import pair_tables
 from faceaudit.audit.results import Estimate
 from faceaudit.audit.run import audit
 from faceaudit.audit.subgroups import find_features
 from faceaudit.audit.tally import BLOCKS, tally
-from faceaudit.errors import SchemaError
+from faceaudit.errors import SchemaError, UnknownNameError
 from faceaudit.tables import PredictionTable
 
 OpenTable = Callable[..., PredictionTable]
@@ -339,8 +340,30 @@ def test_what_is_all_of_one_class_has_no_interval(open_table: OpenTable, rows_of
 def test_tallies_of_other_units_are_refused(open_table: OpenTable, rows_of: RowsOf) -> None:
     table = open_table(rows_of(200, seed=28).with_columns(person=pl.col("image").str.slice(0, 4)))
     features = find_features(table, ["gender"])
-    with pytest.raises(SchemaError, match="the first tally has the unit none, the second person"):
-        quick(tally(table, features), tally(table, features, unit="person"))  # type: ignore[arg-type]
+    counted = tally(table, features, unit="person")
+    words = "the first, a tally, has the unit none, the second, a tally, person; make both with"
+    with pytest.raises(SchemaError, match=words):
+        quick(tally(table, features), counted)  # type: ignore[arg-type]
+    with pytest.raises(SchemaError, match="the second, a table, none; give --unit person"):
+        quick(counted, table)  # type: ignore[arg-type]
+
+
+def test_a_unit_without_a_name_is_refused(open_table: OpenTable, rows_of: RowsOf) -> None:
+    table = open_table(rows_of(60))
+    with pytest.raises(UnknownNameError, match="no column to take units from is called ''"):
+        quick(table, table, unit="")
+
+
+def test_tables_without_a_common_task_are_refused(open_table: OpenTable, rows_of: RowsOf) -> None:
+    tables = [
+        open_table(rows_of(60).select("image", f"{task}_true", f"{task}_pred"))
+        for task in ("gender", "race")
+    ]
+    words = "the first predicts gender, the second race, and no task is in both"
+    with pytest.raises(SchemaError, match=words):
+        quick(*tables, by=[])
+    with pytest.raises(SchemaError, match=words):
+        pair_tables(*tables)
 
 
 def test_images_are_counted_in_every_block_of_units(open_table: OpenTable, rows_of: RowsOf) -> None:

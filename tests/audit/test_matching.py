@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from faceaudit.audit.matching import FIRST, SECOND, Matching, match_rows
-from faceaudit.audit.paired import IMAGES, pair_tables, paired_tally
+from faceaudit.audit.paired import IMAGES, paired_tally
+from faceaudit.audit.paired_rows import pair_tables
 from faceaudit.audit.subgroups import find_features
 from faceaudit.audit.tally import cut, tally
 from faceaudit.errors import SchemaError, UsageError

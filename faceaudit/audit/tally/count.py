@@ -71,7 +71,7 @@ def tally(
     Raises:
         UnknownNameError: If the unit is no column.
     """
-    owner = unit_feature(table, unit) if unit else None
+    owner = None if unit is None else unit_feature(table, unit)
     coder = CellCoder.of(table, features)
     shape = (len(coder.cells), BLOCKS if owner else 1)
     counters: list[_Classes | _Years] = [_Classes(table, task, shape) for task in table.tasks]
