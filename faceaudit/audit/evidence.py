@@ -135,7 +135,7 @@ def check_names(rule: Rule, evidence: Evidence) -> None:
     predicted = [
         one.name for one in counted.features if one.predicted and one.name in rule.features
     ]
-    if predicted and rule.failures == "errors":
+    if predicted and (rule.failures == "errors" or rule.metrics[0].needs == "images"):
         raise UsageError(
             f"{rule.where}: failures have no {predicted[0]}; form subgroups by annotations"
         )
