@@ -20,9 +20,9 @@ from faceaudit.audit.coverage import estimate_counts
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.extremes import Bounded
 from faceaudit.audit.failures import count_failures_as_errors
-from faceaudit.audit.intervals import share_interval
+from faceaudit.audit.intervals import normal_quantile, share_interval
 from faceaudit.audit.measure import measure
-from faceaudit.audit.metrics import Metric, Values
+from faceaudit.audit.metrics import Metric, Values, ratio
 from faceaudit.audit.policy import Policy, Rule
 from faceaudit.audit.rates import images_by_outcome
 from faceaudit.audit.results import Estimate
@@ -195,6 +195,21 @@ class RuleFigures:
             reasons=(*self.reasons, *[ABSENT] * absent),
         )
 
+    def with_more(self, hits: float, misses: float) -> RuleFigures:
+        """A share in every subgroup with so many hits and misses more."""
+        faces = self.faces + hits + misses
+        values = ratio(self.values * self.faces + hits, faces)
+        own = slice(len(self.figures.values))  # there are no figures of absent subgroups
+        told = self.figures.told * ratio(faces[own], self.faces[own])
+        figures = replace(self.figures, values=values[own], told=told)
+
+        def measured(confidence: float) -> tuple[Values, Values]:
+            z = np.full(len(figures.values), normal_quantile(confidence))
+            below, above = figures.sides(np.arange(len(z)), z)
+            return figures.values - below, figures.values + above
+
+        return replace(self, values=values, faces=faces, measured=measured, figures=figures)
+
     @property
     def plannable(self) -> NDArray[np.bool_]:
         """Whether there is a value with an interval, (G,)."""
@@ -288,7 +303,7 @@ def find_figures(
 
     def estimates(confidence: float) -> list[Estimate]:
         asked = replace(options, confidence=confidence)
-        found = _estimates(rule, metric, evidence, cells, asked)
+        found = estimates_of(rule, metric, evidence, cells, asked)
         return [found[index] for index in kept]
 
     def measured(confidence: float) -> tuple[Values, Values]:
@@ -313,10 +328,10 @@ def _numbers(estimates: Sequence[Estimate], name: str) -> Values:
     return np.array([getattr(one, name) for one in estimates], dtype=np.float64)
 
 
-def _estimates(
+def estimates_of(
     rule: Rule, metric: Metric, evidence: Evidence, cells: Cut, options: Options
 ) -> list[Estimate]:
-    """The metric in every subgroup of the cut."""
+    """One metric of a rule in every subgroup of a cut."""
     counted = evidence.counted
     if metric.needs == "images":
         outcomes = partial(images_by_outcome, statuses=counted.statuses)

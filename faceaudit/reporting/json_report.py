@@ -132,6 +132,7 @@ def verdict_facts(found: Verdict) -> dict[str, Any]:
         "explanation": found.explanation,
         "subgroups": [dict(subgroup) for subgroup in found.subgroups],
         "small": [dict(subgroup) for subgroup in found.small],
+        "unplaced": found.unplaced,
         "task": found.task,
         "metric": found.metric,
         **label,

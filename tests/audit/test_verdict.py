@@ -267,7 +267,7 @@ def test_failures_can_count_as_errors(open_table: OpenTable, rows_of: RowsOf) ->
 def test_rates_of_images_are_not_taken_by_predictions_that_failures_lack(
     open_table: OpenTable, rows_of: RowsOf, rule: dict[str, Any]
 ) -> None:
-    with pytest.raises(UsageError, match="rule 1: failures have no .*_pred; form subgroups by"):
+    with pytest.raises(UsageError, match=r"rule 1: failures have no .*_pred; form subgroups by"):
         find_verdicts(open_table(rows_of(300)), policy(rule), replicates=100)
 
 
