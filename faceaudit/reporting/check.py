@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,11 @@ from faceaudit.reporting.json_report import (
 )
 from faceaudit.reporting.source import Reading, as_paths, label_file, read_source
 from faceaudit.reporting.subject import Provenance
-from faceaudit.reporting.without_leaks import leave_out, note_of
+from faceaudit.reporting.without_leaks import is_doubtful, leave_out, note_of
 from faceaudit.schema import SCHEMA_VERSION
 from faceaudit.storage import as_path, check_outputs, write_text
+
+log = logging.getLogger(__name__)
 
 PolicySource = Path | str | Mapping[str, Any]
 """A TOML file, or what it would hold: ``{"rule": [{...}, ...]}``."""
@@ -159,6 +162,8 @@ def check(
         (*source.notes, *notes, *([] if leaks is None else [note_of(leaks)])),
         leaks,
     )
+    if leaks is not None and is_doubtful(leaks):
+        log.warning("%s", note_of(leaks))
     if output is not None:
         write_text(as_path(output), found.to_json())
     return found

@@ -20,7 +20,9 @@ from faceaudit.tables import IMAGE, PredictionTable
 from faceaudit.tables.part import rows_where
 
 SHA256 = "sha256"
-NEEDED = ("first", "second", "first_sha256", "second_sha256", "leak")
+HASHES = ("first_sha256", "second_sha256", "first_file_sha256", "second_file_sha256")
+"""Of images; and of crops, whose images the first two are of."""
+NEEDED = ("first", "second", *HASHES, "leak")
 NO_LEAKED = "no row is leaked"
 
 
@@ -34,6 +36,7 @@ class Divided:
     """None where no row is leaked."""
     path: Path
     matched_by: str
+    pairs: int
 
     def facts(self, effects: Sequence[LeakEffect] = ()) -> LeaksLeftOut:
         """What was left out, and what it had changed where that was looked for."""
@@ -41,6 +44,7 @@ class Divided:
             path=str(self.path),
             sha256=sha256_of_file(self.path),
             matched_by=self.matched_by,
+            pairs=self.pairs,
             rows=self.leaked.rows if self.leaked else 0,
             images=self.leaked.images if self.leaked else 0,
             of_rows=self.every.rows,
@@ -72,9 +76,7 @@ def leave_out(source: Source, path: Path) -> Divided:
             f"{table.path}: has neither sha256 nor image, by which leaked images are known; "
             "write one of them"
         )
-    column, ends = (
-        (SHA256, ("first_sha256", "second_sha256")) if hashed else (IMAGE, ("first", "second"))
-    )
+    column, ends = (SHA256, HASHES) if hashed else (IMAGE, ("first", "second"))
     values = pl.concat([pairs[end].rename(column) for end in ends]).drop_nulls().unique()
     is_leaked = pl.col(column).is_in(values.implode()).fill_null(value=False)
     kept, leaked = rows_where(table, ~is_leaked), rows_where(table, is_leaked)
@@ -86,6 +88,7 @@ def leave_out(source: Source, path: Path) -> Divided:
         leaked=leaked if leaked.rows else None,
         path=path,
         matched_by=column,
+        pairs=pairs.height,
     )
 
 
@@ -152,6 +155,8 @@ def with_effects(
 
 def note_of(facts: LeaksLeftOut) -> str:
     """What was left out, in words."""
+    if not facts.pairs:
+        return f"{facts.path} found no picture in several sets: nothing was left out."
     if not facts.rows:
         return (
             f"No row of the table is among the leaked images of {facts.path} (compared by "
@@ -167,6 +172,11 @@ def note_of(facts: LeaksLeftOut) -> str:
         f"{facts.rows:,} of {facts.of_rows:,} rows were left out: {facts.path} found their "
         f"picture in several sets.{by_name}"
     )
+
+
+def is_doubtful(facts: LeaksLeftOut) -> bool:
+    """Whether leaks were found, and none of them in the table that they should be of."""
+    return bool(facts.pairs and not facts.rows)
 
 
 def _effect(
