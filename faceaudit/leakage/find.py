@@ -157,7 +157,7 @@ def _prints(sets: Sequence[ImageSet], max_pixels: int, workers: int, quiet: bool
     with progress("read", total, quiet=quiet) as advance:
         for one in sets:
             if one.refs is None:
-                parts.append(by_bytes_alone(one.sha256 or (), "only its hash is known"))
+                parts.append(by_bytes_alone(one.sha256 or ()))
                 continue
             found = take_prints(
                 one.refs, one.view, max_pixels=max_pixels, workers=workers, advance=advance
@@ -281,7 +281,7 @@ def _conflicts(
                 task=name,
                 groups=int((annotated > 1).sum()),
                 conflicting=_pictures(groups, wrong),
-                exact=_pictures(exact, given.in_groups(exact)),
+                exact=_pictures(groups, given.in_groups(exact)),
                 images=int(wrong.sum()),
                 far=_pictures(groups, given.in_groups(groups, within=FAR_AGES))
                 if isinstance(given, AgeLabels)

@@ -108,12 +108,13 @@ def take_prints(
     return prints
 
 
-def by_bytes_alone(sha256: Sequence[str | None], reason: str) -> Prints:
+def by_bytes_alone(sha256: Sequence[str | None]) -> Prints:
     """Prints of images that are known by the hashes of their bytes alone."""
     prints = _room(len(sha256))
     known = [None if digest == EMPTY else digest for digest in sha256]
     prints.sha256[:] = prints.file_sha256[:] = known
-    prints.error[:] = reason
+    reasons = {None: "sha256 is no hash of 64 hexadecimal digits", EMPTY: "no bytes"}
+    prints.error[:] = [reasons.get(digest, "only its hash is known") for digest in sha256]
     return prints
 
 

@@ -13,13 +13,13 @@ from faceaudit.audit.results import Audit, Estimate, LeakEffect, LeaksLeftOut
 from faceaudit.audit.run import audit
 from faceaudit.audit.tally import Tally
 from faceaudit.errors import InputError, SchemaError, UsageError
+from faceaudit.leakage.sets import SHA256, hashes
 from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE
 from faceaudit.storage import local_copy, sha256_of_file
 from faceaudit.tables import IMAGE, PredictionTable
 from faceaudit.tables.part import rows_where
 
-SHA256 = "sha256"
 HASHES = ("first_sha256", "second_sha256", "first_file_sha256", "second_file_sha256")
 """Of images; and of crops, whose images the first two are of."""
 NEEDED = ("first", "second", *HASHES, "leak")
@@ -70,7 +70,7 @@ def leave_out(source: Source, path: Path) -> Divided:
     if isinstance(table, Tally):
         raise UsageError("--without-leaks: a tally has no rows to leave out; give the table")
     pairs = _read(path).filter(pl.col("leak"))
-    hashed = SHA256 in table.features and _any(table, SHA256)
+    hashed = SHA256 in table.features and _any_hash(table)
     if not hashed and not table.named:
         raise SchemaError(
             f"{table.path}: has neither sha256 nor image, by which leaked images are known; "
@@ -78,7 +78,8 @@ def leave_out(source: Source, path: Path) -> Divided:
         )
     column, ends = (SHA256, HASHES) if hashed else (IMAGE, ("first", "second"))
     values = pl.concat([pairs[end].rename(column) for end in ends]).drop_nulls().unique()
-    is_leaked = pl.col(column).is_in(values.implode()).fill_null(value=False)
+    known = hashes(SHA256) if hashed else pl.col(IMAGE)
+    is_leaked = known.is_in(values.implode()).fill_null(value=False)
     kept, leaked = rows_where(table, ~is_leaked), rows_where(table, is_leaked)
     if not kept.rows:
         raise InputError(f"{table.path}: every row is leaked by {path}; nothing is left to audit")
@@ -105,15 +106,15 @@ def _read(path: Path) -> pl.DataFrame:
             raise SchemaError(
                 f"{path}: is not what `faceaudit leaks` wrote: no column {', '.join(missing)}"
             )
-        texts = [name for name in NEEDED if name != "leak"]
-        return table.select(pl.col(texts).cast(pl.String), pl.col("leak").cast(pl.Boolean))
+        names = pl.col("first", "second").cast(pl.String)
+        return table.select(names, *map(hashes, HASHES), pl.col("leak").cast(pl.Boolean))
     except pl.exceptions.PolarsError as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: cannot be read ({reason}); run `faceaudit leaks`") from error
 
 
-def _any(table: PredictionTable, column: str) -> bool:
-    found = table.frame.select(pl.col(column).is_not_null().any()).collect(engine="streaming")
+def _any_hash(table: PredictionTable) -> bool:
+    found = table.frame.select(hashes(SHA256).is_not_null().any()).collect(engine="streaming")
     return bool(found.item())
 
 

@@ -198,6 +198,18 @@ def test_crops_are_known_by_their_own_bytes_and_by_those_of_their_images(tmp_pat
     assert facts_of(found).rows == LEAKED
 
 
+def test_rows_are_known_by_hashes_alone_that_are_some(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.parquet").with_row_index()
+    digest = pl.when(pl.col("index") >= ROWS - 50).then(pl.lit("")).otherwise(pl.col("sha256"))
+    table.with_columns(sha256=digest.str.to_uppercase()).write_parquet(tmp_path / "t.parquet")
+    none = pl.when(pl.col("leak")).then("first_sha256").otherwise(pl.lit(""))
+    leaks = write_leaks(tmp_path / "l.parquet", first_sha256=pl.lit(""), first_file_sha256=none)
+    assert facts_of(report(tmp_path / "t.parquet", without_leaks=leaks)).rows == LEAKED
+    table.with_columns(sha256=pl.lit("NA")).drop("index").write_parquet(tmp_path / "n.parquet")
+    found = report(tmp_path / "n.parquet", without_leaks=leaks, verify="never")
+    assert (facts_of(found).rows, facts_of(found).matched_by) == (LEAKED, "image")
+
+
 def test_few_leaked_faces_are_suppressed_and_do_not_follow(folder: Path, tmp_path: Path) -> None:
     found = report(
         folder / "t.parquet",
