@@ -65,12 +65,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "table": table_facts(provenance),
         "model": _model(provenance),
-        "labels": {
-            "format": provenance.labels_format,
-            "provenance": None
-            if provenance.labels_provenance == MIXED
-            else provenance.labels_provenance,
-        },
+        "labels": label_facts(provenance),
         "options": _options(audit),
         "policy": None if audit.policy is None else policy_facts(audit.policy),
         "coverage": [_coverage(found) for found in audit.coverage],
@@ -104,6 +99,12 @@ def table_facts(provenance: Provenance) -> dict[str, Any]:
         "sha256": provenance.sha256,
         "rows": provenance.rows,
     }
+
+
+def label_facts(provenance: Provenance) -> dict[str, Any]:
+    """The labels, as a report and a check name them."""
+    whose = provenance.labels_provenance
+    return {"format": provenance.labels_format, "provenance": None if whose == MIXED else whose}
 
 
 def policy_facts(policy: PolicyFacts) -> dict[str, Any]:
