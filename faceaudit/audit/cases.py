@@ -20,6 +20,7 @@ from faceaudit.audit.policy import BETWEEN, Exempt, Rule
 from faceaudit.audit.results import Exemption, Subgroup
 from faceaudit.audit.simultaneous import critical_of_pairs
 from faceaudit.audit.tally import Numbers, Tally, cut
+from faceaudit.audit.unplaced import MOST, Unplaced, find_unplaced
 
 POWER = 0.8
 """Chance with which ``n_needed`` faces decide a rule if the figures seen are the true ones."""
@@ -41,6 +42,8 @@ class Case:
     exemptions: tuple[Exemption, ...]
     unseen: frozenset[tuple[str, str]]
     """Features with the declared classes that nobody in the table has."""
+    unplaced: tuple[Unplaced, ...]
+    """Of each metric, what the rule leaves out because a feature has no value."""
 
     @classmethod
     def of(cls, rule: Rule, error: float, evidence: Evidence) -> Case:
@@ -71,12 +74,18 @@ class Case:
             tuple(one.and_absent(len(absent)) for one in figures),
             exemptions_of(rule, cells.subgroups, day),
             _unseen(evidence.counted) if absent else frozenset(),
+            tuple(find_unplaced(rule, metric, evidence) for metric in rule.metrics),
         )
 
     @cached_property
     def faces(self) -> Values:
         """Faces of every subgroup: the fewest that any metric has."""
         return np.asarray(np.min([one.faces for one in self.figures], axis=0))
+
+    @property
+    def unplaced_faces(self) -> int:
+        """Faces that the rule leaves out because a feature has no value: the most of any metric."""
+        return max(one.faces for one in self.unplaced)
 
     @cached_property
     def usable(self) -> Numbers:
@@ -129,6 +138,29 @@ class Case:
             [one.apart(z, kept) for one in self.figures] for z in self._quantiles(kept, kept)
         )
         return failing, passing
+
+    def lowest_and_highest(self, kept: Numbers) -> tuple[list[Bounded], list[Bounded]] | None:
+        """Figures, with the limits that show a pass, at the worst that is left out for each.
+
+        First with every miss among the faces that have no value of a feature, then with every hit:
+        a subgroup may have all of them. Of figures that are no shares of faces nothing so definite
+        is known: they are as they are with up to ``MOST`` such faces, and with more there is None.
+        """
+        found: tuple[list[Bounded], list[Bounded]] = [], []
+        for figures, out in zip(self.figures, self.unplaced, strict=True):
+            if out.hits is None and out.faces > MOST * figures.faces[kept].min():
+                return None
+            worse = figures if out.hits is None else figures.with_more(0.0, out.misses)
+            better = figures if out.hits is None else figures.with_more(out.hits, 0.0)
+            for ends, end in zip(found, (worse, better), strict=True):
+                ends.append(self._to_pass(end, kept))
+        return found
+
+    def _to_pass(self, figures: RuleFigures, kept: Numbers) -> Bounded:
+        """Figures with the limits that show a pass."""
+        if self.rule.measure not in BETWEEN:
+            return figures.bounded(self._confidence(len(kept)), kept)
+        return figures.apart(self._quantiles(kept, kept)[1], kept)
 
     def with_faces(self, kept: Numbers, others: Numbers) -> tuple[list[ByFaces], list[ByFaces]]:
         """The same with so many faces of every subgroup, reaching as far again as ``POWER`` asks.

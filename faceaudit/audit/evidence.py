@@ -20,9 +20,9 @@ from faceaudit.audit.coverage import estimate_counts
 from faceaudit.audit.estimates import Options
 from faceaudit.audit.extremes import Bounded
 from faceaudit.audit.failures import count_failures_as_errors
-from faceaudit.audit.intervals import share_interval, sure_bounds
+from faceaudit.audit.intervals import normal_quantile, share_interval, sure_bounds
 from faceaudit.audit.measure import measure
-from faceaudit.audit.metrics import Metric, Values
+from faceaudit.audit.metrics import Metric, Values, ratio
 from faceaudit.audit.policy import Policy, Rule
 from faceaudit.audit.rates import images_by_outcome
 from faceaudit.audit.results import Estimate
@@ -135,13 +135,16 @@ def check_names(rule: Rule, evidence: Evidence) -> None:
     predicted = [
         one.name for one in counted.features if one.predicted and one.name in rule.features
     ]
-    if predicted and rule.failures == "errors":
+    if predicted and (rule.failures == "errors" or rule.metrics[0].needs == "images"):
         raise UsageError(
             f"{rule.where}: failures have no {predicted[0]}; form subgroups by annotations"
         )
     _check_values(counted, rule.only, rule.where)
+    declared = {feature.name for feature in counted.features if feature.order}
     for exempt in rule.exceptions:
-        _check_values(counted, exempt.subgroup, f"{rule.where}, exception")
+        # A site may leave the table before its exception expires; that it covers none is told.
+        named = {name: label for name, label in exempt.subgroup.items() if name in declared}
+        _check_values(counted, named, f"{rule.where}, exception")
 
 
 def _check_values(counted: Tally, subgroup: Mapping[str, str], where: str) -> None:
@@ -194,6 +197,21 @@ class RuleFigures:
             faces=np.concatenate([self.faces, np.zeros(absent)]),
             reasons=(*self.reasons, *[ABSENT] * absent),
         )
+
+    def with_more(self, hits: float, misses: float) -> RuleFigures:
+        """A share in every subgroup with so many hits and misses more."""
+        faces = self.faces + hits + misses
+        values = ratio(self.values * self.faces + hits, faces)
+        own = slice(len(self.figures.values))  # there are no figures of absent subgroups
+        told = self.figures.told * ratio(faces[own], self.faces[own])
+        figures = replace(self.figures, values=values[own], told=told)
+
+        def measured(confidence: float) -> tuple[Values, Values]:
+            z = np.full(len(figures.values), normal_quantile(confidence))
+            below, above = figures.sides(np.arange(len(z)), z)
+            return figures.values - below, figures.values + above
+
+        return replace(self, values=values, faces=faces, measured=measured, figures=figures)
 
     @property
     def plannable(self) -> NDArray[np.bool_]:
@@ -291,14 +309,14 @@ def find_figures(
 
     def estimates(confidence: float) -> list[Estimate]:
         asked = replace(options, confidence=confidence, sure=True)
-        found = _estimates(rule, metric, evidence, cells, asked)
+        found = estimates_of(rule, metric, evidence, cells, asked)
         return [found[index] for index in kept]
 
     def measured(confidence: float) -> tuple[Values, Values]:
         found = estimates(confidence)
         return _numbers(found, "low"), _numbers(found, "high")
 
-    every = _estimates(rule, metric, evidence, cells, options)
+    every = estimates_of(rule, metric, evidence, cells, options)
     usual = [every[index] for index in kept]
     degrees = degrees_of(counted, cells)
     return RuleFigures(
@@ -317,10 +335,10 @@ def _numbers(estimates: Sequence[Estimate], name: str) -> Values:
     return np.array([getattr(one, name) for one in estimates], dtype=np.float64)
 
 
-def _estimates(
+def estimates_of(
     rule: Rule, metric: Metric, evidence: Evidence, cells: Cut, options: Options
 ) -> list[Estimate]:
-    """The metric in every subgroup of the cut."""
+    """One metric of a rule in every subgroup of a cut."""
     counted = evidence.counted
     if metric.needs == "images":
         outcomes = partial(images_by_outcome, statuses=counted.statuses)

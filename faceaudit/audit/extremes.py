@@ -52,38 +52,56 @@ class Extreme:
         return Extreme(-self.value, -self.high, -self.low, self.at, self.high_at, self.low_at)
 
 
-def highest(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
-    """The highest figure of any subgroup."""
+def highest(
+    figures: Sequence[Bounded], strata: Numbers, others: Sequence[Bounded] | None = None
+) -> Extreme:
+    """The highest figure of any subgroup; it is compared with none."""
     return _highest((one.values, one.low, one.high, None) for one in figures)
 
 
-def lowest(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
-    """The lowest figure of any subgroup."""
+def lowest(
+    figures: Sequence[Bounded], strata: Numbers, others: Sequence[Bounded] | None = None
+) -> Extreme:
+    """The lowest figure of any subgroup; it is compared with none."""
     return highest([one.negated() for one in figures], strata).negated()
 
 
-def farthest_apart(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
+def farthest_apart(
+    figures: Sequence[Bounded], strata: Numbers, others: Sequence[Bounded] | None = None
+) -> Extreme:
     """The largest difference between two subgroups of a stratum.
 
     Args:
         figures: Metrics, each compared with itself only.
         strata: The stratum of each subgroup, (G,).
+        others: The metrics as they are in the lower of two subgroups; None takes the same.
     """
     found = _highest(
-        _differences(one, rows, others) for one in figures for rows, others in _pairs(strata)
+        _differences(one, other, *pairs)
+        for one, other in zip(figures, others or figures, strict=True)
+        for pairs in _pairs(strata)
     )
     return replace(found, low=max(found.low, 0.0))
 
 
-def least_ratio(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
+def least_ratio(
+    figures: Sequence[Bounded], strata: Numbers, others: Sequence[Bounded] | None = None
+) -> Extreme:
     """The smallest ratio of one subgroup's figure to another's of its stratum.
+
+    Args:
+        figures: Metrics, each compared with itself only.
+        strata: The stratum of each subgroup, (G,).
+        others: The metrics as they are in the subgroup that is divided by; None takes the same.
 
     Source:
         Donner, Zou: Closed-form confidence intervals for functions of the normal mean and standard
         deviation, Statistical Methods in Medical Research 21, 2012 (ratio of two parameters).
     """
     found = _highest(
-        _ratios(one, rows, others) for one in figures for rows, others in _pairs(strata)
+        _ratios(one, other, *pairs)
+        for one, other in zip(figures, others or figures, strict=True)
+        for pairs in _pairs(strata)
     )
     least = found.negated()
     return replace(least, high=min(least.high, 1.0))
@@ -102,17 +120,17 @@ def _pairs(strata: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
                 yield members[start : start + ROWS], members
 
 
-def _differences(one: Bounded, rows: Numbers, others: Numbers) -> _Parts:
+def _differences(one: Bounded, other: Bounded, rows: Numbers, others: Numbers) -> _Parts:
     value, low, high = (part[rows][:, None] for part in (one.values, one.low, one.high))
-    values, lows, highs = (part[others][None] for part in (one.values, one.low, one.high))
+    values, lows, highs = (part[others][None] for part in (other.values, other.low, other.high))
     bounds = difference_interval((value, low, high), (values, lows, highs))
     return _without_self(value - values, *bounds, rows, others)
 
 
-def _ratios(one: Bounded, rows: Numbers, others: Numbers) -> _Parts:
+def _ratios(one: Bounded, other: Bounded, rows: Numbers, others: Numbers) -> _Parts:
     """Minus the ratios, so that the smallest is the highest."""
     a, a_low, a_high = (part[rows][:, None] for part in (one.values, one.low, one.high))
-    b, b_low, b_high = (part[others][None] for part in (one.values, one.low, one.high))
+    b, b_low, b_high = (part[others][None] for part in (other.values, other.low, other.high))
     least, most = a_low * (2 * a - a_low), b_high * (2 * b - b_high)
     wide, narrow = a_high * (2 * a - a_high), b_low * (2 * b - b_low)
     with np.errstate(divide="ignore", invalid="ignore"):

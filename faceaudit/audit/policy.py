@@ -40,6 +40,8 @@ MEASURES: dict[str, str] = {
 BETWEEN = ("difference", "ratio", "equivalent")
 """Measures that compare subgroups with each other."""
 
+MOST_MIN_N = 10**9
+"""No table has more faces."""
 LEAST_CONFIDENT = 0.5
 """A verdict that holds with less confidence is none."""
 
@@ -305,20 +307,20 @@ class _Table:
         value = self.facts.get(key)
         if value is None:
             return None
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
+        try:
+            found = math.nan if isinstance(value, bool | str) else float(value)
+        except (TypeError, OverflowError):  # of a list; of a whole number of hundreds of digits
+            found = math.nan
+        if not math.isfinite(found):
             raise self.refuse(key, "a number")
-        return float(value)
+        return found
 
     def count(self, key: str) -> int | None:
         value = self.facts.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.refuse(key, "a whole number of at least 1")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_MIN_N:
+            raise self.refuse(key, f"a whole number from 1 to {MOST_MIN_N:,}")
         return value
 
     def day(self, key: str) -> dt.date:

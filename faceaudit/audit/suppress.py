@@ -61,8 +61,8 @@ BEYOND_SUMS = (
 EXPLAINED = {
     "pass": "the whole interval keeps the limit",
     "fail": "the whole interval breaks the limit",
-    "insufficient": "the interval reaches across the limit, or some subgroups are too small; "
-    "which, is not shown (--suppress-below)",
+    "insufficient": "the interval reaches across the limit, some subgroups are too small, or faces "
+    "without a value of a feature could change it; which, is not shown (--suppress-below)",
 }
 """Why a verdict is what it is, by its outcome."""
 _DROPPED = object()
@@ -295,6 +295,7 @@ class _Cleaner:
 
     def verdict(self, value: Verdict) -> Verdict:
         """The same outcome, without naming what it rests on where that may be too small."""
+        value = replace(value, unplaced=None)  # everybody less the subgroups: it tells of the last
         if not (value.subgroups or value.small):
             return value
         told = replace(value, explanation=EXPLAINED[value.outcome], small=())

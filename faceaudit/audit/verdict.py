@@ -93,7 +93,7 @@ class _Limit:
 
     limit: float
     from_below: bool
-    quantity: Callable[[Sequence[Bounded], Numbers], Extreme]
+    quantity: Callable[..., Extreme]
 
     def outcome(self, found: Extreme) -> Outcome:
         if self.from_below:
@@ -116,7 +116,7 @@ def _limits(rule: Rule) -> list[_Limit]:
         found.append(_Limit(rule.at_least, True, least))
     if rule.at_most is not None:
         if rule.measure in BETWEEN:
-            most: Callable[[Sequence[Bounded], Numbers], Extreme] = farthest_apart
+            most: Callable[..., Extreme] = farthest_apart
         elif signed:
             most = _farthest_from_zero
         else:
@@ -125,7 +125,9 @@ def _limits(rule: Rule) -> list[_Limit]:
     return found
 
 
-def _farthest_from_zero(figures: Sequence[Bounded], strata: Numbers) -> Extreme:
+def _farthest_from_zero(
+    figures: Sequence[Bounded], strata: Numbers, others: Sequence[Bounded] | None = None
+) -> Extreme:
     return highest([one.without_sign() for one in figures], strata)
 
 
@@ -139,6 +141,7 @@ def _decided(case: Case) -> Verdict:
                 _undecided(rule, _too_few(case), case.exemptions),
                 n=int(seen.min()) if len(seen) else 0,
             ),
+            needs_faces=True,
         )
     strata = case.strata(usable)
     failing, passing = case.bounded(usable)
@@ -152,8 +155,12 @@ def _decided(case: Case) -> Verdict:
             _undecided(rule, NO_RATIO, case.exemptions),
             n=int(case.faces[usable].min()),
             small=_small(case),
+            unplaced=case.unplaced_faces,
         )
+    needs_faces = outcome == "insufficient"
     if outcome == "pass" and len(case.small):
+        outcome, needs_faces = "insufficient", True
+    elif outcome == "pass" and not _passes_wherever(case):
         outcome = "insufficient"
     named = () if outcome == "pass" else limit.shown_by(extreme, outcome)
     explanation = _explanation(case, limit, extreme, outcome)
@@ -169,16 +176,39 @@ def _decided(case: Case) -> Verdict:
             n=int(min(case.faces[usable[index]] for index in {*extreme.at, *named})),
             subgroups=tuple(at),
         ),
+        needs_faces=needs_faces,
     )
 
 
-def _planned(case: Case, verdict: Verdict) -> Verdict:
-    """The verdict with what was not judged and, without a decision, how many faces it needs."""
-    needed = _n_needed(case) if verdict.outcome == "insufficient" else None
+def _passes_wherever(case: Case) -> bool:
+    """Whether a rule that passes does so wherever faces without a value of a feature belong."""
+    if not case.unplaced_faces:
+        return True
+    ends = case.lowest_and_highest(case.usable)
+    if ends is None:
+        return False
+    strata = case.strata(case.usable)
+    found = (
+        (limit, limit.quantity(main, strata, others))
+        for limit in _limits(case.rule)
+        for main, others in [ends if limit.from_below else ends[::-1]]
+    )
+    return all(limit.outcome(extreme) == "pass" for limit, extreme in found)
+
+
+def _planned(case: Case, verdict: Verdict, *, needs_faces: bool) -> Verdict:
+    """The verdict with what was not judged and, where faces are needed for one, how many."""
+    needed = _n_needed(case) if needs_faces else None
     explanation = verdict.explanation
-    if needed is None and verdict.outcome == "insufficient" and case.subgroups:
+    if needs_faces and needed is None and case.subgroups:
         explanation = f"{explanation}; {_no_number(case)}"
-    return replace(verdict, n_needed=needed, small=_small(case), explanation=explanation)
+    return replace(
+        verdict,
+        n_needed=needed,
+        small=_small(case),
+        unplaced=case.unplaced_faces,
+        explanation=explanation,
+    )
 
 
 def _small(case: Case) -> tuple[Subgroup, ...]:
@@ -270,8 +300,10 @@ def _three_digits(number: int) -> int:
 
 def _explanation(case: Case, limit: _Limit, extreme: Extreme, outcome: Outcome) -> str:
     """Why the outcome is what it is."""
+    unplaced = _unplaced(case)
     if outcome == "pass":
-        return "the whole interval keeps the limit"
+        anywhere = f", wherever the {unplaced} belong" if unplaced else ""
+        return f"the whole interval keeps the limit{anywhere}"
     shown = limit.shown_by(extreme, outcome)
     told = []
     if limit.outcome(extreme) != "pass":
@@ -279,6 +311,8 @@ def _explanation(case: Case, limit: _Limit, extreme: Extreme, outcome: Outcome) 
         told.append(
             f"the {'whole interval breaks' if fails else 'interval reaches across'} the limit"
         )
+    elif not len(case.small):
+        return f"the interval keeps the limit, but the {unplaced} could change that"
     if told and set(shown) != set(extreme.at):
         names = " against ".join(_name(case.subgroups[case.usable[index]]) for index in shown)
         told[0] += f", {'shown by' if outcome == 'fail' else 'farthest for'} {names}"
@@ -286,7 +320,15 @@ def _explanation(case: Case, limit: _Limit, extreme: Extreme, outcome: Outcome) 
         if not told:
             told.append("the interval keeps the limit, but not every subgroup could be judged")
         told.append(_not_judged(case))
-    return "; ".join(told)
+    return "; ".join([*told, *([f"{unplaced} are left out"] if unplaced else [])])
+
+
+def _unplaced(case: Case) -> str:
+    """How many faces have no value of which features; empty where all have one."""
+    if not case.unplaced_faces:
+        return ""
+    features = dict.fromkeys(name for one in case.unplaced for name in one.features)
+    return f"{case.unplaced_faces:,} {_counted(case)} without a value of {' or '.join(features)}"
 
 
 def _too_few(case: Case) -> str:

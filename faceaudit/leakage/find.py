@@ -157,7 +157,7 @@ def _prints(sets: Sequence[ImageSet], max_pixels: int, workers: int, quiet: bool
     with progress("read", total, quiet=quiet) as advance:
         for one in sets:
             if one.refs is None:
-                parts.append(by_bytes_alone(one.sha256 or (), "only its hash is known"))
+                parts.append(by_bytes_alone(one.sha256 or ()))
                 continue
             found = take_prints(
                 one.refs, one.view, max_pixels=max_pixels, workers=workers, advance=advance
@@ -281,7 +281,7 @@ def _conflicts(
                 task=name,
                 groups=int((annotated > 1).sum()),
                 conflicting=_pictures(groups, wrong),
-                exact=_pictures(exact, given.in_groups(exact)),
+                exact=_pictures(groups, given.in_groups(exact)),
                 images=int(wrong.sum()),
                 far=_pictures(groups, given.in_groups(groups, within=FAR_AGES))
                 if isinstance(given, AgeLabels)
@@ -334,7 +334,12 @@ def _table(
     is_exact = np.arange(len(first)) < len(copies)
     names = pl.Series("name", [name for one in sets for name in one.images], dtype=pl.String)
     split = pl.Series("split", [one.name for one in sets], dtype=pl.String)
-    digests = pl.Series("sha256", prints.sha256.tolist(), dtype=pl.String)
+    ends = {"first": first, "second": second}
+    digests = {
+        f"{end}_{name}": pl.Series(getattr(prints, name).tolist(), dtype=pl.String).gather(rows)
+        for name in ("sha256", "file_sha256")
+        for end, rows in ends.items()
+    }
     none = np.zeros(len(copies))
     columns = {
         "group": groups[first],
@@ -357,7 +362,6 @@ def _table(
         if isinstance(given, AgeLabels):
             gaps = pl.Series("age_gap", given.gaps(first, second))
             table = table.with_columns(pl.when(pl.Series(known)).then(gaps).alias(gaps.name))
-    table = table.with_columns(
-        digests.gather(first).alias("first_sha256"), digests.gather(second).alias("second_sha256")
+    return table.with_columns(**digests).sort(
+        "group", "kind", "first", "second", maintain_order=True
     )
-    return table.sort("group", "kind", "first", "second", maintain_order=True)

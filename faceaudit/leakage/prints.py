@@ -48,7 +48,10 @@ class Prints:
     """What is kept of N images."""
 
     sha256: NDArray[np.object_]
-    """Hexadecimal, of the bytes, (N,); None where there are none."""
+    """Hexadecimal, of the bytes, (N,); None where there are none. Of a crop whose image is known
+    those of that image."""
+    file_sha256: NDArray[np.object_]
+    """The same, of a crop's own bytes."""
     error: NDArray[np.object_]
     """One line, why there is no picture, (N,); None where there is one."""
     blank: NDArray[np.bool_]
@@ -105,11 +108,13 @@ def take_prints(
     return prints
 
 
-def by_bytes_alone(sha256: Sequence[str | None], reason: str) -> Prints:
+def by_bytes_alone(sha256: Sequence[str | None]) -> Prints:
     """Prints of images that are known by the hashes of their bytes alone."""
     prints = _room(len(sha256))
-    prints.sha256[:] = [None if digest == EMPTY else digest for digest in sha256]
-    prints.error[:] = reason
+    known = [None if digest == EMPTY else digest for digest in sha256]
+    prints.sha256[:] = prints.file_sha256[:] = known
+    reasons = {None: "sha256 is no hash of 64 hexadecimal digits", EMPTY: "no bytes"}
+    prints.error[:] = [reasons.get(digest, "only its hash is known") for digest in sha256]
     return prints
 
 
@@ -130,6 +135,7 @@ def _room(count: int) -> Prints:
     shape = (count, SIDE, SIDE)
     return Prints(
         sha256=np.full(count, None, object),
+        file_sha256=np.full(count, None, object),
         error=np.full(count, None, object),
         blank=np.zeros(count, bool),
         hashes=np.zeros((count, 32), np.uint8),
@@ -169,7 +175,8 @@ def _take(view: float, max_pixels: int, images: Sequence[ImageRef]) -> Prints:
         except OSError as error:
             prints.error[row] = f"cannot be read: {error.strerror or type(error).__name__}"
             continue
-        prints.sha256[row] = hashlib.sha256(data).hexdigest() if data else None
+        digest = hashlib.sha256(data).hexdigest() if data else None
+        prints.sha256[row] = prints.file_sha256[row] = digest
         found = decode_gray(data, DECODED_SIDE, max_pixels=max_pixels)
         prints.error[row] = found.error
         if found.image is not None:

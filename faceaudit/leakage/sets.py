@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from faceaudit.labels import ANNOTATED, AUTO, NONE, read_labels
 from faceaudit.schema import AGE_GROUP, AGE_TRUE, GENDER, RACE, Task
 from faceaudit.schemes import task_of_values
 from faceaudit.storage import as_path, local_copy, parquet_schema
+from faceaudit.storage.paths import same_file
 from faceaudit.tables.files import SUFFIXES, find_parts, open_parts
 from faceaudit.tables.table import IMAGE, Draft
 
@@ -62,9 +62,10 @@ def read_sets(
     """
     if not sources:
         raise UsageError("no images: give a folder, a list, a tar or a table")
-    places = [os.path.realpath(source) for source in sources]
+    places = [as_path(source) for source in sources]
     for number, source in enumerate(sources):
-        if places[number] in places[:number]:
+        own = places[number]
+        if any(own == other or same_file(own, other) for other in places[:number]):
             raise UsageError(f"{source}: is given twice; give each set once")
     drafts = [_as_table(source) for source in sources]
     tables = sum(draft is not None for draft in drafts)
@@ -99,8 +100,9 @@ def _as_table(source: str) -> Draft | None:
 def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
     columns = [f"{name}_true" for name in TASKS] + [AGE_TRUE]
     present = [name for name in columns if name in draft.dtypes]
-    rows = draft.frame.select(pl.col(IMAGE).cast(pl.String), SHA256, *present)
-    frame = rows.unique(IMAGE, keep="first", maintain_order=True).collect()
+    rows = draft.frame.select(pl.col(IMAGE).cast(pl.String), hashes(SHA256), *present)
+    # Rows without a name are an image each: nothing says that two of them are one.
+    frame = rows.filter(pl.col(IMAGE).is_null() | pl.col(IMAGE).is_first_distinct()).collect()
     if frame.is_empty():
         raise InputError(f"{source}: the table has no rows; predict some images first")
     names = tuple(frame[IMAGE].fill_null("").to_list())
@@ -111,11 +113,17 @@ def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
         name=source,
         images=names,
         refs=None if place is None else tuple(images_in(place, names)),
-        sha256=tuple(frame[SHA256].cast(pl.String).to_list()) if place is None else None,
+        sha256=tuple(frame[SHA256].to_list()) if place is None else None,
         annotations=frame.select(annotated),
         tasks=_tasks(frame.select(annotated), schemes),
         labels="table" if annotated else None,
     )
+
+
+def hashes(column: str) -> pl.Expr:
+    """A column of SHA-256 in hexadecimal, in lower case; what is none is null."""
+    text = pl.col(column).cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
+    return pl.when(text.str.contains("^[0-9a-f]{64}$")).then(text).alias(column)
 
 
 def _folder(given: str) -> Path:
@@ -183,7 +191,7 @@ def _prepared(
         raise InputError(f"{path}: cannot be read; run `faceaudit prepare` again") from error
     if table.is_empty():
         return None, 1.0
-    of_crop = dict(table.select(FILE_NAME, SHA256).iter_rows())
+    of_crop = dict(table.select(FILE_NAME, hashes(SHA256)).iter_rows())
     align, margin = table.row(0)[2:]
     side = 1 + margin if align == "similarity" else 1 + 2 * margin
     return tuple(of_crop.get(name) for name in names), 1 / max(side, 1.0)

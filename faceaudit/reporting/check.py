@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +20,20 @@ from faceaudit.errors import InputError, UnknownNameError, UsageError, first_exi
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.format import NOT_AVAILABLE, count, subgroup_name
 from faceaudit.reporting.json_report import (
+    label_facts,
     leaks_facts,
     policy_facts,
     table_facts,
     verdict_facts,
     written,
 )
-from faceaudit.reporting.source import Reading, as_paths, label_file, read_source
-from faceaudit.reporting.subject import Provenance
-from faceaudit.reporting.without_leaks import leave_out, note_of
+from faceaudit.reporting.source import Reading, as_paths, has_labels, label_file, read_source
+from faceaudit.reporting.subject import MIXED, Provenance, word_of
+from faceaudit.reporting.without_leaks import is_doubtful, leave_out, note_of
 from faceaudit.schema import SCHEMA_VERSION
 from faceaudit.storage import as_path, check_outputs, write_text
+
+log = logging.getLogger(__name__)
 
 PolicySource = Path | str | Mapping[str, Any]
 """A TOML file, or what it would hold: ``{"rule": [{...}, ...]}``."""
@@ -73,6 +77,7 @@ class Check:
             {
                 "schema_version": SCHEMA_VERSION,
                 "table": table_facts(self.table),
+                "labels": label_facts(self.table),
                 "policy": policy_facts(self.policy),
                 "outcome": self.outcome,
                 "exit_codes": self.exit_codes,
@@ -152,13 +157,16 @@ def check(
         seed=seed,
         day=day,
     )
+    origin = source.origin(has_labels(source.table))
     found = Check(
         suppress_verdicts(verdicts, suppress_below),
         PolicyFacts(rules.name, rules.sha256, day),
-        source.origin(has_labels=True),
-        (*source.notes, *notes, *([] if leaks is None else [note_of(leaks)])),
+        origin,
+        (*source.notes, *notes, *_whose(origin), *([] if leaks is None else [note_of(leaks)])),
         leaks,
     )
+    if leaks is not None and is_doubtful(leaks):
+        log.warning("%s", note_of(leaks))
     if output is not None:
         write_text(as_path(output), found.to_json())
     return found
@@ -225,12 +233,23 @@ def _lines(found: Check) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
         if verdict is not None:
             yield from (f"    {told}" for told in _told(verdict))
+    yield from _whose(found.table)
     if found.leaks is not None:
         yield note_of(found.leaks)
     yield (
         f"{found.policy.name} on {found.table.path}: {summary(found.verdicts)}; "
         f"exit code {found.exit_code}"
     )
+
+
+def _whose(table: Provenance) -> Iterator[str]:
+    """Whose labels the verdicts rest on, where nobody annotated them."""
+    provenance = table.labels_provenance or ANNOTATED
+    if provenance == MIXED:
+        yield f"The labels are of {MIXED}."
+    elif provenance != ANNOTATED:
+        why = PROVENANCES.get(provenance, provenance)
+        yield f"The labels are {word_of(provenance)}, not annotated: {why}."
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
@@ -250,7 +269,9 @@ def _told(verdict: Verdict) -> Iterator[str]:
     yield f"{names}: {verdict.explanation}" if names else verdict.explanation
     for one in verdict.exemptions:
         state = f"excepted until {one.expires}" if one.current else f"expired on {one.expires}"
-        yield f"{subgroup_name(one.subgroup)} {state}, approved by {one.approved_by}: {one.reason}"
+        covers = f"{one.covers} {'subgroup' if one.covers == 1 else 'subgroups'}"
+        told = f"{state}, approved by {one.approved_by}: {one.reason}"
+        yield f"{subgroup_name(one.subgroup)} ({covers}) {told}"
     yield f"owner: {verdict.owner}; reason: {verdict.reason}"
 
 

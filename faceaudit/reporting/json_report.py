@@ -65,12 +65,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "table": table_facts(provenance),
         "model": _model(provenance),
-        "labels": {
-            "format": provenance.labels_format,
-            "provenance": None
-            if provenance.labels_provenance == MIXED
-            else provenance.labels_provenance,
-        },
+        "labels": label_facts(provenance),
         "options": _options(audit),
         "policy": None if audit.policy is None else policy_facts(audit.policy),
         "coverage": [_coverage(found) for found in audit.coverage],
@@ -106,6 +101,12 @@ def table_facts(provenance: Provenance) -> dict[str, Any]:
     }
 
 
+def label_facts(provenance: Provenance) -> dict[str, Any]:
+    """The labels, as a report and a check name them."""
+    whose = provenance.labels_provenance
+    return {"format": provenance.labels_format, "provenance": None if whose == MIXED else whose}
+
+
 def policy_facts(policy: PolicyFacts) -> dict[str, Any]:
     """The policy, as a report and a check name it."""
     return {"name": policy.name, "sha256": policy.sha256, "day": policy.day.isoformat()}
@@ -132,6 +133,7 @@ def verdict_facts(found: Verdict) -> dict[str, Any]:
         "explanation": found.explanation,
         "subgroups": [dict(subgroup) for subgroup in found.subgroups],
         "small": [dict(subgroup) for subgroup in found.small],
+        "unplaced": found.unplaced,
         "task": found.task,
         "metric": found.metric,
         **label,

@@ -154,7 +154,7 @@ def leaks(
         log.warning("%s", note)
     _check_read(found)
     failures = tuple(_failures(found, fail_on))
-    shown = _shown_pairs(sets, found.pairs) if show_images else ()
+    shown = _shown_pairs(sets, found.pairs, max_pixels) if show_images else ()
     page = replace(_page(found, title, output), shown=shown)
     made = {
         "html": lambda: _render(page),
@@ -435,7 +435,9 @@ def _sizes(found: Leaks) -> Table:
 # --- images, where they are asked for ----------------------------------------------------------
 
 
-def _shown_pairs(sets: Sequence[ImageSet], pairs: pl.DataFrame) -> tuple[ShownPair, ...]:
+def _shown_pairs(
+    sets: Sequence[ImageSet], pairs: pl.DataFrame, max_pixels: int
+) -> tuple[ShownPair, ...]:
     """Pairs drawn at random, the least similar first, for judging by eye."""
     refs = {
         (one.name, image): ref
@@ -451,19 +453,21 @@ def _shown_pairs(sets: Sequence[ImageSet], pairs: pl.DataFrame) -> tuple[ShownPa
         mirrored = ", mirrored" if row["mirrored"] else ""
         words = f"similarity {row['similarity']:.3f}, {row['distance']} bits{mirrored}"
         if first and second:
-            shown.append(ShownPair(_data_uri(first), _data_uri(second), words))
+            left, right = (_data_uri(one, max_pixels) for one in (first, second))
+            shown.append(ShownPair(left, right, words))
     return tuple(shown)
 
 
-def _data_uri(ref: ImageRef) -> str:
+def _data_uri(ref: ImageRef, max_pixels: int) -> str:
     """An image reduced to a thumbnail."""
     try:
-        found = decode(read_bytes(ref)).image
+        data = read_bytes(ref)
+        found = decode(data, max_pixels=max_pixels, enough_side=THUMBNAIL * 2).image
     except OSError:
         found = None
     if found is None:
         raise InputError(f"{ref.path}: changed while the images were compared; run again")
     size = (THUMBNAIL, THUMBNAIL)
     small: NDArray[Any] = cv2.resize(found, size, interpolation=cv2.INTER_AREA)
-    data = cv2.imencode(".jpg", np.ascontiguousarray(small[:, :, ::-1]))[1].tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    written = cv2.imencode(".jpg", np.ascontiguousarray(small[:, :, ::-1]))[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(written).decode()}"

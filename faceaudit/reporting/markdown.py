@@ -28,10 +28,11 @@ SMALL = " (small)"
 def to_markdown(subject: Subject) -> str:
     """The summary; the same subject gives the same text."""
     audit, origin = subject.audit, subject.provenance
+    leaked = f" without {text.count(audit.leaks.rows)} that are leaked" if audit.leaks else ""
     blocks = [
         f"# {escape(subject.title)}",
         f"{escape(text.file_name(origin.path))}: {text.count(audit.images)} images, "
-        f"{text.count(audit.rows)} rows; sha256 {text.short_hash(origin.sha256)}.",
+        f"{text.count(audit.rows)} rows{leaked}; sha256 {text.short_hash(origin.sha256)}.",
         *_verdicts(subject),
         *_findings(subject),
         *_figures(subject),

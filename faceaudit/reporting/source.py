@@ -62,6 +62,13 @@ class Source:
         return Provenance(facts.path, facts.sha256, facts.rows, facts.metadata, *labels)
 
 
+def has_labels(table: PredictionTable | Tally) -> bool:
+    """Whether any face of a table or a tally is labeled."""
+    if isinstance(table, PredictionTable):
+        return bool(table.annotated)
+    return table.errors.any() or any(found.any() for found in table.confusion.values())
+
+
 def tally(
     table: Path,
     file: Path,

@@ -13,14 +13,16 @@ from faceaudit.audit.results import Audit, Estimate, LeakEffect, LeaksLeftOut
 from faceaudit.audit.run import audit
 from faceaudit.audit.tally import Tally
 from faceaudit.errors import InputError, SchemaError, UsageError
+from faceaudit.leakage.sets import SHA256, hashes
 from faceaudit.reporting.source import Source
 from faceaudit.schema import AGE
 from faceaudit.storage import local_copy, sha256_of_file
 from faceaudit.tables import IMAGE, PredictionTable
 from faceaudit.tables.part import rows_where
 
-SHA256 = "sha256"
-NEEDED = ("first", "second", "first_sha256", "second_sha256", "leak")
+HASHES = ("first_sha256", "second_sha256", "first_file_sha256", "second_file_sha256")
+"""Of images; and of crops, whose images the first two are of."""
+NEEDED = ("first", "second", *HASHES, "leak")
 NO_LEAKED = "no row is leaked"
 
 
@@ -34,6 +36,7 @@ class Divided:
     """None where no row is leaked."""
     path: Path
     matched_by: str
+    pairs: int
 
     def facts(self, effects: Sequence[LeakEffect] = ()) -> LeaksLeftOut:
         """What was left out, and what it had changed where that was looked for."""
@@ -41,6 +44,7 @@ class Divided:
             path=str(self.path),
             sha256=sha256_of_file(self.path),
             matched_by=self.matched_by,
+            pairs=self.pairs,
             rows=self.leaked.rows if self.leaked else 0,
             images=self.leaked.images if self.leaked else 0,
             of_rows=self.every.rows,
@@ -66,17 +70,16 @@ def leave_out(source: Source, path: Path) -> Divided:
     if isinstance(table, Tally):
         raise UsageError("--without-leaks: a tally has no rows to leave out; give the table")
     pairs = _read(path).filter(pl.col("leak"))
-    hashed = SHA256 in table.features and _any(table, SHA256)
+    hashed = SHA256 in table.features and _any_hash(table)
     if not hashed and not table.named:
         raise SchemaError(
             f"{table.path}: has neither sha256 nor image, by which leaked images are known; "
             "write one of them"
         )
-    column, ends = (
-        (SHA256, ("first_sha256", "second_sha256")) if hashed else (IMAGE, ("first", "second"))
-    )
+    column, ends = (SHA256, HASHES) if hashed else (IMAGE, ("first", "second"))
     values = pl.concat([pairs[end].rename(column) for end in ends]).drop_nulls().unique()
-    is_leaked = pl.col(column).is_in(values.implode()).fill_null(value=False)
+    known = hashes(SHA256) if hashed else pl.col(IMAGE)
+    is_leaked = known.is_in(values.implode()).fill_null(value=False)
     kept, leaked = rows_where(table, ~is_leaked), rows_where(table, is_leaked)
     if not kept.rows:
         raise InputError(f"{table.path}: every row is leaked by {path}; nothing is left to audit")
@@ -86,6 +89,7 @@ def leave_out(source: Source, path: Path) -> Divided:
         leaked=leaked if leaked.rows else None,
         path=path,
         matched_by=column,
+        pairs=pairs.height,
     )
 
 
@@ -102,15 +106,15 @@ def _read(path: Path) -> pl.DataFrame:
             raise SchemaError(
                 f"{path}: is not what `faceaudit leaks` wrote: no column {', '.join(missing)}"
             )
-        texts = [name for name in NEEDED if name != "leak"]
-        return table.select(pl.col(texts).cast(pl.String), pl.col("leak").cast(pl.Boolean))
+        names = pl.col("first", "second").cast(pl.String)
+        return table.select(names, *map(hashes, HASHES), pl.col("leak").cast(pl.Boolean))
     except pl.exceptions.PolarsError as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: cannot be read ({reason}); run `faceaudit leaks`") from error
 
 
-def _any(table: PredictionTable, column: str) -> bool:
-    found = table.frame.select(pl.col(column).is_not_null().any()).collect(engine="streaming")
+def _any_hash(table: PredictionTable) -> bool:
+    found = table.frame.select(hashes(SHA256).is_not_null().any()).collect(engine="streaming")
     return bool(found.item())
 
 
@@ -152,6 +156,8 @@ def with_effects(
 
 def note_of(facts: LeaksLeftOut) -> str:
     """What was left out, in words."""
+    if not facts.pairs:
+        return f"{facts.path} found no picture in several sets: nothing was left out."
     if not facts.rows:
         return (
             f"No row of the table is among the leaked images of {facts.path} (compared by "
@@ -167,6 +173,11 @@ def note_of(facts: LeaksLeftOut) -> str:
         f"{facts.rows:,} of {facts.of_rows:,} rows were left out: {facts.path} found their "
         f"picture in several sets.{by_name}"
     )
+
+
+def is_doubtful(facts: LeaksLeftOut) -> bool:
+    """Whether leaks were found, and none of them in the table that they should be of."""
+    return bool(facts.pairs and not facts.rows)
 
 
 def _effect(

@@ -266,6 +266,22 @@ def test_failures_can_count_as_errors(open_table: OpenTable, rows_of: RowsOf) ->
         )
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"metric": "failure_rate", "by": ["race_pred"], "measure": "worst", "at_most": 0.05},
+        {"metric": "decoding", "by": ["race_pred"], "measure": "worst", "at_least": 0.9},
+        {"metric": "detection", "measure": "overall", "within": {"gender_pred": "Female"},
+         "at_least": 0.95},
+    ],
+)  # fmt: skip
+def test_rates_of_images_are_not_taken_by_predictions_that_failures_lack(
+    open_table: OpenTable, rows_of: RowsOf, rule: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match=r"rule 1: failures have no .*_pred; form subgroups by"):
+        find_verdicts(open_table(rows_of(300)), policy(rule), replicates=100)
+
+
 def test_causes_that_the_table_does_not_tell_are_not_made_up(open_table: OpenTable) -> None:
     frame = pl.DataFrame({"gender_true": ["Male"] * 90, "gender_pred": ["Male"] * 80 + [None] * 10})
     rules = [

@@ -11,6 +11,7 @@ import pytest
 from faceaudit.audit.run import find_verdicts
 from faceaudit.audit.subgroups import Feature
 from faceaudit.audit.tally import Tally
+from faceaudit.errors import UsageError
 from tests.audit.judging import (
     BETWEEN,
     BY_RACE,
@@ -174,6 +175,19 @@ def test_a_rule_whose_subgroups_are_all_excepted_does_not_pass() -> None:
     found = verdict(sites([(400, 390), (400, 390)]), **WORST, at_least=0.8, exception=exempt)
     assert found.outcome == "insufficient"
     assert found.explanation == "every subgroup is excepted"
+
+
+@pytest.mark.parametrize("expires", [DAY, DAY - dt.timedelta(1)])
+def test_an_exception_for_a_site_that_left_the_table_changes_nothing_and_is_told(
+    expires: dt.date,
+) -> None:
+    exempt = {"subgroup": {"site": "south"}, "approved_by": "x", "reason": "y", "expires": expires}
+    found = verdict(sites([(400, 390), (400, 390)]), **WORST, at_least=0.8, exception=[exempt])
+    assert (found.outcome, found.exemptions[0].covers) == ("pass", 0)
+    unknown = {**exempt, "subgroup": {"race": "Blak"}}
+    counted = faces_of((SITE, RACE), {("north", "White"): MANY_RIGHT})
+    with pytest.raises(UsageError, match=r"no class of race .* is called 'Blak'"):
+        verdict(counted, **BY_RACE, exception=[unknown])
 
 
 def test_within_compares_inside_each_value_only(open_table: OpenTable) -> None:

@@ -124,6 +124,39 @@ def test_a_table_is_compared_by_bytes_and_by_pixels_where_images_are_given(
     assert pixels.conflicts[0].task == "gender"
 
 
+def test_what_is_no_hash_is_equal_to_nothing(tmp_path: Path) -> None:
+    same, other = "ab" * 32, "cd" * 32
+    columns = {
+        "a": {"a1.jpg": "", "a2.jpg": "NA", "a3.jpg": f" {same.upper()}", "a4.jpg": other},
+        "b": {"b1.jpg": "", "b2.jpg": "NA", "b3.jpg": same, "b4.jpg": same[:-1]},
+    }
+    tables = []
+    for name, digests in columns.items():
+        tables.append(str(tmp_path / f"{name}.parquet"))
+        table = pl.DataFrame({"image": list(digests), "sha256": list(digests.values())})
+        table.write_parquet(tables[-1])
+    found = find_leaks(read_sets(tables))
+    assert found.pairs.select("first", "second").rows() == [("a3.jpg", "b3.jpg")]
+    assert [one.unreadable for one in found.sets] == [2, 3]
+    assert found.errors[0] == (tables[0], "a1.jpg", "sha256 is no hash of 64 hexadecimal digits")
+
+
+def test_rows_without_a_name_are_an_image_each(tmp_path: Path) -> None:
+    digests = ["ab" * 32, "cd" * 32, "ef" * 32, "ef" * 32]
+    table = pl.DataFrame({"image": [None, None, "x.jpg", "x.jpg"], "sha256": digests})
+    table.write_parquet(tmp_path / "t.parquet")
+    (one,) = read_sets([str(tmp_path / "t.parquet")])
+    assert (one.images, one.sha256) == (("", "", "x.jpg"), tuple(digests[:3]))
+
+
+def test_a_picture_of_two_files_twice_each_is_one_that_conflicts(tmp_path: Path) -> None:
+    for name, gender in (("a", 0), ("b", 1)):
+        for quality in (90, 60):
+            save(draw(4), tmp_path / f"30_{gender}_0_2017010{name == 'a':d}{quality}.jpg", quality)
+    (gender, *_) = find_leaks(read_sets([str(tmp_path)], labels="utkface")).conflicts
+    assert (gender.task, gender.groups, gender.conflicting, gender.exact) == ("gender", 1, 1, 1)
+
+
 def test_crops_are_known_by_the_images_they_were_cut_from(tmp_path: Path) -> None:
     image = save(draw(3), tmp_path / "images" / "a.jpg")
     save(draw(3)[20:140, 20:140], tmp_path / "crops" / "crops" / "0.jpg")
@@ -138,7 +171,11 @@ def test_crops_are_known_by_the_images_they_were_cut_from(tmp_path: Path) -> Non
     ).write_parquet(tmp_path / "crops" / "metadata.parquet")
     crops, images = read_sets([str(tmp_path / "crops"), str(tmp_path / "images")])
     assert crops.view == pytest.approx(1 / 1.4)
-    assert find_leaks([crops, images]).count(EXACT) == 1
+    (pair,) = find_leaks([crops, images]).pairs.to_dicts()
+    own = (tmp_path / "crops" / "crops" / "0.jpg").read_bytes()
+    digests = [hashlib.sha256(data).hexdigest() for data in (image.read_bytes(), own)]
+    assert (pair["kind"], pair["first_sha256"], pair["second_sha256"]) == (EXACT, *digests[:1] * 2)
+    assert (pair["first_file_sha256"], pair["second_file_sha256"]) == (digests[1], digests[0])
 
 
 def test_lists_and_tars_are_sets_too(splits: tuple[Path, Path], tmp_path: Path) -> None:
@@ -187,6 +224,8 @@ def test_labels_that_cannot_be_read_are_said_and_left_out(tmp_path: Path) -> Non
         ([], [], "give a folder"),
         (["no/such"], [], "no/such"),
         (["{0}", "{0}"], [], "given twice"),
+        (["{0}", "file://{0}"], [], "given twice"),
+        (["{0}/*.jpg", "{0}/*.jpg"], [], "given twice"),
         (["{0}"], ["{0}", "{0}"], "no set is a table"),
     ],
 )

@@ -444,7 +444,7 @@ def make_leaks():
     )
     none = Estimate(None, None, None, 0, "no leaked face has a label")
     unknown = LeakEffect("age", "mae", Estimate(5.1, 4.9, 5.3, 900), none, none, none)
-    return LeaksLeftOut("leaks.parquet", "e" * 64, "sha256", 210, 205, 2582, (known, unknown))
+    return LeaksLeftOut("leaks.parquet", "e" * 64, "sha256", 210, 205, 2582, 205, (known, unknown))
 
 
 def make_change(task, metric, subgroup, difference, verdict, label=None):

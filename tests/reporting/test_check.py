@@ -229,6 +229,50 @@ def test_report_finds_what_check_finds_and_leaves_the_figures_alone(
         jsonschema.validate(json.loads((tmp_path / name).read_text()), schema)
 
 
+@pytest.mark.parametrize(
+    ("provenance", "told"),
+    [
+        ("predicted", "The labels are model-labeled, not annotated: another model predicted it."),
+        ("self-reported", "The labels are self-reported, not annotated: the persons shown said it"),
+        ("annotated", None),
+    ],
+)
+def test_whose_labels_a_verdict_rests_on_is_told(
+    table: Path, tmp_path: Path, provenance: str, told: str | None
+) -> None:
+    found = faceaudit.check(table, {"rule": [PASS]}, provenance=provenance)
+    facts = json.loads(found.to_json())
+    assert facts["labels"] == {"format": None, "provenance": provenance}
+    for text in (found.to_text(), "\n".join(facts["notes"])):
+        assert told in text if told else "The labels are" not in text
+    faceaudit.tally(table, tmp_path / "t.tally", provenance=provenance)
+    again = faceaudit.check(tmp_path / "t.tally", {"rule": [PASS]})
+    assert json.loads(again.to_json())["labels"] == facts["labels"]
+
+
+def test_a_gate_without_labels_names_no_provenance(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,gender_pred\n" + "a.jpg,Male\n" * 40)
+    rule = {"metric": "failure_rate", "measure": "overall", "at_most": 0.5}
+    found = faceaudit.check(
+        tmp_path / "t.csv",
+        {"rule": [{**rule, "owner": "A", "reason": "B"}]},
+        provenance="predicted",
+    )
+    assert json.loads(found.to_json())["labels"] == {"format": None, "provenance": None}
+    assert "The labels are" not in found.to_text()
+
+
+def test_a_gate_tells_how_many_subgroups_an_exception_is_about(table: Path) -> None:
+    gone, there = (
+        {"subgroup": {"site": site}, "approved_by": "C", "reason": "D", "expires": "2020-01-01"}
+        for site in ("south", "B")
+    )
+    rule = {**PASS, "by": ["site"], "measure": "worst", "exception": [gone, there]}
+    found = faceaudit.check(table, {"rule": [rule]}).to_text()
+    assert "south (0 subgroups) expired on 2020-01-01, approved by C: D" in found
+    assert "B (1 subgroup) expired on 2020-01-01" in found
+
+
 def test_page_tells_every_verdict_in_words_and_escapes_them(table: Path, tmp_path: Path) -> None:
     exempt = {
         "subgroup": {"site": "B"}, "approved_by": f"C {HOSTILE}", "reason": f"D {HOSTILE}",

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import jsonschema
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from faceaudit import cli, leaks
 from faceaudit.errors import FaceauditError
+from faceaudit.images.decode import decode
 from faceaudit.reporting.leaks import SCHEMA_FILE, sentences
 from tests.leakage.conftest import draw, save
 from tests.reporting.test_page import outline_of
@@ -74,6 +76,17 @@ def test_page_shows_images_only_where_they_are_asked_for(
     assert len(images) == 2
     assert all(image["src"].startswith("data:image/jpeg;base64,") for image in images)
     assert "holds images of people" in files.paths[1].read_text()
+
+
+def test_images_that_are_larger_than_usual_are_shown_where_they_were_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "__kwdefaults__", {**decode.__kwdefaults__, "max_pixels": 160**2})
+    save(draw(5), tmp_path / "small" / "a.jpg")
+    save(cv2.resize(draw(5), (320, 320)), tmp_path / "large" / "a.jpg")
+    folders = (tmp_path / "small", tmp_path / "large")
+    files = leaks(folders, output=tmp_path / "l.parquet", show_images=True, max_pixels=400**2)
+    assert len(outline_of(files.paths[1].read_text()).all("img")) == 2
 
 
 def test_picture_that_conflicts_in_two_tasks_is_one_picture(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -38,7 +40,7 @@ def write_table(path: Path) -> pl.DataFrame:
     return table
 
 
-def write_leaks(path: Path, **changes: pl.Expr) -> Path:
+def write_leaks(path: Path, **changes: pl.Expr | pl.Series) -> Path:
     """Each of the first LEAKED rows in another set, and a pair that is within one set."""
     names = [f"{k}.jpg" for k in range(LEAKED)]
     across = pl.DataFrame(
@@ -49,9 +51,14 @@ def write_leaks(path: Path, **changes: pl.Expr) -> Path:
             "second_sha256": [f"{k:064x}" for k in range(LEAKED)],
             "leak": True,
         }
+    ).with_columns(
+        first_file_sha256=pl.col("first_sha256"), second_file_sha256=pl.col("second_sha256")
     )
     within = across.head(1).with_columns(
-        second=pl.lit("500.jpg"), second_sha256=pl.lit(f"{500:064x}"), leak=pl.lit(False)
+        second=pl.lit("500.jpg"),
+        second_sha256=pl.lit(f"{500:064x}"),
+        second_file_sha256=pl.lit(f"{500:064x}"),
+        leak=pl.lit(False),
     )
     pl.concat([across, within]).with_columns(**changes).write_parquet(path)
     return path
@@ -112,6 +119,11 @@ def test_page_and_json_say_what_the_leaked_rows_had_changed(files: ReportFiles) 
     assert 'id="leaks"' in page
     assert "higher with the leaked rows" in page
     assert "120 of 600 rows were left out" in page
+    lede = " ".join(re.sub("<[^>]*>", "", page[page.index('<p class="lede">') :]).split())
+    assert lede.startswith(
+        "The table holds the predictions for 600 images. The picture of 120 of them is in several "
+        "sets: this page is about the other 480 images; 480 of them have a scored face."
+    )
     facts = json.loads(files.paths[1].read_text())
     jsonschema.validate(facts, json.loads(SCHEMA_FILE.read_text()))
     assert facts["leaks"]["rows"] == LEAKED
@@ -151,13 +163,57 @@ def test_a_table_without_hashes_is_matched_by_name_and_it_is_said(tmp_path: Path
 
 def test_a_table_that_no_leak_is_in_is_audited_whole_and_it_is_said(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet")
-    leaks = write_leaks(tmp_path / "l.parquet", second_sha256=pl.lit("0" * 63 + "z"))
+    others = dict.fromkeys(("second_sha256", "second_file_sha256"), pl.lit("e" * 64))
+    leaks = write_leaks(tmp_path / "l.parquet", **others)
     found = report(tmp_path / "t.parquet", without_leaks=leaks, verify="never")
     assert (found.audit.rows, facts_of(found).rows) == (ROWS, 0)
     effect = facts_of(found).effects[0]
     assert (effect.leaked.value, effect.difference.value) == (None, None)
     assert effect.difference.reason == "no row is leaked"
     assert any("nothing was left out" in note for note in found.audit.notes)
+
+
+def test_a_gate_warns_where_no_leak_is_in_its_table(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_table(tmp_path / "t.parquet")
+    rule = {"metric": "failure_rate", "measure": "overall", "at_most": 0.5}
+    policy = {"rule": [{**rule, "owner": "A", "reason": "B"}]}
+    none = write_leaks(tmp_path / "l.parquet", leak=pl.lit(value=False))
+    assert (
+        "found no picture in several sets"
+        in check(tmp_path / "t.parquet", policy, without_leaks=none).to_text()
+    )
+    assert not caplog.messages
+    others = dict.fromkeys(("second_sha256", "second_file_sha256"), pl.lit("e" * 64))
+    check(
+        tmp_path / "t.parquet", policy, without_leaks=write_leaks(tmp_path / "m.parquet", **others)
+    )
+    assert [one for one in caplog.messages if "Check that it was made from these images" in one]
+
+
+def test_crops_are_known_by_their_own_bytes_and_by_those_of_their_images(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.parquet")
+    of_images = [hashlib.sha256(digest.encode()).hexdigest() for digest in table["sha256"][:LEAKED]]
+    of_images.append("0" * 64)
+    leaks = write_leaks(tmp_path / "l.parquet", second_sha256=pl.Series(of_images))
+    assert facts_of(report(tmp_path / "t.parquet", without_leaks=leaks)).rows == LEAKED
+    images = table.with_columns(sha256=pl.Series(of_images[:LEAKED] + ["e" * 64] * 480))
+    images.write_parquet(tmp_path / "images.parquet")
+    found = report(tmp_path / "images.parquet", without_leaks=leaks, verify="never")
+    assert facts_of(found).rows == LEAKED
+
+
+def test_rows_are_known_by_hashes_alone_that_are_some(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.parquet").with_row_index()
+    digest = pl.when(pl.col("index") >= ROWS - 50).then(pl.lit("")).otherwise(pl.col("sha256"))
+    table.with_columns(sha256=digest.str.to_uppercase()).write_parquet(tmp_path / "t.parquet")
+    none = pl.when(pl.col("leak")).then("first_sha256").otherwise(pl.lit(""))
+    leaks = write_leaks(tmp_path / "l.parquet", first_sha256=pl.lit(""), first_file_sha256=none)
+    assert facts_of(report(tmp_path / "t.parquet", without_leaks=leaks)).rows == LEAKED
+    table.with_columns(sha256=pl.lit("NA")).drop("index").write_parquet(tmp_path / "n.parquet")
+    found = report(tmp_path / "n.parquet", without_leaks=leaks, verify="never")
+    assert (facts_of(found).rows, facts_of(found).matched_by) == (LEAKED, "image")
 
 
 def test_few_leaked_faces_are_suppressed_and_do_not_follow(folder: Path, tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ class LeaksLeftOut:
     rows: int
     images: int
     of_rows: int
+    pairs: int
+    """Pairs in the table of leaks whose picture is in several sets."""
     effects: tuple[LeakEffect, ...] = ()
 
 

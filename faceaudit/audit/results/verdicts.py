@@ -68,6 +68,9 @@ class Verdict:
     """Subgroups that are too small, absent or without a value, and so not judged."""
     failures: str = "left_out"
     """Whether annotated faces without a prediction are ``errors``, or left out."""
+    unplaced: int | None = 0
+    """Faces (or images) that are left out because they have no value of one of the features; None
+    where it is suppressed."""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ class Summary:
     """Values of the section."""
 
     images: int
+    left_out: int
+    """Further images, which were not audited because their picture is in several sets."""
     rows: int
     scored: int | None
     labelled: tuple[tuple[str, int], ...]
@@ -78,6 +80,7 @@ def gather(subject: Subject) -> Summary:
     grouped = groupings(subject, [v.subgroup for v in audit.metrics])
     return Summary(
         images=audit.images,
+        left_out=audit.leaks.images if audit.leaks else 0,
         rows=audit.rows,
         scored=everybody.statuses.get(OK, 0) if everybody else None,
         labelled=tuple((task_title(task), n) for task, n in audit.labelled.items() if n),
