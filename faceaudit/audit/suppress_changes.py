@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
 from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, hidden_keys, key_of
@@ -10,8 +12,8 @@ from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression
 from faceaudit.audit.told import BASES, EVERYBODY
 from faceaudit.schema import OK
 
-OF_PREDICTED = (PREDICTED_SHARE, "selection_rate", "precision")
-SIDES = ("first", "second")
+Side = Literal["first", "second"]
+SIDES: tuple[Side, Side] = ("first", "second")
 
 
 def suppress_changes(found: Changes, below: int) -> Changes:
@@ -55,47 +57,16 @@ def suppress_changes(found: Changes, below: int) -> Changes:
 
 
 def _counts_of(found: Changes) -> dict[str, dict[Key, int]]:
-    """Every count of faces or images that a comparison tells, by kind and key."""
+    """Every count of faces or images that a comparison tells, by kind, side and key."""
     tables: dict[str, dict[Key, int]] = {}
 
     def tell(kind: str, key: Key | None, n: float | None) -> None:
         if key is not None and n is not None:
             tables.setdefault(kind, {}).setdefault(key, round(n))
 
-    for one in sorted(found.changes, key=lambda one: one.failures == "errors"):
-        kind, key = f"labeled {one.task}", _faces_of(one)
-        if one.failures == "errors":
-            scored = tables.get(kind, {}).get(key or EVERYBODY)
-            if key is not None and scored is not None and scored <= one.n:
-                tell(f"missed {one.task}", key | {IMAGES, UNSCORED}, one.n - scored)
-        elif one.metric == "recall" or (one.metric in BASES and one.label is None):
-            tell(kind, key, one.n)
-        elif one.metric in (PREDICTED_SHARE, "selection_rate"):
-            tell(f"{one.metric} {one.task}", key_of(one.subgroup), one.n)
-            for side in SIDES:
-                share = getattr(one, side)
-                counted = None if share is None else share * one.n
-                kind = f"{one.metric} {side} {one.task}"
-                tell(kind, key_of(one.subgroup), one.n)
-                tell(kind, _predicted(one), counted)
-        elif one.metric == "precision":
-            tell(f"precision {one.task}", _predicted(one), one.n)
-    labeled = [(name, table) for name, table in tables.items() if name.startswith("labeled ")]
-    for one in found.changes:
-        subgroup = key_of(one.subgroup) or EVERYBODY
-        if one.metric != FAILURE_RATE:
-            continue
-        images = subgroup | {IMAGES}
-        tell("images", images, one.n)
-        for side in SIDES:
-            share = getattr(one, side)
-            tell(f"failed {side}", images, one.n)
-            if share is not None:
-                tell(f"failed {side}", images | {(STATUS, "failed")}, share * one.n)
-                tell(f"failed {side}", images | {(STATUS, OK)}, one.n - share * one.n)
-        for name, table in labeled:
-            if one.n >= table.get(subgroup, one.n + 1):
-                tell(f"images without {name}", images | {UNSCORED}, one.n - table[subgroup])
+    for side in SIDES:
+        _tell_faces(found, side, tables, tell)
+        _tell_failures(found, side, tables, tell)
     for both in found.agreement:
         tell(f"agreement {both.task}", key_of(both.subgroup), both.share.n)
     for distance in found.distances:
@@ -103,6 +74,62 @@ def _counts_of(found: Changes) -> dict[str, dict[Key, int]]:
             name = f"{distance.what} {distance.name} {side}"
             tell(name, _key_of_distance(distance), getattr(distance, side))
     return tables
+
+
+def _tell_faces(
+    found: Changes, side: Side, tables: Mapping[str, Mapping[Key, int]], tell: Callable[..., None]
+) -> None:
+    """Faces of one side by annotated and predicted class, and those that it missed."""
+    for one in sorted(found.changes, key=lambda one: one.failures == "errors"):
+        labeled, faces = f"labeled {one.task} {side}", _faces_of(one)
+        if one.failures == "errors":
+            scored = tables.get(labeled, {}).get(faces or EVERYBODY)
+            if faces is not None and scored is not None and scored <= _n(one, side):
+                missed = _n(one, side) - scored
+                tell(f"missed {one.task} {side}", faces | {IMAGES, UNSCORED}, missed)
+        elif one.metric == "recall" or (one.metric in BASES and one.label is None):
+            tell(labeled, faces, _n(one, side))
+        elif one.metric in (PREDICTED_SHARE, "selection_rate"):
+            kind = f"{one.metric} {one.task} {side}"
+            tell(kind, key_of(one.subgroup), _n(one, side))
+            tell(kind, _predicted(one), _part(one, side))
+        elif one.metric == "precision":
+            tell(f"precision {one.task} {side}", _predicted(one), _n(one, side))
+
+
+def _tell_failures(
+    found: Changes, side: Side, tables: Mapping[str, Mapping[Key, int]], tell: Callable[..., None]
+) -> None:
+    """Images of one side by whether they failed, and what images and faces tell of each other."""
+    labeled = [
+        (name, table)
+        for name, table in tables.items()
+        if name.startswith("labeled ") and name.endswith(f" {side}")
+    ]
+    for one in found.changes:
+        if one.metric != FAILURE_RATE:
+            continue
+        subgroup = key_of(one.subgroup) or EVERYBODY
+        images, n, failed = subgroup | {IMAGES}, _n(one, side), _part(one, side)
+        kind = f"images {side}"
+        tell(kind, images, n)
+        if failed is not None:
+            tell(kind, images | {(STATUS, "failed")}, failed)
+            tell(kind, images | {(STATUS, OK)}, n - failed)
+        for name, table in labeled:
+            if n >= table.get(subgroup, n + 1):
+                tell(f"images without {name}", images | {UNSCORED}, n - table[subgroup])
+
+
+def _n(one: Change, side: Side) -> int:
+    """Faces or images behind a figure of one side."""
+    return one.n if one.sides is None else one.sides[SIDES.index(side)]
+
+
+def _part(one: Change, side: Side) -> int | None:
+    """How many faces or images a share of one side tells of."""
+    share = one.first if side == "first" else one.second
+    return None if share is None else round(share * _n(one, side))
 
 
 def _faces_of(one: Change) -> Key | None:
@@ -122,9 +149,9 @@ def _key_of_distance(one: Distance) -> Key | None:
 def _without_hidden(one: Change, hidden: frozenset[Key], below: int) -> Change:
     """A change without its figures where they would tell a number that is not shown."""
     faces = _faces_of(one)
-    told = [one.n]
+    told = [_n(one, side) for side in SIDES]
     if one.metric in (FAILURE_RATE, PREDICTED_SHARE, "selection_rate"):
-        told += [round((value or 0) * one.n) for value in (one.first, one.second)]
+        told += [_part(one, side) or 0 for side in SIDES]
     hides = any(0 < n < below for n in told) or faces in hidden
     if one.metric == FAILURE_RATE or one.failures == "errors":
         images = (faces or EVERYBODY) | {IMAGES}
@@ -136,6 +163,7 @@ def _without_hidden(one: Change, hidden: frozenset[Key], below: int) -> Change:
     return replace(
         one,
         n=0,
+        sides=None,
         first=None,
         second=None,
         difference=None,

@@ -305,6 +305,39 @@ def test_few_faces_that_one_table_alone_has_right_do_not_follow(tmp_path: Path) 
     assert [one.n for one in left] == [200, 100, 100]
 
 
+def test_few_failures_of_the_larger_table_are_hidden_however_small_the_other(
+    tmp_path: Path,
+) -> None:
+    names = ("race_true", "gender_pred", "status")
+    first = {
+        ("White", "Male", "ok"): 800,
+        ("White", None, "no_face"): 40,
+        ("Black", "Male", "ok"): 400,
+        ("Black", None, "no_face"): 2,
+        ("Asian", "Male", "ok"): 300,
+        ("Asian", None, "no_face"): 30,
+        ("Indian", "Male", "ok"): 300,
+        ("Indian", None, "no_face"): 20,
+    }
+    second = {(race, "Male", "ok"): 40 for race, *_ in first}
+    for name, cells, prefix in (("a", first, "x"), ("b", second, "y")):
+        table = expanded(cells, names).with_columns(image=pl.format(prefix + "{}", "image"))
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=["race"], suppress_below=BELOW, replicates=100).changes
+    failing = {
+        one.subgroup["race"]: one.first
+        for one in found.changes
+        if one.metric == "failure_rate" and one.subgroup
+    }
+    assert failing["Black"] is None
+    assert sum(rate is None for rate in failing.values()) == 2
+    assert failing["White"] == pytest.approx(40 / 840)
+    of_status = [one.subgroup.get("race") for one in found.distances if one.what == "status"]
+    assert "Black" not in of_status
+    assert {None, "White"} <= set(of_status)
+
+
 @given(
     st.dictionaries(
         st.tuples(st.sampled_from("fm"), st.sampled_from("abc"), st.sampled_from("ns")),
