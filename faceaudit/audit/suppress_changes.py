@@ -9,7 +9,7 @@ from typing import Literal
 from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
 from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, hidden_keys, key_of
 from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression
-from faceaudit.audit.told import BASES, EVERYBODY
+from faceaudit.audit.told import BASES, EVERYBODY, OF_AGES, base_key
 from faceaudit.schema import OK
 
 Side = Literal["first", "second"]
@@ -89,6 +89,8 @@ def _tell_faces(
                 tell(f"missed {one.task} {side}", faces | {IMAGES, UNSCORED}, missed)
         elif one.metric == "recall" or (one.metric in BASES and one.label is None):
             tell(labeled, faces, _n(one, side))
+        elif one.metric in OF_AGES:
+            tell(labeled, base_key(one.task, one.metric, one.subgroup), _n(one, side))
         elif one.metric in (PREDICTED_SHARE, "selection_rate"):
             kind = f"{one.metric} {one.task} {side}"
             tell(kind, key_of(one.subgroup), _n(one, side))
@@ -158,6 +160,8 @@ def _without_hidden(one: Change, hidden: frozenset[Key], below: int) -> Change:
         hides = hides or images in hidden
     elif one.label is not None:
         hides = hides or _predicted(one) in hidden
+    else:
+        hides = hides or base_key(one.task, one.metric, one.subgroup) in hidden
     if not hides:
         return one
     return replace(

@@ -338,6 +338,72 @@ def test_few_failures_of_the_larger_table_are_hidden_however_small_the_other(
     assert {None, "White"} <= set(of_status)
 
 
+MINORS = {"White": 30, "Black": 2, "Asian": 20, "Indian": 25}
+
+
+def ages(shift: float) -> pl.DataFrame:
+    """Sixty faces of each race, of which so many are minors."""
+    races = [race for race in MINORS for _ in range(60)]
+    true = [12.0 if at < n else 40.0 for n in MINORS.values() for at in range(60)]
+    pred = [age + shift + at % 7 for at, age in enumerate(true)]
+    return pl.DataFrame({"race_true": races, "age_true": true, "age_pred": pred}).with_columns(
+        image=pl.format("{}.jpg", pl.int_range(pl.len()))
+    )
+
+
+def assert_minors_do_not_follow(figures: list[tuple[str, str, int | None]]) -> None:
+    """Minors and adults of two races are hidden, one of them Black; of race, metric and n."""
+    minors, adults = (
+        {race: n for race, metric, n in figures if metric == f"challenge_25_{kind}"}
+        for kind in ("fpr", "fnr")
+    )
+    hidden = {race for race, n in adults.items() if not n}
+    assert hidden == {race for race, n in minors.items() if not n}
+    assert "Black" in hidden
+    assert len(hidden) == 2
+    assert {(race, n) for race, metric, n in figures if metric == "mae"} == {
+        (race, 60) for race in MINORS
+    }
+
+
+def test_few_minors_do_not_follow_from_the_adults_and_all_faces(tmp_path: Path) -> None:
+    ages(1.0).write_parquet(tmp_path / "t.parquet")
+    rule = {
+        "task": "age", "metric": "challenge_25_fnr", "by": ["race"], "measure": "worst",
+        "at_most": 0.5, "min_n": 55, "owner": "o", "reason": "r",
+    }  # fmt: skip
+    found = report(
+        tmp_path / "t.parquet", by=["race"], suppress_below=BELOW, policy={"rule": [rule]}, **QUICK
+    ).audit
+    assert_minors_do_not_follow(
+        [
+            (one.subgroup["race"], one.metric, one.estimate.n)
+            for one in found.metrics
+            if one.subgroup and one.task == "age"
+        ]
+    )
+    (verdict,) = found.verdicts  # of Black alone, who are 58 adults
+    assert (verdict.n, verdict.subgroups) == (None, ())
+    for gap in [*found.disparities, *found.comparisons]:
+        if gap.metric == "challenge_25_fnr":
+            assert "Black" not in str(gap)
+
+
+@pytest.mark.parametrize("mode", ["paired", "drift"])
+def test_few_minors_do_not_follow_from_a_comparison(mode: Any, tmp_path: Path) -> None:
+    for name, shift in (("a", 1.0), ("b", 3.0)):
+        ages(shift).write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=["race"], mode=mode, suppress_below=BELOW, replicates=100).changes
+    assert_minors_do_not_follow(
+        [
+            (one.subgroup["race"], one.metric, one.n)
+            for one in found.changes
+            if one.subgroup and one.task == "age" and one.failures == "left out"
+        ]
+    )
+
+
 @given(
     st.dictionaries(
         st.tuples(st.sampled_from("fm"), st.sampled_from("abc"), st.sampled_from("ns")),
