@@ -6,22 +6,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
 from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, hidden_keys, key_of
+from faceaudit.audit.results import Subgroup
 from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression
 from faceaudit.audit.told import BASES, EVERYBODY, OF_AGES, base_key
 from faceaudit.schema import OK
 
 Side = Literal["first", "second"]
 SIDES: tuple[Side, Side] = ("first", "second")
+Grouping = tuple[str, frozenset[str]]
+"""A task and the features that subgroups are formed by."""
 
 
 def suppress_changes(found: Changes, below: int) -> Changes:
     """The comparison without its cells of fewer than ``below`` faces or images, for privacy.
 
     Subgroups that are too small in either table are left out, with those that would give them away
-    (see ``disclosure.hidden_keys``); figures of a class with too few faces are left blank, and so
-    are the faces that only one table has right, in every grouping where a number of them is small.
+    (see ``disclosure.hidden_keys``); figures of a class with too few faces are left blank. How many
+    faces only one table has right, and on how many the two agree, is left out in every grouping
+    where few are right in one alone, in both or in neither.
 
     Raises:
         UsageError: If ``below`` is negative.
@@ -44,7 +51,9 @@ def suppress_changes(found: Changes, below: int) -> Changes:
         agreement=tuple(
             one
             for one in found.agreement
-            if key_of(one.subgroup) not in hidden and one.share.n >= below
+            if key_of(one.subgroup) not in hidden
+            and one.share.n >= below
+            and not _tells_pairs(one.task, one.subgroup, paired)
         ),
         distances=tuple(
             one
@@ -182,31 +191,49 @@ def _without_hidden(one: Change, hidden: frozenset[Key], below: int) -> Change:
     )
 
 
-def _small_pairs(found: Changes, below: int) -> set[tuple[str, frozenset[str]]]:
-    """Tasks and groupings in which a number of faces that only one table has right is small.
+def _small_pairs(found: Changes, below: int) -> set[Grouping]:
+    """Tasks and groupings in which few faces are right in both tables, in one alone or in neither.
 
-    Metrics of a task tell each other's, and failures as errors what they add.
+    Nor may the tables differ on few faces. Metrics of a task tell each other's numbers, and
+    failures as errors what they add.
     """
-    small: set[tuple[str, frozenset[str]]] = set()
-    plain: dict[tuple[object, ...], Change] = {}
+    small: set[Grouping] = set()
+    plain: dict[tuple[object, ...], NDArray[np.int64]] = {}
     for one in sorted(found.changes, key=lambda one: one.failures == "errors"):
-        numbers = [one.only_first or 0, one.only_second or 0]
+        numbers = _outcomes(one)
+        if numbers is None:
+            continue
         place = (one.task, one.metric, one.label, frozenset(one.subgroup.items()))
-        if one.failures == "errors" and place in plain:
-            other = plain[place]
-            numbers += [
-                abs(numbers[0] - (other.only_first or 0)),
-                abs(numbers[1] - (other.only_second or 0)),
-            ]
-        plain.setdefault(place, one)
-        if any(0 < n < below for n in numbers):
+        more = np.abs(numbers - plain.setdefault(place, numbers))
+        if _few(numbers, below) or _few(more, below):
             small.add((one.task, frozenset(one.subgroup)))
+    for both in found.agreement:
+        differ = both.share.n * (1 - (1 if both.share.value is None else both.share.value))
+        if 0 < round(differ) < below:
+            small.add((both.task, frozenset(both.subgroup)))
     return small
 
 
-def _without_pairs(one: Change, small: set[tuple[str, frozenset[str]]]) -> Change:
-    """A change without its paired numbers if any is small in its grouping or a coarser one."""
-    names = frozenset(one.subgroup)
-    if any(task == one.task and coarse <= names for task, coarse in small):
+def _outcomes(one: Change) -> NDArray[np.int64] | None:
+    """Faces that only the first table has right, only the second, both, and neither."""
+    if one.only_first is None or one.only_second is None or one.first is None:
+        return None
+    both = round(one.first * one.n) - one.only_first
+    only = one.only_first, one.only_second
+    return np.array([*only, both, one.n - both - sum(only)], np.int64)
+
+
+def _few(numbers: NDArray[np.int64], below: int) -> bool:
+    return bool(((numbers > 0) & (numbers < below)).any())
+
+
+def _tells_pairs(task: str, subgroup: Subgroup, small: set[Grouping]) -> bool:
+    """Whether a number is small in a grouping or a coarser one."""
+    return any(name == task and coarse <= frozenset(subgroup) for name, coarse in small)
+
+
+def _without_pairs(one: Change, small: set[Grouping]) -> Change:
+    """A change without its paired numbers where any of its grouping is small."""
+    if _tells_pairs(one.task, one.subgroup, small):
         return replace(one, only_first=None, only_second=None)
     return one

@@ -338,6 +338,61 @@ def test_few_failures_of_the_larger_table_are_hidden_however_small_the_other(
     assert {None, "White"} <= set(of_status)
 
 
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ({"both": 80, "first": 10, "second": 20, "neither": 8, "first failed": 9}, True),
+        # Agreement less the difference would tell the three.
+        ({"both": 80, "first": 3, "second": 9, "neither": 8}, False),
+        # What the first has right less what it alone has right would tell the two.
+        ({"both": 2, "first": 80, "second": 90, "neither": 8}, False),
+        ({"both": 80, "first": 10, "second": 20, "neither": 2}, False),
+        ({"both": 80, "first": 10, "second": 20, "neither": 8, "both failed": 3}, False),
+    ],
+)
+def test_agreement_and_faces_of_one_table_do_not_tell_few_of_another_outcome(
+    counts: Mapping[str, int], told: bool, tmp_path: Path
+) -> None:
+    right, wrong = ("Male", "ok"), ("Female", "ok")
+    failed = (None, "no_face")
+    outcomes = {
+        "both": (right, right),
+        "first": (right, wrong),
+        "second": (wrong, right),
+        "neither": (wrong, wrong),
+        "first failed": (failed, right),
+        "both failed": (failed, failed),
+    }
+    names = ("gender_true", "gender_pred", "status")
+    for side, name in enumerate("ab"):
+        answers = [outcomes[kind][side] for kind, n in counts.items() for _ in range(n)]
+        pl.DataFrame([("Male", *one) for one in answers], schema=names, orient="row").with_columns(
+            image=pl.format("{}.jpg", pl.int_range(pl.len()))
+        ).write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=[], suppress_below=BELOW).changes
+    of_gender = [one for one in found.changes if one.task == "gender" and one.metric == "accuracy"]
+    assert len(of_gender) == 2
+    assert all((one.only_first is not None) == told for one in of_gender)
+    assert (len(found.agreement) == 1) == told
+
+
+def test_images_that_both_tables_missed_do_not_follow_from_those_that_one_missed(
+    tmp_path: Path,
+) -> None:
+    for name, missed in (("a", range(10)), ("b", range(8, 18))):
+        status = ["no_face" if at in missed else "ok" for at in range(200)]
+        scored = pl.col("status") == "ok"
+        pl.DataFrame({"status": status}).with_columns(
+            image=pl.format("{}.jpg", pl.int_range(pl.len())),
+            gender_pred=pl.when(scored).then(pl.lit("Male")),
+        ).write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=[], suppress_below=BELOW).changes
+    (rate,) = (one for one in found.changes if one.metric == "failure_rate")
+    assert (rate.first, rate.only_first, rate.only_second) == (0.05, None, None)
+
+
 MINORS = {"White": 30, "Black": 2, "Asian": 20, "Indian": 25}
 
 
