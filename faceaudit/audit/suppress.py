@@ -79,11 +79,11 @@ def check_suppression(below: int) -> None:
         raise UsageError(f"--suppress-below {below}: give 0 (nothing is suppressed) or more")
 
 
-def suppress(found: Audit, below: int) -> Audit:
+def suppress(found: Audit, below: int, hidden: frozenset[Key] | None = None) -> Audit:
     """The audit without its cells of fewer than ``below`` faces or images.
 
-    What would give a cell away by sums is left out as well (see ``disclosure.hidden_keys``).
-    Figures of everybody stay, but for those of a class.
+    What would give a cell away by sums is left out as well (see ``disclosure.hidden_keys``, whose
+    keys may be given). Figures of everybody stay, but for those of a class.
 
     Raises:
         UsageError: If ``below`` is negative.
@@ -96,7 +96,8 @@ def suppress(found: Audit, below: int) -> Audit:
     options = {**found.options, "suppress_below": below}
     if not below:
         return replace(found, options=options)
-    hidden = hidden_keys(list(counts_of(found).values()), below, subgroups_of(found))
+    if hidden is None:
+        hidden = hidden_keys(list(counts_of(found).values()), below, subgroups_of(found))
     cleaned = _Cleaner(below, hidden).audit(found)
     left_out = len(subgroups_of(found) - subgroups_of(cleaned))
     note = (

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
 from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, hidden_keys, key_of
-from faceaudit.audit.results import Subgroup
-from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression
-from faceaudit.audit.told import BASES, EVERYBODY, OF_AGES, base_key
+from faceaudit.audit.results import Audit, Subgroup
+from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression, suppress
+from faceaudit.audit.told import BASES, EVERYBODY, OF_AGES, base_key, counts_of, subgroups_of
 from faceaudit.schema import OK
 
 Side = Literal["first", "second"]
@@ -22,13 +22,53 @@ Grouping = tuple[str, frozenset[str]]
 """A task and the features that subgroups are formed by."""
 
 
-def suppress_changes(found: Changes, below: int) -> Changes:
+def suppress_both(found: Audit, changes: Changes, below: int) -> tuple[Audit, Changes]:
+    """An audit, and how its table differs from an earlier one, without small cells of either.
+
+    What is hidden in one is hidden in the other. Of the same images the comparison counts the faces
+    that both tables scored: subgroups and classes in which those are a few less than the audit's
+    are left out of it, with those that would tell how many.
+
+    Raises:
+        UsageError: If ``below`` is negative.
+    """
+    check_suppression(below)
+    told, compared = counts_of(found), _counts_of(changes)
+    subgroups = subgroups_of(found) | _subgroups_of(changes)
+    hidden = hidden_keys([*told.values(), *compared.values()], below, subgroups)
+    less = hidden_keys(_less(told, compared), below, subgroups)
+    return suppress(found, below, hidden), suppress_changes(changes, below, hidden | less)
+
+
+COMPARED_AS = {
+    "labeled": ("labeled", "selection_rate"),
+    "predicted": (PREDICTED_SHARE,),
+    "images": ("images",),
+}
+"""Kinds of an audit's counts, and those of a comparison that count the same."""
+
+
+def _less(
+    told: Mapping[str, Mapping[Key, int]], compared: Mapping[str, Mapping[Key, int]]
+) -> list[dict[Key, int]]:
+    """How many faces and images of an audit its comparison leaves out."""
+    found = []
+    for name, table in told.items():
+        kind, *task = name.split(" ", 1)
+        others = (" ".join([other, *task, "second"]) for other in COMPARED_AS.get(kind, ()))
+        counts = {key: n for other in others for key, n in compared.get(other, {}).items()}
+        both = table.keys() & counts.keys()
+        found.append({key: max(table[key] - counts[key], 0) for key in both})
+    return found
+
+
+def suppress_changes(found: Changes, below: int, hidden: frozenset[Key] | None = None) -> Changes:
     """The comparison without its cells of fewer than ``below`` faces or images, for privacy.
 
     Subgroups that are too small in either table are left out, with those that would give them away
-    (see ``disclosure.hidden_keys``); figures of a class with too few faces are left blank. How many
-    faces only one table has right, and on how many the two agree, is left out in every grouping
-    where few are right in one alone, in both or in neither.
+    (see ``disclosure.hidden_keys``, whose keys may be given); figures of a class with too few faces
+    are left blank. How many faces only one table has right, and on how many the two agree, is left
+    out in every grouping where few are right in one alone, in both or in neither.
 
     Raises:
         UsageError: If ``below`` is negative.
@@ -37,8 +77,9 @@ def suppress_changes(found: Changes, below: int) -> Changes:
     options = {**found.options, "suppress_below": below}
     if not below:
         return replace(found, options=options)
-    subgroups = frozenset(key for one in found.changes if (key := key_of(one.subgroup)))
-    hidden = hidden_keys(list(_counts_of(found).values()), below, subgroups)
+    subgroups = _subgroups_of(found)
+    if hidden is None:
+        hidden = hidden_keys(list(_counts_of(found).values()), below, subgroups)
     paired = _small_pairs(found, below)
     shown = [one for one in found.changes if key_of(one.subgroup) not in hidden]
     note = (
@@ -63,6 +104,10 @@ def suppress_changes(found: Changes, below: int) -> Changes:
         notes=(*found.notes, note),
         options=options,
     )
+
+
+def _subgroups_of(found: Changes) -> frozenset[Key]:
+    return frozenset(key for one in found.changes if (key := key_of(one.subgroup)))
 
 
 def _counts_of(found: Changes) -> dict[str, dict[Key, int]]:

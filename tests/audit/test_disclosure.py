@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from faceaudit.audit.disclosure import hidden_keys
+from faceaudit.errors import UsageError
 from faceaudit.reporting import compare, report
 
 BELOW = 5
@@ -391,6 +392,94 @@ def test_images_that_both_tables_missed_do_not_follow_from_those_that_one_missed
     found = compare(*tables, by=[], suppress_below=BELOW).changes
     (rate,) = (one for one in found.changes if one.metric == "failure_rate")
     assert (rate.first, rate.only_first, rate.only_second) == (0.05, None, None)
+
+
+def of_races(missed: Mapping[str, int], races: Mapping[str, str]) -> pl.DataFrame:
+    """A hundred images of each race, and how many of them were missed."""
+    rows = [
+        (race, None if at < missed.get(race, 0) else predicted, at % 2)
+        for race, predicted in races.items()
+        for at in range(100)
+    ]
+    genders = pl.when(pl.col("odd") == 0).then(pl.lit("Male")).otherwise(pl.lit("Female"))
+    return (
+        pl.DataFrame(rows, schema=("race_true", "race_pred", "odd"), orient="row")
+        .with_columns(
+            image=pl.format("{}.jpg", pl.int_range(pl.len())),
+            gender_true=genders,
+            gender_pred=pl.when(pl.col("race_pred").is_not_null()).then(genders),
+            status=pl.when(pl.col("race_pred").is_null())
+            .then(pl.lit("no_face"))
+            .otherwise(pl.lit("ok")),
+        )
+        .drop("odd")
+    )
+
+
+def test_few_faces_that_the_baseline_missed_do_not_follow_from_report_and_comparison(
+    tmp_path: Path,
+) -> None:
+    races = {one: one for one in ("White", "Black", "Asian", "Indian", "Others")}
+    missed = {"White": 30, "Black": 2, "Asian": 20, "Indian": 15}
+    of_races(missed, races).write_parquet(tmp_path / "before.parquet")
+    of_races({}, races).write_parquet(tmp_path / "after.parquet")
+    files = report(
+        tmp_path / "after.parquet", baseline=tmp_path / "before.parquet", by=["race"],
+        suppress_below=BELOW, **QUICK,
+    )  # fmt: skip
+    facts = json.loads(files.paths[1].read_text())
+    audited, compared = (
+        {one["subgroup"].get("race"): one["n"] for one in found if one["metric"] == "accuracy"}
+        for found in (
+            [one for one in facts["metrics"] if one["task"] == "gender"],
+            [
+                one
+                for one in facts["baseline"]["changes"]
+                if one["task"] == "gender" and one["failures"] == "left out"
+            ],
+        )
+    )
+    assert audited == {None: 500} | dict.fromkeys(races, 100)
+    # Without the two of Black faces, one other number must be unknown as well.
+    assert "Black" not in compared
+    assert len(compared) == 1 + len(races) - 2
+    assert all(n == 433 if race is None else n <= 100 for race, n in compared.items())
+    assert facts["baseline"]["options"]["suppress_below"] == BELOW
+
+
+def test_subgroups_hidden_in_a_report_are_hidden_in_its_comparison(tmp_path: Path) -> None:
+    races = {one: one for one in ("White", "Black", "Asian")}
+    after = of_races({}, races)
+    few = after.filter((pl.col("race_true") != "Black") | (pl.int_range(pl.len()) % 50 == 0))
+    after.write_parquet(tmp_path / "before.parquet")
+    few.write_parquet(tmp_path / "after.parquet")
+    found = report(
+        tmp_path / "after.parquet", baseline=tmp_path / "before.parquet", by=["race"],
+        suppress_below=BELOW, **QUICK,
+    )  # fmt: skip
+    facts = json.loads(found.paths[1].read_text())
+    shown, compared = (
+        {str(one["subgroup"]) for one in rows}
+        for rows in (facts["metrics"], facts["baseline"]["changes"])
+    )
+    assert "{'race': 'Black'}" not in shown
+    assert len(shown) == 2
+    assert compared == shown
+
+
+def test_a_baseline_of_coarser_classes_is_refused_where_cells_are_suppressed(
+    tmp_path: Path,
+) -> None:
+    fine = {one: one for one in ("White", "Black", "Indian", "East Asian", "Southeast Asian")}
+    coarse = dict.fromkeys(fine, "Asian") | {one: one for one in ("White", "Black", "Indian")}
+    of_races({}, fine).write_parquet(tmp_path / "after.parquet")
+    of_races({}, coarse).with_columns(
+        pl.col("race_true").replace({"East Asian": "Asian", "Southeast Asian": "Asian"})
+    ).write_parquet(tmp_path / "before.parquet")
+    both = {"baseline": tmp_path / "before.parquet", **QUICK}
+    report(tmp_path / "after.parquet", **both)
+    with pytest.raises(UsageError, match=r"--suppress-below 5 with --baseline .*--map"):
+        report(tmp_path / "after.parquet", suppress_below=BELOW, **both)
 
 
 MINORS = {"White": 30, "Black": 2, "Asian": 20, "Indian": 25}
