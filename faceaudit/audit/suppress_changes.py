@@ -13,7 +13,15 @@ from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Chang
 from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, hidden_keys, key_of
 from faceaudit.audit.results import Audit, Subgroup
 from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression, suppress
-from faceaudit.audit.told import BASES, EVERYBODY, OF_AGES, base_key, counts_of, subgroups_of
+from faceaudit.audit.told import (
+    BASES,
+    EVERYBODY,
+    OF_AGES,
+    base_key,
+    counts_of,
+    subgroups_of,
+    with_adults,
+)
 from faceaudit.schema import OK
 
 Side = Literal["first", "second"]
@@ -127,7 +135,7 @@ def _counts_of(found: Changes) -> dict[str, dict[Key, int]]:
         for side in SIDES:
             name = f"{distance.what} {distance.name} {side}"
             tell(name, _key_of_distance(distance), getattr(distance, side))
-    return tables
+    return with_adults(tables, found.tasks)
 
 
 def _tell_faces(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from faceaudit.audit.age import CHALLENGE_YEARS
+from faceaudit.audit.age import CHALLENGE_YEARS, LEGAL_YEARS
 from faceaudit.audit.disclosure import ADULT, IMAGES, STATUS, UNSCORED, Key, key_of
 from faceaudit.audit.results import Audit, Estimate, Subgroup
-from faceaudit.schema import AGE_GROUP
+from faceaudit.schema import AGE_GROUP, Task, age_bins_of
 
 EVERYBODY: Key = frozenset()
 BASES = ("accuracy", "mae")
@@ -53,7 +53,28 @@ def counts_of(found: Audit) -> dict[str, dict[Key, int]]:
             key = key_of(bins.subgroup, **{f"({bins.task})": "calibration"})
             tell(f"calibration {bins.task}", key, bins.n)
     _tell_failures(found, tables, tell)
-    return tables
+    return with_adults(tables, found.tasks)
+
+
+def with_adults(
+    tables: dict[str, dict[Key, int]], tasks: Iterable[Task]
+) -> dict[str, dict[Key, int]]:
+    """The counts; those of age groups also as of minors or adults, where no group has both."""
+    classes = next((task.classes for task in tasks if task.name == AGE_GROUP), ())
+    bins = age_bins_of(classes) or ()
+    if LEGAL_YEARS not in bins:
+        return tables
+    adult = {
+        (AGE_GROUP, name): {(ADULT, "yes" if youngest >= LEGAL_YEARS else "no")}
+        for name, youngest in zip(classes, bins, strict=True)
+    }
+    return {
+        kind: table
+        | {key | adult[part]: n for key, n in table.items() for part in key if part in adult}
+        if kind.startswith(f"labeled {AGE_GROUP}")
+        else table
+        for kind, table in tables.items()
+    }
 
 
 def _tell_failures(

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from faceaudit.audit.disclosure import hidden_keys
+from faceaudit.audit.told import with_adults
 from faceaudit.errors import UsageError
 from faceaudit.reporting import compare, report
+from faceaudit.schema import Task
 
 BELOW = 5
 QUICK = {"verify": "never", "replicates": 100}
@@ -546,6 +548,36 @@ def test_few_minors_do_not_follow_from_a_comparison(mode: Any, tmp_path: Path) -
             if one.subgroup and one.task == "age" and one.failures == "left out"
         ]
     )
+
+
+def test_a_small_age_group_does_not_follow_from_the_minors_and_their_other_groups() -> None:
+    groups = ("0-12", "13-17", "18+")
+    faces = {"White": (30, 400, 20), "Black": (3, 300, 20), "Asian": (20, 400, 21)}
+    minor, adult = ("(adult)", "no"), ("(adult)", "yes")
+    by_group: dict[frozenset[tuple[str, str]], int] = {}
+    by_age: dict[frozenset[tuple[str, str]], int] = {}
+    for race, numbers in faces.items():
+        cells = {("age_group", name): n for name, n in zip(groups, numbers, strict=True)}
+        for more in (set(), {("race", race)}):
+            for part, n in cells.items():
+                for table, parts in (
+                    (by_group, more),
+                    (by_group, more | {part}),
+                    (by_age, more),
+                    (by_age, more | {adult if part[1] == "18+" else minor}),
+                ):
+                    key = frozenset(parts)
+                    table[key] = table.get(key, 0) + n
+    told = {"labeled age": by_age, "labeled age_group": by_group}
+    whole = with_adults(told, [Task("age_group", "custom", groups)])
+    hidden = hidden_keys(list(whole.values()), BELOW)
+    for race in faces:
+        own = {("race", race)}
+        ages = [frozenset(own | {("age_group", name)}) for name in groups[:2]]
+        unknown = sum(key in hidden for key in ages)
+        assert unknown != 1 or frozenset(own | {minor}) in hidden
+    assert frozenset({("race", "Black"), ("age_group", "0-12")}) in hidden
+    assert frozenset({("race", "White"), adult}) not in hidden
 
 
 @given(
