@@ -60,6 +60,8 @@ class Change:
     only_first: int | None = None
     only_second: int | None = None
     """Faces that only one table has right (or selected, or scored), of figures that are shares."""
+    sides: tuple[int, int] | None = None
+    """Faces behind the figure on either side, of different images; None where both have ``n``."""
 
     @property
     def claimed(self) -> bool:
@@ -146,6 +148,7 @@ class Family:
     undefined: str
     failures: Failures = "left out"
     only: tuple[Values, Values] | None = None
+    sides: tuple[Values, Values] | None = None
     no_interval: str = NO_SPREAD
     """Why a difference that is defined has no interval, where it has none."""
 
@@ -210,7 +213,7 @@ def _change(
         and not low <= 0 <= high
     ):
         verdict = _direction(family.better, difference)
-    only = family.only
+    only, sides = family.only, family.sides
     return Change(
         family.task,
         family.metric,
@@ -230,6 +233,7 @@ def _change(
         family.failures,
         None if only is None else int(only[0][index]),
         None if only is None else int(only[1][index]),
+        None if sides is None else (int(sides[0][index]), int(sides[1][index])),
     )
 
 

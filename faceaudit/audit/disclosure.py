@@ -25,6 +25,10 @@ IMAGES = ("(images)", "")
 """Part of the keys of images. Names in brackets are of no feature."""
 STATUS = "(status)"
 """In the keys of images with a status; every image has one."""
+ADULT = "(adult)"
+"""In the keys of faces of a known age; every one is an adult's or a minor's."""
+PARTING = (STATUS, ADULT)
+"""Names in brackets whose values part what they are told of, and so sum to it."""
 UNSCORED = ("(unscored)", "")
 """Part of the keys of annotated images or faces without a prediction."""
 TOLERANCE = 1e-6
@@ -246,7 +250,7 @@ class _Table:
             by_names.setdefault(frozenset(name for name, _ in key), []).append(place)
         for coarse, fine in permutations(by_names, 2):
             more = fine - coarse
-            if not coarse < fine or any(name[0] == "(" and name != STATUS for name in more):
+            if not coarse < fine or any(name[0] == "(" and name not in PARTING for name in more):
                 continue
             children: dict[Key, list[int]] = {}
             for place in by_names[fine]:

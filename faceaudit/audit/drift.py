@@ -275,6 +275,7 @@ def unpaired(
         confidence: Of the estimates' intervals.
     """
     sides = [[one.estimates[k] for one in found] for k in range(2)]
+    n = [np.array([one.n for one in side], np.float64) for side in sides]
     degrees = [one.degrees[k] for k in range(2) for one in found]
     figures = figures_of(metric, [*sides[0], *sides[1]], degrees, confidence)
     first = np.arange(len(found))
@@ -291,12 +292,13 @@ def unpaired(
         by,
         metric.better,
         [(one.subgroup, one.label) for one in found],
-        np.array([min(one.n for one in both.estimates) for both in found], np.float64),
+        np.minimum(*n),
         figures.values[: len(found)],
         figures.values[len(found) :],
         np.where(none, np.nan, two_sided(pairs.from_zero)),
         bounds,
         NO_VALUE,
+        sides=(n[0], n[1]),
     )
     return without_claims(family, metric.incomparable) if metric.incomparable else family
 

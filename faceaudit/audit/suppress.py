@@ -42,6 +42,7 @@ from faceaudit.audit.told import (
     EVERYBODY,
     SEVERAL,
     annotated_key,
+    base_key,
     counts_of,
     part_of,
     predicted_key,
@@ -78,11 +79,11 @@ def check_suppression(below: int) -> None:
         raise UsageError(f"--suppress-below {below}: give 0 (nothing is suppressed) or more")
 
 
-def suppress(found: Audit, below: int) -> Audit:
+def suppress(found: Audit, below: int, hidden: frozenset[Key] | None = None) -> Audit:
     """The audit without its cells of fewer than ``below`` faces or images.
 
-    What would give a cell away by sums is left out as well (see ``disclosure.hidden_keys``).
-    Figures of everybody stay, but for those of a class.
+    What would give a cell away by sums is left out as well (see ``disclosure.hidden_keys``, whose
+    keys may be given). Figures of everybody stay, but for those of a class.
 
     Raises:
         UsageError: If ``below`` is negative.
@@ -95,7 +96,8 @@ def suppress(found: Audit, below: int) -> Audit:
     options = {**found.options, "suppress_below": below}
     if not below:
         return replace(found, options=options)
-    hidden = hidden_keys(list(counts_of(found).values()), below, subgroups_of(found))
+    if hidden is None:
+        hidden = hidden_keys(list(counts_of(found).values()), below, subgroups_of(found))
     cleaned = _Cleaner(below, hidden).audit(found)
     left_out = len(subgroups_of(found) - subgroups_of(cleaned))
     note = (
@@ -184,8 +186,7 @@ class _Cleaner:
             return True
         if value.label is not None:
             return self.hides_class(value)
-        own = key_of(value.subgroup, **{f"({value.task})": value.metric})
-        return own in self.hidden
+        return base_key(value.task, value.metric, value.subgroup) in self.hidden
 
     def hides_class(self, value: Any) -> bool:
         """Whether figures of a class in a subgroup are hidden; any of them tells its faces.
@@ -200,15 +201,14 @@ class _Cleaner:
         return predicted_key(value) in self.hidden
 
     def hides_extreme(self, value: Disparity) -> bool:
-        """Whether a class in the worst or the best subgroup of a gap is hidden."""
+        """Whether faces in the worst or the best subgroup of a gap are hidden."""
+        places = [{**value.within, **one} for one in (value.worst, value.best) if one is not None]
         if value.label is None:
-            return False
-        places = ({**value.within, **one} for one in (value.worst, value.best) if one is not None)
-        return any(
-            key_of(place, **{name: value.label}) in self.hidden
-            for place in places
-            for name in (value.task, f"{value.task}_pred")
-        )
+            keys = [base_key(value.task, value.metric, place) for place in places]
+        else:
+            names = (value.task, f"{value.task}_pred")
+            keys = [key_of(place, **{name: value.label}) for place in places for name in names]
+        return not self.hidden.isdisjoint(keys)
 
     def coverage(self, value: Coverage) -> Any:
         """Images of a subgroup whose statuses are all shown; of everybody, what can be shown."""
@@ -321,7 +321,9 @@ class _Cleaner:
         failing = value.metric in OF_FAILURES or value.failures == "errors"
         if key in self.hidden or (failing and key is not None and key | {IMAGES} in self.hidden):
             return True
-        return value.label is not None and any(
+        if value.label is None:
+            return base_key(value.task, value.metric, place) in self.hidden
+        return any(
             key_of(place, **{name: value.label}) in self.hidden
             for name in (str(value.task), f"{value.task}_pred")
         )

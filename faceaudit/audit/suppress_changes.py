@@ -2,24 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
 from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, hidden_keys, key_of
-from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression
-from faceaudit.audit.told import BASES, EVERYBODY
+from faceaudit.audit.results import Audit, Subgroup
+from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression, suppress
+from faceaudit.audit.told import (
+    BASES,
+    EVERYBODY,
+    OF_AGES,
+    base_key,
+    counts_of,
+    subgroups_of,
+    with_adults,
+)
 from faceaudit.schema import OK
 
-OF_PREDICTED = (PREDICTED_SHARE, "selection_rate", "precision")
-SIDES = ("first", "second")
+Side = Literal["first", "second"]
+SIDES: tuple[Side, Side] = ("first", "second")
+Grouping = tuple[str, frozenset[str]]
+"""A task and the features that subgroups are formed by."""
 
 
-def suppress_changes(found: Changes, below: int) -> Changes:
+def suppress_both(found: Audit, changes: Changes, below: int) -> tuple[Audit, Changes]:
+    """An audit, and how its table differs from an earlier one, without small cells of either.
+
+    What is hidden in one is hidden in the other. Of the same images the comparison counts the faces
+    that both tables scored: subgroups and classes in which those are a few less than the audit's
+    are left out of it, with those that would tell how many.
+
+    Raises:
+        UsageError: If ``below`` is negative.
+    """
+    check_suppression(below)
+    told, compared = counts_of(found), _counts_of(changes)
+    subgroups = subgroups_of(found) | _subgroups_of(changes)
+    hidden = hidden_keys([*told.values(), *compared.values()], below, subgroups)
+    less = hidden_keys(_less(told, compared), below, subgroups)
+    return suppress(found, below, hidden), suppress_changes(changes, below, hidden | less)
+
+
+COMPARED_AS = {
+    "labeled": ("labeled", "selection_rate"),
+    "predicted": (PREDICTED_SHARE,),
+    "images": ("images",),
+}
+"""Kinds of an audit's counts, and those of a comparison that count the same."""
+
+
+def _less(
+    told: Mapping[str, Mapping[Key, int]], compared: Mapping[str, Mapping[Key, int]]
+) -> list[dict[Key, int]]:
+    """How many faces and images of an audit its comparison leaves out."""
+    found = []
+    for name, table in told.items():
+        kind, *task = name.split(" ", 1)
+        others = (" ".join([other, *task, "second"]) for other in COMPARED_AS.get(kind, ()))
+        counts = {key: n for other in others for key, n in compared.get(other, {}).items()}
+        both = table.keys() & counts.keys()
+        found.append({key: max(table[key] - counts[key], 0) for key in both})
+    return found
+
+
+def suppress_changes(found: Changes, below: int, hidden: frozenset[Key] | None = None) -> Changes:
     """The comparison without its cells of fewer than ``below`` faces or images, for privacy.
 
     Subgroups that are too small in either table are left out, with those that would give them away
-    (see ``disclosure.hidden_keys``); figures of a class with too few faces are left blank, and so
-    are the faces that only one table has right, in every grouping where a number of them is small.
+    (see ``disclosure.hidden_keys``, whose keys may be given); figures of a class with too few faces
+    are left blank. How many faces only one table has right, and on how many the two agree, is left
+    out in every grouping where few are right in one alone, in both or in neither.
 
     Raises:
         UsageError: If ``below`` is negative.
@@ -28,8 +85,9 @@ def suppress_changes(found: Changes, below: int) -> Changes:
     options = {**found.options, "suppress_below": below}
     if not below:
         return replace(found, options=options)
-    subgroups = frozenset(key for one in found.changes if (key := key_of(one.subgroup)))
-    hidden = hidden_keys(list(_counts_of(found).values()), below, subgroups)
+    subgroups = _subgroups_of(found)
+    if hidden is None:
+        hidden = hidden_keys(list(_counts_of(found).values()), below, subgroups)
     paired = _small_pairs(found, below)
     shown = [one for one in found.changes if key_of(one.subgroup) not in hidden]
     note = (
@@ -42,7 +100,9 @@ def suppress_changes(found: Changes, below: int) -> Changes:
         agreement=tuple(
             one
             for one in found.agreement
-            if key_of(one.subgroup) not in hidden and one.share.n >= below
+            if key_of(one.subgroup) not in hidden
+            and one.share.n >= below
+            and not _tells_pairs(one.task, one.subgroup, paired)
         ),
         distances=tuple(
             one
@@ -54,55 +114,86 @@ def suppress_changes(found: Changes, below: int) -> Changes:
     )
 
 
+def _subgroups_of(found: Changes) -> frozenset[Key]:
+    return frozenset(key for one in found.changes if (key := key_of(one.subgroup)))
+
+
 def _counts_of(found: Changes) -> dict[str, dict[Key, int]]:
-    """Every count of faces or images that a comparison tells, by kind and key."""
+    """Every count of faces or images that a comparison tells, by kind, side and key."""
     tables: dict[str, dict[Key, int]] = {}
 
     def tell(kind: str, key: Key | None, n: float | None) -> None:
         if key is not None and n is not None:
             tables.setdefault(kind, {}).setdefault(key, round(n))
 
-    for one in sorted(found.changes, key=lambda one: one.failures == "errors"):
-        kind, key = f"labeled {one.task}", _faces_of(one)
-        if one.failures == "errors":
-            scored = tables.get(kind, {}).get(key or EVERYBODY)
-            if key is not None and scored is not None and scored <= one.n:
-                tell(f"missed {one.task}", key | {IMAGES, UNSCORED}, one.n - scored)
-        elif one.metric == "recall" or (one.metric in BASES and one.label is None):
-            tell(kind, key, one.n)
-        elif one.metric in (PREDICTED_SHARE, "selection_rate"):
-            tell(f"{one.metric} {one.task}", key_of(one.subgroup), one.n)
-            for side in SIDES:
-                share = getattr(one, side)
-                counted = None if share is None else share * one.n
-                kind = f"{one.metric} {side} {one.task}"
-                tell(kind, key_of(one.subgroup), one.n)
-                tell(kind, _predicted(one), counted)
-        elif one.metric == "precision":
-            tell(f"precision {one.task}", _predicted(one), one.n)
-    labeled = [(name, table) for name, table in tables.items() if name.startswith("labeled ")]
-    for one in found.changes:
-        subgroup = key_of(one.subgroup) or EVERYBODY
-        if one.metric != FAILURE_RATE:
-            continue
-        images = subgroup | {IMAGES}
-        tell("images", images, one.n)
-        for side in SIDES:
-            share = getattr(one, side)
-            tell(f"failed {side}", images, one.n)
-            if share is not None:
-                tell(f"failed {side}", images | {(STATUS, "failed")}, share * one.n)
-                tell(f"failed {side}", images | {(STATUS, OK)}, one.n - share * one.n)
-        for name, table in labeled:
-            if one.n >= table.get(subgroup, one.n + 1):
-                tell(f"images without {name}", images | {UNSCORED}, one.n - table[subgroup])
+    for side in SIDES:
+        _tell_faces(found, side, tables, tell)
+        _tell_failures(found, side, tables, tell)
     for both in found.agreement:
         tell(f"agreement {both.task}", key_of(both.subgroup), both.share.n)
     for distance in found.distances:
         for side in SIDES:
             name = f"{distance.what} {distance.name} {side}"
             tell(name, _key_of_distance(distance), getattr(distance, side))
-    return tables
+    return with_adults(tables, found.tasks)
+
+
+def _tell_faces(
+    found: Changes, side: Side, tables: Mapping[str, Mapping[Key, int]], tell: Callable[..., None]
+) -> None:
+    """Faces of one side by annotated and predicted class, and those that it missed."""
+    for one in sorted(found.changes, key=lambda one: one.failures == "errors"):
+        labeled, faces = f"labeled {one.task} {side}", _faces_of(one)
+        if one.failures == "errors":
+            scored = tables.get(labeled, {}).get(faces or EVERYBODY)
+            if faces is not None and scored is not None and scored <= _n(one, side):
+                missed = _n(one, side) - scored
+                tell(f"missed {one.task} {side}", faces | {IMAGES, UNSCORED}, missed)
+        elif one.metric == "recall" or (one.metric in BASES and one.label is None):
+            tell(labeled, faces, _n(one, side))
+        elif one.metric in OF_AGES:
+            tell(labeled, base_key(one.task, one.metric, one.subgroup), _n(one, side))
+        elif one.metric in (PREDICTED_SHARE, "selection_rate"):
+            kind = f"{one.metric} {one.task} {side}"
+            tell(kind, key_of(one.subgroup), _n(one, side))
+            tell(kind, _predicted(one), _part(one, side))
+        elif one.metric == "precision":
+            tell(f"precision {one.task} {side}", _predicted(one), _n(one, side))
+
+
+def _tell_failures(
+    found: Changes, side: Side, tables: Mapping[str, Mapping[Key, int]], tell: Callable[..., None]
+) -> None:
+    """Images of one side by whether they failed, and what images and faces tell of each other."""
+    labeled = [
+        (name, table)
+        for name, table in tables.items()
+        if name.startswith("labeled ") and name.endswith(f" {side}")
+    ]
+    for one in found.changes:
+        if one.metric != FAILURE_RATE:
+            continue
+        subgroup = key_of(one.subgroup) or EVERYBODY
+        images, n, failed = subgroup | {IMAGES}, _n(one, side), _part(one, side)
+        kind = f"images {side}"
+        tell(kind, images, n)
+        if failed is not None:
+            tell(kind, images | {(STATUS, "failed")}, failed)
+            tell(kind, images | {(STATUS, OK)}, n - failed)
+        for name, table in labeled:
+            if n >= table.get(subgroup, n + 1):
+                tell(f"images without {name}", images | {UNSCORED}, n - table[subgroup])
+
+
+def _n(one: Change, side: Side) -> int:
+    """Faces or images behind a figure of one side."""
+    return one.n if one.sides is None else one.sides[SIDES.index(side)]
+
+
+def _part(one: Change, side: Side) -> int | None:
+    """How many faces or images a share of one side tells of."""
+    share = one.first if side == "first" else one.second
+    return None if share is None else round(share * _n(one, side))
 
 
 def _faces_of(one: Change) -> Key | None:
@@ -122,20 +213,23 @@ def _key_of_distance(one: Distance) -> Key | None:
 def _without_hidden(one: Change, hidden: frozenset[Key], below: int) -> Change:
     """A change without its figures where they would tell a number that is not shown."""
     faces = _faces_of(one)
-    told = [one.n]
+    told = [_n(one, side) for side in SIDES]
     if one.metric in (FAILURE_RATE, PREDICTED_SHARE, "selection_rate"):
-        told += [round((value or 0) * one.n) for value in (one.first, one.second)]
+        told += [_part(one, side) or 0 for side in SIDES]
     hides = any(0 < n < below for n in told) or faces in hidden
     if one.metric == FAILURE_RATE or one.failures == "errors":
         images = (faces or EVERYBODY) | {IMAGES}
         hides = hides or images in hidden
     elif one.label is not None:
         hides = hides or _predicted(one) in hidden
+    else:
+        hides = hides or base_key(one.task, one.metric, one.subgroup) in hidden
     if not hides:
         return one
     return replace(
         one,
         n=0,
+        sides=None,
         first=None,
         second=None,
         difference=None,
@@ -150,31 +244,49 @@ def _without_hidden(one: Change, hidden: frozenset[Key], below: int) -> Change:
     )
 
 
-def _small_pairs(found: Changes, below: int) -> set[tuple[str, frozenset[str]]]:
-    """Tasks and groupings in which a number of faces that only one table has right is small.
+def _small_pairs(found: Changes, below: int) -> set[Grouping]:
+    """Tasks and groupings in which few faces are right in both tables, in one alone or in neither.
 
-    Metrics of a task tell each other's, and failures as errors what they add.
+    Nor may the tables differ on few faces. Metrics of a task tell each other's numbers, and
+    failures as errors what they add.
     """
-    small: set[tuple[str, frozenset[str]]] = set()
-    plain: dict[tuple[object, ...], Change] = {}
+    small: set[Grouping] = set()
+    plain: dict[tuple[object, ...], NDArray[np.int64]] = {}
     for one in sorted(found.changes, key=lambda one: one.failures == "errors"):
-        numbers = [one.only_first or 0, one.only_second or 0]
+        numbers = _outcomes(one)
+        if numbers is None:
+            continue
         place = (one.task, one.metric, one.label, frozenset(one.subgroup.items()))
-        if one.failures == "errors" and place in plain:
-            other = plain[place]
-            numbers += [
-                abs(numbers[0] - (other.only_first or 0)),
-                abs(numbers[1] - (other.only_second or 0)),
-            ]
-        plain.setdefault(place, one)
-        if any(0 < n < below for n in numbers):
+        more = np.abs(numbers - plain.setdefault(place, numbers))
+        if _few(numbers, below) or _few(more, below):
             small.add((one.task, frozenset(one.subgroup)))
+    for both in found.agreement:
+        differ = both.share.n * (1 - (1 if both.share.value is None else both.share.value))
+        if 0 < round(differ) < below:
+            small.add((both.task, frozenset(both.subgroup)))
     return small
 
 
-def _without_pairs(one: Change, small: set[tuple[str, frozenset[str]]]) -> Change:
-    """A change without its paired numbers if any is small in its grouping or a coarser one."""
-    names = frozenset(one.subgroup)
-    if any(task == one.task and coarse <= names for task, coarse in small):
+def _outcomes(one: Change) -> NDArray[np.int64] | None:
+    """Faces that only the first table has right, only the second, both, and neither."""
+    if one.only_first is None or one.only_second is None or one.first is None:
+        return None
+    both = round(one.first * one.n) - one.only_first
+    only = one.only_first, one.only_second
+    return np.array([*only, both, one.n - both - sum(only)], np.int64)
+
+
+def _few(numbers: NDArray[np.int64], below: int) -> bool:
+    return bool(((numbers > 0) & (numbers < below)).any())
+
+
+def _tells_pairs(task: str, subgroup: Subgroup, small: set[Grouping]) -> bool:
+    """Whether a number is small in a grouping or a coarser one."""
+    return any(name == task and coarse <= frozenset(subgroup) for name, coarse in small)
+
+
+def _without_pairs(one: Change, small: set[Grouping]) -> Change:
+    """A change without its paired numbers where any of its grouping is small."""
+    if _tells_pairs(one.task, one.subgroup, small):
         return replace(one, only_first=None, only_second=None)
     return one

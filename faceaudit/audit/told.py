@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, key_of
-from faceaudit.audit.results import Audit, Estimate
-from faceaudit.schema import AGE_GROUP
+from faceaudit.audit.age import CHALLENGE_YEARS, LEGAL_YEARS
+from faceaudit.audit.disclosure import ADULT, IMAGES, STATUS, UNSCORED, Key, key_of
+from faceaudit.audit.results import Audit, Estimate, Subgroup
+from faceaudit.schema import AGE_GROUP, Task, age_bins_of
 
 EVERYBODY: Key = frozenset()
 BASES = ("accuracy", "mae")
 """Metrics that stand on every labeled face of a subgroup."""
+OF_AGES = {f"challenge_{CHALLENGE_YEARS}_fpr": "no", f"challenge_{CHALLENGE_YEARS}_fnr": "yes"}
+"""Metrics of minors or of adults alone, and whether they are of adults."""
 SEVERAL = "multi_face"
 
 
@@ -28,12 +31,10 @@ def counts_of(found: Audit) -> dict[str, dict[Key, int]]:
         subgroup = key_of(metric.subgroup)
         if label is None and metric.metric in BASES:
             tell(f"labeled {task}", subgroup, n)
+        elif metric.metric in OF_AGES:
+            tell(f"labeled {task}", base_key(task, metric.metric, metric.subgroup), n)
         elif label is None and n != tables.get(f"labeled {task}", {}).get(subgroup or EVERYBODY):
-            tell(
-                f"{metric.metric} {task}",
-                key_of(metric.subgroup, **{f"({task})": metric.metric}),
-                n,
-            )
+            tell(f"{metric.metric} {task}", base_key(task, metric.metric, metric.subgroup), n)
         elif metric.metric == "recall":
             tell(f"labeled {task}", annotated_key(metric), n)
         elif metric.metric == "precision":
@@ -52,7 +53,28 @@ def counts_of(found: Audit) -> dict[str, dict[Key, int]]:
             key = key_of(bins.subgroup, **{f"({bins.task})": "calibration"})
             tell(f"calibration {bins.task}", key, bins.n)
     _tell_failures(found, tables, tell)
-    return tables
+    return with_adults(tables, found.tasks)
+
+
+def with_adults(
+    tables: dict[str, dict[Key, int]], tasks: Iterable[Task]
+) -> dict[str, dict[Key, int]]:
+    """The counts; those of age groups also as of minors or adults, where no group has both."""
+    classes = next((task.classes for task in tasks if task.name == AGE_GROUP), ())
+    bins = age_bins_of(classes) or ()
+    if LEGAL_YEARS not in bins:
+        return tables
+    adult = {
+        (AGE_GROUP, name): {(ADULT, "yes" if youngest >= LEGAL_YEARS else "no")}
+        for name, youngest in zip(classes, bins, strict=True)
+    }
+    return {
+        kind: table
+        | {key | adult[part]: n for key, n in table.items() for part in key if part in adult}
+        if kind.startswith(f"labeled {AGE_GROUP}")
+        else table
+        for kind, table in tables.items()
+    }
 
 
 def _tell_failures(
@@ -79,6 +101,13 @@ def _tell_failures(
         key = key_of(both.subgroup) if both.label is None else annotated_key(both)
         if key is not None:
             tell(f"missed {both.task}", key | {IMAGES, UNSCORED}, both.missed)
+
+
+def base_key(task: str | None, metric: str, subgroup: Subgroup) -> Key | None:
+    """The key of the labeled faces that a metric of no class stands on, where not on all."""
+    if metric in OF_AGES:
+        return key_of(subgroup, **{ADULT: OF_AGES[metric]})
+    return key_of(subgroup, **{f"({task})": metric})
 
 
 def annotated_key(value: Any) -> Key | None:

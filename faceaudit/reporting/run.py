@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from faceaudit.audit.results import Audit
 from faceaudit.audit.run import Verify, audit
 from faceaudit.audit.suppress import check_suppression, suppress
+from faceaudit.audit.suppress_changes import suppress_both
 from faceaudit.audit.tally import TALLY_SUFFIX
 from faceaudit.audit.verdict import exit_codes
 from faceaudit.errors import UnknownNameError, UsageError, first_exit
@@ -142,12 +143,16 @@ def report(
             found, divided, unit=unit, confidence=confidence, replicates=replicates, seed=seed
         )
     found = with_composition(found, source, calibration, reference)
-    found = suppress(replace(found, notes=(*source.notes, *found.notes)), suppress_below)
-    origin = source.origin(has_labels(found))
+    found = replace(found, notes=(*source.notes, *found.notes))
     changes = None
-    if baseline is not None:
-        choices = Choices(by, unit, min_n, confidence, replicates, seed, suppress_below)
-        changes = _changes(as_path(baseline), paths[0], source, reading, choices)
+    if baseline is None:
+        found = suppress(found, suppress_below)
+    else:
+        choices = Choices(by, unit, min_n, confidence, replicates, seed)
+        changes = _changes(as_path(baseline), paths[0], source, reading, choices, suppress_below)
+        found, compared = suppress_both(found, changes.changes, suppress_below)
+        changes = replace(changes, changes=compared)
+    origin = source.origin(has_labels(found))
     subject = Subject(found, origin, title or _title(origin, found), changes)
     texts = [FORMATS[name](subject) for name in formats]
     for file, text in zip(targets, texts, strict=True):
@@ -156,11 +161,21 @@ def report(
 
 
 def _changes(
-    baseline: Path, table: Path, source: Source, reading: Reading, choices: Choices
+    baseline: Path, table: Path, source: Source, reading: Reading, choices: Choices, below: int
 ) -> Baseline:
-    """What changed between an earlier table and the audited one."""
+    """What changed between an earlier table and the audited one, with all cells.
+
+    Raises:
+        UsageError: If cells are to be suppressed, and the classes compared are not the audited.
+    """
     earlier = read_source([baseline], reading)
     sides = in_common_schemes(earlier, source, (baseline, table), reading)
+    if below and sides[1] is not source:
+        raise UsageError(
+            f"--suppress-below {below} with --baseline {baseline}: its classes are coarser than "
+            f"those of {table}, and the counts of both would tell each other; bring both to one "
+            "scheme with --map or --age-bins"
+        )
     return Baseline(find_changes(*sides, choices), baseline.name)
 
 

@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from faceaudit.audit.disclosure import hidden_keys
+from faceaudit.audit.told import with_adults
+from faceaudit.errors import UsageError
 from faceaudit.reporting import compare, report
+from faceaudit.schema import Task
 
 BELOW = 5
 QUICK = {"verify": "never", "replicates": 100}
@@ -303,6 +306,278 @@ def test_few_faces_that_one_table_alone_has_right_do_not_follow(tmp_path: Path) 
     assert all(one.n == 0 and one.first is None for one in failing)
     left = [one for one in gender if one.metric == "accuracy" and one.failures == "left out"]
     assert [one.n for one in left] == [200, 100, 100]
+
+
+def test_few_failures_of_the_larger_table_are_hidden_however_small_the_other(
+    tmp_path: Path,
+) -> None:
+    names = ("race_true", "gender_pred", "status")
+    first = {
+        ("White", "Male", "ok"): 800,
+        ("White", None, "no_face"): 40,
+        ("Black", "Male", "ok"): 400,
+        ("Black", None, "no_face"): 2,
+        ("Asian", "Male", "ok"): 300,
+        ("Asian", None, "no_face"): 30,
+        ("Indian", "Male", "ok"): 300,
+        ("Indian", None, "no_face"): 20,
+    }
+    second = {(race, "Male", "ok"): 40 for race, *_ in first}
+    for name, cells, prefix in (("a", first, "x"), ("b", second, "y")):
+        table = expanded(cells, names).with_columns(image=pl.format(prefix + "{}", "image"))
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=["race"], suppress_below=BELOW, replicates=100).changes
+    failing = {
+        one.subgroup["race"]: one.first
+        for one in found.changes
+        if one.metric == "failure_rate" and one.subgroup
+    }
+    assert failing["Black"] is None
+    assert sum(rate is None for rate in failing.values()) == 2
+    assert failing["White"] == pytest.approx(40 / 840)
+    of_status = [one.subgroup.get("race") for one in found.distances if one.what == "status"]
+    assert "Black" not in of_status
+    assert {None, "White"} <= set(of_status)
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ({"both": 80, "first": 10, "second": 20, "neither": 8, "first failed": 9}, True),
+        # Agreement less the difference would tell the three.
+        ({"both": 80, "first": 3, "second": 9, "neither": 8}, False),
+        # What the first has right less what it alone has right would tell the two.
+        ({"both": 2, "first": 80, "second": 90, "neither": 8}, False),
+        ({"both": 80, "first": 10, "second": 20, "neither": 2}, False),
+        ({"both": 80, "first": 10, "second": 20, "neither": 8, "both failed": 3}, False),
+    ],
+)
+def test_agreement_and_faces_of_one_table_do_not_tell_few_of_another_outcome(
+    counts: Mapping[str, int], told: bool, tmp_path: Path
+) -> None:
+    right, wrong = ("Male", "ok"), ("Female", "ok")
+    failed = (None, "no_face")
+    outcomes = {
+        "both": (right, right),
+        "first": (right, wrong),
+        "second": (wrong, right),
+        "neither": (wrong, wrong),
+        "first failed": (failed, right),
+        "both failed": (failed, failed),
+    }
+    names = ("gender_true", "gender_pred", "status")
+    for side, name in enumerate("ab"):
+        answers = [outcomes[kind][side] for kind, n in counts.items() for _ in range(n)]
+        pl.DataFrame([("Male", *one) for one in answers], schema=names, orient="row").with_columns(
+            image=pl.format("{}.jpg", pl.int_range(pl.len()))
+        ).write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=[], suppress_below=BELOW).changes
+    of_gender = [one for one in found.changes if one.task == "gender" and one.metric == "accuracy"]
+    assert len(of_gender) == 2
+    assert all((one.only_first is not None) == told for one in of_gender)
+    assert (len(found.agreement) == 1) == told
+
+
+def test_images_that_both_tables_missed_do_not_follow_from_those_that_one_missed(
+    tmp_path: Path,
+) -> None:
+    for name, missed in (("a", range(10)), ("b", range(8, 18))):
+        status = ["no_face" if at in missed else "ok" for at in range(200)]
+        scored = pl.col("status") == "ok"
+        pl.DataFrame({"status": status}).with_columns(
+            image=pl.format("{}.jpg", pl.int_range(pl.len())),
+            gender_pred=pl.when(scored).then(pl.lit("Male")),
+        ).write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=[], suppress_below=BELOW).changes
+    (rate,) = (one for one in found.changes if one.metric == "failure_rate")
+    assert (rate.first, rate.only_first, rate.only_second) == (0.05, None, None)
+
+
+def of_races(missed: Mapping[str, int], races: Mapping[str, str]) -> pl.DataFrame:
+    """A hundred images of each race, and how many of them were missed."""
+    rows = [
+        (race, None if at < missed.get(race, 0) else predicted, at % 2)
+        for race, predicted in races.items()
+        for at in range(100)
+    ]
+    genders = pl.when(pl.col("odd") == 0).then(pl.lit("Male")).otherwise(pl.lit("Female"))
+    return (
+        pl.DataFrame(rows, schema=("race_true", "race_pred", "odd"), orient="row")
+        .with_columns(
+            image=pl.format("{}.jpg", pl.int_range(pl.len())),
+            gender_true=genders,
+            gender_pred=pl.when(pl.col("race_pred").is_not_null()).then(genders),
+            status=pl.when(pl.col("race_pred").is_null())
+            .then(pl.lit("no_face"))
+            .otherwise(pl.lit("ok")),
+        )
+        .drop("odd")
+    )
+
+
+def test_few_faces_that_the_baseline_missed_do_not_follow_from_report_and_comparison(
+    tmp_path: Path,
+) -> None:
+    races = {one: one for one in ("White", "Black", "Asian", "Indian", "Others")}
+    missed = {"White": 30, "Black": 2, "Asian": 20, "Indian": 15}
+    of_races(missed, races).write_parquet(tmp_path / "before.parquet")
+    of_races({}, races).write_parquet(tmp_path / "after.parquet")
+    files = report(
+        tmp_path / "after.parquet", baseline=tmp_path / "before.parquet", by=["race"],
+        suppress_below=BELOW, **QUICK,
+    )  # fmt: skip
+    facts = json.loads(files.paths[1].read_text())
+    audited, compared = (
+        {one["subgroup"].get("race"): one["n"] for one in found if one["metric"] == "accuracy"}
+        for found in (
+            [one for one in facts["metrics"] if one["task"] == "gender"],
+            [
+                one
+                for one in facts["baseline"]["changes"]
+                if one["task"] == "gender" and one["failures"] == "left out"
+            ],
+        )
+    )
+    assert audited == {None: 500} | dict.fromkeys(races, 100)
+    # Without the two of Black faces, one other number must be unknown as well.
+    assert "Black" not in compared
+    assert len(compared) == 1 + len(races) - 2
+    assert all(n == 433 if race is None else n <= 100 for race, n in compared.items())
+    assert facts["baseline"]["options"]["suppress_below"] == BELOW
+
+
+def test_subgroups_hidden_in_a_report_are_hidden_in_its_comparison(tmp_path: Path) -> None:
+    races = {one: one for one in ("White", "Black", "Asian")}
+    after = of_races({}, races)
+    few = after.filter((pl.col("race_true") != "Black") | (pl.int_range(pl.len()) % 50 == 0))
+    after.write_parquet(tmp_path / "before.parquet")
+    few.write_parquet(tmp_path / "after.parquet")
+    found = report(
+        tmp_path / "after.parquet", baseline=tmp_path / "before.parquet", by=["race"],
+        suppress_below=BELOW, **QUICK,
+    )  # fmt: skip
+    facts = json.loads(found.paths[1].read_text())
+    shown, compared = (
+        {str(one["subgroup"]) for one in rows}
+        for rows in (facts["metrics"], facts["baseline"]["changes"])
+    )
+    assert "{'race': 'Black'}" not in shown
+    assert len(shown) == 2
+    assert compared == shown
+
+
+def test_a_baseline_of_coarser_classes_is_refused_where_cells_are_suppressed(
+    tmp_path: Path,
+) -> None:
+    fine = {one: one for one in ("White", "Black", "Indian", "East Asian", "Southeast Asian")}
+    coarse = dict.fromkeys(fine, "Asian") | {one: one for one in ("White", "Black", "Indian")}
+    of_races({}, fine).write_parquet(tmp_path / "after.parquet")
+    of_races({}, coarse).with_columns(
+        pl.col("race_true").replace({"East Asian": "Asian", "Southeast Asian": "Asian"})
+    ).write_parquet(tmp_path / "before.parquet")
+    both = {"baseline": tmp_path / "before.parquet", **QUICK}
+    report(tmp_path / "after.parquet", **both)
+    with pytest.raises(UsageError, match=r"--suppress-below 5 with --baseline .*--map"):
+        report(tmp_path / "after.parquet", suppress_below=BELOW, **both)
+
+
+MINORS = {"White": 30, "Black": 2, "Asian": 20, "Indian": 25}
+
+
+def ages(shift: float) -> pl.DataFrame:
+    """Sixty faces of each race, of which so many are minors."""
+    races = [race for race in MINORS for _ in range(60)]
+    true = [12.0 if at < n else 40.0 for n in MINORS.values() for at in range(60)]
+    pred = [age + shift + at % 7 for at, age in enumerate(true)]
+    return pl.DataFrame({"race_true": races, "age_true": true, "age_pred": pred}).with_columns(
+        image=pl.format("{}.jpg", pl.int_range(pl.len()))
+    )
+
+
+def assert_minors_do_not_follow(figures: list[tuple[str, str, int | None]]) -> None:
+    """Minors and adults of two races are hidden, one of them Black; of race, metric and n."""
+    minors, adults = (
+        {race: n for race, metric, n in figures if metric == f"challenge_25_{kind}"}
+        for kind in ("fpr", "fnr")
+    )
+    hidden = {race for race, n in adults.items() if not n}
+    assert hidden == {race for race, n in minors.items() if not n}
+    assert "Black" in hidden
+    assert len(hidden) == 2
+    assert {(race, n) for race, metric, n in figures if metric == "mae"} == {
+        (race, 60) for race in MINORS
+    }
+
+
+def test_few_minors_do_not_follow_from_the_adults_and_all_faces(tmp_path: Path) -> None:
+    ages(1.0).write_parquet(tmp_path / "t.parquet")
+    rule = {
+        "task": "age", "metric": "challenge_25_fnr", "by": ["race"], "measure": "worst",
+        "at_most": 0.5, "min_n": 55, "owner": "o", "reason": "r",
+    }  # fmt: skip
+    found = report(
+        tmp_path / "t.parquet", by=["race"], suppress_below=BELOW, policy={"rule": [rule]}, **QUICK
+    ).audit
+    assert_minors_do_not_follow(
+        [
+            (one.subgroup["race"], one.metric, one.estimate.n)
+            for one in found.metrics
+            if one.subgroup and one.task == "age"
+        ]
+    )
+    (verdict,) = found.verdicts  # of Black alone, who are 58 adults
+    assert (verdict.n, verdict.subgroups) == (None, ())
+    for gap in [*found.disparities, *found.comparisons]:
+        if gap.metric == "challenge_25_fnr":
+            assert "Black" not in str(gap)
+
+
+@pytest.mark.parametrize("mode", ["paired", "drift"])
+def test_few_minors_do_not_follow_from_a_comparison(mode: Any, tmp_path: Path) -> None:
+    for name, shift in (("a", 1.0), ("b", 3.0)):
+        ages(shift).write_parquet(tmp_path / f"{name}.parquet")
+    tables = (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    found = compare(*tables, by=["race"], mode=mode, suppress_below=BELOW, replicates=100).changes
+    assert_minors_do_not_follow(
+        [
+            (one.subgroup["race"], one.metric, one.n)
+            for one in found.changes
+            if one.subgroup and one.task == "age" and one.failures == "left out"
+        ]
+    )
+
+
+def test_a_small_age_group_does_not_follow_from_the_minors_and_their_other_groups() -> None:
+    groups = ("0-12", "13-17", "18+")
+    faces = {"White": (30, 400, 20), "Black": (3, 300, 20), "Asian": (20, 400, 21)}
+    minor, adult = ("(adult)", "no"), ("(adult)", "yes")
+    by_group: dict[frozenset[tuple[str, str]], int] = {}
+    by_age: dict[frozenset[tuple[str, str]], int] = {}
+    for race, numbers in faces.items():
+        cells = {("age_group", name): n for name, n in zip(groups, numbers, strict=True)}
+        for more in (set(), {("race", race)}):
+            for part, n in cells.items():
+                for table, parts in (
+                    (by_group, more),
+                    (by_group, more | {part}),
+                    (by_age, more),
+                    (by_age, more | {adult if part[1] == "18+" else minor}),
+                ):
+                    key = frozenset(parts)
+                    table[key] = table.get(key, 0) + n
+    told = {"labeled age": by_age, "labeled age_group": by_group}
+    whole = with_adults(told, [Task("age_group", "custom", groups)])
+    hidden = hidden_keys(list(whole.values()), BELOW)
+    for race in faces:
+        own = {("race", race)}
+        ages = [frozenset(own | {("age_group", name)}) for name in groups[:2]]
+        unknown = sum(key in hidden for key in ages)
+        assert unknown != 1 or frozenset(own | {minor}) in hidden
+    assert frozenset({("race", "Black"), ("age_group", "0-12")}) in hidden
+    assert frozenset({("race", "White"), adult}) not in hidden
 
 
 @given(
