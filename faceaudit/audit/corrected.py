@@ -84,9 +84,11 @@ class CountedShares:
         """Pearson's test that the faces come from these shares; with units by their effect.
 
         Source:
-            Rao, Scott: The analysis of categorical data from complex sample surveys, JASA 76, 1981.
+            Rao, Scott: The analysis of categorical data from complex sample surveys, JASA 76, 1981;
+            Thomas, Rao: Small-sample comparisons of level and power for simple goodness-of-fit
+            statistics under cluster sampling, JASA 82, 1987 (an F of few units).
         """
-        from scipy.stats import chi2
+        from scipy.stats import chi2, f
 
         counts = self.faces.counts.sum(axis=-1)
         expected = counts.sum() * shares / shares.sum()
@@ -96,10 +98,13 @@ class CountedShares:
         moves = set_moves(self.faces, np.eye(len(counts)))
         if moves.freedom < 1:
             return FitTest(None, None, None, ONE_UNIT)
+        degrees = len(counts) - 1
+        if moves.units is None:
+            return FitTest(statistic, degrees, float(chi2.sf(statistic, degrees)))
         covariance = np.diag(moves.covariance) * counts.sum()
-        effect = max(float((covariance / shares).sum() / (len(counts) - 1)), 1.0)
-        statistic /= effect if moves.units is not None else 1.0
-        return FitTest(statistic, len(counts) - 1, float(chi2.sf(statistic, len(counts) - 1)))
+        statistic /= max(float((covariance / shares).sum() / degrees), 1.0)
+        p_value = f.sf(statistic / degrees, degrees, moves.freedom)
+        return FitTest(statistic, degrees, float(p_value))
 
 
 @dataclass(frozen=True)
