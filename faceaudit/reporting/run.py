@@ -14,7 +14,7 @@ from faceaudit.audit.verdict import exit_codes
 from faceaudit.errors import UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.calibration import with_composition
-from faceaudit.reporting.changes import Choices, find_changes, in_common_schemes
+from faceaudit.reporting.changes import Choices, find_changes, in_common_schemes, readings_of
 from faceaudit.reporting.check import PolicySource, load_policy, policy_file
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
@@ -159,8 +159,9 @@ def _changes(
     baseline: Path, table: Path, source: Source, reading: Reading, choices: Choices
 ) -> Baseline:
     """What changed between an earlier table and the audited one."""
-    earlier = read_source([baseline], reading)
-    sides = in_common_schemes(earlier, source, (baseline, table), reading)
+    readings = readings_of(([baseline], [table]), reading)
+    earlier = read_source([baseline], readings[0])
+    sides = in_common_schemes(earlier, source, (baseline, table), readings)
     return Baseline(find_changes(*sides, choices), baseline.name)
 
 
