@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Literal
 
 from faceaudit.audit.changes import Changes
@@ -16,10 +16,10 @@ from faceaudit.audit.suppress_changes import suppress_changes
 from faceaudit.audit.tally import Tally
 from faceaudit.errors import SchemaError, UnknownNameError, UsageError
 from faceaudit.reporting.format import number
-from faceaudit.reporting.source import Reading, Source, read_source
+from faceaudit.reporting.source import Reading, Source, is_tally, read_source
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
 from faceaudit.schemes import CUSTOM, coarsening
-from faceaudit.tables import PredictionTable
+from faceaudit.tables import PredictionTable, column_names
 
 Wanted = Literal["auto", "paired", "drift"]
 MODES: tuple[Wanted, ...] = ("auto", "paired", "drift")
@@ -41,15 +41,50 @@ class Choices:
     mode: Wanted = "auto"
 
 
+def readings_of(
+    paths: tuple[Sequence[Path], Sequence[Path]], reading: Reading
+) -> tuple[Reading, Reading]:
+    """How each of two tables is read: with those of the named columns that it has.
+
+    Raises:
+        SchemaError: If neither has a column that is named.
+    """
+    tallied = [is_tally(one) for one in paths]
+    if not reading.columns or all(tallied):
+        return reading, reading
+    known = [
+        [] if counted else column_names(one[0]) for one, counted in zip(paths, tallied, strict=True)
+    ]
+    for given in reading.columns.values():
+        if given not in {*known[0], *known[1]}:
+            has = "; ".join(
+                f"{one[0]} has {', '.join(names)}"
+                for one, names in zip(paths, known, strict=True)
+                if names
+            )
+            raise SchemaError(f"--columns names {given!r}, which is no column: {has}")
+    first, second = (
+        replace(
+            reading,
+            columns={name: given for name, given in reading.columns.items() if given in names},
+        )
+        for names in known
+    )
+    return first, second
+
+
 def in_common_schemes(
-    first: Source, second: Source, paths: tuple[Path, Path], reading: Reading
+    first: Source,
+    second: Source,
+    paths: tuple[Path, Path],
+    readings: tuple[Reading, Reading],
 ) -> tuple[Source, Source]:
     """Both tables with the same classes of every common task; the finer scheme is coarsened.
 
     Raises:
         SchemaError: If no printed table joins two schemes.
     """
-    readings = [reading, reading]
+    wanted = list(readings)
     sources = [first, second]
     theirs = {task.name: task for task in second.table.tasks}
     for task in first.table.tasks:
@@ -57,16 +92,16 @@ def in_common_schemes(
         if other is None or other.classes == task.classes:
             continue
         coarser, side = _coarser(task, other, paths)
-        readings[side] = _with_task(readings[side], coarser)
-    for side, wanted in enumerate(readings):
-        if wanted is reading:
+        wanted[side] = _with_task(wanted[side], coarser)
+    for side in range(2):
+        if wanted[side] is readings[side]:
             continue
         if isinstance(sources[side].table, Tally):
             raise SchemaError(
                 f"{paths[side]}: a tally keeps its classes, which are not those of "
                 f"{paths[1 - side]}; make it again from the table with --map or --age-bins"
             )
-        sources[side] = read_source([paths[side]], wanted)
+        sources[side] = read_source([paths[side]], wanted[side])
     return sources[0], sources[1]
 
 
@@ -122,11 +157,11 @@ def find_changes(first: Source, second: Source, choices: Choices) -> Changes:
             replicates=choices.replicates,
             seed=choices.seed,
         )
-    own = [*first.notes, *second.notes]
-    for source in (first, second):
-        if isinstance(source.table, PredictionTable):
-            own += source.table.notes
-    notes = tuple(dict.fromkeys([reason, *_left_out(first, second), *own, *found.notes]))
+    own = [_own_notes(source) for source in (first, second)]
+    of_both = [note for note in found.notes if note not in {*own[0], *own[1]}]
+    names = table_names(first, second)
+    told = [reason, *_left_out(first, second, names), *_told_of(own, names), *of_both]
+    notes = tuple(dict.fromkeys(told))
     options = {**found.options, "mode": choices.mode}
     found = replace(found, matching=matching, notes=notes, options=options)
     return suppress_changes(found, choices.suppress_below)
@@ -165,13 +200,44 @@ def _mode(
     return "drift", f"The tables are of different images: {share}.{overlap}", matching
 
 
-def _left_out(first: Source, second: Source) -> list[str]:
-    """Tasks that only one table has."""
-    names = [{task.name for task in source.table.tasks} for source in (first, second)]
-    alone = sorted(names[0] ^ names[1])
-    if not alone:
-        return []
-    return [f"Only one table predicts {', '.join(alone)}, which is not compared."]
+def table_names(first: Source, second: Source) -> tuple[str, str]:
+    """File names, as a reader tells the tables apart; with their folders where they are equal."""
+    paths = first.facts.path, second.facts.path
+    names = PurePath(paths[0]).name, PurePath(paths[1]).name
+    return names if names[0] != names[1] else paths
+
+
+def _own_notes(source: Source) -> tuple[str, ...]:
+    """What must be known of one table and of its labels."""
+    if isinstance(source.table, PredictionTable):
+        return (*source.notes, *source.table.notes)
+    return (*source.notes, *(note for table in source.table.tables for note in table.notes))
+
+
+def _told_of(own: Sequence[Sequence[str]], names: tuple[str, str]) -> Iterator[str]:
+    """Notes with the table that each is of."""
+    for note in dict.fromkeys([*own[0], *own[1]]):
+        of = [name for name, notes in zip(names, own, strict=True) if note in notes]
+        yield f"{of[0] if len(of) == 1 else 'Both tables'}: {note}"
+
+
+def _left_out(first: Source, second: Source, names: tuple[str, str]) -> Iterator[str]:
+    """Tasks, and scores of common ones, that only one table has."""
+    tasks = [{task.name for task in source.table.tasks} for source in (first, second)]
+    scored = [_scored(source.table) & tasks[0] & tasks[1] for source in (first, second)]
+    for side, name in enumerate(names):
+        if alone := sorted(tasks[side] - tasks[1 - side]):
+            yield f"Only {name} predicts {', '.join(alone)}, which is not compared."
+        if alone := sorted(scored[side] - scored[1 - side]):
+            yield (
+                f"Only {name} has scores of {', '.join(alone)}: AUC, losses, calibration and "
+                "confidence are not compared."
+            )
+
+
+def _scored(table: PredictionTable | Tally) -> frozenset[str]:
+    """Tasks that the table has scores of."""
+    return table.scored if isinstance(table, PredictionTable) else frozenset(table.confidence)
 
 
 def changes_facts(found: Changes) -> Mapping[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import faceaudit
 from faceaudit.audit.changes import Changes
@@ -18,6 +18,8 @@ from faceaudit.reporting.changes import (
     changes_facts,
     find_changes,
     in_common_schemes,
+    readings_of,
+    table_names,
 )
 from faceaudit.reporting.changes_view import view
 from faceaudit.reporting.html import make_environment
@@ -82,7 +84,8 @@ def compare(
             and ``.compare``. The JSON has the same name.
         labels: Annotations to join: ``none``, ``auto``, a label format, or ``FORMAT:FILE``.
         provenance: Where the labels come from, unless the tables say it themselves.
-        columns: Canonical name -> name in the tables, where they differ.
+        columns: Canonical name -> name in the tables, where they differ; of a table that has no
+            column of such a name the canonical one is read.
         classes: Task -> its classes in the order of a bare list of scores.
         age_bins: Lower bounds of the age groups, in years.
         scheme_map: Task -> the scheme to coarsen it to.
@@ -107,11 +110,12 @@ def compare(
     targets = [_target(paths[1][0], output, name) for name in formats]
     check_outputs(targets, (*paths[0], *paths[1], label_file(labels)))
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
-    sources = read_source(paths[0], reading), read_source(paths[1], reading)
-    sources = in_common_schemes(*sources, (paths[0][0], paths[1][0]), reading)
+    readings = readings_of(paths, reading)
+    sources = read_source(paths[0], readings[0]), read_source(paths[1], readings[1])
+    sources = in_common_schemes(*sources, (paths[0][0], paths[1][0]), readings)
     choices = Choices(by, unit, min_n, confidence, replicates, seed, suppress_below, mode)
     found = find_changes(*sources, choices)
-    names = _names(*sources)
+    names = table_names(*sources)
     compared = Compared(found, *sources, title or f"{names[1]} compared with {names[0]}")
     texts = [FORMATS[name](compared) for name in formats]
     for file, text in zip(targets, texts, strict=True):
@@ -121,7 +125,7 @@ def compare(
 
 def render(compared: Compared) -> str:
     """The page of a comparison; the same comparison gives the same text."""
-    names = _names(compared.first, compared.second)
+    names = table_names(compared.first, compared.second)
     word = word_of(compared.second.origin(True).labels_provenance)
     shown = view(compared.changes, *names, word=word)
     page = make_environment().get_template("compare.html")
@@ -166,13 +170,6 @@ def _lines(value: object) -> str:
         return json.dumps(value, allow_nan=False, ensure_ascii=False)
     entries = [json.dumps(one, allow_nan=False, ensure_ascii=False) for one in value]
     return "[\n" + ",\n".join(entries) + "\n]"
-
-
-def _names(first: Source, second: Source) -> tuple[str, str]:
-    """File names, as a reader tells the tables apart; with their folders where they are equal."""
-    paths = first.facts.path, second.facts.path
-    names = PurePath(paths[0]).name, PurePath(paths[1]).name
-    return names if names[0] != names[1] else paths
 
 
 def _target(table: Path, output: Path | None, suffix: str) -> Path:

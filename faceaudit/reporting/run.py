@@ -15,7 +15,7 @@ from faceaudit.audit.verdict import exit_codes
 from faceaudit.errors import UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.calibration import with_composition
-from faceaudit.reporting.changes import Choices, find_changes, in_common_schemes
+from faceaudit.reporting.changes import Choices, find_changes, in_common_schemes, readings_of
 from faceaudit.reporting.check import PolicySource, load_policy, policy_file
 from faceaudit.reporting.html import render
 from faceaudit.reporting.json_report import to_json
@@ -168,8 +168,9 @@ def _changes(
     Raises:
         UsageError: If cells are to be suppressed, and the classes compared are not the audited.
     """
-    earlier = read_source([baseline], reading)
-    sides = in_common_schemes(earlier, source, (baseline, table), reading)
+    readings = readings_of(([baseline], [table]), reading)
+    earlier = read_source([baseline], readings[0])
+    sides = in_common_schemes(earlier, source, (baseline, table), readings)
     if below and sides[1] is not source:
         raise UsageError(
             f"--suppress-below {below} with --baseline {baseline}: its classes are coarser than "

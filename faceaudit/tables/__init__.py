@@ -11,7 +11,7 @@
 """
 
 from faceaudit.tables.files import SUFFIXES, find_parts
-from faceaudit.tables.read import read_table
+from faceaudit.tables.read import column_names, read_table
 from faceaudit.tables.scores import SUM_TOLERANCE
 from faceaudit.tables.table import (
     FACE,
@@ -37,6 +37,7 @@ __all__ = [
     "SUFFIXES",
     "SUM_TOLERANCE",
     "PredictionTable",
+    "column_names",
     "face_number",
     "find_parts",
     "read_table",

@@ -78,6 +78,17 @@ def read_table(
         return _finished(draft, parts)
 
 
+def column_names(path: Path) -> list[str]:
+    """Columns of a table as its file names them.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    parts = find_parts(path)
+    with readable(path):
+        return list(open_parts(path, parts).dtypes)
+
+
 def _check_classes(classes: Mapping[str, Sequence[str]]) -> None:
     for name, labels in classes.items():
         if len(set(labels)) < max(len(labels), 2):
