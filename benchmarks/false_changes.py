@@ -30,6 +30,7 @@ from benchmarks.false_alarms import (
     confusions,
     figures_of,
     print_metrics,
+    print_settings,
     rest_alarms,
 )
 from faceaudit.audit.changes import Family, judge
@@ -41,6 +42,8 @@ from faceaudit.audit.simultaneous import holm
 from faceaudit.audit.tally import BLOCKS, CONFIDENCE_BINS, YearErrors
 from faceaudit.audit.tally.bins import COARSE_BINS, score_bin
 
+ALIKE = 0.8
+"""Share of a unit's faces that are of the unit's own class, where there are units."""
 MIN_N = 30
 DRAWS = 199
 """Of permutations of a distribution's classes; the audit takes 2,000."""
@@ -260,8 +263,50 @@ def distance_alarms(generator: np.random.Generator, simulations: int) -> Iterato
             yield Row(name, faces, alarms / simulations)
 
 
+UNITS = (
+    ((3000, 300), (3000, 300)),
+    ((10_000, 1000), (2000, 200)),
+    ((2000, 1000), (2000, 20)),
+    ((1000, 1000), (20, 20)),
+    ((600, 300), (10, 60)),
+)
+"""Faces of two tables, and how many units they are of; those of a unit are mostly of one class."""
+
+
+def unit_alarms(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
+    """Distributions of two tables of units of unlike numbers and sizes."""
+    for faces, units in UNITS:
+        for classes, ordered in ((2, False), (5, False), (50, True)):
+            alarms = 0
+            for _ in range(simulations):
+                sides = [
+                    faces_of_units(n, number, classes, generator)
+                    for n, number in zip(faces, units, strict=True)
+                ]
+                test = TwoSamples(sides[0], sides[1], DRAWS, generator, ordered)
+                alarms += test.p_value < 1 - CONFIDENCE
+            setting = " / ".join(
+                f"{n:,} of {number:,}" for n, number in zip(faces, units, strict=True)
+            )
+            kind = f"{classes} {'bins' if ordered else 'classes'}"
+            yield Row(kind, setting, alarms / simulations)
+
+
+def faces_of_units(
+    faces: int, units: int, classes: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Counts by block of units and class, (blocks, classes)."""
+    unit = np.arange(faces) % units
+    own = generator.integers(0, classes, units)[unit]
+    alike = generator.random(faces) < (ALIKE if units < faces else 0)
+    values = np.where(alike, own, generator.integers(0, classes, faces))
+    counts = np.zeros((BLOCKS, classes), np.int64)
+    np.add.at(counts, (generator.integers(0, BLOCKS, units)[unit], values), 1)
+    return counts
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a twentieth of the simulations")
     quick = parser.parse_args().quick
@@ -279,6 +324,8 @@ def main() -> None:
     for setting in DRIFT:
         rows += drift_alarms(generator, setting, simulations)
     print_metrics(rows, rests=False)
+    rows = list(unit_alarms(np.random.default_rng(3), simulations // 5))
+    print_settings("Other images of units, faces of how many units on either side", rows)
 
 
 if __name__ == "__main__":

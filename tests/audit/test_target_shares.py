@@ -84,5 +84,5 @@ def test_few_units_seldom_reject_true_shares() -> None:
 
 @pytest.mark.parametrize("world", TARGETS[:2], ids=lambda world: world.name)
 def test_true_targets_are_seldom_rejected_though_few_labels_tell_of_them(world) -> None:
-    """Wald's test rejected 20 to 60 of 100: what labels happen to lack looked impossible."""
+    """Wald's test rejected 20 to 30 of 100: what labels happen to lack looked impossible."""
     assert rejected(world, 60)["corrected"] < 0.17
