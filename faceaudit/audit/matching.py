@@ -19,6 +19,7 @@ STAGES: tuple[tuple[str, ...], ...] = (
     (IMAGE, FACE),
 )
 """Columns that must agree, tried one after the other on the rows that are left."""
+FACES_TELL = "a column face with numbers from 0 tells several faces of one image apart"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Matching:
     def shared(self) -> float:
         """Matched rows as a share of the smaller table."""
         return self.matched / max(min(self.rows_first, self.rows_second), 1)
+
+    @property
+    def unclear(self) -> float:
+        """Rows whose partner is not clear, as a share of the smaller table; of the fewer ones."""
+        fewer = min(self.ambiguous_first, self.ambiguous_second)
+        return fewer / max(min(self.rows_first, self.rows_second), 1)
 
 
 def match_rows(first: PredictionTable, second: PredictionTable) -> tuple[pl.DataFrame, Matching]:

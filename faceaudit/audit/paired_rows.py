@@ -12,7 +12,7 @@ from itertools import count
 
 import polars as pl
 
-from faceaudit.audit.matching import FIRST, SECOND, Matching, images_once, match_rows
+from faceaudit.audit.matching import FACES_TELL, FIRST, SECOND, Matching, images_once, match_rows
 from faceaudit.audit.subgroups import (
     DEFAULT_FEATURES,
     Feature,
@@ -72,6 +72,11 @@ def pair_tables(
     _check(first, second, by, unit)
     tasks = common_tasks(first, second)
     found, matching = match_rows(first, second)
+    if not matching.matched and matching.unclear:
+        raise SchemaError(
+            f"{first.path} and {second.path}: no row of one is that of a single one of the other, "
+            f"as their images occur more than once; {FACES_TELL}"
+        )
     if not matching.matched:
         raise SchemaError(
             f"{first.path} and {second.path} have no image in common; compare tables of the same "

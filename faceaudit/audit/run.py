@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from faceaudit.audit.age import age_metric
+from faceaudit.audit.cases import MOST_CONFIDENT
 from faceaudit.audit.clusters import blocks_used, few_units
 from faceaudit.audit.comparisons import Place, by_place, compare_grouping, cut_within
 from faceaudit.audit.conditioned import condition_age, condition_within
@@ -264,9 +265,14 @@ def _audited(
     )
 
 
-def _check_options(min_n: int, confidence: float, replicates: int, seed: int) -> None:
-    if not 0 < confidence < 1:
+def check_confidence(confidence: float) -> None:
+    """Raise a UsageError where a confidence is no share, or too near 1 to have a quantile."""
+    if not 0 < confidence <= MOST_CONFIDENT:
         raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
+
+
+def _check_options(min_n: int, confidence: float, replicates: int, seed: int) -> None:
+    check_confidence(confidence)
     if not 100 <= replicates <= MOST_REPLICATES:
         raise UsageError(
             f"--replicates {replicates}: give at least 100 and at most {MOST_REPLICATES}; "

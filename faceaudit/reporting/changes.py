@@ -10,7 +10,7 @@ from typing import Literal
 from faceaudit.audit.changes import Changes
 from faceaudit.audit.compare import compare_pairs
 from faceaudit.audit.drift import compare_drift
-from faceaudit.audit.matching import Matching, match_rows
+from faceaudit.audit.matching import FACES_TELL, Matching, match_rows
 from faceaudit.audit.paired_rows import pair_tables
 from faceaudit.audit.suppress_changes import suppress_changes
 from faceaudit.audit.tally import Tally
@@ -192,12 +192,17 @@ def _mode(
         return wanted, f"The mode was asked for; {share}.", matching
     if matching.shared >= SAME_IMAGES:
         return "paired", f"The tables are of the same images: {share}.", matching
-    overlap = (
-        " Images in both make the two figures alike, so that the intervals are too wide."
-        if matching.matched
-        else ""
-    )
-    return "drift", f"The tables are of different images: {share}.{overlap}", matching
+    overlap = " Images in both make the two figures alike, so that the intervals are too wide."
+    if matching.shared + matching.unclear >= SAME_IMAGES:
+        return (
+            "drift",
+            "Rows of the same images cannot be paired: "
+            f"{number(matching.unclear, 'share')} of those of the smaller table occur more than "
+            f"once; {FACES_TELL}. They are compared as rows of different images.{overlap}",
+            matching,
+        )
+    words = f"The tables are of different images: {share}."
+    return "drift", words + (overlap if matching.matched else ""), matching
 
 
 def table_names(first: Source, second: Source) -> tuple[str, str]:

@@ -288,6 +288,8 @@ def facts_of_tables(found: Changes, first_name: str, second_name: str) -> Iterat
 
 
 def _of_bytes(matched: int, by_bytes: int) -> str:
+    if not matched:
+        return text.count(matched)
     if by_bytes == matched:
         return f"{text.count(matched)}, found by the bytes of the image"
     return f"{text.count(matched)}, of which {text.count(by_bytes)} by the bytes of the image"

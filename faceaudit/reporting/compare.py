@@ -9,6 +9,7 @@ from pathlib import Path
 
 import faceaudit
 from faceaudit.audit.changes import Changes
+from faceaudit.audit.run import check_confidence
 from faceaudit.audit.tally import TALLY_SUFFIX
 from faceaudit.errors import UnknownNameError, UsageError
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
@@ -196,7 +197,6 @@ def _check(
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
     if min_n < 1:
         raise UsageError(f"--min-n {min_n}: give at least 1; 30 is the default")
-    if not 0 < confidence < 1:
-        raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
+    check_confidence(confidence)
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output}: a folder; give a file such as {output}/compare.html")

@@ -253,7 +253,9 @@ def test_hundreds_of_rare_combinations_are_audited(
     assert found_value(found, "gender", "accuracy", a="7", b="7").estimate.n <= 2
 
 
-@pytest.mark.parametrize("options", [{"confidence": 95}, {"replicates": 5}, {"min_n": 0}])
+@pytest.mark.parametrize(
+    "options", [{"confidence": 95}, {"confidence": 1 - 1e-16}, {"replicates": 5}, {"min_n": 0}]
+)
 def test_options_that_cannot_work_are_refused(
     open_table: OpenTable, options: dict[str, Any]
 ) -> None:

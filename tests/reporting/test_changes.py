@@ -94,3 +94,17 @@ def test_a_column_of_neither_table_is_refused_with_those_of_both(written):
     paths = written(ours=scores(), theirs=scores().rename(COLUMNS))
     with pytest.raises(SchemaError, match=r"--columns names 'guess'.*image.*theirs.*path.*yhat"):
         compare(*paths, columns={"gender_pred": "guess"})
+
+
+def test_images_that_stand_more_than_once_are_not_said_to_be_different_images(written, tmp_path):
+    twice = pl.concat([scores(), scores()])
+    paths = written(before=twice, after=twice)
+    found = compare(*paths, output=tmp_path / "c.html", replicates=100).changes
+    (note,) = [note for note in found.notes if "cannot be paired" in note]
+    assert note.startswith("Rows of the same images cannot be paired: 100.0% of those")
+    assert "a column face" in note
+    page = (tmp_path / "c.html").read_text()
+    assert "are of different images: 0.0%" not in page
+    assert "found by the bytes" not in page
+    with pytest.raises(SchemaError, match=r"occur more than once; a column face"):
+        compare(*paths, mode="paired")
