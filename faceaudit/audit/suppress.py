@@ -29,6 +29,7 @@ from faceaudit.audit.results import (
     Decomposition,
     Disparity,
     Estimate,
+    FitTest,
     LeakEffect,
     MetricValue,
     Reliability,
@@ -131,6 +132,7 @@ class _Cleaner:
         cleaned = self.fact(found)
         if not isinstance(cleaned, Audit):
             raise TypeError("an audit as a whole is never left out")
+        cleaned = self.corrections(cleaned)
         places = hidden_places(found.confusions, self.below)
         bins = hidden_bins(found.calibration, self.below)
         return replace(
@@ -265,6 +267,48 @@ class _Cleaner:
             reference=reference,
         )
 
+    def corrections(self, found: Audit) -> Audit:
+        """No correction and no test where a class is hidden: its faces can be solved for from them.
+
+        How a model confuses classes may be known, and what target shares are is.
+        """
+        methods = {one.task: one.method for one in found.corrections}
+
+        def hides(one: Composition) -> bool:
+            return (
+                one.share.suppressed
+                or (one.corrected is not None and one.corrected.suppressed)
+                or (methods.get(one.task) == "annotated" and annotated_key(one) in self.hidden)
+            )
+
+        hidden = {(one.task, key_of(one.subgroup)) for one in found.composition if hides(one)}
+
+        def uncorrected(one: Composition) -> Composition:
+            if (one.task, key_of(one.subgroup)) not in hidden or methods.get(one.task) is None:
+                return one
+            return replace(
+                one,
+                corrected=self.kept_back(one.corrected),
+                em=self.kept_back(one.em),
+                reference=one.reference
+                and replace(one.reference, difference=self.kept_back(one.reference.difference)),
+            )
+
+        return replace(
+            found,
+            composition=tuple(map(uncorrected, found.composition)),
+            corrections=tuple(
+                replace(
+                    one,
+                    reference=one.reference and FitTest(None, None, None, self.reason),
+                    unseen_share=None if one.unseen_share else one.unseen_share,
+                )
+                if (one.task, EVERYBODY) in hidden
+                else one
+                for one in found.corrections
+            ),
+        )
+
     def confusion(self, value: Confusion, places: HiddenPlaces) -> Confusion:
         """A matrix without the places hidden in its grouping and the classes hidden in it."""
         hidden = places[value.task.name, names_of(value.subgroup)].copy()
@@ -330,6 +374,10 @@ class _Cleaner:
 
     def few(self, n: int | None) -> bool:
         return n is not None and 0 < n < self.below
+
+    def kept_back(self, value: Estimate | None) -> Estimate | None:
+        """A figure that is not shown; where there is none, why."""
+        return value if value is None or value.value is None else self.blank()
 
     def blank(self) -> Estimate:
         return Estimate(None, None, None, 0, self.reason, suppressed=True)
