@@ -50,9 +50,9 @@ def hidden_keys(
     that do not, the same keys are hidden. Then no linear reasoning from what is shown leads to a
     small count: other counts fit as well, of which it is ``below`` or more, or, where the whole
     has too few, another one. Keys of no feature, which everybody shares, are shown and never
-    hidden. Costs one linear program and further ones for small counts that cannot be made large at
-    once; their size grows with the keys. Beyond ``MOST_KEYS`` keys, or ``MOST_PROGRAMS`` programs,
-    all keys of a small one's features are hidden.
+    hidden, but for adults and minors. Costs one linear program and further ones for small counts
+    that cannot be made large at once; their size grows with the keys. Beyond ``MOST_KEYS`` keys, or
+    ``MOST_PROGRAMS`` programs, all keys of a small one's features are hidden.
 
     Args:
         tables: Counts by key; a key that is absent is known to be 0.
@@ -71,7 +71,7 @@ def hidden_keys(
                 break
         else:
             merged.append(dict(table))
-    hidden = {key for one in merged for key, n in one.items() if 0 < n < below and _plain(key)}
+    hidden = {key for one in merged for key, n in one.items() if 0 < n < below and _can_hide(key)}
     for one in merged:
         hidden |= _Table(one, below, dear).protected(hidden)
     return frozenset(hidden | {of_images(key) for key in hidden if IMAGES in key})
@@ -98,6 +98,11 @@ def _plain(key: Key) -> Key:
     return frozenset(part for part in key if not part[0].startswith("("))
 
 
+def _can_hide(key: Key) -> bool:
+    """Whether a key is of less than everybody; adults and minors are."""
+    return any(name == ADULT or not name.startswith("(") for name, _ in key)
+
+
 def _is_closed(key: Key, hidden: set[Key]) -> bool:
     """Whether a key is not shown, by itself or because what it is of is not."""
     of = {key, _plain(key)} | ({of_images(key)} if IMAGES in key else set())
@@ -112,7 +117,7 @@ class _Table:
         self.n = np.array([counts[key] for key in self.keys], np.float64)
         self.below = below
         self.programs = 0
-        self.fixed = np.array([not _plain(key) for key in self.keys], bool)
+        self.fixed = np.array([not _can_hide(key) for key in self.keys], bool)
         # The smaller a count, the sooner it is kept back; to keep back that there is none, last.
         self.weights = np.where(self.n > 0, 1 + np.log1p(self.n), 8.0)
         self.weights[[key in dear for key in self.keys]] *= DEAR

@@ -29,6 +29,7 @@ from faceaudit.audit.results import (
     Decomposition,
     Disparity,
     Estimate,
+    FitTest,
     LeakEffect,
     MetricValue,
     Reliability,
@@ -79,11 +80,17 @@ def check_suppression(below: int) -> None:
         raise UsageError(f"--suppress-below {below}: give 0 (nothing is suppressed) or more")
 
 
-def suppress(found: Audit, below: int, hidden: frozenset[Key] | None = None) -> Audit:
+def suppress(
+    found: Audit,
+    below: int,
+    hidden: frozenset[Key] | None = None,
+    ruled: Audit | None = None,
+) -> Audit:
     """The audit without its cells of fewer than ``below`` faces or images.
 
     What would give a cell away by sums is left out as well (see ``disclosure.hidden_keys``, whose
-    keys may be given). Figures of everybody stay, but for those of a class.
+    keys may be given). Figures of everybody stay, but for those of a class. ``ruled`` holds what
+    the rules of its policy stand on (``ruled.audit_of_rules``).
 
     Raises:
         UsageError: If ``below`` is negative.
@@ -97,7 +104,8 @@ def suppress(found: Audit, below: int, hidden: frozenset[Key] | None = None) -> 
     if not below:
         return replace(found, options=options)
     if hidden is None:
-        hidden = hidden_keys(list(counts_of(found).values()), below, subgroups_of(found))
+        tables = [*counts_of(found).values(), *counts_of_rules(ruled).values()]
+        hidden = hidden_keys(tables, below, subgroups_of(found))
     cleaned = _Cleaner(below, hidden).audit(found)
     left_out = len(subgroups_of(found) - subgroups_of(cleaned))
     note = (
@@ -107,15 +115,30 @@ def suppress(found: Audit, below: int, hidden: frozenset[Key] | None = None) -> 
     return replace(cleaned, options=options, notes=(*cleaned.notes, note))
 
 
-def suppress_verdicts(verdicts: Sequence[Verdict], below: int) -> tuple[Verdict, ...]:
-    """Verdicts without what they tell of subgroups of fewer than ``below`` faces or images.
+def suppress_verdicts(
+    verdicts: Sequence[Verdict], below: int, ruled: Audit | None = None
+) -> tuple[Verdict, ...]:
+    """Verdicts without what they tell of cells of fewer than ``below`` faces or images.
+
+    Args:
+        verdicts: One per rule of a policy.
+        below: Cells of fewer faces or images are not shown.
+        ruled: What the rules stand on (``ruled.audit_of_rules``), so that no cell follows from it.
 
     Raises:
         UsageError: If ``below`` is negative.
     """
     check_suppression(below)
-    cleaner = _Cleaner(below, frozenset())
-    return tuple(cleaner.verdict(one) for one in verdicts) if below else tuple(verdicts)
+    if not below:
+        return tuple(verdicts)
+    dear = frozenset() if ruled is None else subgroups_of(ruled)
+    cleaner = _Cleaner(below, hidden_keys(list(counts_of_rules(ruled).values()), below, dear))
+    return tuple(map(cleaner.verdict, verdicts))
+
+
+def counts_of_rules(ruled: Audit | None) -> dict[str, dict[Key, int]]:
+    """Every count that the rules of a policy tell; none without a policy."""
+    return {} if ruled is None else counts_of(ruled)
 
 
 class _Cleaner:
@@ -131,6 +154,7 @@ class _Cleaner:
         cleaned = self.fact(found)
         if not isinstance(cleaned, Audit):
             raise TypeError("an audit as a whole is never left out")
+        cleaned = self.corrections(cleaned)
         places = hidden_places(found.confusions, self.below)
         bins = hidden_bins(found.calibration, self.below)
         return replace(
@@ -265,6 +289,48 @@ class _Cleaner:
             reference=reference,
         )
 
+    def corrections(self, found: Audit) -> Audit:
+        """No correction and no test where a class is hidden: its faces can be solved for from them.
+
+        How a model confuses classes may be known, and what target shares are is.
+        """
+        methods = {one.task: one.method for one in found.corrections}
+
+        def hides(one: Composition) -> bool:
+            return (
+                one.share.suppressed
+                or (one.corrected is not None and one.corrected.suppressed)
+                or (methods.get(one.task) == "annotated" and annotated_key(one) in self.hidden)
+            )
+
+        hidden = {(one.task, key_of(one.subgroup)) for one in found.composition if hides(one)}
+
+        def uncorrected(one: Composition) -> Composition:
+            if (one.task, key_of(one.subgroup)) not in hidden or methods.get(one.task) is None:
+                return one
+            return replace(
+                one,
+                corrected=one.corrected and self.kept_back(one.corrected),
+                em=one.em and self.kept_back(one.em),
+                reference=one.reference
+                and replace(one.reference, difference=self.kept_back(one.reference.difference)),
+            )
+
+        return replace(
+            found,
+            composition=tuple(map(uncorrected, found.composition)),
+            corrections=tuple(
+                replace(
+                    one,
+                    reference=one.reference and FitTest(None, None, None, self.reason),
+                    unseen_share=None if one.unseen_share else one.unseen_share,
+                )
+                if (one.task, EVERYBODY) in hidden
+                else one
+                for one in found.corrections
+            ),
+        )
+
     def confusion(self, value: Confusion, places: HiddenPlaces) -> Confusion:
         """A matrix without the places hidden in its grouping and the classes hidden in it."""
         hidden = places[value.task.name, names_of(value.subgroup)].copy()
@@ -296,11 +362,12 @@ class _Cleaner:
     def verdict(self, value: Verdict) -> Verdict:
         """The same outcome, without naming what it rests on where that may be too small."""
         value = replace(value, unplaced=None)  # everybody less the subgroups: it tells of the last
-        if not (value.subgroups or value.small):
+        sides = (*value.subgroups, *value.rests_on)
+        if not (sides or value.small):
             return value
-        told = replace(value, explanation=EXPLAINED[value.outcome], small=())
+        told = replace(value, explanation=EXPLAINED[value.outcome], small=(), rests_on=())
         if not self.few(value.n) and not any(
-            self.hides_side(value, one) for one in value.subgroups
+            self.hides_side(value, one) for one in sides or value.small
         ):
             return told
         return replace(
@@ -319,6 +386,8 @@ class _Cleaner:
         place = {**value.only, **subgroup}
         key = key_of(place)
         failing = value.metric in OF_FAILURES or value.failures == "errors"
+        if value.metric in OF_FAILURES and not place and self.few(_failed(value)):
+            return True
         if key in self.hidden or (failing and key is not None and key | {IMAGES} in self.hidden):
             return True
         if value.label is None:
@@ -330,6 +399,10 @@ class _Cleaner:
 
     def few(self, n: int | None) -> bool:
         return n is not None and 0 < n < self.below
+
+    def kept_back(self, value: Estimate) -> Estimate:
+        """A figure that is not shown; where there is none, why."""
+        return value if value.value is None else self.blank()
 
     def blank(self) -> Estimate:
         return Estimate(None, None, None, 0, self.reason, suppressed=True)
@@ -370,3 +443,11 @@ class _Cleaner:
             for one in value.contributions
             if not any(self.is_hidden({**side, value.within: one.value}) for side in sides)
         )
+
+
+def _failed(verdict: Verdict) -> int | None:
+    """How many images a rate of all images tells to have failed."""
+    if verdict.value is None or verdict.n is None:
+        return None
+    share = verdict.value if verdict.metric == "failure_rate" else 1 - verdict.value
+    return round(share * verdict.n)

@@ -12,13 +12,19 @@ from numpy.typing import NDArray
 from faceaudit.audit.changes import FAILURE_RATE, PREDICTED_SHARE, Change, Changes, Distance
 from faceaudit.audit.disclosure import IMAGES, STATUS, UNSCORED, Key, hidden_keys, key_of
 from faceaudit.audit.results import Audit, Subgroup
-from faceaudit.audit.suppress import BEYOND_SUMS, REASON, check_suppression, suppress
+from faceaudit.audit.suppress import (
+    BEYOND_SUMS,
+    REASON,
+    check_suppression,
+    counts_of_rules,
+    suppress,
+)
 from faceaudit.audit.told import (
     BASES,
     EVERYBODY,
-    OF_AGES,
     base_key,
     counts_of,
+    of_adults,
     subgroups_of,
     with_adults,
 )
@@ -30,12 +36,14 @@ Grouping = tuple[str, frozenset[str]]
 """A task and the features that subgroups are formed by."""
 
 
-def suppress_both(found: Audit, changes: Changes, below: int) -> tuple[Audit, Changes]:
+def suppress_both(
+    found: Audit, changes: Changes, below: int, ruled: Audit | None = None
+) -> tuple[Audit, Changes]:
     """An audit, and how its table differs from an earlier one, without small cells of either.
 
     What is hidden in one is hidden in the other. Of the same images the comparison counts the faces
     that both tables scored: subgroups and classes in which those are a few less than the audit's
-    are left out of it, with those that would tell how many.
+    are left out of it, with those that would tell how many. ``ruled`` is as ``suppress`` takes it.
 
     Raises:
         UsageError: If ``below`` is negative.
@@ -43,7 +51,8 @@ def suppress_both(found: Audit, changes: Changes, below: int) -> tuple[Audit, Ch
     check_suppression(below)
     told, compared = counts_of(found), _counts_of(changes)
     subgroups = subgroups_of(found) | _subgroups_of(changes)
-    hidden = hidden_keys([*told.values(), *compared.values()], below, subgroups)
+    tables = [*told.values(), *compared.values(), *counts_of_rules(ruled).values()]
+    hidden = hidden_keys(tables, below, subgroups)
     less = hidden_keys(_less(told, compared), below, subgroups)
     return suppress(found, below, hidden), suppress_changes(changes, below, hidden | less)
 
@@ -151,7 +160,7 @@ def _tell_faces(
                 tell(f"missed {one.task} {side}", faces | {IMAGES, UNSCORED}, missed)
         elif one.metric == "recall" or (one.metric in BASES and one.label is None):
             tell(labeled, faces, _n(one, side))
-        elif one.metric in OF_AGES:
+        elif of_adults(one.metric):
             tell(labeled, base_key(one.task, one.metric, one.subgroup), _n(one, side))
         elif one.metric in (PREDICTED_SHARE, "selection_rate"):
             kind = f"{one.metric} {one.task} {side}"

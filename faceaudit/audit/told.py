@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from faceaudit.audit.age import CHALLENGE_YEARS, LEGAL_YEARS
+from faceaudit.audit.age import LEGAL_YEARS
 from faceaudit.audit.disclosure import ADULT, IMAGES, STATUS, UNSCORED, Key, key_of
 from faceaudit.audit.results import Audit, Estimate, Subgroup
 from faceaudit.schema import AGE_GROUP, Task, age_bins_of
@@ -13,8 +14,8 @@ from faceaudit.schema import AGE_GROUP, Task, age_bins_of
 EVERYBODY: Key = frozenset()
 BASES = ("accuracy", "mae")
 """Metrics that stand on every labeled face of a subgroup."""
-OF_AGES = {f"challenge_{CHALLENGE_YEARS}_fpr": "no", f"challenge_{CHALLENGE_YEARS}_fnr": "yes"}
-"""Metrics of minors or of adults alone, and whether they are of adults."""
+OF_ADULTS = {"fpr": "no", "fnr": "yes"}
+"""Ends of the names of metrics of minors or of adults alone, and whether they are of adults."""
 SEVERAL = "multi_face"
 
 
@@ -31,7 +32,7 @@ def counts_of(found: Audit) -> dict[str, dict[Key, int]]:
         subgroup = key_of(metric.subgroup)
         if label is None and metric.metric in BASES:
             tell(f"labeled {task}", subgroup, n)
-        elif metric.metric in OF_AGES:
+        elif of_adults(metric.metric):
             tell(f"labeled {task}", base_key(task, metric.metric, metric.subgroup), n)
         elif label is None and n != tables.get(f"labeled {task}", {}).get(subgroup or EVERYBODY):
             tell(f"{metric.metric} {task}", base_key(task, metric.metric, metric.subgroup), n)
@@ -103,10 +104,16 @@ def _tell_failures(
             tell(f"missed {both.task}", key | {IMAGES, UNSCORED}, both.missed)
 
 
+def of_adults(metric: str) -> str | None:
+    """Of a metric of minors or of adults alone, whether it is of adults: ``yes`` or ``no``."""
+    found = re.fullmatch(r"challenge_\d+_(fpr|fnr)", metric)
+    return OF_ADULTS[found[1]] if found else None
+
+
 def base_key(task: str | None, metric: str, subgroup: Subgroup) -> Key | None:
     """The key of the labeled faces that a metric of no class stands on, where not on all."""
-    if metric in OF_AGES:
-        return key_of(subgroup, **{ADULT: OF_AGES[metric]})
+    if adults := of_adults(metric):
+        return key_of(subgroup, **{ADULT: adults})
     return key_of(subgroup, **{f"({task})": metric})
 
 

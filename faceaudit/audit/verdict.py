@@ -155,6 +155,7 @@ def _decided(case: Case) -> Verdict:
             _undecided(rule, NO_RATIO, case.exemptions),
             n=int(case.faces[usable].min()),
             small=_small(case),
+            rests_on=tuple(case.subgroups[index] for index in usable),
             unplaced=case.unplaced_faces,
         )
     needs_faces = outcome == "insufficient"
@@ -175,9 +176,16 @@ def _decided(case: Case) -> Verdict:
             high=extreme.high if math.isfinite(extreme.high) else None,
             n=int(min(case.faces[usable[index]] for index in {*extreme.at, *named})),
             subgroups=tuple(at),
+            rests_on=_at_bounds(case, extreme),
         ),
         needs_faces=needs_faces,
     )
+
+
+def _at_bounds(case: Case, extreme: Extreme) -> tuple[Subgroup, ...]:
+    """Subgroups that the bounds of a quantity are of, where it is not of them itself."""
+    found = dict.fromkeys((*extreme.low_at, *extreme.high_at))
+    return tuple(case.subgroups[case.usable[index]] for index in found if index not in extreme.at)
 
 
 def _passes_wherever(case: Case) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 
 from faceaudit.audit.policy import STARTER, Policy, parse_rules, read_policy
 from faceaudit.audit.results import LeaksLeftOut, Outcome, PolicyFacts, Verdict
+from faceaudit.audit.ruled import audit_of_rules
 from faceaudit.audit.run import find_verdicts
-from faceaudit.audit.suppress import suppress_verdicts
+from faceaudit.audit.suppress import check_suppression, suppress_verdicts
 from faceaudit.audit.verdict import exit_codes, outcome_of
 from faceaudit.errors import InputError, UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
@@ -140,6 +141,7 @@ def check(
     paths = as_paths(table)
     if provenance not in PROVENANCES:
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
+    check_suppression(suppress_below)
     if output is not None:
         others = (label_file(labels), policy_file(policy), without_leaks)
         check_outputs([as_path(output)], (*paths, *others))
@@ -147,8 +149,9 @@ def check(
     source = read_source(paths, Reading(labels, provenance, columns, classes, age_bins, scheme_map))
     divided = None if without_leaks is None else leave_out(source, as_path(without_leaks))
     leaks = None if divided is None else divided.facts()
+    checked = source.table if divided is None else divided.source.table
     verdicts, notes = find_verdicts(
-        source.table if divided is None else divided.source.table,
+        checked,
         rules,
         unit=unit,
         min_n=min_n,
@@ -157,9 +160,10 @@ def check(
         seed=seed,
         day=day,
     )
+    ruled = audit_of_rules(checked, rules) if suppress_below else None
     origin = source.origin(has_labels(source.table))
     found = Check(
-        suppress_verdicts(verdicts, suppress_below),
+        suppress_verdicts(verdicts, suppress_below, ruled),
         PolicyFacts(rules.name, rules.sha256, day),
         origin,
         (*source.notes, *notes, *_whose(origin), *([] if leaks is None else [note_of(leaks)])),

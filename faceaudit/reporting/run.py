@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from faceaudit.audit.results import Audit
+from faceaudit.audit.ruled import audit_of_rules
 from faceaudit.audit.run import Verify, audit
 from faceaudit.audit.suppress import check_suppression, suppress
 from faceaudit.audit.suppress_changes import suppress_both
@@ -144,13 +145,14 @@ def report(
         )
     found = with_composition(found, source, calibration, reference)
     found = replace(found, notes=(*source.notes, *found.notes))
+    ruled = audit_of_rules(source.table, rules) if rules and suppress_below else None
     changes = None
     if baseline is None:
-        found = suppress(found, suppress_below)
+        found = suppress(found, suppress_below, ruled=ruled)
     else:
         choices = Choices(by, unit, min_n, confidence, replicates, seed)
         changes = _changes(as_path(baseline), paths[0], source, reading, choices, suppress_below)
-        found, compared = suppress_both(found, changes.changes, suppress_below)
+        found, compared = suppress_both(found, changes.changes, suppress_below, ruled)
         changes = replace(changes, changes=compared)
     origin = source.origin(has_labels(found))
     subject = Subject(found, origin, title or _title(origin, found), changes)

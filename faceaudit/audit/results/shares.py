@@ -73,5 +73,6 @@ class Correction:
     """Subgroups whose confidences contradict label shift."""
     unlabelled: int = 0
     """Faces that were drawn to be labeled and have no label of this task."""
-    unseen_share: float = 0.0
-    """Share of all faces that strata without any labeled face stand for."""
+    unseen_share: float | None = 0.0
+    """Share of all faces that strata without any labeled face stand for; None where it is kept
+    back, for privacy."""

@@ -71,6 +71,8 @@ class Verdict:
     unplaced: int | None = 0
     """Faces (or images) that are left out because they have no value of one of the features; None
     where it is suppressed."""
+    rests_on: tuple[Subgroup, ...] = ()
+    """Subgroups whose numbers ``low``, ``high`` or ``n`` may be, besides ``subgroups``."""
 
 
 @dataclass(frozen=True)

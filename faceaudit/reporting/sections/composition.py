@@ -308,11 +308,14 @@ def _against(shares: Sequence[Share], correction: Correction | None, confidence:
         if side := _side(found):
             sides[side].append(f"{class_name(label)} {_apart(found)}")
     parts = [f"{side} target: {', '.join(names)}" for side, names in sides.items() if names]
-    unsettled = len(compared) - sum(map(len, sides.values()))
+    hidden = sum(found.difference.suppressed for _, found in compared)
+    unsettled = len(compared) - hidden - sum(map(len, sides.values()))
     if unsettled:
         parts.append(
             f"{count(unsettled)} of {count(len(compared))} classes cannot be told apart from it"
         )
+    if hidden:
+        parts.append(f"{count(hidden)} of {count(len(compared))} classes are not shown")
     test = correction.reference
     overall = ""
     if test is not None:
