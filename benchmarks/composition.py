@@ -278,6 +278,7 @@ TARGETS = (
     World((0.9, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01), 700, 5000, signal=3.5),
     World(SKEWED, 150, 1000),
     World((0.97, 0.03), 100, 500),
+    World((0.99, 0.01), 60, 5000, signal=3.5),
     World(EVEN, 800, 2000, unit=4),
 )
 """Sets whose target shares are true, of which few labeled faces tell."""

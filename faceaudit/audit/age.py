@@ -28,7 +28,7 @@ def signed_steps(size: int) -> NDArray[np.int64]:
 
 def _step_mean(confusion: Any, weights: Any) -> Values:
     counts = np.asarray(confusion, np.float64)
-    flat = counts.reshape(*counts.shape[:-2], -1)
+    flat = counts.reshape(*counts.shape[:-2], counts.shape[-2] * counts.shape[-1])
     # A product with a vector is several times faster than a sum over two short axes.
     return ratio(flat @ np.ravel(weights).astype(np.float64), labelled_faces(confusion))
 

@@ -156,6 +156,11 @@ class Case:
                 ends.append(self._to_pass(end, kept))
         return found
 
+    @property
+    def rule_is_of_shares(self) -> bool:
+        """Whether it is known how far faces that are left out could move the figures."""
+        return all(out.hits is not None for out in self.unplaced)
+
     def _to_pass(self, figures: RuleFigures, kept: Numbers) -> Bounded:
         """Figures with the limits that show a pass."""
         if self.rule.measure not in BETWEEN:

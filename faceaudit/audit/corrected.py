@@ -103,7 +103,10 @@ class CountedShares:
             return FitTest(statistic, degrees, float(chi2.sf(statistic, degrees)))
         covariance = np.diag(moves.covariance) * counts.sum()
         statistic /= max(float((covariance / shares).sum() / degrees), 1.0)
-        p_value = f.sf(statistic / degrees, degrees, moves.freedom)
+        sizes = self.faces.blocks.sum(axis=(1, 2))
+        # Of units of unlike sizes, the largest tell the spread (Kish's effective number).
+        freedom = sizes.sum() ** 2 / np.square(sizes).sum() - 1
+        p_value = f.sf(statistic / degrees, degrees, freedom)
         return FitTest(statistic, degrees, float(p_value))
 
 

@@ -11,6 +11,8 @@ from faceaudit.audit.results import FitTest
 
 STEPS, SETTLED = 5_000, 1e-9
 """Of the search for rates: how many at most, and the largest change that ends it."""
+INNER = 0.5
+"""Faces of every cell where the search begins: from a rate of 0 it would never move away."""
 
 
 def score_test(
@@ -66,11 +68,11 @@ def restricted_rates(joint: Values, counts: Values, shares: Values) -> Values:
         Dempster, Laird, Rubin: Maximum likelihood from incomplete data via the EM algorithm,
         Journal of the Royal Statistical Society B 39, 1977.
     """
-    rates = rates_of(joint + SETTLED)
+    rates = rates_of(joint + INNER)
     for _ in range(STEPS):
         of_class = shares[:, None] * rates
         mixed = joint + np.nan_to_num(ratio(of_class, of_class.sum(axis=0))) * counts
-        found = rates_of(mixed + SETTLED)
+        found = rates_of(mixed)
         if np.abs(found - rates).max() < SETTLED:
             return found
         rates = found

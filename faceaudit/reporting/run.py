@@ -13,7 +13,7 @@ from faceaudit.audit.suppress import check_suppression, suppress
 from faceaudit.audit.suppress_changes import suppress_both
 from faceaudit.audit.tally import TALLY_SUFFIX
 from faceaudit.audit.verdict import exit_codes
-from faceaudit.errors import UnknownNameError, UsageError, first_exit
+from faceaudit.errors import SchemaError, UnknownNameError, UsageError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.calibration import with_composition
 from faceaudit.reporting.changes import Choices, find_changes, in_common_schemes, readings_of
@@ -179,7 +179,10 @@ def _changes(
             f"those of {table}, and the counts of both would tell each other; bring both to one "
             "scheme with --map or --age-bins"
         )
-    return Baseline(find_changes(*sides, choices), baseline.name)
+    try:
+        return Baseline(find_changes(*sides, choices), baseline.name)
+    except SchemaError as error:
+        raise SchemaError(f"--baseline {baseline} (the first) and {table}: {error}") from error
 
 
 def target(table: Path, output: Path | None, suffix: str) -> Path:

@@ -102,6 +102,11 @@ def _read(path: Path) -> pl.DataFrame:
         else:
             table = pl.read_parquet(local_copy(path), glob=False)
         missing = [name for name in NEEDED if name not in table.columns]
+        if missing and set(missing) <= {*HASHES[2:]}:
+            raise SchemaError(
+                f"{path}: an earlier version of `faceaudit leaks` wrote it, without "
+                f"{' and '.join(missing)}; run `faceaudit leaks` again"
+            )
         if missing:
             raise SchemaError(
                 f"{path}: is not what `faceaudit leaks` wrote: no column {', '.join(missing)}"

@@ -58,6 +58,16 @@ def test_rates_lie_between_what_labels_say_and_what_the_set_needs() -> None:
     assert fits == pytest.approx(joint / 100, abs=1e-4)
 
 
+def test_a_mistake_that_labels_happen_to_lack_is_not_impossible() -> None:
+    shares, seen = np.array([0.99, 0.01]), np.array([0.9703, 0.0297])
+    joint = np.array([[30.0, 0.0], [0.0, 30.0]])
+    rates = restricted_rates(joint, 20_000 * seen, shares)
+    assert shares @ rates == pytest.approx(seen, abs=1e-4)  # 2 % of the first class are mistaken
+    assert rates[0, 1] == pytest.approx(0.02, abs=1e-3)
+    found = score_test(seen, 20_000, joint, shares, independent(2))
+    assert found.p_value > 0.3
+
+
 def test_units_make_a_distance_less_sure() -> None:
     joint = np.array([[90.0, 10.0], [20.0, 80.0]])
     shares, seen = np.array([0.7, 0.3]), np.array([0.75, 0.25])
@@ -69,13 +79,14 @@ def test_units_make_a_distance_less_sure() -> None:
     assert found.p_value > alone.p_value
 
 
-def test_few_units_seldom_reject_true_shares() -> None:
+@pytest.mark.parametrize("sizes", [[20] * 5, [300, *[20] * 19]], ids=["equal", "one large"])
+def test_few_units_seldom_reject_true_shares(sizes: list[int]) -> None:
     """Taken as chi-square, 5 units rejected true shares in 12 of 100 sets."""
     generator, alarms = np.random.default_rng(3), 0
     for _ in range(200):
         counts = np.zeros((BLOCKS, 2, 1))
-        for unit in range(5):
-            counts[unit, :, 0] = generator.multinomial(20, generator.dirichlet([1.4, 0.6]))
+        for unit, size in enumerate(sizes):
+            counts[unit, :, 0] = generator.multinomial(size, generator.dirichlet([1.4, 0.6]))
         p_value = CountedShares(FaceSet(counts)).fit(np.array([0.7, 0.3])).p_value
         assert p_value is not None
         alarms += p_value < 0.05

@@ -205,7 +205,8 @@ def _basis(correction: Correction | None) -> str:
     """What the second share rests on and assumes, or why there is none."""
     if correction is None or correction.method == "annotated":
         return ""
-    missing = f" Another {_faces(correction.unlabelled)} no label." if correction.unlabelled else ""
+    left = correction.unlabelled if correction.labelled else 0
+    missing = f" Another {_faces(left)} no label." if left else ""
     if correction.method is None:
         return f"Not corrected: {correction.reason}.{missing}"
     faces, where = count(correction.labelled), file_name(correction.where or "")
