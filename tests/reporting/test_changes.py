@@ -108,3 +108,30 @@ def test_images_that_stand_more_than_once_are_not_said_to_be_different_images(wr
     assert "found by the bytes" not in page
     with pytest.raises(SchemaError, match=r"occur more than once; a column face"):
         compare(*paths, mode="paired")
+
+
+def test_a_baseline_of_other_tasks_is_named(written):
+    races = (
+        scores()
+        .rename({"gender_pred": "race_pred", "gender_true": "race_true"})
+        .select("image", race_true=pl.lit("White"), race_pred=pl.lit("White"))
+    )
+    paths = written(old=races, new=scores())
+    with pytest.raises(
+        SchemaError, match=r"--baseline .*old\.parquet \(the first\) and .*new\.parq"
+    ):
+        report(paths[1], baseline=paths[0], replicates=100)
+
+
+def test_a_report_of_units_without_any_face_is_made(written, tmp_path):
+    frame = scores().with_columns(
+        status=pl.lit("no_face"),
+        person=pl.lit("p1"),
+        age_true=pl.lit(30),
+        age_pred=pl.lit(None, pl.Float32),
+        age_group_true=pl.lit("30-39"),
+        age_group_pred=pl.lit(None, pl.String),
+        gender_pred=pl.lit(None, pl.String),
+    )
+    (path,) = written(failed=frame)
+    assert report(path, unit="person", replicates=100).audit.coverage[0].failure_rate.value == 1

@@ -274,6 +274,10 @@ def test_what_cannot_work_is_said(folder: Path, tmp_path: Path) -> None:
         report(table, without_leaks=tmp_path / "none.parquet")
     with pytest.raises(FaceauditError, match="no column first"):
         report(table, without_leaks=table)
+    old = pl.read_parquet(leaks).drop("first_file_sha256", "second_file_sha256")
+    old.write_parquet(tmp_path / "old.parquet")
+    with pytest.raises(FaceauditError, match=r"earlier version of .* run `faceaudit leaks` again"):
+        report(table, without_leaks=tmp_path / "old.parquet")
     (tmp_path / "bad.parquet").write_bytes(b"no table")
     with pytest.raises(FaceauditError, match=r"bad\.parquet: cannot be read"):
         report(table, without_leaks=tmp_path / "bad.parquet")
