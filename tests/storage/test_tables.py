@@ -37,7 +37,8 @@ def here(tmp_path: Path) -> Path:
     """A small table of predictions on this machine."""
     path = tmp_path / "out.parquet"
     columns = pl.read_parquet(SHOWCASE).head(ROWS).select("image", "^gender_(true|pred)$")
-    columns.with_columns(sha256=pl.col("image").hash().cast(pl.String).str.zfill(64)).write_parquet(path)
+    sha256 = pl.format("f{}", pl.col("image").hash().cast(pl.String).str.zfill(63))
+    columns.with_columns(sha256=sha256).write_parquet(path)
     return path
 
 
