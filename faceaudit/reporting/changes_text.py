@@ -120,6 +120,8 @@ def _finding(task: str, facts: MetricFacts, own: Sequence[Change], word: str) ->
 def _named(ones: Sequence[Change], word: str) -> str:
     names = [text.described(one.subgroup, word) for one in ones[:MOST_NAMED]]
     rest = len(ones) - len(names)
+    if all(name.startswith(f"{word} ") for name in names):  # said once of all
+        names = [names[0], *(name.removeprefix(f"{word} ") for name in names[1:])]
     return " / ".join(names) + (f" and {rest} more" if rest else "")
 
 
