@@ -15,7 +15,7 @@ import numpy as np
 from faceaudit.audit.evidence import Evidence, RuleFigures, find_figures
 from faceaudit.audit.extremes import Bounded
 from faceaudit.audit.intervals import normal_quantile
-from faceaudit.audit.metrics import Values
+from faceaudit.audit.metrics import Values, ratio
 from faceaudit.audit.policy import BETWEEN, Exempt, Rule
 from faceaudit.audit.results import Exemption, Subgroup
 from faceaudit.audit.simultaneous import critical_of_pairs
@@ -143,23 +143,23 @@ class Case:
         """Figures, with the limits that show a pass, at the worst that is left out for each.
 
         First with every miss among the faces that have no value of a feature, then with every hit:
-        a subgroup may have all of them. Of figures that are no shares of faces nothing so definite
-        is known: they are as they are with up to ``MOST`` such faces, and with more there is None.
+        a subgroup may have all of them. A mean error or loss is no lower than with all of these
+        faces free of error, and no higher than with their errors alone. Of other figures nothing so
+        definite is known: they are as they are with up to ``MOST`` such faces, and with more there
+        is None.
         """
         found: tuple[list[Bounded], list[Bounded]] = [], []
         for figures, out in zip(self.figures, self.unplaced, strict=True):
-            if out.hits is None and out.faces > MOST * figures.faces[kept].min():
+            if not out.known and out.faces > MOST * figures.faces[kept].min():
                 return None
-            worse = figures if out.hits is None else figures.with_more(0.0, out.misses)
-            better = figures if out.hits is None else figures.with_more(out.hits, 0.0)
-            for ends, end in zip(found, (worse, better), strict=True):
+            for ends, end in zip(found, _lowest_and_highest(figures, out), strict=True):
                 ends.append(self._to_pass(end, kept))
         return found
 
     @property
-    def rule_is_of_shares(self) -> bool:
+    def reach_is_known(self) -> bool:
         """Whether it is known how far faces that are left out could move the figures."""
-        return all(out.hits is not None for out in self.unplaced)
+        return all(out.known for out in self.unplaced)
 
     def _to_pass(self, figures: RuleFigures, kept: Numbers) -> Bounded:
         """Figures with the limits that show a pass."""
@@ -219,6 +219,18 @@ class Case:
             # All pairs must pass, so that none needs a share (intersection-union test).
             return failing, np.full_like(failing, NormalDist().inv_cdf(1 - self.error))
         return failing, failing
+
+
+def _lowest_and_highest(figures: RuleFigures, out: Unplaced) -> tuple[RuleFigures, RuleFigures]:
+    """The figures of subgroups that had all of the faces left out that lower it, or raise it."""
+    if out.hits is not None:
+        return figures.with_more(0.0, out.misses), figures.with_more(out.hits, 0.0)
+    if out.total is not None:
+        faces = figures.faces
+        lowest = ratio(figures.values * faces, faces + out.faces)
+        highest = figures.values + ratio(out.total, faces)
+        return figures.at_values(lowest), figures.at_values(highest)
+    return figures, figures
 
 
 def _absent(rule: Rule, subgroups: Sequence[Subgroup], counted: Tally) -> Iterator[Subgroup]:

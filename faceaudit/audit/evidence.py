@@ -213,6 +213,18 @@ class RuleFigures:
 
         return replace(self, values=values, faces=faces, measured=measured, figures=figures)
 
+    def at_values(self, values: Values) -> RuleFigures:
+        """The same figures at other values, with intervals as far to either side."""
+        step = values - self.values
+        own = slice(len(self.figures.values))  # there are no figures of absent subgroups
+        figures = replace(self.figures, values=values[own])
+
+        def measured(confidence: float) -> tuple[Values, Values]:
+            low, high = self.measured(confidence)
+            return low + step, high + step
+
+        return replace(self, values=values, measured=measured, figures=figures)
+
     @property
     def plannable(self) -> NDArray[np.bool_]:
         """Whether there is a value with an interval, (G,)."""

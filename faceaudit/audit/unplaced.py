@@ -20,6 +20,8 @@ MOST = 0.05
 """So many unplaced faces, as a share of the smallest subgroup's, change no figure that is no share
 of faces by enough to matter."""
 MARK = "unplaced"
+MEANS = ("positive", "steps")
+"""Intervals of means of what is never negative."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ class Unplaced:
     """How many of them count for a share; None of other figures."""
     features: tuple[str, ...]
     """Which features they have no value of."""
+    total: float | None = None
+    """The sum of their errors or losses, of means of what is never negative; None of others."""
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known how far they could move a figure."""
+        return self.hits is not None or self.total is not None
 
     @property
     def misses(self) -> float:
@@ -52,10 +61,12 @@ def find_unplaced(rule: Rule, metric: Metric, evidence: Evidence) -> Unplaced:
     alone = replace(evidence, counted=marked, rows={})
     found = estimates_of(rule, metric, alone, cut(marked, [MARK]), evidence.options)[0]
     missing = {name for one in compress(known, out) for name in rule.features if name not in one}
+    total = found.n * (found.value or 0.0)
     return Unplaced(
         found.n,
-        found.n * (found.value or 0.0) if metric.interval == "share" else None,
+        total if metric.interval == "share" else None,
         tuple(name for name in rule.features if name in missing),
+        total if metric.interval in MEANS else None,
     )
 
 

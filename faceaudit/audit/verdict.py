@@ -320,7 +320,7 @@ def _explanation(case: Case, limit: _Limit, extreme: Extreme, outcome: Outcome) 
             f"the {'whole interval breaks' if fails else 'interval reaches across'} the limit"
         )
     elif not len(case.small):
-        could = "could" if case.rule_is_of_shares else "are too many to be sure that they would not"
+        could = "could" if case.reach_is_known else "are too many to be sure that they would not"
         return f"the interval keeps the limit, but the {unplaced} {could} change that"
     if told and set(shown) != set(extreme.at):
         names = " against ".join(_name(case.subgroups[case.usable[index]]) for index in shown)

@@ -110,13 +110,35 @@ def test_no_rule_on_everybody_leaves_a_face_out() -> None:
     assert (found.outcome, found.n, found.unplaced) == ("pass", 900, 0)
 
 
+@pytest.mark.parametrize(("above", "outcome"), [(0.01, "pass"), (-0.01, "insufficient")])
+def test_a_mean_error_passes_with_all_errors_that_are_left_out(
+    open_table: OpenTable, rows_of: RowsOf, above: float, outcome: str
+) -> None:
+    frame = rows_of(900, seed=2).filter(status="ok")[:800].with_row_index()
+    site = pl.when(pl.col("index") >= 60).then(pl.format("S{}", pl.col("index") % 2))
+    frame = frame.with_columns(site=site).drop("index")
+    table, by = open_table(frame), ["site"]
+    whole = {"task": "age", "metric": "mae", "by": by, "measure": "worst"}
+    placed = open_table(frame.filter(pl.col("site").is_not_null()))
+    (usual,), _ = find_verdicts(placed, policy({**whole, "at_most": 100}), replicates=100)
+    errors = frame.filter(pl.col("age_true").is_not_null()).select(
+        "site", error=(pl.col("age_pred") - pl.col("age_true")).abs()
+    )
+    left_out = errors.filter(pl.col("site").is_null())["error"].sum()
+    smallest = errors.drop_nulls("site").group_by("site").len()["len"].unique().item()
+    limit = usual.high + left_out / smallest
+    rule = {**whole, "at_most": limit + above}
+    (found,), _ = find_verdicts(table, policy(rule), replicates=100)
+    assert (found.outcome, found.unplaced) == (outcome, 60)
+
+
 @pytest.mark.parametrize(("without", "outcome"), [(15, "pass"), (40, "insufficient")])
 def test_figures_that_are_no_shares_are_judged_with_few_faces_left_out(
     open_table: OpenTable, rows_of: RowsOf, without: int, outcome: str
 ) -> None:
     frame = rows_of(900, seed=2).filter(status="ok")[:800].with_row_index()
     site = pl.when(pl.col("index") >= without).then(pl.format("S{}", pl.col("index") % 2))
-    rule = {"task": "age", "metric": "mae", "by": ["site"], "measure": "worst", "at_most": 50}
+    rule = {"task": "age", "metric": "rmse", "by": ["site"], "measure": "worst", "at_most": 50}
     table = open_table(frame.with_columns(site=site).drop("index"))
     (found,), _ = find_verdicts(table, policy(rule), replicates=100)
     assert (found.outcome, found.unplaced) == (outcome, without)
