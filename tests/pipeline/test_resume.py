@@ -37,6 +37,8 @@ from tests.pipeline.processes import counting_run, ending_run, in_process, run
 
 KILLS = 30
 IMAGES = 320
+UNDER_WAY = (2 * 2 + 1) * 8
+"""Images that two workers may have scored and nobody kept: chunks of 8 that wait, and one more."""
 OUTPUTS = ("out.parquet", "out")
 """A file, and a folder of parts."""
 
@@ -111,7 +113,7 @@ def test_a_run_that_is_killed_at_any_moment_loses_little_and_ends_equal(
         in_process(counting_run, log, photos, out, model).join()
         assert rows_in(out).equals(wanted), number
         assert beside(out) == ["log"]
-        assert scored_in(log) <= 1.1 * (IMAGES + 1), number
+        assert scored_in(log) <= IMAGES + 1 + UNDER_WAY, number
     assert killed >= KILLS / 2
 
 
