@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.equal_subgroups import Errors, Faces, chunks
+from benchmarks.known_tables import LEANS, cells
 from faceaudit.audit.age import AGE_METRICS
 from faceaudit.audit.bounds import bounds_of, figures
 from faceaudit.audit.clusters import degrees_for, spread_over_blocks, told_by_units
@@ -44,6 +46,8 @@ SIMULATIONS = 5_000
 DRAWS = 199
 """Of each permutation test; the audit takes 2,000."""
 CONFIDENCE = 0.95
+GROUPS = 7
+"""Age groups, where errors lean to one side."""
 UNIT, ALIKE = 4, 0.3
 """Faces of a unit, and how alike they err."""
 SIMULATED = {metric.name: metric for metric in (*METRICS, *AGE_METRICS)}
@@ -228,6 +232,22 @@ def share_alarms(generator: np.random.Generator, simulations: int) -> Iterator[R
                 rest = confusions(sums[0] - right, sums[1] - faces)
                 kept = alarms_of(COMPARED["accuracy"], own, rest, size)
                 yield _row("a share", Setting(tuple(faces.tolist()), rate), [kept])
+
+
+def step_alarms(generator: np.random.Generator, simulations: int) -> Iterator[Row]:
+    """Mean signed distances in age groups, whether errors lean to one side or not."""
+    metric = COMPARED["mean_signed_step"]
+    for sizes in (*dict.fromkeys(one.sizes for one in SETTINGS), (50,) * 5):
+        for rate, lean in product((0.8, 0.9, 0.95), (1.0, *LEANS)):
+            shares = cells(GROUPS, rate, lean).ravel()
+            drawn = np.stack(
+                [generator.multinomial(faces, shares, simulations) for faces in sizes], axis=1
+            )
+            others = drawn.sum(axis=1, keepdims=True) - drawn
+            own, rest = (part.reshape(-1, GROUPS, GROUPS) for part in (drawn, others))
+            kept = alarms_of(metric, own, rest, len(sizes))
+            setting = f"{Setting(sizes, rate, GROUPS)}, errors {lean:g} to 1"
+            yield _row(metric.name, setting, [kept])
 
 
 def confusions(right: Counts, faces: Counts) -> Counts:
@@ -467,6 +487,7 @@ def metrics(simulations: int) -> None:
         rows += face_alarms(generator, setting, simulations)
         if setting.rate == 0.8 or not setting.mixed:
             rows += year_alarms(generator, setting, simulations)
+    rows += step_alarms(generator, simulations)
     print_metrics(rows)
 
 

@@ -2,9 +2,10 @@
 
 Models differ in the true rate (of right predictions, or of ages within five years; ``RATES``) and,
 with classes, in their number (``CLASSES``). Classes are 1 to 3 times as common as the rarest, some
-are recognized better than others, and confused with their neighbors most. A class that is in no
-table counts for nothing: means over classes are those of the classes that a table has. Figures of
-one class come from tables with as many faces of it, or of the others, on average. Errors in
+are recognized better than others, and confused with their neighbors most; figures that tell too old
+from too young also come from models whose errors lean to one side (``LEANS``). A class that is in
+no table counts for nothing: means over classes are those of the classes that a table has. Figures
+of one class come from tables with as many faces of it, or of the others, on average. Errors in
 years have the tails of Student's distribution with 6 degrees of freedom, as real ones do. Scores
 are those of a model that is too sure of itself.
 
@@ -20,13 +21,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from faceaudit.audit.age import AGE_METRICS, CHALLENGE_YEARS, LEGAL_YEARS
+from faceaudit.audit.age import AGE_METRICS, CHALLENGE_YEARS, LEGAL_YEARS, signed_steps
 from faceaudit.audit.bounds import ScoreCounts
 from faceaudit.audit.metrics import (
     METRICS,
@@ -51,6 +53,9 @@ from faceaudit.audit.tally.bins import (
 
 RATES = (0.5, 0.8, 0.9, 0.95, 0.99)
 CLASSES = (2, 7, 9)
+LEANS = (3.0, 30.0)
+"""How many times as likely errors to a later class are as to an earlier one, in further models:
+faces of the youngest age group can be judged too old alone."""
 UNIT, ALIKE = 4, 0.3
 TAILS = 6
 """Degrees of freedom: the excess kurtosis 3 is that of the errors in the showcase's table."""
@@ -148,13 +153,19 @@ ON_CLASSES = [metric for metric in REGISTERED.values() if metric.needs in {"clas
 
 
 @cache
-def cells(classes: int, rate: float) -> Array:
-    """True shares of annotated (rows) and predicted (columns) classes, (K, K)."""
+def cells(classes: int, rate: float, lean: float = 1.0) -> Array:
+    """True shares of annotated (rows) and predicted (columns) classes, (K, K).
+
+    Args:
+        classes: K.
+        rate: Of faces that are right.
+        lean: How many times as likely errors to a later class are as to an earlier one.
+    """
     common = np.linspace(1, 3, classes)[np.argsort(np.arange(classes) * 5 % classes)]
     odds = rate / (1 - rate) * np.exp(np.linspace(-0.5, 0.5, classes))
     recalls = odds / (1 + odds)
-    apart = np.abs(np.arange(classes)[:, None] - np.arange(classes))
-    wrong = np.where(apart > 0, 0.5**apart, 0)
+    steps = signed_steps(classes)
+    wrong = np.where(steps != 0, 0.5 ** np.abs(steps), 0) * np.where(steps > 0, lean, 1)
     wrong *= ((1 - recalls) / wrong.sum(axis=1))[:, None]
     return (common / common.sum())[:, None] * (wrong + np.diag(recalls))
 
@@ -196,15 +207,20 @@ def class_truth(metric: Metric, shares: Array, counts: Array) -> Array:
 def draw_classes(generator: Generator, wanted: Wanted) -> Iterator[Drawn]:
     """Figures of classes and age groups."""
     tables, faces, rate, alike, behind = wanted
-    for classes in CLASSES:
-        shares = cells(classes, rate)
+    for lean, classes in product((1.0, *LEANS), CLASSES):
+        metrics = chosen(ON_CLASSES, behind)
+        if classes == 2:  # two groups are always neighbors
+            metrics = [metric for metric in metrics if metric.needs != "groups"]
+        if lean != 1:
+            metrics = [metric for metric in metrics if metric.better == "zero"]
+        if not metrics:
+            continue
+        shares = cells(classes, rate, lean)
         size = in_table(faces, classes, behind)
         counts, blocks = confusions(generator, tables, size, shares, alike)
-        for metric in chosen(ON_CLASSES, behind):
-            if classes == 2 and metric.needs == "groups":
-                continue  # two groups are always neighbors
+        for metric in metrics:
             true = class_truth(metric, shares, counts)
-            yield Drawn(f"{classes}", metric, counts, true, blocks)
+            yield Drawn(f"{classes}, {lean:g} to 1", metric, counts, true, blocks)
 
 
 # --- scores -----------------------------------------------------------------------------------

@@ -48,6 +48,20 @@ def mean_signed_step(confusion: Any) -> Values:
     return _step_mean(confusion, signed_steps(np.shape(confusion)[-1]))
 
 
+def step_sides(confusion: Any, power: int = 1) -> Values:
+    """Mean distance in groups, to a power, of what is judged too old and too young, (..., 2).
+
+    Every face counts on both sides, with 0 where it is not off to that one.
+
+    Args:
+        confusion: Faces by annotated and predicted age group, (..., K, K).
+        power: 2 for the mean squared distance.
+    """
+    steps = signed_steps(np.shape(confusion)[-1])
+    sides = (np.maximum(steps, 0), np.maximum(-steps, 0))
+    return np.stack([_step_mean(confusion, side**power) for side in sides], axis=-1)
+
+
 def mean_squared_step(confusion: Any) -> Values:
     """Mean squared distance between predicted and annotated age group, from (..., K, K)."""
     return _step_mean(confusion, np.square(signed_steps(np.shape(confusion)[-1])))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from faceaudit.audit.age import step_sides
 from faceaudit.audit.intervals import (
     Bounds,
     calibration_interval,
@@ -49,6 +50,9 @@ to the root of their number, so that unseen errors are possible: ``GROUPS_OFF`` 
 ``TWICE`` the mean absolute error, ``FAR_OFF`` times the root mean squared one, or a loss of
 ``UNSEEN``."""
 GROUPS_OFF, TWICE, FAR_OFF = 3, 2, 3.5
+SIDE_OFF = 1.25
+"""The same among faces judged too old, or too young, alone: of fifty faces so many age groups off,
+of others in proportion to the fourth root of their number."""
 UNSEEN = {"log_loss": -math.log(0.01), "brier": 0.95**2}
 """Losses of a face whose annotated class has a probability of .01, or .05, and another the rest."""
 CHANCE_FACES = 0.2
@@ -162,9 +166,7 @@ def _mean(metric: Metric, counts: Any, values: Values, told: Any, confidence: fl
 def _positive(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
     faces = figures(metric.faces, counts) * told
     large = UNSEEN.get(metric.name, TWICE * values)
-    squares = faces * (squares_of(metric, counts) - values**2)
-    more = _pseudo_faces(faces)
-    dispersion = ratio(squares + more * large**2, faces * values + more * large)
+    dispersion = _dispersion(values, squares_of(metric, counts), faces, large)
     low, high = positive_mean_interval(values, dispersion, faces, confidence)
     return low, np.minimum(high, metric.limits[1])
 
@@ -175,6 +177,13 @@ def _root(metric: Metric, counts: Any, values: Values, told: Any, confidence: fl
     dispersion = ratio(ratio(tails, faces) - squared**2, squared)
     low, high = positive_mean_interval(squared, dispersion, faces, confidence)
     return np.sqrt(low), np.sqrt(high)
+
+
+def _dispersion(values: Values, squares: Values, faces: Values, large: Any) -> Values:
+    """Variance of values by their mean, with the part of a face that has a ``large`` one."""
+    more = _pseudo_faces(faces)
+    spread = faces * (squares - values**2)
+    return ratio(spread + more * large**2, faces * values + more * large)
 
 
 def _pseudo_faces(faces: Values) -> Values:
@@ -191,18 +200,23 @@ def squares_of(metric: Metric, counts: Any) -> Values:
 
 def _steps(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:
     faces = figures(metric.faces, counts) * told
-    squares = faces * (squares_of(metric, counts) - values**2)
-    more = _pseudo_faces(faces)
-    dispersion = (squares + more * GROUPS_OFF**2) / (faces * values + more * GROUPS_OFF)
+    dispersion = _dispersion(values, squares_of(metric, counts), faces, GROUPS_OFF)
     return positive_mean_interval(values, dispersion, faces, confidence)
 
 
 def _signed_steps(
     metric: Metric, counts: Any, values: Values, told: Any, confidence: float
 ) -> Bounds:
-    faces = figures(metric.faces, counts) * told
-    variance = squares_of(metric, counts) + ratio(PSEUDO_FACES, faces) - values**2
-    return mean_interval(values, variance, faces, confidence)
+    # Student's interval leaves out the true mean too often where a few errors are all to one side.
+    faces = (figures(metric.faces, counts) * told)[..., None]
+    sides, squares = step_sides(counts), step_sides(counts, 2)
+    dispersion = _dispersion(sides, squares, faces, SIDE_OFF * (faces / PSEUDO_AT) ** 0.25)
+    bounds = positive_mean_interval(sides, dispersion, faces, confidence)
+    spread = np.sqrt((squares - sides**2).prod(axis=-1))
+    # No face is judged both too old and too young.
+    together = np.where(spread > 0, -ratio(sides.prod(axis=-1), spread), 0.0)
+    correlation = np.where(np.eye(2, dtype=bool), 1.0, together[..., None, None])
+    return weighted_interval(sides, bounds, [1, -1], correlation)
 
 
 def _classes(metric: Metric, counts: Any, values: Values, told: Any, confidence: float) -> Bounds:

@@ -7,7 +7,7 @@ rates near 0 and 1 keep limits that hold, and so do their differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from statistics import NormalDist
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceaudit.audit.intervals import Bounds, Values, normal_quantile
-from faceaudit.audit.metrics import SYMMETRIC, Interval, Metric
+from faceaudit.audit.metrics import Interval, Metric
 from faceaudit.audit.results import Estimate
 
 Places = NDArray[np.int64]
@@ -30,6 +30,9 @@ SHAPES: dict[Interval, Shape] = {
     "steps": "skewed",
 }
 """How limits far out follow from an interval; "even" where it is not told here."""
+EVENED: Mapping[Interval, float] = {"mean": 1.0, "signed_steps": 0.15}
+"""How far the shorter side of an interval is taken towards the longer: all the way of those that
+are cut at a limit alone; a little, by simulation, where limits far out follow from nearer ones."""
 FARTHEST = 8.2
 """Standard errors beyond which a p value is not told from 0."""
 MANY = 50
@@ -98,8 +101,8 @@ class Figures:
         z = normal_quantile(confidence)
         reach = student(np.full_like(values, z), freedom)
         below, above = values - low, high - values
-        if metric.interval in SYMMETRIC:
-            below = above = np.maximum(below, above)
+        evened, longer = EVENED.get(metric.interval, 0.0), np.maximum(below, above)
+        below, above = (side + evened * (longer - side) for side in (below, above))
         shape, told = SHAPES.get(metric.interval, "even"), np.full_like(values, np.nan)
         if shape == "skewed":
             told = above**2 / (2 * (above + values)) / reach**2

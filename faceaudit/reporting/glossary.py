@@ -56,7 +56,7 @@ INTERVALS: dict[str, str] = {
     "positive": "score, with a variance in proportion to the mean",
     "root": "score, of the squared errors",
     "steps": "score, with a variance in proportion to the mean",
-    "signed_steps": "Student's t",
+    "signed_steps": "score of either side, combined (MOVER)",
     "calibration": "score, of the squared gaps",
 }
 """How the intervals are computed, by the audit's name for the way."""

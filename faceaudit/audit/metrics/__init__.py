@@ -21,7 +21,7 @@ from faceaudit.audit.metrics.confusions import (
     recall,
     selection_rate,
 )
-from faceaudit.audit.metrics.metric import SYMMETRIC, Interval, Metric, Need, Values, ratio
+from faceaudit.audit.metrics.metric import Interval, Metric, Need, Values, ratio
 from faceaudit.audit.metrics.probabilities import ece, log_loss
 from faceaudit.audit.metrics.ranks import (
     auc,
@@ -37,7 +37,6 @@ from faceaudit.audit.metrics.registry import METRICS, NO_SCORES
 __all__ = [
     "METRICS",
     "NO_SCORES",
-    "SYMMETRIC",
     "Interval",
     "Metric",
     "Need",

@@ -28,8 +28,6 @@ Interval = Literal[
     "calibration",
 ]
 """Kinds of intervals: see ``bounds.BOUNDS``."""
-SYMMETRIC: frozenset[Interval] = frozenset({"mean", "signed_steps"})
-"""Kinds of intervals that are as long below the figure as above, but where cut at a limit."""
 
 
 @dataclass(frozen=True)
