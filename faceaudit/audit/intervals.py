@@ -294,8 +294,9 @@ def _length(steps: Values, correlation: Any | None) -> Values:
     """Length of steps in directions that are correlated, (...)."""
     if correlation is None:
         return np.asarray(np.sqrt(np.square(steps).sum(axis=-1)))
-    squared = np.einsum("...k,...kl,...l->...", steps, np.asarray(correlation), steps)
-    return np.asarray(np.sqrt(np.maximum(squared, 0)))
+    # Sums of fixed order: a table alone has the digits that it has among others.
+    along = (np.asarray(correlation) * steps[..., None, :]).sum(axis=-1)
+    return np.asarray(np.sqrt(np.maximum((steps * along).sum(axis=-1), 0)))
 
 
 def calibration_interval(
