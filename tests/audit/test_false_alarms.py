@@ -32,6 +32,7 @@ from benchmarks.false_alarms import (
     pair_alarms,
     permuted_years,
     share_alarms,
+    step_alarms,
     year_alarms,
 )
 from faceaudit.audit.permutation import (
@@ -83,6 +84,12 @@ def test_skewed_errors_of_thirty_faces_beside_thousands_raise_few() -> None:
     for sizes in ((30, 3000), (3000, 30, 30, 30, 30)):
         rows = list(year_alarms(generator, Setting(sizes), 1000))
         assert not above([row for row in rows if row.metric == "mae"], 1000)
+
+
+def test_age_groups_whose_errors_lean_to_one_side_are_seldom_called_different() -> None:
+    rows = list(step_alarms(np.random.default_rng(11), 1000))
+    assert len({row.setting for row in rows}) == len(rows) > 80
+    assert not above(rows, 1000)
 
 
 def test_sixty_equal_subgroups_are_seldom_told_from_the_mean_of_the_others() -> None:
