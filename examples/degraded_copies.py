@@ -26,7 +26,7 @@ DEGRADATIONS = {
 kinds = [("plain", 0.0), *((kind, strength) for kind in DEGRADATIONS for strength in STRENGTHS)]
 listed = [("path", "degradation", "strength", "copy", "source")]
 for kind, strength in kinds:
-    (folder / f"{kind} {strength}").mkdir(exist_ok=True)
+    (folder / f"{kind} {strength}").mkdir(parents=True, exist_ok=True)
     for source in sources:
         image = Image.open(source).convert("RGB")
         made = DEGRADATIONS[kind](image, strength) if kind in DEGRADATIONS else image
