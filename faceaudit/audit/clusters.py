@@ -205,7 +205,8 @@ def told_by_units(
         is_share = metric.interval in UNSEEN
         errors = faces * np.minimum(values, 1 - values) if is_share else spread.large
         unseen = part * np.square(np.log(np.fmax(size, LEAST_UNIT))) * size
-        effect = (errors * effect + unseen * size) / (errors + unseen)
+        lengthened = ratio(errors * effect + unseen * size, errors + unseen)
+        effect = np.where(errors + unseen > 0, lengthened, effect)
     degrees = degrees_for(metric, spread.blocks - 1, spread.size)
     quantile: Any = z
     if metric.interval in STUDENTS:

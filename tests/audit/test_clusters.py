@@ -164,6 +164,16 @@ def test_faces_of_two_units_count_as_two_at_least() -> None:
     assert told_of(named["recall"], blocks)[0] * 8 == pytest.approx(2)
 
 
+def test_a_perfect_curve_of_few_units_is_no_division_by_zero() -> None:
+    # Nothing unseen is added to curves of so few blocks, and no error was seen.
+    metric = next(one for one in METRICS if one.name == "macro_average_precision")
+    one, four = np.ones(1), np.full(1, 4.0)
+    spread = Spread(0 * one, four, np.nan * one, one, np.inf * one, np.nan * one)
+    told = told_by_units(metric, one, four, (0.5 * one, one), spread, 0.95)
+    assert (told > 0).all()
+    assert (told <= 1).all()
+
+
 def test_unequal_units_wholly_alike_count_by_kishs_rule() -> None:
     sizes = np.array([1, 2, 3, 10])
     blocks = np.zeros((256, 2, 2), np.int64)
