@@ -123,7 +123,7 @@ def test_figures_of_scores_hold_with_units_as_well() -> None:
 
 @pytest.mark.parametrize("faces", [50, 100, 300])
 def test_mean_signed_distances_hold_whether_errors_lean_to_one_side_or_not(faces: int) -> None:
-    # Student's interval holds in 87 of 100 tables where about three errors are all to one side.
+    # Student's interval holds too seldom where about three errors are all to one side.
     found = simulate({"mean_signed_step"}, 1000, faces)
     assert {lean for lean, _ in found["mean_signed_step"]} == {
         f"{classes}, {lean:g} to 1" for classes in CLASSES[1:] for lean in (1, *LEANS)
