@@ -26,7 +26,7 @@ from faceaudit.pipeline.engines import ENGINES
 from faceaudit.pipeline.inputs import Chunk
 from faceaudit.pipeline.plan import Settings
 from faceaudit.storage import as_path
-from tests.pipeline.processes import run
+from tests.pipeline.processes import run, wait_for_rows
 
 # It says how Ray is imported; without Ray there is nothing to test here.
 pytest.importorskip(
@@ -153,12 +153,6 @@ def predict_command(photos: Path | str, out: Path | str, model: str) -> list[str
     command = [sys.executable, "-m", "faceaudit.cli", "predict", str(photos), str(out)]
     command += ["--model", model, "--detector", "whole", "--batch-size", "2", "--quiet"]
     return [*command, "--engine", "ray", "--workers", "2"]
-
-
-def wait_for_rows(process: subprocess.Popen[str], out: Path) -> None:
-    segments = out.parent / f".{out.name}.run" / dataset.SEGMENTS
-    while process.poll() is None and not (segments.exists() and any(segments.iterdir())):
-        time.sleep(0.01)
 
 
 def test_what_a_killed_driver_began_the_local_engine_finishes(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from faceaudit.pipeline import engines
+from faceaudit.pipeline import dataset, engines
 from faceaudit.pipeline.inputs import Chunk
 from faceaudit.pipeline.plan import Plan
 from faceaudit.pipeline.predict import Prediction, predict
@@ -66,3 +68,10 @@ def ending_run(step: int, photos: Path, out: Path, model: str) -> None:
     for name in ("replace", "unlink", "rmdir", "mkdir"):
         setattr(os, name, counted(getattr(os, name)))
     run(photos, out, model, batch_size=3, part_rows=5)
+
+
+def wait_for_rows(process: subprocess.Popen[str], out: Path) -> None:
+    """Until a command that makes a file has kept its first rows, not only begun to write them."""
+    segments = out.parent / f".{out.name}.run" / dataset.SEGMENTS
+    while process.poll() is None and not any(segments.glob("*.arrow")):
+        time.sleep(0.01)

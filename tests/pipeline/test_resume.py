@@ -33,7 +33,7 @@ from faceaudit.pipeline.predict import predict
 from faceaudit.reporting.run import report
 from faceaudit.showcase.images import photograph
 from faceaudit.tables import read_table
-from tests.pipeline.processes import counting_run, ending_run, in_process, run
+from tests.pipeline.processes import counting_run, ending_run, in_process, run, wait_for_rows
 
 KILLS = 30
 IMAGES = 320
@@ -154,9 +154,7 @@ def test_a_signal_lets_the_images_under_way_finish_and_exits_with_75(
     command = [sys.executable, "-m", "faceaudit.cli", "predict", str(photos), str(out)]
     command += ["--model", model, "--detector", "whole", "--batch-size", "2", "--quiet"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    segments = out.parent / f".{out.name}.run" / dataset.SEGMENTS
-    while process.poll() is None and not (segments.exists() and any(segments.iterdir())):
-        time.sleep(0.01)
+    wait_for_rows(process, out)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75, said
@@ -164,7 +162,7 @@ def test_a_signal_lets_the_images_under_way_finish_and_exits_with_75(
     assert "the same command goes on" in said
     assert not out.exists()
     found = run(photos, out, model)
-    assert 0 < found.scored <= IMAGES
+    assert 0 < found.scored < IMAGES
     assert rows_in(out).equals(rows_in(whole))
 
 
