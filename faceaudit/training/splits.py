@@ -44,8 +44,12 @@ from faceaudit.training.recipe import Recipe
 log = logging.getLogger(__name__)
 
 HASHES, SPLITS = "hashes.npz", "splits.parquet"
-TRAINING, VALIDATION, TEST, LEFT_OUT = "training", "validation", "test", "left out"
+PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
+LEFT_OUT = "left out"
 CONFLICT, UNREADABLE = "conflicting labels", "cannot be decoded"
+LEARNED = "a start or teacher may have learned it"
+LEFT_OUT_AS_LEARNED = "left_out_as_learned_before"
+"""Key of a model card."""
 HASHED_SIZE = 64
 """Crops are decoded to this width or a little more before they are hashed, in pixels."""
 
@@ -60,6 +64,25 @@ class Split:
     table: pl.DataFrame
     """``file``, ``sha256``, ``group``, ``part`` and ``reason`` of every crop."""
 
+    def without(self, rows: NDArray[np.bool_], reason: str) -> Split:
+        """The split without some crops, (N,), which are left out for a reason."""
+        part = self.table["part"].to_numpy()
+        training, validation, test = (
+            crops.take(np.flatnonzero(~rows[part == name]))
+            for name, crops in zip(PARTS, (self.training, self.validation, self.test), strict=True)
+        )
+        left = pl.Series(rows)
+        table = self.table.with_columns(
+            part=pl.when(left).then(pl.lit(LEFT_OUT)).otherwise("part"),
+            reason=pl.when(left).then(pl.lit(reason)).otherwise("reason"),
+        )
+        return Split(training, validation, test, table)
+
+    def record(self, work: Path) -> None:
+        """Write ``splits.parquet``."""
+        with atomic_write(work / SPLITS) as file:
+            self.table.write_parquet(file)
+
     def facts(self) -> dict[str, int]:
         """Counts for the model card."""
         sizes = self.table["group"].value_counts()["count"]
@@ -71,6 +94,7 @@ class Split:
             "crops_with_duplicates": int(sizes.filter(sizes > 1).sum()),
             "left_out_for_conflicting_labels": found.get(CONFLICT, 0),
             "left_out_as_unreadable": found.get(UNREADABLE, 0),
+            LEFT_OUT_AS_LEARNED: found.get(LEARNED, 0),
         }
 
 
@@ -131,13 +155,11 @@ def _as_recorded(crops: CropSet, path: Path) -> pl.DataFrame:
 
 def _parts(crops: CropSet, table: pl.DataFrame, work: Path) -> Split:
     """Crops by their part in the table, which is recorded."""
-    with atomic_write(work / SPLITS) as file:
-        table.write_parquet(file)
     part = table["part"].to_numpy()
-    training, validation, test = (
-        crops.take(np.flatnonzero(part == name)) for name in (TRAINING, VALIDATION, TEST)
-    )
-    return Split(training, validation, test, table)
+    training, validation, test = (crops.take(np.flatnonzero(part == name)) for name in PARTS)
+    split = Split(training, validation, test, table)
+    split.record(work)
+    return split
 
 
 def _side(digest: str, recipe: Recipe) -> str:

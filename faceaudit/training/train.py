@@ -27,7 +27,7 @@ from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.runtimes import choose_device
 from faceaudit.schema import AGE
 from faceaudit.storage import exclusive, make_folder, write_text
-from faceaudit.training.ancestors import RULE, held_out_doubts
+from faceaudit.training.ancestors import RULE, held_out_doubts, without_learned
 from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
 from faceaudit.training.group import Group, open_group
 from faceaudit.training.history import draw_history
@@ -120,7 +120,7 @@ def _find_split(
     check_labels(crops, recipe)
     if not group.leads:
         group.wait()
-    split = divide(crops, recipe, data, work)
+    split = without_learned(recipe, divide(crops, recipe, data, work), work)
     if group.leads:
         group.wait()
     if not len(split.training) or not len(split.validation):

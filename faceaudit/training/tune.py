@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from faceaudit.errors import UsageError
 from faceaudit.storage import exclusive, make_folder, write_text
+from faceaudit.training.ancestors import without_learned
 from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
 from faceaudit.training.loop import CHECKPOINT
 from faceaudit.training.loop import train as run_loop
@@ -106,7 +107,7 @@ def tune(
         crops = crops.take(np.arange(min(limit, len(crops))))
     check_labels(crops, settings)
     with exclusive(output / STUDY):
-        split = divide(crops, settings, data, output)
+        split = without_learned(settings, divide(crops, settings, data, output), output)
         training = sample(split.training, settings.tune.share)
         if not len(training) or not len(split.validation):
             raise UsageError(f"--data: {len(crops)} crops are too few to train and validate on")
