@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 RULE = "u = smallest sha256 among a picture's duplicates / 2**256"
 """How trainings choose the pictures that they hold out: those of the smallest u."""
+ANCESTORS_SHARE = "ancestors_held_out"
+"""Key of a card's split: the largest u that its start and teachers held out."""
 GROUPING = ("crops", "groups_of_duplicates", "crops_with_duplicates")
 """Counts of a split by which two trainings are taken to have had the same duplicates."""
 
@@ -126,12 +128,29 @@ def _is_held(split: Split) -> NDArray[np.bool_]:
 
 
 def held_out_share(bundle: Bundle) -> float | None:
-    """The largest u that a bundle's training held out; None where its card does not say so."""
+    """The largest u that a bundle's training held out, and every training that it goes back to.
+
+    None where its card does not say so.
+    """
     data = _table(_table(bundle.card, "recipe"), "data")
-    rule = str(_table(bundle.card, "split").get("rule", ""))
+    split = _table(bundle.card, "split")
+    rule = str(split.get("rule", ""))
     if not rule.startswith(RULE) or "validation_share" not in data:
         return None
-    return float(data["validation_share"]) + float(data.get("test_share", 0.0))
+    own = float(data["validation_share"]) + float(data.get("test_share", 0.0))
+    inherited = split.get(ANCESTORS_SHARE)
+    return min(own, inherited) if isinstance(inherited, float) else own
+
+
+def ancestors_share(recipe: Recipe) -> dict[str, float]:
+    """For a card: the largest u that its start and teachers are known to have held out.
+
+    Raises:
+        BundleError: If a bundle is missing or damaged.
+    """
+    known = [held_out_share(bundle) for _, bundle in _ancestors(recipe)]
+    shares = [share for share in known if share is not None]
+    return {ANCESTORS_SHARE: min(shares)} if shares else {}
 
 
 def _table(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.runtimes import choose_device
 from faceaudit.schema import AGE
 from faceaudit.storage import exclusive, make_folder, write_text
-from faceaudit.training.ancestors import RULE, held_out_doubts, without_learned
+from faceaudit.training.ancestors import RULE, ancestors_share, held_out_doubts, without_learned
 from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
 from faceaudit.training.group import Group, open_group
 from faceaudit.training.history import draw_history
@@ -264,6 +264,7 @@ def describe(
             "validation": len(split.validation),
             "test": len(split.test),
             **split.facts(),
+            **ancestors_share(recipe),
         },
         **({"held_out_doubts": doubts} if doubts else {}),
         "seconds_trained": round(seconds),

@@ -21,7 +21,7 @@ from faceaudit.pipeline.prepare import prepare
 from faceaudit.runtimes import open_runtime
 from faceaudit.showcase.images import photograph
 from faceaudit.training import distillation, loop, objective
-from faceaudit.training.ancestors import RULE, held_out_doubts
+from faceaudit.training.ancestors import RULE, held_out_doubts, without_learned
 from faceaudit.training.data import Batch, CropSet, batches, read_crops
 from faceaudit.training.distillation import open_teachers, resized
 from faceaudit.training.losses import distillation_loss
@@ -345,7 +345,7 @@ def test_copies_of_held_out_pictures_are_doubted_where_the_bundles_data_had_not_
 def test_a_training_warns_of_doubts_before_it_starts_and_its_card_has_them(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recipe = recipe_of(write_teacher(tmp_path / "teacher", card=card_of(0.1)))
+    recipe = recipe_of(write_teacher(tmp_path / "teacher", card={"split": "random"}))
     bundle = train(recipe, data=[folder], output=tmp_path / "pupil", max_steps=1)
     (sentence,) = bundle.card["held_out_doubts"]
     assert sentence.startswith("The teacher teacher 0 may have been trained on ")
@@ -353,6 +353,46 @@ def test_a_training_warns_of_doubts_before_it_starts_and_its_card_has_them(
     assert warning.getMessage() == sentence
     figures = card_text(bundle).partition("## Held-out figures")[2]
     assert f"\n- {sentence}\n" in figures
+
+
+def test_held_out_images_that_a_start_or_teacher_may_have_learned_are_left_out(
+    folder: Path, crops: CropSet, tmp_path: Path
+) -> None:
+    """Pictures are held out below u = .3, and of those the teacher held out a part."""
+    u = sorted(int(digest[:8], 16) / 2**32 for digest in crops.sha256)
+    share = (u[1] + u[2]) / 2
+    held = sum(one < 0.3 for one in u)
+    assert held > 2
+    recipe = recipe_of(write_teacher(tmp_path / "teacher", card=card_of(share)))
+    bundle = train(recipe, data=[folder], output=tmp_path / "pupil", max_steps=1)
+    assert "held_out_doubts" not in bundle.card
+    assert bundle.card["split"]["validation"] == 2
+    assert bundle.card["split"]["left_out_as_learned_before"] == held - 2
+    assert bundle.card["split"]["training"] == len(crops) - held
+    table = pl.read_parquet(tmp_path / "pupil.training" / "splits.parquet")
+    left = table.filter(pl.col("part") == "left out")
+    assert set(left["reason"]) == {"a start or teacher may have learned it"}
+    assert all(share <= int(digest[:8], 16) / 2**32 < 0.3 for digest in left["sha256"])
+
+    def seen_by(start: Bundle) -> int:
+        again = replace(recipe_of(), start=str(start.graph.parent))
+        split = divide(crops, again, [folder], tmp_path)
+        rest = without_learned(again, split, tmp_path)
+        return len(split.validation) - len(rest.validation)
+
+    # What comes of the pupil remembers what its own teacher had learned.
+    assert seen_by(bundle) == held - 2
+
+
+def test_held_out_images_stay_where_none_would_be_left(
+    folder: Path, crops: CropSet, tmp_path: Path
+) -> None:
+    recipe = recipe_of(write_teacher(tmp_path / "teacher", card=card_of(0.0)))
+    split = divide(crops, recipe, [folder], tmp_path)
+    assert without_learned(recipe, split, tmp_path) is split
+    (doubt,) = held_out_doubts(recipe, split)
+    count = f"{len(split.validation)} of the {len(split.validation)} held-out images"
+    assert count in doubt
 
 
 @pytest.mark.parametrize("said", [None, False, True])
