@@ -129,7 +129,7 @@ def run(model: str, data: list[Path], held_out: list[Path], settings: bool) -> N
             print(f"  float32, {name:<36} {found:6.3f} ms", flush=True)
     if facts := bundle.card.get(INT8):
         print("recorded with the bundle")
-        print_losses(facts["compared"])
+        print_losses(bundle, facts["compared"])
     if not (data or held_out):
         return
     _, sets = divided(bundle, data, held_out)
@@ -142,13 +142,13 @@ def run(model: str, data: list[Path], held_out: list[Path], settings: bool) -> N
         others.append(open_runtime(bundle, device="cpu", precision="bfloat16"))
     for other in others:
         print("measured now")
-        print_losses(compare_runtimes(bundle, sets, plain, other))
+        print_losses(bundle, compare_runtimes(bundle, sets, plain, other))
 
 
-def print_losses(compared: list[dict[str, object]]) -> None:
+def print_losses(bundle: Bundle, compared: list[dict[str, object]]) -> None:
     """Print a comparison and whether it excludes a loss of half a point."""
     print("\n".join(f"  {line}" for line in comparison_lines(compared)))
-    short = ", ".join(shortfalls(compared))
+    short = ", ".join(shortfalls(bundle, compared))
     print(f"  a loss of half a point is {f'not excluded for {short}' if short else 'excluded'}")
 
 

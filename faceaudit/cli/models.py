@@ -178,7 +178,7 @@ def quantize(
     if not quiet:
         compared = bundle.card[INT8]["compared"]
         typer.echo("\n".join(comparison_lines(compared)))
-        short = ", ".join(shortfalls(compared))
+        short = ", ".join(shortfalls(bundle, compared))
         typer.echo(f"not allowed, for {short}" if short else "allowed: --precision int8")
 
 

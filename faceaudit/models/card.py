@@ -35,12 +35,13 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     for title, value in (
         ("License", bundle.licence),
         ("Training data", bundle.training_data),
-        ("Started from", card.get("weights")),
+        ("Started from", _origin(card)),
         ("Learned from bundles", _teachers(card)),
         ("Network", _network(card)),
         ("Input", f"{bundle.input.size} x {bundle.input.size} pixels, {bundle.input.color}"),
         ("Tasks", ", ".join(f"{task.name} ({task.scheme})" for task in bundle.tasks)),
         ("Split", _split(card)),
+        ("Int8", _int8(card)),
         ("SHA-256", bundle.sha256),
     ):
         if value:
@@ -49,11 +50,22 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         yield from ("", "## Held-out figures", "")
         for task, figure in metrics.items():
             yield f"- {task.replace('_', ' ')}: {figure}"
+        if fitted := card.get("temperatures_fitted_on"):
+            yield f"- Temperatures of the scores were fitted on {fitted}."
         yield from (f"- {sentence}" for sentence in card.get("held_out_doubts", []))
     for title, key in (("Where it is weakest", "weakest"), ("Limits", "limits")):
         if sentences := card.get(key):
             yield from ("", f"## {title}", "")
             yield from (f"- {sentence}" for sentence in sentences)
+
+
+def _origin(card: Mapping[str, Any]) -> str:
+    """Weights and their license, and the bundle that training went on from."""
+    licence = card.get("weights_licence")
+    weights = f"{card.get('weights', '')}{f' (license: {licence})' if licence else ''}"
+    start = card.get("start")
+    goes_on = f"the bundle {start['bundle']} (SHA-256 {start['sha256']})" if start else ""
+    return "; ".join(one for one in (weights, goes_on) if one)
 
 
 def _teachers(card: Mapping[str, Any]) -> str:
@@ -75,7 +87,16 @@ def _split(card: Mapping[str, Any]) -> str:
     counts = [
         f"{split[part]:,} {part}" for part in ("training", "validation", "test") if split.get(part)
     ]
-    return ", ".join(counts)
+    rule = split.get("rule")
+    return ", ".join(counts) + (f" ({rule})" if counts and rule else "")
+
+
+def _int8(card: Mapping[str, Any]) -> str:
+    """Which parts of an int8 graph are in float32, and what it was calibrated on."""
+    facts = card.get("int8")
+    if not facts:
+        return ""
+    return f"calibrated on {facts['calibrated_on']}; in float32: {facts['float32_layers']}"
 
 
 def _figure(facts: Mapping[str, Any]) -> str:
@@ -91,4 +112,5 @@ def _figure(facts: Mapping[str, Any]) -> str:
     value = f"{name} {facts[name]:.3f}{unit}{interval}{calibration}"
     without = " or ".join(f"{name} ({n:,})" for name, n in facts.get("left_out", {}).items())
     others = f", without those annotated {without}" if without else ""
-    return f"{value}, on {facts['n']:,} {facts['on']}{others}{sets}"
+    scheme = f" as {facts['scheme']}" if "scheme" in facts else ""
+    return f"{value}, on {facts['n']:,} {facts['on']}{scheme}{others}{sets}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from faceaudit.errors import BundleError, UsageError
 from faceaudit.models.bundle import Bundle, hash_of
+from faceaudit.schema import AGE, AGE_GROUP
 
 INT8 = "int8"
 SUFFIX = ".int8.onnx"
@@ -26,13 +27,18 @@ def int8_graph(bundle: Bundle) -> Path:
     return bundle.graph.with_suffix(SUFFIX)
 
 
-def shortfalls(compared: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Figures whose interval leaves a loss of ``LIMITS`` possible; all sets pooled count.
+def shortfalls(bundle: Bundle, compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Figures whose interval leaves a loss of ``LIMITS`` possible, and tasks without any figure.
+
+    All sets pooled count.
 
     Args:
+        bundle: Whose tasks are to be compared.
         compared: As ``quantize`` records it.
     """
-    found = []
+    known = {AGE if one["task"] == AGE_GROUP else one["task"] for one in compared}
+    tasks = {AGE if task.name == AGE_GROUP else task.name for task in bundle.tasks}
+    found = [f"{task}, which no held-out crop is annotated with" for task in sorted(tasks - known)]
     for one in compared:
         years = one["metric"] == "mae"
         bound = one["high" if years else "low"]
@@ -75,7 +81,7 @@ def check_int8(bundle: Bundle) -> Path:
     if hash_of([graph]) != facts["sha256"]:
         raise BundleError(f"{graph}: is not the file that the bundle's facts name; it is damaged")
     compared = facts.get("compared", ())
-    short = shortfalls(compared) if compared else ["it was never compared"]
+    short = shortfalls(bundle, compared) if compared else ["it was never compared"]
     if short:
         raise UsageError(
             f"--precision int8: {bundle.name} was not shown to lose less than half a point "

@@ -19,6 +19,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from faceaudit.errors import BundleError
 
@@ -26,9 +27,13 @@ KEPT_FLOAT = 3
 """The first convolutions stay in float32, as does what follows the pooling: at full size rounding
 costs most accuracy and integers save no time, and behind the pooling there is none to save."""
 QUANTIZED = ("Conv", "Clip", "Relu", "Add")
+POOLINGS = ("GlobalAveragePool", "ReduceMean")
 BATCH = 32
 TOLERANCE = 1e-3
 """Largest change of an output by folding and equalizing, relative to the largest output."""
+
+UNFIT = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.RuntimeException)
+"""What ONNX Runtime raises where a graph does not bear another batch or folding."""
 
 Floats = NDArray[np.float32]
 
@@ -44,10 +49,15 @@ def quantize_graph(graph: Path, inputs: NDArray[Any]) -> onnx.ModelProto:
         BundleError: If the graph cannot be folded or has nothing to quantize.
     """
     original = onnx.load(graph)
-    model = fold(original)
-    scales = equalize(model, inputs)
     examples = inputs[:2]
-    for before, after in zip(run(original, examples), run(model, examples), strict=True):
+    try:
+        model = fold(original)
+        scales = equalize(model, inputs)
+        outputs = run(original, examples), run(model, examples)
+    except UNFIT as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{graph}: cannot be folded for int8 ({reason})") from error
+    for before, after in zip(*outputs, strict=True):
         if not np.abs(before - after).max() <= TOLERANCE * max(1e-6, float(np.abs(before).max())):
             raise BundleError(f"{graph}: its outputs change when its batch norms are folded")
     made = add_rounding(model, inputs)
@@ -195,11 +205,19 @@ def add_rounding(model: onnx.ModelProto, inputs: NDArray[Any]) -> onnx.ModelProt
 
 
 def kept_float(model: onnx.ModelProto) -> set[str]:
-    """Names of the nodes that stay in float32."""
+    """Names of the nodes that stay in float32: the first convolutions, and what sees no whole maps.
+
+    Of what follows a pooling, that is what reads pooled maps (and constants) alone: heads, and the
+    gates of squeeze-and-excitation, but not the maps that a gate is multiplied with.
+    """
     kept = {node.name for node in list(_convolutions(model.graph.node))[:KEPT_FLOAT]}
     pooled: set[str] = set()
+    constant = {initializer.name for initializer in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "GlobalAveragePool" or pooled & set(node.input):
+        read = {name for name in node.input if name} - constant
+        if not read:
+            constant.update(node.output)
+        elif node.op_type in POOLINGS or read <= pooled:
             pooled.update(node.output)
             kept.add(node.name)
     return kept

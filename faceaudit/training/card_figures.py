@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.audit.face_sets import calibrate
-from faceaudit.audit.results import Audit, MetricValue
-from faceaudit.schema import AGE, OK
+from faceaudit.audit.results import Audit, Estimate, MetricValue
+from faceaudit.schema import AGE, AGE_GROUP, OK
 from faceaudit.tables import read_table, score_columns
 
 MIN_FACES = 100
@@ -105,14 +105,53 @@ def weakest(found: Audit, min_faces: int = MIN_FACES, partial: Collection[str] =
     return sentences
 
 
-def _sentence(worst: MetricValue, overall: MetricValue, partial: bool) -> str:
-    estimate = worst.estimate
-    who = ", ".join(f"{name} {value}" for name, value in worst.subgroup.items())
+def weakest_ages(by_age: Audit, min_faces: int = MIN_FACES) -> list[str]:
+    """For every task, the annotated age group that it is least often right for, as a sentence.
+
+    Args:
+        by_age: An audit by age group alone.
+        min_faces: Smaller groups are not named.
+    """
+    sentences = []
+    for task in by_age.tasks:
+        if task.name == AGE_GROUP:
+            found = {
+                value.label: value.estimate
+                for value in by_age.metrics
+                if (value.task, value.metric, value.subgroup) == (AGE_GROUP, "recall", {})
+            }
+        else:
+            found = {
+                value.subgroup[AGE_GROUP]: value.estimate
+                for value in by_age.metrics
+                if (value.task, value.metric) == (task.name, "accuracy") and value.subgroup
+            }
+        known = {
+            group: (estimate.value, estimate)
+            for group, estimate in found.items()
+            if estimate.value is not None and estimate.n >= min_faces
+        }
+        if len({value for value, _ in known.values()}) > 1:
+            group, (_, estimate) = min(known.items(), key=lambda one: (one[1][0], str(one[0])))
+            name = "the age group" if task.name == AGE_GROUP else task.name
+            sentences.append(
+                f"Of the annotated age groups, {name} is least often right for {group}: "
+                f"{_share(estimate)}."
+            )
+    return sentences
+
+
+def _share(estimate: Estimate) -> str:
     interval = (
         f"{estimate.low:.1%} to {estimate.high:.1%}, "
         if estimate.low is not None and estimate.high is not None
         else ""
     )
+    return f"{estimate.value:.1%} ({interval}{estimate.n:,} faces)"
+
+
+def _sentence(worst: MetricValue, overall: MetricValue, partial: bool) -> str:
+    who = ", ".join(f"{name} {value}" for name, value in worst.subgroup.items())
     everyone = (
         f"the {overall.estimate.n:,} faces annotated with one of its classes"
         if partial
@@ -120,8 +159,7 @@ def _sentence(worst: MetricValue, overall: MetricValue, partial: bool) -> str:
     )
     return (
         f"{worst.task.replace('_', ' ').capitalize()} is least often right for faces annotated "
-        f"{who}: {estimate.value:.1%} ({interval}{estimate.n:,} faces), against "
-        f"{overall.estimate.value:.1%} of {everyone}."
+        f"{who}: {_share(worst.estimate)}, against {overall.estimate.value:.1%} of {everyone}."
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,28 @@ from numpy.typing import NDArray
 
 from faceaudit.audit.changes import Change
 from faceaudit.audit.paired_shares import tango_interval
-from faceaudit.errors import UsageError
-from faceaudit.labels.tables import recorded_tasks
+from faceaudit.errors import InputError, UsageError
 from faceaudit.models.bundle import FACTS, Bundle, facts_of, hash_of, load_bundle
 from faceaudit.models.int8 import INT8, POOLED, int8_graph
 from faceaudit.models.quantize import KEPT_FLOAT, quantize_graph
-from faceaudit.ordered import available_cores
 from faceaudit.reporting.compare import compare
 from faceaudit.runtimes import Runtime
 from faceaudit.runtimes.onnx_runtime import OnnxRuntime, read_input
 from faceaudit.runtimes.preprocess import prepare
 from faceaudit.storage import atomic_write, write_text
+from faceaudit.training.ancestors import held_out_share
 from faceaudit.training.data import (
-    METADATA_FILE,
+    UNREADABLE,
     CropSet,
+    Pixels,
     central_view,
     is_held_out,
     read_crop,
     read_folder,
 )
 from faceaudit.training.validation_page import annotations_of, write_table
+
+log = logging.getLogger(__name__)
 
 CALIBRATION = 256
 """Training crops that the ranges of activations are read from."""
@@ -54,33 +57,48 @@ def quantize(model: str | Path, *, data: Sequence[Path], held_out: Sequence[Path
     Args:
         model: The name of a bundle that ships, or a bundle's folder; it is changed.
         data: Folders that ``prepare`` wrote, of images that the bundle was trained on. Of each, the
-            share that trainings hold out is compared and the rest serves calibration.
+            share that the training held out, by its card, is compared; the rest serves calibration.
         held_out: Folders that ``prepare`` wrote, none of whose images are in the training.
 
     Raises:
-        InputError: If a folder is not as ``prepare`` writes it for this bundle.
-        UsageError: If no folder is given.
+        InputError: If a folder is not as ``prepare`` writes it for this bundle, or the bundle's
+            cannot be written to.
+        UsageError: If there is nothing to calibrate or to compare on.
         BundleError: If the graph cannot be quantized.
     """
     bundle = load_bundle(str(model))
     if not data:
         raise UsageError("--data: name at least one folder that `faceaudit prepare` wrote")
     training, sets = divided(bundle, data, held_out)
-    graph = quantize_graph(bundle.graph, calibration_inputs(bundle, training))
-    target = int8_graph(bundle)
-    with atomic_write(target) as file:
-        file.write(graph.SerializeToString())
     outputs = list(dict.fromkeys(task.tensor for task in bundle.tasks))
-    plain, rounded = OnnxRuntime(bundle, outputs), OnnxRuntime(bundle, outputs, int8=target)
-    facts = {
-        "sha256": hash_of([target]),
-        "made_by": f"onnxruntime {onnxruntime.__version__}",
-        "calibrated_on": f"{CALIBRATION} training crops",
-        "float32_layers": f"the first {KEPT_FLOAT} convolutions and what follows the pooling",
-        "confidence": CONFIDENCE,
-        "compared": compare_runtimes(bundle, sets, plain, rounded),
-    }
-    changed = replace(bundle, card={**bundle.card, INT8: facts})
+    target = int8_graph(bundle)
+    trial = target.with_name(f".{target.name}.trial")
+    with atomic_write(trial) as file:
+        inputs = calibration_inputs(bundle, training)
+        file.write(quantize_graph(bundle.graph, inputs).SerializeToString())
+    try:
+        plain, rounded = OnnxRuntime(bundle, outputs), OnnxRuntime(bundle, outputs, int8=trial)
+        facts = {
+            "sha256": hash_of([trial]),
+            "made_by": f"onnxruntime {onnxruntime.__version__}",
+            "calibrated_on": f"{len(inputs)} training crops",
+            "float32_layers": f"the first {KEPT_FLOAT} convolutions and what sees pooled maps only",
+            "confidence": CONFIDENCE,
+            "compared": compare_runtimes(bundle, sets, plain, rounded),
+        }
+        if not facts["compared"]:
+            folders = ", ".join(str(folder) for folder, _ in sets)
+            raise UsageError(f"{folders}: no held-out crop is annotated with a task of the bundle")
+        # Killed before its facts are written, the bundle has none of a graph, never wrong ones.
+        _write_facts(bundle, {name: one for name, one in bundle.card.items() if name != INT8})
+        trial.replace(target)
+    finally:
+        trial.unlink(missing_ok=True)
+    return _write_facts(bundle, {**bundle.card, INT8: facts})
+
+
+def _write_facts(bundle: Bundle, card: dict[str, Any]) -> Bundle:
+    changed = replace(bundle, card=card)
     write_text(facts_path(bundle), json.dumps(facts_of(changed), indent=2) + "\n")
     return changed
 
@@ -88,31 +106,59 @@ def quantize(model: str | Path, *, data: Sequence[Path], held_out: Sequence[Path
 def divided(
     bundle: Bundle, data: Sequence[Path], held_out: Sequence[Path]
 ) -> tuple[list[CropSet], list[tuple[Path, CropSet]]]:
-    """Training crops folder by folder, and held-out crops with their folders.
+    """Training crops folder by folder, and held-out crops with their folders; each face once.
+
+    Images of ``data`` that the bundle's card does not say were held out count as trained on, and
+    are left out of ``held_out`` too.
 
     Raises:
         InputError: If a folder is not as ``prepare`` writes it for this bundle.
+        UsageError: If there are no crops for one of the two.
     """
     share = held_out_share(bundle)
-    training, sets = [], []
+    training, kept = [], []
+    trained: set[str] = set()
     for folder in data:
         crops = read_views(folder, bundle)
-        kept = np.asarray([is_held_out(digest, share) for digest in crops.sha256])
-        training.append(crops.take(np.flatnonzero(~kept)))
-        sets.append((folder, crops.take(np.flatnonzero(kept))))
-    return training, [*sets, *((folder, read_views(folder, bundle)) for folder in held_out)]
+        held = np.asarray([share is not None and is_held_out(one, share) for one in crops.sha256])
+        training.append(crops.take(np.flatnonzero(~held)))
+        kept.append((folder, crops.take(np.flatnonzero(held))))
+        trained.update(training[-1].sha256)
+    seen: set[tuple[str, str]] = set()
+    sets = []
+    for folder, crops in [*kept, *((folder, read_views(folder, bundle)) for folder in held_out)]:
+        fresh = crops.take(np.flatnonzero(_are_new(crops, trained, seen)))
+        if len(fresh) < len(crops):
+            count = f"{len(crops) - len(fresh):,} of {len(crops):,}"
+            log.info("%s: %s held-out crops were seen before, and are left out", folder, count)
+        if len(fresh):
+            sets.append((folder, fresh))
+    named = ", ".join(map(str, data))
+    if not any(len(crops) for crops in training):
+        raise UsageError(f"--data: {named}: has no crops that {bundle.name} was trained on")
+    if not sets:
+        known = "its card does not say what it held out" if share is None else "too few images"
+        raise UsageError(
+            f"--data: {named}: no crop is known to be held out by {bundle.name} ({known}); name "
+            "folders of other images with --held-out"
+        )
+    return training, sets
+
+
+def _are_new(crops: CropSet, trained: set[str], seen: set[tuple[str, str]]) -> NDArray[np.bool_]:
+    """Whether each crop's image was not trained on and its face is met for the first time, (N,)."""
+    new = []
+    for digest, file in zip(crops.sha256, crops.files, strict=True):
+        face = (digest, file.stem.rpartition("_")[2])  # number of the image, number of the face
+        new.append(digest not in trained and face not in seen)
+        seen.add(face)
+    return np.asarray(new, bool)
 
 
 def facts_path(bundle: Bundle) -> Path:
     """The JSON that holds a bundle's facts."""
     own = bundle.graph.with_suffix(".json")
     return own if own.is_file() else bundle.graph.with_name(FACTS)
-
-
-def held_out_share(bundle: Bundle) -> float:
-    """Share of the images that a bundle's training held out, by the hash of their bytes."""
-    recipe = bundle.card.get("recipe", {})
-    return float(recipe.get("data", recipe).get("validation_share", 0.1))
 
 
 def read_views(folder: Path, bundle: Bundle) -> CropSet:
@@ -131,18 +177,30 @@ def read_views(folder: Path, bundle: Bundle) -> CropSet:
 
 
 def calibration_inputs(bundle: Bundle, training: Sequence[CropSet]) -> NDArray[Any]:
-    """Calibration images as the graph takes them: of every set as many, first by their hash."""
-    size, each = bundle.input.size, CALIBRATION // len(training)
-    chosen = [
-        (crops.files[row], float(crops.views[row]))
-        for crops in training
-        for row in np.argsort(np.asarray(crops.sha256))[:each]
-    ]
-    with ThreadPoolExecutor(available_cores()) as pool:
-        views = pool.map(lambda one: central_view(read_crop(one[0]), size, one[1]), chosen)
-        crops = np.stack(list(views))
+    """Calibration images as the graph takes them: of every set as many, first by their hash.
+
+    Raises:
+        InputError: If no crop can be read.
+    """
+    size, each = bundle.input.size, -(-CALIBRATION // len(training))
+
+    def view(crops: CropSet, row: int) -> Pixels | None:
+        try:
+            return central_view(read_crop(crops.files[row]), size, float(crops.views[row]))
+        except UNREADABLE:
+            return None
+
+    found = []
+    for crops in training:
+        seen = (view(crops, row) for row in np.argsort(np.asarray(crops.sha256)))
+        found += list(islice((one for one in seen if one is not None), each))
+    if not found:
+        raise InputError(f"{training[0].files[0].parent}: no crop there can be read")
+    if len(found) < CALIBRATION:
+        log.warning("only %d training crops to calibrate on, not %d", len(found), CALIBRATION)
+    views = np.stack(found[:CALIBRATION])
     session = onnxruntime.InferenceSession(str(bundle.graph), providers=["CPUExecutionProvider"])
-    return prepare(crops, bundle.input, read_input(session, bundle)[1])
+    return prepare(views, bundle.input, read_input(session, bundle)[1])
 
 
 def compare_runtimes(
@@ -158,8 +216,7 @@ def compare_runtimes(
     found: dict[tuple[str, str], list[tuple[str, Change]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as name:
         for folder, crops in sets:
-            labels = annotations_of(crops, [folder])
-            tasks = recorded_tasks([Path(folder) / METADATA_FILE])
+            labels, tasks = annotations_of(bundle, crops, [Path(folder)])
             tables = [
                 write_table(
                     bundle,

@@ -240,7 +240,7 @@ def describe(
     seconds: float,
 ) -> Bundle:
     """The facts of a bundle that is about to be written; its metrics come with its audit."""
-    share = recipe.data.validation_share
+    share, tested = recipe.data.validation_share, recipe.data.test_share
     source = source_of(find_backbone(recipe.backbone), recipe.weights)
     start = load_bundle(recipe.start) if recipe.start else None
     teachers = [load_bundle(name) for name in recipe.distillation.teachers]
@@ -258,8 +258,8 @@ def describe(
         "split": {
             "rule": "as another training recorded it"
             if recipe.data.split
-            else f"{RULE}; validation where u < {share:g}, "
-            f"test where u < {share + recipe.data.test_share:g}",
+            else f"{RULE}; validation where u < {share:g}"
+            + (f", test where else u < {share + tested:g}" if tested else ""),
             "training": len(split.training),
             "validation": len(split.validation),
             "test": len(split.test),

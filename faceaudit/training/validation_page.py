@@ -44,6 +44,7 @@ from faceaudit.schema import (
     age_group_names,
     table_schema,
 )
+from faceaudit.schemes import Coarsening, coarsening, coarsening_of_annotations
 from faceaudit.tables import read_table
 from faceaudit.training.card_figures import (
     calibration_errors,
@@ -51,6 +52,7 @@ from faceaudit.training.card_figures import (
     card_metrics,
     left_out_classes,
     weakest,
+    weakest_ages,
     with_left_out,
 )
 from faceaudit.training.data import METADATA_FILE, CropSet, central_view, read_crop
@@ -92,8 +94,7 @@ def audit_held_out(
     Raises:
         FaceauditError: If the table cannot be written or audited.
     """
-    annotations = annotations_of(crops, folders)
-    tasks = recorded_tasks([folder / METADATA_FILE for folder in folders])
+    annotations, tasks = annotations_of(bundle, crops, folders)
     table = write_table(bundle, crops, annotations, work / TABLE, annotated=tasks)
     files = report(table, title=f"Audit of {bundle.name} on its {part} crops")
     left_out = left_out_classes(table)
@@ -104,6 +105,8 @@ def audit_held_out(
         metrics[name]["sets"] = sets
     confusion = card_confusions(table, f"{part} crops")
     sentences = weakest(files.audit, partial=left_out)
+    if f"{AGE_GROUP}_true" in annotations.columns or AGE_TRUE in annotations.columns:
+        sentences += weakest_ages(audit(read_table(table), by=[AGE_GROUP], verify="never"))
     return HeldOut(table, files.paths[0], files.audit, metrics, sentences, confusion)
 
 
@@ -111,6 +114,8 @@ def figures_by_set(
     bundle: Bundle, crops: CropSet, folders: Sequence[Path], work: Path, part: str
 ) -> dict[str, dict[str, Any]]:
     """Task -> name of a folder -> its own figure, where there are several folders.
+
+    A figure in another scheme than the bundle's names it.
 
     Together they can mislead: a set whose classes are coarser than the network's counts only with
     the classes that both have; by itself it counts with all, by the map between the schemes.
@@ -127,35 +132,69 @@ def figures_by_set(
         own = crops.take(np.flatnonzero([folder in file.parents for file in crops.files]))
         if not len(own):
             continue
-        labels = annotations_of(own, [folder])
-        tasks = recorded_tasks([folder / METADATA_FILE])
+        labels, tasks = annotations_of(bundle, own, [folder])
         path = work / f"validation.{folder.name}.parquet"
         table = write_table(bundle, own, labels, path, annotated=tasks)
-        figures = card_metrics(audit(read_table(table), verify="never"), f"{part} crops")
+        opened = read_table(table)
+        figures = card_metrics(audit(opened, verify="never"), f"{part} crops")
+        schemes = {task.name: task.scheme for task in opened.tasks}
+        usual = {output.name: output.scheme for output in bundle.tasks}
         for name, figure in with_left_out(figures, left_out_classes(table)).items():
+            if name in usual and schemes.get(name, usual[name]) != usual[name]:
+                figure["scheme"] = schemes[name]
             found.setdefault(name, {})[folder.name] = figure
     return found
 
 
-def annotations_of(crops: CropSet, folders: Sequence[Path]) -> pl.DataFrame:
-    """Annotated columns of crops as their folders have them, one row per crop in their order."""
+def annotations_of(
+    bundle: Bundle, crops: CropSet, folders: Sequence[Path]
+) -> tuple[pl.DataFrame, dict[str, Task]]:
+    """Annotations of crops as their folders have them, in the order of the crops.
+
+    Finer annotations than a task of the bundle become its classes, as in training.
+
+    Args:
+        bundle: Whose predictions they are compared with.
+        crops: Prepared crops.
+        folders: Where they come from.
+
+    Returns:
+        Annotated columns, and by task the classes that annotations were chosen from, where all
+        folders have the same.
+    """
     columns = [*TEXTS, AGE_TRUE]
-    tables = []
+    tables, recorded = [], []
     for folder in folders:
         table = pl.read_parquet(folder / METADATA_FILE)
         given = table.select("file_name", *(name for name in columns if name in table.columns))
         names = (str(folder / name) for name in given["file_name"])
+        tasks = dict(recorded_tasks([folder / METADATA_FILE]))
+        merged = [way for head in bundle.tasks if (way := _merging(tasks, head.task))]
         tables.append(
             given.with_columns(
                 pl.Series("file_name", list(names)),
                 *(pl.col(name).cast(pl.String) for name in TEXTS if name in given.columns),
                 *(pl.col(name).cast(pl.Float32) for name in (AGE_TRUE,) if name in given.columns),
+            ).with_columns(
+                pl.col(way.source.true_column).replace_strict(way.classes, default=None)
+                for way in merged
             )
         )
+        recorded.append(tasks | {way.target.name: way.target for way in merged})
     known = pl.concat(tables, how="diagonal").unique("file_name")
     order = pl.DataFrame({"file_name": [str(file) for file in crops.files]})
     found = order.join(known, on="file_name", how="left", maintain_order="left")
-    return found.select(name for name in columns if name in found.columns)
+    first, *others = recorded
+    same = {name: one for name, one in first.items() if all(o.get(name) == one for o in others)}
+    return found.select(name for name in columns if name in found.columns), same
+
+
+def _merging(annotated: Mapping[str, Task], head: Task) -> Coarsening | None:
+    """How finer annotations become a head's classes; None where they need not, or cannot."""
+    given = annotated.get(head.name)
+    if given is None or head.name == AGE_GROUP or coarsening(head, given):
+        return None
+    return coarsening_of_annotations(given, head)
 
 
 def write_table(

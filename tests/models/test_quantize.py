@@ -17,6 +17,7 @@ from faceaudit.models.quantize import (
     equalize,
     fold,
     group_of,
+    kept_float,
     largest,
     linear_streams,
     quantize_graph,
@@ -158,3 +159,33 @@ def test_a_graph_without_convolutions_is_one_clear_error(tmp_path: Path) -> None
     onnx.save(model, tmp_path / "mean.onnx")
     with pytest.raises(BundleError, match="no convolutions that could be computed in int8"):
         quantize_graph(tmp_path / "mean.onnx", np.ones((2, 3, 8, 8), np.float32))
+
+
+def test_gates_stay_float_and_the_maps_they_multiply_do_not() -> None:
+    """Squeeze-and-excitation pools within the trunk; only the last pooling ends it."""
+    nodes = [
+        helper.make_node("Conv", [f"x{k}", "w"], [f"x{k + 1}"], name=f"c{k}") for k in range(4)
+    ]
+    nodes += [
+        helper.make_node("ReduceMean", ["x4"], ["mean"], name="squeeze", axes=[2, 3]),
+        helper.make_node("Conv", ["mean", "w"], ["wide"], name="excite"),
+        helper.make_node("Add", ["wide", "three"], ["more"], name="shift"),
+        helper.make_node("Mul", ["x4", "more"], ["gated"], name="gate"),
+        helper.make_node("Conv", ["gated", "w"], ["maps"], name="c4"),
+        helper.make_node("GlobalAveragePool", ["maps"], ["pooled"], name="pool"),
+        helper.make_node("Conv", ["pooled", "w"], ["head"], name="head"),
+    ]
+    constants = [
+        helper.make_tensor("w", TensorProto.FLOAT, [2, 2, 1, 1], np.ones(4)),
+        helper.make_tensor("three", TensorProto.FLOAT, [1], [3.0]),
+    ]
+    shape = ["N", 2, 8, 8]
+    graph = helper.make_graph(
+        nodes,
+        "gated",
+        [helper.make_tensor_value_info("x0", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("head", TensorProto.FLOAT, ["N", 2, 1, 1])],
+        constants,
+    )
+    kept = kept_float(helper.make_model(graph))
+    assert kept == {"c0", "c1", "c2", "squeeze", "excite", "shift", "pool", "head"}

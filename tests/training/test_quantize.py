@@ -13,9 +13,10 @@ import simplejpeg
 
 from faceaudit.errors import InputError, UsageError
 from faceaudit.models.bundle import Bundle, load_bundle
-from faceaudit.models.int8 import INT8, POOLED, int8_graph
+from faceaudit.models.int8 import INT8, POOLED, check_int8, int8_graph, shortfalls
+from faceaudit.training.ancestors import RULE
 from faceaudit.training.data import is_held_out
-from faceaudit.training.quantize import divided, held_out_share, quantize
+from faceaudit.training.quantize import divided, quantize
 
 
 def prepared(folder: Path, count: int, seed: int, **facts: object) -> Path:
@@ -42,8 +43,12 @@ def prepared(folder: Path, count: int, seed: int, **facts: object) -> Path:
 
 @pytest.fixture
 def bundle(residual_bundle: Bundle, tmp_path: Path) -> Path:
-    shutil.copytree(residual_bundle.graph.parent, tmp_path / "bundle")
-    return tmp_path / "bundle"
+    folder = shutil.copytree(residual_bundle.graph.parent, tmp_path / "bundle")
+    facts = json.loads((folder / "bundle.json").read_text())
+    facts["split"] = {"rule": f"{RULE}; validation where u < 0.1"}
+    facts["recipe"] = {"data": {"validation_share": 0.1}}
+    (folder / "bundle.json").write_text(json.dumps(facts))
+    return folder
 
 
 def test_the_bundle_gets_a_graph_and_the_comparison(bundle: Path, tmp_path: Path) -> None:
@@ -76,13 +81,79 @@ def test_the_bundle_gets_a_graph_and_the_comparison(bundle: Path, tmp_path: Path
 def test_what_is_compared_was_not_trained_on(bundle: Path, tmp_path: Path) -> None:
     model = load_bundle(str(bundle))
     trained, foreign = prepared(tmp_path / "a", 40, 1), prepared(tmp_path / "b", 12, 2)
-    assert held_out_share(model) == 0.1
     training, sets = divided(model, [trained], [foreign])
     assert not any(is_held_out(one, 0.1) for one in training[0].sha256)
     assert [folder for folder, _ in sets] == [trained, foreign]
     assert all(is_held_out(one, 0.1) for one in sets[0][1].sha256)
     assert len(training[0]) + len(sets[0][1]) == 40
     assert len(sets[1][1]) == 12
+
+
+def test_a_face_is_compared_once_and_never_where_it_was_trained_on(
+    bundle: Path, tmp_path: Path
+) -> None:
+    model = load_bundle(str(bundle))
+    trained, foreign = prepared(tmp_path / "a", 40, 1), prepared(tmp_path / "b", 12, 2)
+    held = sum(is_held_out(f"{(k * 2**30) % 2**32:08x}", 0.1) for k in range(40))
+    _, sets = divided(model, [trained], [foreign, trained, foreign])
+    assert [(folder, len(crops)) for folder, crops in sets] == [(trained, held), (foreign, 12)]
+
+
+def test_what_a_card_does_not_call_held_out_only_calibrates(bundle: Path, tmp_path: Path) -> None:
+    facts = json.loads((bundle / "bundle.json").read_text())
+    facts["split"]["rule"] = "as another training recorded it"
+    (bundle / "bundle.json").write_text(json.dumps(facts))
+    trained, foreign = prepared(tmp_path / "a", 40, 1), prepared(tmp_path / "b", 12, 2)
+    with pytest.raises(UsageError, match=r"does not say what it held out\); name folders of other"):
+        quantize(bundle, data=[trained])
+    (training,), sets = divided(load_bundle(str(bundle)), [trained], [foreign])
+    assert len(training) == 40
+    assert [len(crops) for _, crops in sets] == [12]
+
+
+def test_a_failure_leaves_the_bundle_as_it_was(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, foreign = prepared(tmp_path / "a", 80, 1), prepared(tmp_path / "b", 12, 2)
+    quantize(bundle, data=[trained], held_out=[foreign])
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    unlabeled = prepared(tmp_path / "c", 80, 3)
+    table = pl.read_parquet(unlabeled / "metadata.parquet")
+    table.select(pl.exclude("^.*_true$")).write_parquet(unlabeled / "metadata.parquet")
+    with pytest.raises(UsageError, match="no held-out crop is annotated with a task"):
+        quantize(bundle, data=[unlabeled])
+    monkeypatch.setattr("faceaudit.training.quantize.compare_runtimes", None)
+    with pytest.raises(TypeError):
+        quantize(bundle, data=[trained])
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+def test_crops_that_cannot_be_read_do_not_calibrate_and_few_are_warned_of(
+    bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = prepared(tmp_path / "a", 40, 1)
+    model = load_bundle(str(bundle))
+    training, _ = divided(model, [trained], [])
+    missing, broken = training[0].files[:2]
+    missing.unlink()
+    broken.write_bytes(b"no picture")
+    found = quantize(bundle, data=[trained])
+    left = len(training[0]) - 2
+    assert found.card[INT8]["calibrated_on"] == f"{left} training crops"
+    assert f"only {left} training crops to calibrate on, not 256" in caplog.text
+
+
+def test_a_task_that_no_face_is_annotated_with_was_not_compared(
+    bundle: Path, tmp_path: Path
+) -> None:
+    trained = prepared(tmp_path / "a", 80, 1)
+    table = pl.read_parquet(trained / "metadata.parquet")
+    table.drop("gender_true").write_parquet(trained / "metadata.parquet")
+    found = quantize(bundle, data=[trained])
+    short = shortfalls(found, found.card[INT8]["compared"])
+    assert "gender, which no held-out crop is annotated with" in short
+    with pytest.raises(UsageError, match="gender, which no held-out crop"):
+        check_int8(found)
 
 
 def test_crops_that_do_not_fit_are_one_clear_error(bundle: Path, tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
+from faceaudit.audit.run import audit
 from faceaudit.models.bundle import Bundle
 from faceaudit.models.card import card_text
 from faceaudit.pipeline.prepare import prepare
+from faceaudit.schema import METADATA_KEY, TableMetadata, task_of_scheme
 from faceaudit.showcase.images import photograph
 from faceaudit.tables import read_table
-from faceaudit.training.card_figures import calibration_error, weakest
+from faceaudit.training.card_figures import calibration_error, weakest, weakest_ages
 from faceaudit.training.data import CropSet
 from faceaudit.training.validation_page import (
     HeldOut,
@@ -151,6 +154,32 @@ def test_the_weakest_subgroup_is_said_with_its_interval(found: HeldOut) -> None:
     assert f"{worst.estimate.value:.1%} ({worst.estimate.low:.1%} to" in race
 
 
+def test_the_age_group_that_a_task_is_least_often_right_for_is_said(found: HeldOut) -> None:
+    by_age = audit(read_table(found.table), by=["age_group"], verify="never")
+    assert weakest_ages(by_age) == []  # no age group has a hundred faces
+    (sentence,) = (one for one in weakest_ages(by_age, 1) if "gender" in one)
+    table = pl.read_parquet(found.table).filter(pl.col("status") == "ok")
+    right = (pl.col("gender_true") == pl.col("gender_pred")).mean()
+    shares = table.group_by("age_group_true").agg(right.alias("share"), n=pl.len())
+    worst = shares.sort("share", "age_group_true").row(0, named=True)
+    assert f"for {worst['age_group_true']}: {worst['share']:.1%} (" in sentence
+    assert sentence.endswith(f"{worst['n']} faces).")
+
+
+def test_an_age_group_is_least_often_right_by_its_own_recall(found: HeldOut) -> None:
+    by_age = audit(read_table(found.table), by=["age_group"], verify="never")
+    metrics = tuple(
+        replace(one, estimate=replace(one.estimate, value=0.5 if one.label == "30-39" else 0.9))
+        if (one.task, one.metric) == ("age_group", "recall") and one.estimate.n
+        else one
+        for one in by_age.metrics
+    )
+    sentences = weakest_ages(replace(by_age, metrics=metrics), 1)
+    said = [one for one in sentences if "the age group is" in one]
+    assert len(said) == 1
+    assert "is least often right for 30-39: 50.0% (" in said[0]
+
+
 def test_of_equal_subgroups_none_is_least_often_right(found: HeldOut) -> None:
     alike = tuple(
         replace(value, estimate=replace(value.estimate, value=0.9))
@@ -187,7 +216,7 @@ def test_groups_are_formed_from_years_and_kept_where_there_are_none() -> None:
 
 
 def test_folders_with_different_annotations_are_joined(
-    crops: CropSet, folder: Path, tmp_path: Path
+    random_bundle: Bundle, crops: CropSet, folder: Path, tmp_path: Path
 ) -> None:
     table = pl.read_parquet(folder / "metadata.parquet")
     other = table.drop("age_true", "race_true").with_columns(age_group_true=pl.lit("20-29"))
@@ -195,10 +224,37 @@ def test_folders_with_different_annotations_are_joined(
     both = CropSet(
         (crops.files[2], tmp_path / table["file_name"][0]), crops.views[:2], {}, crops.sha256[:2]
     )
-    found = annotations_of(both, [folder, tmp_path])
+    found, _ = annotations_of(random_bundle, both, [folder, tmp_path])
     assert found["gender_true"].null_count() == 0
     assert found["race_true"].to_list() == [table["race_true"][2], None]
     assert found["age_group_true"].to_list() == [None, "20-29"]
+
+
+def test_finer_annotations_become_the_classes_of_the_bundle(
+    random_bundle: Bundle, crops: CropSet, folder: Path, tmp_path: Path
+) -> None:
+    """As a head of five classes is trained on seven, and by itself has its figures audited."""
+    given = ["East Asian", "Southeast Asian", "Middle Eastern", "Latino_Hispanic", "Black"]
+    table = pl.read_parquet(folder / "metadata.parquet")
+    finer = table.with_columns(race_true=pl.Series([given[k % 5] for k in range(len(table))]))
+    fine = task_of_scheme("race", "fairface7")
+    facts = TableMetadata((), labels={"tasks": [vars(fine)]}).to_json()
+    written = finer.to_arrow().replace_schema_metadata({METADATA_KEY: facts})
+    pq.write_table(written, tmp_path / "metadata.parquet")
+    heads = tuple(
+        replace(one, scheme="utkface5", classes=task_of_scheme("race", "utkface5").classes)
+        if one.name == "race"
+        else one
+        for one in random_bundle.tasks
+    )
+    moved = replace(crops, files=tuple(tmp_path / name for name in table["file_name"]))
+    five = replace(random_bundle, tasks=heads)
+    found, tasks = annotations_of(five, moved, [tmp_path])
+    assert set(found["race_true"]) == {"Asian", "Others", "Black"}
+    assert tasks["race"] == task_of_scheme("race", "utkface5")
+    as_they_are, tasks = annotations_of(random_bundle, moved, [tmp_path])
+    assert set(as_they_are["race_true"]) == set(given)
+    assert tasks["race"] == fine
 
 
 def test_crops_without_annotations_still_make_a_table(
