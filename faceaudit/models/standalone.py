@@ -38,8 +38,8 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
     if sidecar.exists() != target.exists():
         found, absent = (sidecar, target) if sidecar.exists() else (target, sidecar)
         raise UsageError(
-            f"{found}: exists without {absent.name}, so it is of no export; give another name, or "
-            "move it away"
+            f"{found}: exists without {absent.name}, so export did not write it; give another "
+            "name, or move it away"
         )
     bundle = load_model(str(model))
     if bundle.network is None:

@@ -142,6 +142,18 @@ def test_a_truncated_file_is_refused_in_one_line(kept: int, suffix: str, tmp_pat
     assert told(SMALL, path)
 
 
+def test_a_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.pth"
+    torch.save({"name": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    key = re.findall(rb"\d{9,}", whole)[-1]
+    start, _, end = whole.rpartition(key)
+    path.write_bytes(start + b"1" * len(key) + end)
+    assert told(SMALL, path) == "it is damaged, or no file of tensors by name"
+    path.write_bytes(whole.replace(b"name", b"n\xff\xffe"))
+    assert told(SMALL, path) == "it is damaged, or no file of tensors by name"
+
+
 def test_values_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
     tensors = SMALL.build().state_dict()
     tensors["4.weight"][0, 0, 1, 1] = torch.nan

@@ -185,6 +185,11 @@ def read_tensors(path: Path, trunk: nn.Module) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    unreadable = (
+        SafetensorError, UnpicklingError, EOFError, LookupError, TypeError, AttributeError,
+        AssertionError, UnicodeDecodeError,
+    )  # fmt: skip
+
     suffix = path.suffix.lower()
     if suffix == ".h5":
         return keras_tensors(path, trunk)
@@ -193,8 +198,8 @@ def read_tensors(path: Path, trunk: nn.Module) -> dict[str, Tensor]:
             found = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, EOFError, LookupError, TypeError) as error:
-        raise ValueError("it is no file of tensors by name") from error
+    except unreadable as error:
+        raise ValueError("it is damaged, or no file of tensors by name") from error
     return _unwrapped(found)
 
 
