@@ -15,7 +15,6 @@ from pathlib import Path
 
 from benchmarks.predict_tables import as_markdown
 from benchmarks.zoo import Speed, spread
-from faceaudit.models.backbones import find_backbone
 from faceaudit.training.zoo import Entry, millions, zoo
 from scripts.readme import fill, rewrite, table
 
@@ -116,8 +115,8 @@ FACTS = {
     "heads": lambda entry: entry.heads,
     "weights": lambda entry: ", ".join(entry.weights),
     "weights with their license": lambda entry: "; ".join(
-        f"`{name}` ({source.training_data}): {source.licence}"
-        for name, source in find_backbone(entry.name).sources.items()
+        f"`{name}` ({source['training_data']}): {source['licence']}"
+        for name, source in entry.weight_sources.items()
     ),
 }
 """Columns that not every kind has."""

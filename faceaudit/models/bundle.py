@@ -112,7 +112,7 @@ def find_bundle(name: str) -> Path:
         UnknownNameError: If it is neither a path nor the name of a bundle that ships.
     """
     path = Path(name)
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise BundleError(f"--model {name}: there is no such file")
         return path

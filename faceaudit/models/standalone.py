@@ -25,8 +25,8 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
 
     Raises:
         BundleError: If the bundle is missing or damaged.
-        UsageError: If the file's name does not end in ``.onnx``, or a JSON file
-            of that name is no sidecar of it.
+        UsageError: If the file's name does not end in ``.onnx``, or only one of
+            the two files exists, such as a bundle's own graph.
         InputError: If it cannot be written.
     """
     import onnx
@@ -35,9 +35,10 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
     if target.suffix.lower() != ".onnx":
         raise UsageError(f"{file}: an exported model is written to a file that ends in .onnx")
     sidecar = target.with_suffix(".json")
-    if sidecar.exists() and not target.exists():
+    if sidecar.exists() != target.exists():
+        found, absent = (sidecar, target) if sidecar.exists() else (target, sidecar)
         raise UsageError(
-            f"{sidecar}: exists without {target.name}, whose sidecar it would become; give another "
+            f"{found}: exists without {absent.name}, so export did not write it; give another "
             "name, or move it away"
         )
     bundle = load_model(str(model))

@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError
 from faceaudit.models.backbones import find_backbone
+from faceaudit.models.backbones.backbone import check_size
 from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.schema import AGE, TASK_OPTIONS
@@ -222,6 +223,13 @@ def _check(recipe: Recipe, where: str) -> None:
             raise UsageError(f"{where}: tune.ranges.{key}: every trial has the same data")
     if recipe.selection.by.removesuffix("_loss") not in ("", *recipe.tasks):
         raise UnknownNameError("selection.by", recipe.selection.by, recipe.tasks)
+
+
+def check_sizes(recipe: Recipe) -> None:
+    """Raise a ``UsageError`` where the backbone takes no images of a stage's size."""
+    backbone = find_backbone(recipe.backbone)
+    for size in sorted({stage.size for stage in recipe.stages}):
+        check_size(backbone, size)
 
 
 def _check_distillation(recipe: Recipe, where: str) -> None:

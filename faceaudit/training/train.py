@@ -35,7 +35,7 @@ from faceaudit.training.loop import HISTORY, OnEpoch
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.objective import task_losses
 from faceaudit.training.recipe import Recipe
-from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.recipe_files import check_sizes, load_recipe
 from faceaudit.training.splits import TEST, VALIDATION, Split, divide
 from faceaudit.training.state import State
 from faceaudit.training.validation import predict_logits
@@ -89,6 +89,7 @@ def train(
     """
     keep_freed_memory()
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
+    check_sizes(settings)
     output = output or Path(settings.name)
     work = work or output.with_name(f"{output.name}.training")
     with open_group(open_device(device)) as (group, place):

@@ -35,7 +35,7 @@ from faceaudit.training.data import CropSet, check_labels, join_crops, read_crop
 from faceaudit.training.loop import CHECKPOINT
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
-from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.recipe_files import check_sizes, load_recipe
 from faceaudit.training.splits import divide
 from faceaudit.training.train import open_device
 from faceaudit.training.validation import selection_value
@@ -99,6 +99,7 @@ def tune(
     settings = load_recipe(recipe, changes)
     if settings.tune is None:
         raise UsageError(f"recipe {recipe}: has no table [tune.ranges] to search")
+    check_sizes(settings)
     place = open_device(device)
     output = output or Path(f"{settings.name}.tuning")
     make_folder(output)
@@ -301,6 +302,7 @@ def _run_trial(
         for key, one in settings.tune.ranges.items()
     }
     one = _recipe_of(recipe, changes, chosen)
+    check_sizes(one)
     work = output / _folder_of(trial)
     make_folder(work)
     values: list[float] = []

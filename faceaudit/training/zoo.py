@@ -52,6 +52,8 @@ class Entry:
     training_data: str = ""
     weights: tuple[str, ...] = ()
     held_out: Mapping[str, str] = field(default_factory=dict)
+    weight_sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of an architecture, by name: what weights were trained on, and their terms."""
     images_per_second: float | None = None
     separate_images_per_second: float | None = None
 
@@ -143,6 +145,14 @@ def _architectures(speed_of: _SpeedOf) -> Iterator[Entry]:
             cost.parameters,
             cost.gflops,
             weights=tuple(backbone.sources),
+            weight_sources={
+                weights: {
+                    "training_data": source.training_data,
+                    "licence": source.licence,
+                    "research_only": source.research_only,
+                }
+                for weights, source in backbone.sources.items()
+            },
             images_per_second=speed_of(name, partial(_on_meta, backbone.build), size),
         )
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 import torchvision
 
-from faceaudit.errors import BundleError, UnknownNameError
+from faceaudit.errors import BundleError, UnknownNameError, UsageError
 from faceaudit.models import backbones
-from faceaudit.models.backbones import BACKBONES, find_backbone
+from faceaudit.models.backbones import BACKBONES, find_backbone, timm_trunk
+from faceaudit.models.backbones.backbone import Backbone, check_size
 from faceaudit.models.backbones.weights import TERMS_UNKNOWN, load_weights, source_of
 
 
@@ -177,7 +178,7 @@ def test_a_file_named_as_known_weights_has_their_terms_and_another_has_none() ->
     assert (found.licence, found.file) == (known.licence, f"/somewhere/{known.file}")
     other = source_of(backbone, "mine.h5")
     assert other is not None
-    assert (other.licence, other.convert) == (TERMS_UNKNOWN, None)
+    assert other.licence == TERMS_UNKNOWN
     assert source_of(backbone, "none") is None
 
 
@@ -240,3 +241,63 @@ def test_any_network_of_timm_is_a_backbone() -> None:
     assert maps.shape[:2] == (1, backbone.features)
     with pytest.raises(UnknownNameError, match="resnet10t"):
         find_backbone("timm:resnet10x")
+    with pytest.raises(UsageError, match=r"^no timm network is called 'nope'; timm\.list_models"):
+        find_backbone("timm:nope")
+
+
+def test_a_tag_that_timm_does_not_know_lists_the_known() -> None:
+    assert find_backbone("timm:resnet18.a1_in1k").features == 512
+    with pytest.raises(
+        UnknownNameError, match=r"called 'resnet18\.bogus'; choose one of: resnet18, resnet18\.a1"
+    ):
+        find_backbone("timm:resnet18.bogus")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no maps\nof it"), AssertionError()])
+def test_a_timm_network_without_maps_is_one_clear_error(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(timm_trunk, "_features", fail)
+    with pytest.raises(UsageError, match=r"^backbone timm:resnet10t: timm gives no .*: [^\n]+$"):
+        find_backbone("timm:resnet10t")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "works"),
+    [
+        ("mobilefacenet", 64, "112"),
+        ("custom_cnn", 16, "another size"),
+        ("timm:swin_tiny_patch4_window7_224", 64, "224"),
+        ("timm:levit_128s", 64, "224"),
+        ("timm:vit_tiny_r_s16_p8_224", 16, "224"),
+    ],
+)
+def test_a_size_that_a_backbone_does_not_take_is_told_with_what_works(
+    name: str, size: int, works: str
+) -> None:
+    told = rf"^stages: backbone {name} takes no images of {size} pixels \([^\n]+\); give {works}$"
+    with pytest.raises(UsageError, match=told):
+        check_size(find_backbone(name), size)
+
+
+@pytest.mark.parametrize("name", ["mobilefacenet", "timm:swin_tiny_patch4_window7_224"])
+def test_a_backbone_takes_the_size_that_it_is_told_with(name: str) -> None:
+    backbone = find_backbone(name)
+    assert backbone.size
+    check_size(backbone, backbone.size)
+
+
+def test_a_network_that_reads_its_values_is_tried_with_values() -> None:
+    class Reads(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images * images.sum().item()
+
+    check_size(Backbone("reads", 3, Reads, ()), 16)
+
+
+def test_maps_of_another_number_than_promised_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"its maps have the shape \(3, 16, 16\)"):
+        check_size(Backbone("few", 4, torch.nn.Identity, ()), 16)

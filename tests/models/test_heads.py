@@ -119,7 +119,10 @@ def test_every_kind_of_head_exports_and_agrees(kind: str, tmp_path: Path) -> Non
     check_export(kind, "custom_cnn", tmp_path)
 
 
-@pytest.mark.parametrize("backbone", ["mobilefacenet", "mobilenet_v3_small", "efficientnet_b1"])
+@pytest.mark.parametrize(
+    "backbone",
+    ["mobilefacenet", "mobilenet_v3_small", "efficientnet_b1", "timm:mambaout_femto"],
+)
 def test_an_architecture_exports_and_agrees(backbone: str, tmp_path: Path) -> None:
     check_export("linear", backbone, tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,23 @@ def test_a_json_file_without_its_model_is_not_overwritten(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"out\.json: exists without out\.onnx"):
         export("fairface", tmp_path / "out.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_bundles_own_graph_is_not_overwritten(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(load_bundle("fairface").graph.parent, own)
+    before = {path.name for path in own.iterdir()}
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"model\.onnx: exists without model\.json"):
+            export(own, own / "model.onnx")
+    assert {path.name for path in own.iterdir()} == before
+    assert load_bundle(str(own)).sha256 == load_bundle("fairface").sha256
+
+
+def test_an_export_may_be_written_again_and_its_suffix_in_capitals(tmp_path: Path) -> None:
+    for _ in range(2):
+        written = export("fairface", tmp_path / "alone.ONNX")
+    assert load_bundle(str(tmp_path / "alone.ONNX")) == written
 
 
 def test_a_card_tells_what_a_model_is_and_how_well_it_does() -> None:

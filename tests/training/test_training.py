@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from faceaudit.training.recipe_files import load_recipe
 from faceaudit.training.splits import divide
 from faceaudit.training.state import State, new_state
 from faceaudit.training.train import best_temperature, train
+from faceaudit.training.tune import tune
 
 SMALL = """
 name = "small"
@@ -417,6 +419,16 @@ def test_a_recipe_that_cannot_be_is_one_clear_error(
     path.write_text(f"{line}\n{text}")
     with pytest.raises(error, match=message):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize("run", [train, tune])
+def test_a_size_that_the_backbone_does_not_take_is_told_before_crops_are_read(
+    run: Callable[..., object], recipe: str, tmp_path: Path
+) -> None:
+    changes = {"backbone": "mobilefacenet", "tune.ranges.batch": {"choices": [2, 4]}}
+    with pytest.raises(UsageError, match=r"mobilefacenet takes no images of 32 pixels .* give 112"):
+        run(recipe, data=[tmp_path / "absent"], output=tmp_path / "none", changes=changes)
+    assert not (tmp_path / "none").exists()
 
 
 def test_too_few_crops_are_one_clear_error(crops: Path, recipe: str, tmp_path: Path) -> None:

@@ -91,6 +91,19 @@ def test_speed_is_measured_where_asked_for() -> None:
     assert separate["study/stl_age"] is None
 
 
+def test_an_architectures_row_has_the_terms_of_its_weights(
+    entries: dict[tuple[str, str], Entry],
+) -> None:
+    for name, backbone in BACKBONES.items():
+        row = json.loads(json.dumps(entries["architecture", name].to_json()))
+        assert row["weights"] == list(row["weight_sources"]) == list(backbone.sources)
+        for weights, source in backbone.sources.items():
+            facts = {key: getattr(source, key) for key in ("training_data", "licence")}
+            assert row["weight_sources"][weights].items() >= facts.items()
+    vggface = entries["architecture", "vgg16"].weight_sources["vggface"]
+    assert vggface["research_only"]
+
+
 def test_networks_run_one_after_another_take_the_sum_of_their_times() -> None:
     assert module._one_after_another([20.0, 30.0, 60.0]) == pytest.approx(10.0)
     assert module._one_after_another([20.0, None]) is None

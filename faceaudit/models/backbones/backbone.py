@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from faceaudit.errors import UsageError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -33,8 +35,9 @@ class Backbone:
     """A trunk from images (N, 3, S, S) to feature maps (N, F, H, W).
 
     ``build`` makes it with random weights. ``last_block`` holds the beginnings of the names of the
-    parameters that are trained where all but the last block is frozen. ``size`` is the only input
-    size that it takes, where there is only one.
+    parameters that are trained where all but the last block is frozen. ``size`` is the input size
+    that it was made for, where it does not take any. ``convert`` turns the tensors of a file of the
+    user where no source says how.
     """
 
     name: str
@@ -44,6 +47,36 @@ class Backbone:
     sources: Mapping[str, Weights] = field(default_factory=dict)
     paper: str = ""
     size: int | None = None
+    convert: Convert | None = None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def check_size(backbone: Backbone, size: int) -> None:
+    """Try whether a trunk takes images of a size, in pixels.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    import torch
+
+    told = ""
+    for device in ("meta", "cpu"):  # what reads its own values cannot run without any
+        try:
+            with torch.device(device), torch.inference_mode():
+                maps = backbone.build().eval()(torch.zeros(1, 3, size, size))
+            if maps.ndim == 4 and maps.shape[1] == backbone.features:
+                return
+            told = f"its maps have the shape {tuple(maps.shape[1:])}"
+        except (RuntimeError, AssertionError) as error:
+            told = first_line(error).rstrip(".")
+    raise UsageError(
+        f"stages: backbone {backbone.name} takes no images of {size} pixels ({told}); "
+        f"give {backbone.size or 'another size'}"
+    )
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -10,6 +10,25 @@ from faceaudit.models.backbones.backbone import Backbone, Weights
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+ENDS = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
+"""Layers of the trunk before and behind its blocks, and what the published file calls them."""
+FIRST_BLOCK = {
+    "conv_dw": "_depthwise_conv",
+    "bn1": "_bn1",
+    "conv_pw": "_project_conv",
+    "bn2": "_bn2",
+}
+"""The same of the block that does not expand."""
+BLOCK = {
+    "conv_pw": "_expand_conv",
+    "bn1": "_bn0",
+    "conv_dw": "_depthwise_conv",
+    "bn2": "_bn1",
+    "conv_pwl": "_project_conv",
+    "bn3": "_bn2",
+}
+"""The same of the other blocks."""
+
 
 def build() -> nn.Module:
     """The trunk as timm builds it, without pooling and classifier; 1280 feature maps."""
@@ -22,8 +41,19 @@ def build() -> nn.Module:
 
 
 def convert(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Tensor]:
-    """The file's tensors, which have other names and the same order as the trunk's."""
-    return dict(zip(trunk.state_dict(), tensors.values(), strict=False))
+    """The file's tensors, whose blocks are numbered through and whose layers have other names."""
+    names = [name.rsplit(".", 2) for name in trunk.state_dict()]
+    blocks = list(dict.fromkeys(name[0] for name in names if len(name) == 3))
+    found = {}
+    for *block, layer, key in names:
+        if not block:
+            given = f"{ENDS[layer]}.{key}"
+        else:
+            layers = FIRST_BLOCK if block[0] == blocks[0] else BLOCK
+            given = f"_blocks.{blocks.index(block[0])}.{layers[layer]}.{key}"
+        if given in tensors:
+            found[".".join([*block, layer, key])] = tensors[given]
+    return found
 
 
 EFFICIENTNET_LITE0 = Backbone(

@@ -62,11 +62,7 @@ def build() -> nn.Module:
 
 
 def convert(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Tensor]:
-    """The file's tensors in the order in which the network applies them.
-
-    Raises:
-        KeyError: If the file lacks one.
-    """
+    """The file's tensors in the order in which the network applies them."""
     parts = [("conv1.0", "conv1.1")]
     parts += [("dw_conv.depthwise", "dw_conv.bn1"), ("dw_conv.pointwise", "dw_conv.bn2")]
     for index in range(sum(repeats for _, _, repeats, _ in STAGES)):
@@ -75,12 +71,11 @@ def convert(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Ten
         parts += [(f"{block}.2", f"{block}.3")]
     parts += [("conv2.0", "conv2.1"), ("gdconv.depthwise", "gdconv.bn")]
     norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    given = [
-        tensors[name]
-        for conv, bn in parts
-        for name in (f"{conv}.weight", *(f"{bn}.{key}" for key in norm))
+    names = [
+        name for conv, bn in parts for name in (f"{conv}.weight", *(f"{bn}.{key}" for key in norm))
     ]
-    return dict(zip(trunk.state_dict(), given, strict=True))
+    pairs = zip(trunk.state_dict(), names, strict=True)
+    return {own: tensors[name] for own, name in pairs if name in tensors}
 
 
 MOBILEFACENET = Backbone(
