@@ -50,8 +50,8 @@ PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
 LEFT_OUT = "left out"
 CONFLICT, UNREADABLE = "conflicting labels", "cannot be decoded"
 LEARNED = "a start or teacher may have learned it"
-LEFT_OUT_AS_LEARNED = "left_out_as_learned_before"
-"""Key of a model card."""
+LEFT_OUT_AS_LEARNED, LEFT_OUT_AS_UNREADABLE = "left_out_as_learned_before", "left_out_as_unreadable"
+"""Keys of a model card."""
 HASHED_SIZE = 64
 """Crops are decoded to this width or a little more before they are hashed, in pixels."""
 
@@ -95,7 +95,7 @@ class Split:
             "groups_of_duplicates": int((sizes > 1).sum()),
             "crops_with_duplicates": int(sizes.filter(sizes > 1).sum()),
             "left_out_for_conflicting_labels": found.get(CONFLICT, 0),
-            "left_out_as_unreadable": found.get(UNREADABLE, 0),
+            LEFT_OUT_AS_UNREADABLE: found.get(UNREADABLE, 0),
             LEFT_OUT_AS_LEARNED: found.get(LEARNED, 0),
         }
 
@@ -239,10 +239,13 @@ def _known_hashes(cache: Path, key: str) -> tuple[NDArray[np.uint8], NDArray[np.
     """What a file keeps of crops with this key; None where it is of others, or damaged."""
     if not cache.is_file():
         return None
-    with suppress(OSError, EOFError, ValueError, KeyError, BadZipFile):
-        with cache.open("rb") as file, np.load(file, allow_pickle=False) as known:
-            if str(known["key"]) == key:
-                return known["hashes"], known["readable"]
+    with (
+        suppress(OSError, EOFError, ValueError, KeyError, BadZipFile),
+        cache.open("rb") as file,
+        np.load(file, allow_pickle=False) as known,
+    ):
+        if str(known["key"]) == key:
+            return known["hashes"], known["readable"]
     return None
 
 

@@ -203,7 +203,7 @@ def test_a_last_batch_too_small_for_batch_norms_is_left_out(crops: CropSet, tmp_
     history = pl.read_csv(work / loop.HISTORY)
     assert history["loss"][0] > 0
     single = replace(recipe, batch=1, stages=(Stage(1, 32),))
-    with pytest.raises(UsageError, match="batch norms need more than one crop .* --set batch=2"):
+    with pytest.raises(UsageError, match=r"batch norms need more than one crop .* --set batch=2"):
         run(single, crops, same)
 
 
