@@ -111,8 +111,6 @@ def read_folder(folder: Path, model: Recipe | Bundle) -> tuple[pl.DataFrame, NDA
             f"{folder}: has no {METADATA_FILE}; make it with `faceaudit prepare IMAGES {folder}`"
         )
     table = _read_table(path)
-    if table.is_empty():
-        raise InputError(f"{folder}: has no crops; `faceaudit prepare` found no face")
     align, margin, offset = (table[name][0] for name in ("align", "margin", "offset"))
     if align != model.align or margin < model.margin or offset != model.offset:
         raise InputError(
@@ -135,6 +133,8 @@ def _read_table(path: Path) -> pl.DataFrame:
     again = "make it again with `faceaudit prepare`"
     try:
         table = pl.read_parquet(path, glob=False)
+        if table.is_empty():
+            raise InputError(f"{path.parent}: has no crops; `faceaudit prepare` found no face")
         table = table.with_columns(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).split("\n", 1)[0]

@@ -77,8 +77,8 @@ def train(
     Raises:
         InputError: If a file in ``work`` is damaged, or the weights of the best epoch are missing.
         UsageError: If the checkpoint is of another recipe or of other data, a teacher does not fit
-            the recipe, the batch cannot be shared by the group or is too small for batch norms, or
-            a loss is no number any more.
+            the recipe, the batch cannot be shared by the group or is too small for batch norms,
+            nothing can be learned from, or a loss is no number any more.
     """
     group.check(recipe.batch)
     state = new_state(recipe, device)
@@ -107,6 +107,11 @@ def train(
         _run_epoch(
             recipe, state, joined, training, sizes[state.epoch], steps, keep, say, group, teachers
         )
+        if not state.sums:
+            raise UsageError(
+                f"recipe {recipe.name}: no batch of epoch {state.epoch + 1} could be learned from; "
+                "give more crops, and such as can be decoded"
+            )
         losses = _mean_losses(state, recipe)
         _check_finite({"loss": losses["loss"]}, recipe, state.epoch + 1)
         state.epoch, state.step, state.sums, state.counts = state.epoch + 1, 0, {}, {}

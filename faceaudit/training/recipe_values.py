@@ -57,7 +57,7 @@ INTERVALS = {
     "weight_decay": NOT_NEGATIVE,
     "clip_norm": NOT_NEGATIVE,
     "ema": SHARE,
-    "seed": Interval(0, 2**62),
+    "seed": Interval(0, 1e18),
     "stages.*.epochs": COUNT,
     "stages.*.size": Interval(16),
     "stages.*.rate": POSITIVE,

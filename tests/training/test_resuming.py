@@ -207,6 +207,15 @@ def test_a_last_batch_too_small_for_batch_norms_is_left_out(crops: CropSet, tmp_
         run(single, crops, same)
 
 
+def test_an_epoch_that_learns_nothing_is_one_clear_error(crops: CropSet, tmp_path: Path) -> None:
+    recipe = recipe_with(backbone="mobilenet_v2")
+    with pytest.raises(UsageError, match="no batch of epoch 1 could be learned from"):
+        run(recipe, crops.take(np.arange(5)), tmp_path)
+    gone = replace(crops, files=(*crops.files[:4], *(tmp_path / f"{k}.jpg" for k in range(8))))
+    with pytest.raises(UsageError, match="no batch of epoch 1 could be learned from"):
+        run(recipe_with(), gone, tmp_path)
+
+
 def test_a_task_is_judged_by_the_batches_that_have_its_labels(
     crops: CropSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
