@@ -11,6 +11,7 @@ import typer
 from faceaudit.cli.logs import start_logging
 from faceaudit.cli.options import (
     Changes,
+    CropLimit,
     Limit,
     LogFormat,
     MaxSteps,
@@ -36,7 +37,7 @@ def train(
     changes: Changes = None,
     device: TrainingDevice = "auto",
     max_steps: MaxSteps = None,
-    limit: Limit = None,
+    limit: CropLimit = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_format: LogFormat = "text",

@@ -98,3 +98,6 @@ Workers = Annotated[
     str, typer.Option(help="Threads (processes of a cluster), or auto: one per core.")
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Take only the first so many images.")]
+CropLimit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Crops used at most, of all folders (a trial).")
+]

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -27,6 +28,15 @@ from faceaudit.training.recipe import NO_AUGMENTATION, Augmentation, Data, Recip
 log = logging.getLogger(__name__)
 
 METADATA_FILE = "metadata.parquet"
+COLUMNS = {
+    "file_name": pl.String,
+    "sha256": pl.String,
+    "align": pl.String,
+    "margin": pl.Float64,
+    "offset": pl.Float64,
+}
+"""What a table of prepared crops has of every crop."""
+SHA256 = "^[0-9a-fA-F]{64}$"
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
@@ -92,16 +102,15 @@ def read_folder(folder: Path, model: Recipe | Bundle) -> tuple[pl.DataFrame, NDA
     did not record which it was, every crop is taken to have the view that its alignment names.
 
     Raises:
-        InputError: If the folder was not prepared, or not with the model's alignment.
+        InputError: If the folder was not prepared, or not with the model's alignment, or its table
+            is damaged.
     """
     path = folder / METADATA_FILE
     if not path.is_file():
         raise InputError(
             f"{folder}: has no {METADATA_FILE}; make it with `faceaudit prepare IMAGES {folder}`"
         )
-    table = pl.read_parquet(path)
-    if table.is_empty():
-        raise InputError(f"{folder}: has no crops; `faceaudit prepare` found no face")
+    table = _read_table(path)
     align, margin, offset = (table[name][0] for name in ("align", "margin", "offset"))
     if align != model.align or margin < model.margin or offset != model.offset:
         raise InputError(
@@ -111,22 +120,64 @@ def read_folder(folder: Path, model: Recipe | Bundle) -> tuple[pl.DataFrame, NDA
         )
     usual: ViewKind = "aligned" if align == "similarity" else "box"
     kinds = table["view"].to_list() if "view" in table.columns else [usual] * len(table)
+    if strange := set(kinds) - set(get_args(ViewKind)):
+        raise InputError(
+            f"{path}: view is {strange.pop()!r}; it must be one of {', '.join(get_args(ViewKind))}"
+        )
     views = [view_side(kind, margin) / view_side(kind, model.margin) for kind in kinds]
     return table, np.asarray(views, np.float64)
 
 
+def _read_table(path: Path) -> pl.DataFrame:
+    """The table of prepared crops, with what every crop must have."""
+    again = "make it again with `faceaudit prepare`"
+    try:
+        table = pl.read_parquet(path, glob=False)
+        if table.is_empty():
+            raise InputError(f"{path.parent}: has no crops; `faceaudit prepare` found no face")
+        table = table.with_columns(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise InputError(f"{path}: is no table of prepared crops ({reason}); {again}") from error
+    for name in COLUMNS:
+        if missing := table[name].null_count():
+            raise InputError(f"{path}: {name} is missing of {missing} crops; {again}")
+    wrong = table["sha256"].filter(~table["sha256"].str.contains(SHA256))
+    if len(wrong):
+        raise InputError(f"{path}: sha256 is {wrong[0]!r}, which is no hash of an image; {again}")
+    return table
+
+
 def _wanted(table: pl.DataFrame, recipe: Recipe, folder: Path) -> NDArray[np.int64]:
-    """Positions of the crops that the recipe's data filters keep."""
+    """Positions of the crops that the recipe's data filters keep.
+
+    Raises:
+        LabelError: If they keep none.
+    """
     kept = np.ones(len(table), bool)
     for task, name in recipe.data.where.items():
         column = f"{task}_true"
         if column not in table.columns:
             raise LabelError(f"{folder}: no column {column}, which data.where names")
-        kept &= (table[column] == name).fill_null(False).to_numpy()
+        values = table[column].cast(pl.String)
+        kept &= (values == name).fill_null(False).to_numpy()
+        if name not in values:
+            known = ", ".join(values.drop_nulls().unique().sort()) or "none"
+            raise LabelError(
+                f"{folder}: data.where {task} = {name!r} keeps no crop; its {column} are: {known}"
+            )
     first, last = recipe.data.ages
     if (first, last) != Data.ages:
         low, high = age_intervals(table, folder)
         kept &= (low >= max(first, 0)) & (high <= last)
+        if not kept.any():
+            known = f"{low[low >= 0].min()} to {high.max()}" if (low >= 0).any() else "not known"
+            raise LabelError(
+                f"{folder}: data.ages {first} to {last} keep no crop"
+                f"{' that data.where keeps' if recipe.data.where else ''}; its ages are {known}"
+            )
+    if not kept.any():
+        raise LabelError(f"{folder}: no crop is all that data.where names; leave something out")
     return np.flatnonzero(kept)
 
 
@@ -318,6 +369,36 @@ def _view(
 def plain(settings: Augmentation) -> bool:
     """Whether settings leave every crop at its central view."""
     return replace(settings, mixup_share=0.0, cutmix_share=0.0) == NO_AUGMENTATION
+
+
+def read_folders(folders: Sequence[Path], recipe: Recipe, limit: int | None = None) -> CropSet:
+    """The crops of folders that ``faceaudit prepare`` wrote, as one set (see ``read_crops``).
+
+    Args:
+        folders: Each once.
+        recipe: Whose labels are read.
+        limit: Crops at most; they are taken from all folders alike.
+
+    Raises:
+        UsageError: If no folder is given, or one twice.
+        InputError: If a folder was not prepared, or not with the recipe's alignment.
+        LabelError: If a folder has no label for one of the tasks.
+    """
+    places = [folder.resolve() for folder in folders]
+    for place, folder in zip(places, folders, strict=True):
+        if places.count(place) > 1:
+            raise UsageError(f"--data {folder}: is given twice; its faces would count twice")
+    crops = join_crops([read_crops(folder, recipe) for folder in folders])
+    return some_of(crops, limit) if limit else crops
+
+
+def some_of(crops: CropSet, count: int) -> CropSet:
+    """So many crops at most: those whose hashes, read backward, come first.
+
+    Read forward they decide which crops are held out (``is_held_out``).
+    """
+    order = np.argsort(np.asarray([digest[::-1] for digest in crops.sha256]), kind="stable")
+    return crops.take(np.sort(order[:count]))
 
 
 def join_crops(sets: Sequence[CropSet]) -> CropSet:

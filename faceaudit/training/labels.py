@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from faceaudit.errors import LabelError
+from faceaudit.labels.parse import MAX_YEARS
 from faceaudit.schema import AGE_GROUP, AGE_TRUE, MAX_AGE, SCHEME_MAPS, Task, task_of_scheme
 from faceaudit.schemes import CUSTOM, coarsening_of_annotations, schemes_with
 
@@ -109,21 +110,34 @@ def age_intervals(table: pl.DataFrame, folder: Path) -> tuple[NDArray[np.int64],
     """First and last possible year of each face, from years where given, else from groups.
 
     Raises:
-        LabelError: If the name of an age group does not say its years.
+        LabelError: If an age is none, or the name of an age group does not say its years.
     """
     low = np.full(len(table), UNKNOWN, np.int64)
     high = low.copy()
     if f"{AGE_GROUP}_true" in table.columns:
-        groups = table[f"{AGE_GROUP}_true"]
+        groups = table[f"{AGE_GROUP}_true"].cast(pl.String)
         ends = {name: _years_of(name, folder) for name in groups.drop_nulls().unique()}
         for row, name in enumerate(groups):
             if name is not None:
                 low[row], high[row] = ends[name]
     if AGE_TRUE in table.columns:
-        years = table[AGE_TRUE].to_numpy()
-        known = ~np.isnan(years.astype(float))
+        years = _years(table[AGE_TRUE], folder)
+        known = ~np.isnan(years)
         low[known] = high[known] = np.minimum(years[known].astype(np.int64), MAX_AGE)
     return low, high
+
+
+def _years(values: pl.Series, folder: Path) -> NDArray[np.float64]:
+    """Annotated ages, NaN where there is none."""
+    years = values.cast(pl.Float64, strict=False)
+    no_number = years.is_null() & values.is_not_null()
+    wrong = no_number | (years.is_not_nan() & ~years.is_between(0, MAX_YEARS))
+    if (wrong := wrong.fill_null(value=False)).any():
+        raise LabelError(
+            f"{folder}: {AGE_TRUE} is {values.filter(wrong)[0]!r}; ages are years from 0 to "
+            f"{MAX_YEARS}, prepare the crops again with such labels"
+        )
+    return years.to_numpy().astype(np.float64)
 
 
 def _years_of(group: str, folder: Path) -> tuple[int, int]:
@@ -132,5 +146,9 @@ def _years_of(group: str, folder: Path) -> tuple[int, int]:
     if found is None:
         raise LabelError(
             f"{folder}: age group {group!r} does not say its years; call groups 0-2 or 70+"
+        )
+    if found[2] and int(found[1]) > int(found[2]):
+        raise LabelError(
+            f"{folder}: age group {group!r} ends before it begins; call it {found[2]}-{found[1]}"
         )
     return min(int(found[1]), MAX_AGE), min(int(found[2] or MAX_AGE), MAX_AGE)

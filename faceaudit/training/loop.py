@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from faceaudit.errors import UsageError
+from faceaudit.errors import InputError, UsageError
 from faceaudit.ordered import available_cores
 from faceaudit.storage import write_text
 from faceaudit.training.data import Batch, CropSet, batches
@@ -28,6 +28,7 @@ from faceaudit.training.state import (
     State,
     identity_of,
     new_state,
+    read_tensors,
     restore,
     save,
     update_average,
@@ -42,6 +43,8 @@ BEST = "best.pt"
 """Averaged weights of the best epoch, beside the checkpoint."""
 ABLE = "able"
 """Share of the processes that have a crop of the batch, beside the numbers of faces."""
+TOO_FEW_VALUES = "Expected more than 1 value per channel"
+"""What torch's batch norms say of a batch of one crop whose feature maps have one pixel."""
 OnEpoch = Callable[[int, Mapping[str, float]], None]
 
 
@@ -72,8 +75,10 @@ def train(
         group: The processes that train together; each gives the same arguments.
 
     Raises:
+        InputError: If a file in ``work`` is damaged, or the weights of the best epoch are missing.
         UsageError: If the checkpoint is of another recipe or of other data, a teacher does not fit
-            the recipe, the batch cannot be shared by the group, or the loss is no number any more.
+            the recipe, the batch cannot be shared by the group or is too small for batch norms,
+            nothing can be learned from, or a loss is no number any more.
     """
     group.check(recipe.batch)
     state = new_state(recipe, device)
@@ -82,6 +87,8 @@ def train(
     checkpoint = work / CHECKPOINT
     if checkpoint.is_file():
         restore(state, checkpoint, identity)
+        if group.leads and state.best_epoch and recipe.selection.keep == "best":
+            _check_best(work, state.best_epoch)
         ended = state.epoch >= recipe.epochs or _is_exhausted(state, recipe)
         say(
             f"training is complete after epoch {state.epoch}"
@@ -93,17 +100,24 @@ def train(
     steps = min(steps, max_steps) if max_steps else steps
     sizes = stage_sizes(recipe)
     keep = partial(save, state, checkpoint, identity) if group.leads else _keep_nothing
+    state.since = time.monotonic()
     while state.epoch < recipe.epochs and not _is_exhausted(state, recipe):
-        begun = time.monotonic()
         facts: dict[str, float] = {"epoch": state.epoch + 1, "size": sizes[state.epoch]}
         facts["learning_rate"] = recipe.learning_rate * rate_at(recipe, state.epoch, 0.5)
         _run_epoch(
             recipe, state, joined, training, sizes[state.epoch], steps, keep, say, group, teachers
         )
-        losses = _mean_losses(state, steps, recipe)
-        state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
+        if not state.sums:
+            raise UsageError(
+                f"recipe {recipe.name}: no batch of epoch {state.epoch + 1} could be learned from; "
+                "give more crops, and such as can be decoded"
+            )
+        losses = _mean_losses(state, recipe)
+        _check_finite({"loss": losses["loss"]}, recipe, state.epoch + 1)
+        state.epoch, state.step, state.sums, state.counts = state.epoch + 1, 0, {}, {}
         metrics = group.told(partial(validate, state.average, recipe, validation, recipe.size))
-        state.seconds += time.monotonic() - begun
+        _check_finite(metrics, recipe, state.epoch)
+        state.count_seconds()
         state.history.append(facts | losses | metrics | {"seconds": state.seconds})
         if group.leads:
             write_history(work / HISTORY, state.history)
@@ -114,9 +128,9 @@ def train(
         if on_epoch is not None:
             on_epoch(state.epoch, state.history[-1])
     group.wait()
-    if recipe.selection.keep == "best" and (work / BEST).is_file():
-        found = torch.load(work / BEST, map_location=device, weights_only=True)
-        state.average.load_state_dict(found)
+    if group.leads and recipe.selection.keep == "best":
+        _check_best(work, state.best_epoch)
+        state.average.load_state_dict(read_tensors(work / BEST))
     unfold_norms(state.average.trunk)
     return state
 
@@ -157,10 +171,11 @@ def _run_epoch(
         now = time.monotonic()
         if now - said > 30:
             rate = (state.step - first) * recipe.batch / (now - begun)
-            loss = sum(recipe.tasks[name].weight * total for name, total in state.sums.items())
-            say(f"step {state.step}/{steps}, loss {loss / state.step:.4f}, {rate:.0f} images/s")
+            loss = _mean_losses(state, recipe)["loss"]
+            say(f"step {state.step}/{steps}, loss {loss:.4f}, {rate:.0f} images/s")
             said = now
         if now - saved > CHECKPOINT_SECONDS:
+            state.count_seconds()
             keep()
             saved = now
     if skipped:
@@ -176,10 +191,9 @@ def _take_step(
         each["lr"] = each["base_lr"] * factor
     own = faces_of(batch.labels, recipe)
     faces = group.means({**own, ABLE: float(own[IMAGES] > 0)})
-    if faces.pop(ABLE) == 1:
-        # Dropout: equal after a resume, and of each process another.
-        torch.manual_seed(recipe.seed + 7919 * state.total + 104729 * group.rank)
-        losses = batch_losses(joined, batch, recipe, (recipe.seed, state.total), faces)
+    able = faces.pop(ABLE) == 1
+    losses = _losses(recipe, state, joined, batch, faces, group) if able else {}
+    if losses:
         state.optimizer.zero_grad(set_to_none=True)
         weighted(losses, recipe).backward()  # type: ignore[no-untyped-call]
         if recipe.clip_norm:
@@ -187,20 +201,71 @@ def _take_step(
         state.optimizer.step()
         update_average(state, recipe.ema)
         for name, loss in group.means({n: loss.item() for n, loss in losses.items()}).items():
-            state.sums[name] = state.sums.get(name, 0.0) + loss
+            counted = faces[name] > 0 or name in batch.taught
+            state.sums[name] = state.sums.get(name, 0.0) + (loss if counted else 0.0)
+            state.counts[name] = state.counts.get(name, 0) + counted
     state.step, state.total = state.step + 1, state.total + 1
 
 
-def _mean_losses(state: State, steps: int, recipe: Recipe) -> dict[str, float]:
-    """Training losses of the epoch that ends: their weighted sum, and each task's alone."""
-    losses = {name: total / steps for name, total in state.sums.items()}
+def _losses(
+    recipe: Recipe,
+    state: State,
+    joined: nn.Module,
+    batch: Batch,
+    faces: Mapping[str, float],
+    group: Group,
+) -> dict[str, Tensor]:
+    """Loss of each task; none where batch norms can take no statistics from a batch's one crop.
+
+    Such is the last batch of an epoch at times, where feature maps are of one pixel.
+    """
+    # Dropout: equal after a resume, and of each process another.
+    torch.manual_seed(recipe.seed + 7919 * state.total + 104729 * group.rank)
+    try:
+        return batch_losses(joined, batch, recipe, (recipe.seed, state.total), faces)
+    except ValueError as error:
+        if TOO_FEW_VALUES not in str(error):
+            raise
+        if recipe.batch == group.size:
+            raise UsageError(
+                f"recipe {recipe.name}: batch norms need more than one crop of this size at a "
+                f"time; --set batch={2 * group.size} works"
+            ) from error
+        return {}
+
+
+def _mean_losses(state: State, recipe: Recipe) -> dict[str, float]:
+    """Training losses of the epoch so far: their weighted sum, and each task's alone.
+
+    They are means over the batches that have a label of the task.
+    """
+    losses = {name: total / max(1, state.counts[name]) for name, total in state.sums.items()}
     loss = sum(recipe.tasks[name].weight * value for name, value in losses.items())
-    if not math.isfinite(loss):
-        raise UsageError(
-            f"recipe {recipe.name}: the loss is {loss} in epoch {state.epoch + 1}; lower "
-            f"learning_rate ({recipe.learning_rate:g}) or set clip_norm"
-        )
     return {"loss": loss} | {f"training_{name}_loss": value for name, value in losses.items()}
+
+
+def _check_finite(figures: Mapping[str, float], recipe: Recipe, epoch: int) -> None:
+    """Refuse to go on with a network whose losses or figures are no numbers any more."""
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            what = "the loss" if name == "loss" else f"{name} of the validation"
+            raise UsageError(
+                f"recipe {recipe.name}: {what} is {value} in epoch {epoch}; lower "
+                f"learning_rate ({recipe.learning_rate:g}) or set clip_norm"
+            )
+
+
+def _check_best(work: Path, epoch: int) -> None:
+    """Refuse to go on without the weights of the best epoch so far.
+
+    Raises:
+        InputError: If their file is missing.
+    """
+    if not (work / BEST).is_file():
+        raise InputError(
+            f"{work / BEST}: is missing, the weights of the best epoch, {epoch}; "
+            f"remove {work} to start again"
+        )
 
 
 def _keep_nothing() -> None:

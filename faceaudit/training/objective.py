@@ -116,7 +116,7 @@ def task_losses(
             low, high = (end.to(device) for end in _ages(labels))
             losses[name] = value_loss(found[name], low, high, task.scale, faces[name])
             continue
-        allowed = _allowed(labels, name, task).to(device)
+        allowed = allowed_classes(labels, name, task).to(device)
         losses[name] = set_loss(found[name], allowed, task.label_smoothing, faces[name])
         if name == AGE and task.smoothness:
             rough = roughness(found[name], faces[IMAGES])
@@ -128,10 +128,10 @@ def _known(labels: Mapping[str, NDArray[np.int64]], name: str, task: TaskRecipe)
     """Which faces have a label of a task, (N,) bool."""
     if name == AGE and task.scheme == VALUE_SCHEME:
         return _ages(labels)[0] >= 0
-    return _allowed(labels, name, task).any(dim=1)
+    return allowed_classes(labels, name, task).any(dim=1)
 
 
-def _allowed(labels: Mapping[str, NDArray[np.int64]], name: str, task: TaskRecipe) -> Tensor:
+def allowed_classes(labels: Mapping[str, NDArray[np.int64]], name: str, task: TaskRecipe) -> Tensor:
     """Classes that the label of each face stands for, (N, K) bool."""
     if name == AGE:
         return classes_between(*_ages(labels), _age_bounds(task.scheme))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
-from faceaudit.errors import UnknownNameError
+from faceaudit.errors import SchemaError, UnknownNameError
 from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME, Align, Output, years_output
-from faceaudit.schema import AGE, AGE_BINS, age_group_task, task_of_scheme
+from faceaudit.schema import AGE, AGE_BINS, MAX_AGE, age_group_task, task_of_scheme
 
 Frozen = Literal["none", "trunk", "all_but_last_block"]
 YEARS_SMOOTHNESS = 0.02
@@ -319,11 +320,21 @@ def output_of(name: str, task: TaskRecipe) -> Output:
 
 
 def age_bins(scheme: str) -> tuple[int, ...]:
-    """Lower bounds of the age groups of a scheme: a name of ``AGE_BINS`` or ``0,18,40``."""
+    """Lower bounds of the age groups of a scheme: a name of ``AGE_BINS`` or ``0,18,40``.
+
+    Raises:
+        UnknownNameError: If it is neither.
+        SchemaError: If the bounds do not ascend from 0 to ``MAX_AGE`` at most.
+    """
     if scheme in AGE_BINS:
         return AGE_BINS[scheme]
     try:
-        return tuple(int(bound) for bound in scheme.split(","))
+        bins = tuple(int(bound) for bound in scheme.split(","))
     except ValueError as error:
         known = (YEARS_SCHEME, VALUE_SCHEME, *AGE_BINS, "0,18,40")
         raise UnknownNameError("age scheme", scheme, known) from error
+    if bins[0] != 0 or any(low >= high for low, high in pairwise((*bins, MAX_AGE + 1))):
+        raise SchemaError(
+            f"{scheme}: give ascending lower bounds from 0 to at most {MAX_AGE}, such as 0,18,40"
+        )
+    return bins

@@ -5,7 +5,6 @@ A file with the key ``base`` holds only what it does otherwise than the recipe o
 
 from __future__ import annotations
 
-import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.schema import AGE, TASK_OPTIONS
 from faceaudit.training.recipe import NO_AUGMENTATION, YEARS_SMOOTHNESS, Recipe, output_of
+from faceaudit.training.recipe_values import check_values
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that ship."""
@@ -201,15 +201,7 @@ def _check(recipe: Recipe, where: str) -> None:
             output_of(name, task)
         except SchemaError as error:
             raise UsageError(f"{where}: tasks.{name}.scheme: {error}") from error
-    if any(stage.epochs < 1 or stage.size < 16 for stage in recipe.stages):
-        raise UsageError(f"{where}: stages: epochs must be at least 1 and size at least 16 pixels")
-    for key, value in (
-        ("batch", recipe.batch),
-        ("learning_rate", recipe.learning_rate),
-        ("data.validation_share", recipe.data.validation_share),
-    ):
-        if value <= 0:
-            raise UsageError(f"{where}: {key} is {value:g}; it must be above 0")
+    check_values(recipe, where)
     if recipe.norms == "folded" and (recipe.weights == NO_WEIGHTS or recipe.frozen != "none"):
         raise UsageError(
             f"{where}: norms: folded needs pretrained weights and a trunk that is trained whole; "
@@ -221,8 +213,6 @@ def _check(recipe: Recipe, where: str) -> None:
     for key in recipe.tune.ranges if recipe.tune else ():
         if key.startswith("data."):
             raise UsageError(f"{where}: tune.ranges.{key}: every trial has the same data")
-    if recipe.selection.by.removesuffix("_loss") not in ("", *recipe.tasks):
-        raise UnknownNameError("selection.by", recipe.selection.by, recipe.tasks)
 
 
 def check_sizes(recipe: Recipe) -> None:
@@ -233,16 +223,8 @@ def check_sizes(recipe: Recipe) -> None:
 
 
 def _check_distillation(recipe: Recipe, where: str) -> None:
-    settings = recipe.distillation
-    if not 0 <= settings.weight <= 1:
-        raise UsageError(
-            f"{where}: distillation.weight is {settings.weight:g}; it must be from 0 to 1"
-        )
-    if not 0 < settings.temperature < math.inf:
-        raise UsageError(
-            f"{where}: distillation.temperature is {settings.temperature:g}; it must be above 0"
-        )
-    if settings.teachers and AGE in recipe.tasks and recipe.tasks[AGE].scheme == VALUE_SCHEME:
+    taught = recipe.tasks if recipe.distillation.teachers else {}
+    if AGE in taught and taught[AGE].scheme == VALUE_SCHEME:
         raise UsageError(
             f"{where}: distillation.teachers: they teach probabilities, and tasks.age.scheme "
             f"{VALUE_SCHEME} has none; choose {YEARS_SCHEME} or age groups"

@@ -12,8 +12,10 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -48,8 +50,8 @@ PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
 LEFT_OUT = "left out"
 CONFLICT, UNREADABLE = "conflicting labels", "cannot be decoded"
 LEARNED = "a start or teacher may have learned it"
-LEFT_OUT_AS_LEARNED = "left_out_as_learned_before"
-"""Key of a model card."""
+LEFT_OUT_AS_LEARNED, LEFT_OUT_AS_UNREADABLE = "left_out_as_learned_before", "left_out_as_unreadable"
+"""Keys of a model card."""
 HASHED_SIZE = 64
 """Crops are decoded to this width or a little more before they are hashed, in pixels."""
 
@@ -93,7 +95,7 @@ class Split:
             "groups_of_duplicates": int((sizes > 1).sum()),
             "crops_with_duplicates": int(sizes.filter(sizes > 1).sum()),
             "left_out_for_conflicting_labels": found.get(CONFLICT, 0),
-            "left_out_as_unreadable": found.get(UNREADABLE, 0),
+            LEFT_OUT_AS_UNREADABLE: found.get(UNREADABLE, 0),
             LEFT_OUT_AS_LEARNED: found.get(LEARNED, 0),
         }
 
@@ -220,10 +222,9 @@ def _cached_hashes(crops: CropSet, cache: Path) -> tuple[NDArray[np.uint8], NDAr
         facts = file.stat() if file.is_file() else None
         stamp = (facts.st_size, facts.st_mtime_ns) if facts else None
         key.update(f"{file}\0{stamp}\0{view}\n".encode("utf-8", "surrogateescape"))
-    if cache.is_file():
-        with np.load(cache, allow_pickle=False) as known:
-            if str(known["key"]) == key.hexdigest():
-                return known["hashes"], known["readable"]
+    known = _known_hashes(cache, key.hexdigest())
+    if known is not None:
+        return known
     with ThreadPoolExecutor(available_cores()) as pool:
         found = list(pool.map(hashes_of, crops.files, crops.views.tolist()))
     readable = np.asarray([one is not None for one in found], bool)
@@ -232,6 +233,20 @@ def _cached_hashes(crops: CropSet, cache: Path) -> tuple[NDArray[np.uint8], NDAr
     with atomic_write(cache) as file_:
         np.savez(file_, key=np.asarray(key.hexdigest()), hashes=hashes, readable=readable)
     return hashes, readable
+
+
+def _known_hashes(cache: Path, key: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]] | None:
+    """What a file keeps of crops with this key; None where it is of others, or damaged."""
+    if not cache.is_file():
+        return None
+    with (
+        suppress(OSError, EOFError, ValueError, KeyError, BadZipFile),
+        cache.open("rb") as file,
+        np.load(file, allow_pickle=False) as known,
+    ):
+        if str(known["key"]) == key:
+            return known["hashes"], known["readable"]
+    return None
 
 
 def hashes_of(file: Path, view: float) -> NDArray[np.uint8] | None:

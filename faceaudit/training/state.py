@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 
-from faceaudit.errors import UsageError
+from faceaudit.errors import InputError, UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.weights import load_weights
 from faceaudit.models.bundle import load_bundle
@@ -36,6 +39,9 @@ WITHOUT_EFFECT = (
 )  # fmt: skip
 """Keys of a recipe that do not change what is learned."""
 COUNTERS = ("epoch", "step", "total", "best", "best_epoch", "sums", "history", "seconds")
+COUNTS = "counts"
+CROP_FILES = "crop files"
+"""Key of an identity, which checkpoints of older versions lack."""
 
 
 @dataclass
@@ -51,8 +57,15 @@ class State:
     best: float = -math.inf  # highest validation value so far
     best_epoch: int = 0
     sums: dict[str, float] = field(default_factory=dict)  # of the epoch's training losses, by task
+    counts: dict[str, int] = field(default_factory=dict)  # of the losses summed
     history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
-    seconds: float = 0.0  # spent on finished epochs, over all runs
+    seconds: float = 0.0  # spent, over all runs
+    since: float = field(default_factory=time.monotonic)  # until when they are counted
+
+    def count_seconds(self) -> None:
+        """Add what was spent since the last call."""
+        now = time.monotonic()
+        self.seconds, self.since = self.seconds + now - self.since, now
 
 
 def new_state(recipe: Recipe, device: str = "cpu") -> State:
@@ -150,6 +163,7 @@ def identity_of(
     return facts | {
         "training crops": digest_of(training),
         "validation crops": digest_of(validation),
+        CROP_FILES: digest_of_files([training, validation]),
         "max_steps": str(max_steps),
     }
 
@@ -164,6 +178,16 @@ def digest_of(crops: CropSet) -> str:
     return found.hexdigest()
 
 
+def digest_of_files(sets: Sequence[CropSet]) -> str:
+    """Hash of how large the files of crops are, and of their views: both change with the margin."""
+    found = hashlib.sha256()
+    for crops in sets:
+        for file, view in zip(crops.files, crops.views.tolist(), strict=True):
+            size = file.stat().st_size if file.is_file() else None
+            found.update(f"{size}\0{view:.9g}\n".encode())
+    return found.hexdigest()
+
+
 def save(state: State, path: Path, identity: Mapping[str, str]) -> None:
     """Write a checkpoint; the previous one stays until this one is complete."""
     write_tensors(
@@ -172,7 +196,7 @@ def save(state: State, path: Path, identity: Mapping[str, str]) -> None:
             "network": state.network.state_dict(),
             "average": state.average.state_dict(),
             "optimizer": state.optimizer.state_dict(),
-            **{name: getattr(state, name) for name in COUNTERS},
+            **{name: getattr(state, name) for name in (*COUNTERS, COUNTS)},
         },
         path,
     )
@@ -182,11 +206,13 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     """Fill a state from a checkpoint (tensors and numbers only; nothing is unpickled freely).
 
     Raises:
+        InputError: If the file is damaged.
         UsageError: If it belongs to another training; says in what it differs.
     """
-    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    found = read_tensors(path)
     known = found.get("identity", {})
-    names = dict.fromkeys([*identity, *known])
+    names = [name for name in dict.fromkeys([*identity, *known]) if name != CROP_FILES]
+    names += [CROP_FILES] if CROP_FILES in known else []
     differing = [name for name in names if known.get(name) != identity.get(name)]
     if differing == ["stages"] and _is_continued(known["stages"], identity["stages"]):
         differing = []
@@ -200,6 +226,8 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     state.optimizer.load_state_dict(found["optimizer"])
     for name in COUNTERS:
         setattr(state, name, found[name])
+    # Checkpoints of older versions summed the losses of every step.
+    state.counts = found.get(COUNTS, dict.fromkeys(state.sums, state.step))
 
 
 def _is_continued(before: str, now: str) -> bool:
@@ -210,6 +238,31 @@ def _is_continued(before: str, now: str) -> bool:
 
 
 def write_tensors(facts: Any, path: Path) -> None:
-    """Write tensors, numbers and text; the file that was there stays until it is complete."""
+    """Write tensors, numbers and text; the file that was there stays until it is complete.
+
+    Raises:
+        TemporaryError: If the disk is full.
+    """
+    memory = io.BytesIO()  # torch hides what keeps a file from being written
+    torch.save(facts, memory)
     with atomic_write(path) as file:
-        torch.save(facts, file)
+        file.write(memory.getbuffer())
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What ``write_tensors`` wrote, on the CPU.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, UnpicklingError) as error:
+        raise _damaged(path) from error
+    if not isinstance(found, dict):
+        raise _damaged(path)
+    return found
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path}: is damaged or cannot be read; remove {path.parent} to start again")

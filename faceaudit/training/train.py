@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,10 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from faceaudit.errors import UsageError
+from faceaudit.errors import InputError, UsageError
 from faceaudit.memory import keep_freed_memory
 from faceaudit.models.backbones import find_backbone
-from faceaudit.models.backbones.backbone import Weights
-from faceaudit.models.backbones.weights import TERMS_UNKNOWN, is_file_name, source_of
+from faceaudit.models.backbones.weights import source_of
 from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of, load_bundle
 from faceaudit.models.export import write_bundle
 from faceaudit.models.facts import VALUE_SCHEME
@@ -28,16 +28,18 @@ from faceaudit.runtimes import choose_device
 from faceaudit.schema import AGE
 from faceaudit.storage import exclusive, make_folder, write_text
 from faceaudit.training.ancestors import RULE, ancestors_share, held_out_doubts, without_learned
-from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
+from faceaudit.training.data import CropSet, check_labels, read_folders
+from faceaudit.training.gaps import find_gaps
 from faceaudit.training.group import Group, open_group
 from faceaudit.training.history import draw_history
-from faceaudit.training.loop import HISTORY, OnEpoch
+from faceaudit.training.loop import CHECKPOINT, HISTORY, OnEpoch
 from faceaudit.training.loop import train as run_loop
-from faceaudit.training.objective import task_losses
+from faceaudit.training.objective import faces_of, task_losses
 from faceaudit.training.recipe import Recipe
 from faceaudit.training.recipe_files import check_sizes, load_recipe
-from faceaudit.training.splits import TEST, VALIDATION, Split, divide
+from faceaudit.training.splits import LEFT_OUT_AS_UNREADABLE, TEST, VALIDATION, Split, divide
 from faceaudit.training.state import State
+from faceaudit.training.terms import doubts_about_terms, name_of, sources_of, terms_of
 from faceaudit.training.validation import predict_logits
 from faceaudit.training.validation_page import audit_held_out
 
@@ -81,19 +83,21 @@ def train(
         changes: Dotted key -> value, put over those of a named recipe.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         max_steps: Steps per epoch at most (a trial).
-        limit: Crops used at most (a trial).
+        limit: Crops used at most, of all folders (a trial).
         on_epoch: Called after every epoch with its number and its row of the history.
 
     Raises:
         FaceauditError: If the recipe, the data or the device cannot be used.
+        LockedError: If another training has the output or the work folder.
     """
     keep_freed_memory()
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     check_sizes(settings)
     output = output or Path(settings.name)
+    _check_output(output)
     work = work or output.with_name(f"{output.name}.training")
     with open_group(open_device(device)) as (group, place):
-        with exclusive(output) if group.leads else nullcontext():
+        with _held(output, work) if group.leads else nullcontext():
             make_folder(work)
             split = _find_split(settings, data, work, limit, group)
             say = log.info if group.leads else _say_nothing
@@ -107,6 +111,25 @@ def train(
         return load_bundle(str(output))
 
 
+def _check_output(output: Path) -> None:
+    """Refuse, before the training, what cannot be a bundle's folder."""
+    if output.name in ("", ".."):
+        raise UsageError(
+            f"--output {output}: has no name; give a new folder's, as {output / 'new'}"
+        )
+    if not output.is_dir() and (output.exists() or output.is_symlink()):
+        raise UsageError(f"--output {output}: is no folder; give another name for the bundle's")
+
+
+@contextmanager
+def _held(output: Path, work: Path) -> Iterator[None]:
+    """Hold the locks of a bundle and of a work folder, which is created."""
+    with exclusive(output):
+        make_folder(work)
+        with exclusive(work / CHECKPOINT):
+            yield
+
+
 def _say_nothing(line: str) -> None:
     """What a process says that does not lead."""
 
@@ -115,15 +138,17 @@ def _find_split(
     recipe: Recipe, data: Sequence[Path], work: Path, limit: int | None, group: Group
 ) -> Split:
     """The crops to train on, validate on and test on; the leading process hashes them first."""
-    crops = join_crops([read_crops(folder, recipe) for folder in data])
-    if limit:
-        crops = crops.take(np.arange(min(limit, len(crops))))
+    crops = read_folders(data, recipe, limit)
     check_labels(crops, recipe)
     if not group.leads:
         group.wait()
     split = without_learned(recipe, divide(crops, recipe, data, work), work)
     if group.leads:
         group.wait()
+    if split.facts()[LEFT_OUT_AS_UNREADABLE] == len(crops):
+        raise InputError(
+            f"--data: none of {len(crops)} crops can be decoded, such as {crops.files[0]}"
+        )
     if not len(split.training) or not len(split.validation):
         raise UsageError(
             f"--data: {len(crops)} crops give {len(split.training)} to train on and "
@@ -136,7 +161,8 @@ def _find_split(
             *parts,
             len(crops) - sum(parts),
         )
-        for doubt in held_out_doubts(recipe, split):
+        doubts = (doubts_about_terms(recipe, data), find_gaps(recipe, split).sentences())
+        for doubt in (*held_out_doubts(recipe, split), *itertools.chain(*doubts)):
             log.warning("%s", doubt)
     return split
 
@@ -148,7 +174,7 @@ def _finish(
     draw_history(work / HISTORY)
     network = state.average.cpu()
     temperatures = calibrate(network, recipe, split.validation)
-    facts = describe(recipe, network, split, temperatures, state.seconds)
+    facts = describe(recipe, network, split, data, temperatures, state.seconds)
     finish(facts, network, recipe, split, data, output, work)
     log.info("wrote %s; its audit is %s", output, work / "validation.html")
 
@@ -220,10 +246,15 @@ def best_temperature(
     recipe: Recipe,
     name: str,
 ) -> float:
-    """Temperature between 0.2 and 5 that minimises the held-out loss of one head."""
+    """Temperature between 0.2 and 5 that minimises the held-out loss of one head.
+
+    It is 1 where no face has a label.
+    """
     values = torch.from_numpy(logits)
     plain = replace(recipe.tasks[name], label_smoothing=0.0, smoothness=0.0)
     alone = replace(recipe, tasks={name: plain})
+    if not faces_of(labels, alone)[name]:
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         scaled = values / float(np.exp(log_temperature))
@@ -237,6 +268,7 @@ def describe(
     recipe: Recipe,
     network: MultiTaskNetwork,
     split: Split,
+    data: Sequence[Path],
     temperatures: Mapping[str, float],
     seconds: float,
 ) -> Bundle:
@@ -246,8 +278,8 @@ def describe(
     start = load_bundle(recipe.start) if recipe.start else None
     teachers = [load_bundle(name) for name in recipe.distillation.teachers]
     weights = name_of(recipe.weights)
-    licence, research_only = _terms(recipe, source, [*([start] if start else []), *teachers])
-    doubts = held_out_doubts(recipe, split)
+    licence, research_only = terms_of(recipe)
+    doubts, gaps = held_out_doubts(recipe, split), find_gaps(recipe, split)
     card: dict[str, Any] = {
         "backbone": recipe.backbone,
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -256,6 +288,7 @@ def describe(
         **({"start": {"bundle": start.name, "sha256": start.sha256}} if start else {}),
         **({"teachers": [_named(teacher) for teacher in teachers]} if teachers else {}),
         "research_only": research_only,
+        "data": sources_of(data, split.table["file"]),
         "split": {
             "rule": "as another training recorded it"
             if recipe.data.split
@@ -268,6 +301,7 @@ def describe(
             **ancestors_share(recipe),
         },
         **({"held_out_doubts": doubts} if doubts else {}),
+        **gaps.facts(),
         "seconds_trained": round(seconds),
         "temperatures_fitted_on": "validation crops"
         + ("" if len(split.test) else ", the same that the metrics are of"),
@@ -276,6 +310,8 @@ def describe(
         "recipe": _told(recipe, start, teachers),
         **recipe.card,
     }
+    if sentences := gaps.sentences():
+        card["limits"] = [*recipe.card.get("limits", []), *sentences]
     return Bundle(
         name=recipe.name,
         graph=Path(),
@@ -291,16 +327,6 @@ def describe(
     )
 
 
-def _terms(recipe: Recipe, source: Weights | None, ancestors: Sequence[Bundle]) -> tuple[str, bool]:
-    """The license of what a recipe makes, and whether it is for research only."""
-    licence = recipe.licence
-    inherited = any(one.card.get("research_only") for one in ancestors)
-    research_only = inherited or bool(recipe.research_only or (source and source.research_only))
-    if source and source.licence == TERMS_UNKNOWN and recipe.research_only is None:
-        return f"{licence}; weights {name_of(recipe.weights)}: {TERMS_UNKNOWN}", True
-    return licence, research_only
-
-
 def _told(recipe: Recipe, start: Bundle | None, teachers: Sequence[Bundle]) -> dict[str, Any]:
     """A recipe as a card tells it: with the names of bundles and files, not with their folders."""
     told: dict[str, Any] = recipe.to_json() | {"weights": name_of(recipe.weights)}
@@ -308,11 +334,6 @@ def _told(recipe: Recipe, start: Bundle | None, teachers: Sequence[Bundle]) -> d
     told["data"]["split"] = Path(recipe.data.split).name
     told["distillation"]["teachers"] = [teacher.name for teacher in teachers]
     return told
-
-
-def name_of(weights: str) -> str:
-    """A recipe's weights without the folder that a file of them is in."""
-    return Path(weights).name if is_file_name(weights) else weights
 
 
 def _named(teacher: Bundle) -> dict[str, str]:

@@ -92,6 +92,21 @@ def test_an_age_group_says_its_years_whatever_groups_there_are() -> None:
     assert high.tolist() == [9, 100, UNKNOWN, 100, 100]
     with pytest.raises(LabelError, match="crops: age group 'adult' does not say its years"):
         age_intervals(pl.DataFrame({"age_group_true": ["adult"]}), Path("crops"))
+    with pytest.raises(LabelError, match="'39-30' ends before it begins; call it 30-39"):
+        age_intervals(pl.DataFrame({"age_group_true": ["39-30"]}), Path("crops"))
+
+
+@pytest.mark.parametrize("age", [-7.0, 117.0, 1e9, float("inf"), "about 30"])
+def test_an_age_that_cannot_be_is_one_clear_error(age: float | str) -> None:
+    table = pl.DataFrame({"age_true": [None, age]})
+    with pytest.raises(LabelError, match=r"crops: age_true is .*; ages are years from 0 to 116"):
+        age_intervals(table, Path("crops"))
+
+
+@pytest.mark.parametrize("values", [[30.0, None, float("nan"), 116.0], ["30", None, "nan", "116"]])
+def test_ages_may_be_numbers_or_text_or_missing(values: list[object]) -> None:
+    low, high = age_intervals(pl.DataFrame({"age_true": values}), Path("crops"))
+    assert low.tolist() == high.tolist() == [30, UNKNOWN, UNKNOWN, 100]
 
 
 @pytest.fixture(scope="module")

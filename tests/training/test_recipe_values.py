@@ -1,0 +1,101 @@
+"""Values of recipes that cannot be, each refused in one line before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from faceaudit.cli.parsing import parse_changes
+from faceaudit.errors import FaceauditError, UnknownNameError
+from faceaudit.training.recipe import NO_AUGMENTATION
+from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.recipe_values import INTERVALS, Interval, numbers_of
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("batch=0", "batch is 0; it must be at least 1"),
+        ("learning_rate=nan", "learning_rate is nan; it must be above 0"),
+        ("learning_rate=inf", "learning_rate is inf; it must be above 0"),
+        ("learning_rate=0.0", "learning_rate is 0; it must be above 0"),
+        ("trunk_learning_rate=-1.0", "trunk_learning_rate is -1; it must be above 0"),
+        ("weight_decay=-1.0", "weight_decay is -1; it must be at least 0"),
+        ("clip_norm=-1.0", "clip_norm is -1; it must be at least 0"),
+        ("ema=1.5", "ema is 1.5; it must be from 0 to 1"),
+        ("ema=-1.0", "ema is -1; it must be from 0 to 1"),
+        ("seed=-1", "seed is -1; it must be from 0 to"),
+        ("offset=inf", "offset is inf; it must be a finite number"),
+        ("mean=[0.5,0.5]", "mean has 2 values; it must have 3"),
+        ("mean=[0.5,0.5,nan]", r"mean\[2\] is nan; it must be a finite number"),
+        ("std=[0.0,0.0,0.0]", r"std\[0\] is 0; it must be above 0"),
+        ("stages=[{epochs=1,size=10}]", r"stages\[0\].size is 10; it must be at least 16"),
+        ("heads={kind='dense',units=[0]}", r"heads.units\[0\] is 0; it must be at least 1"),
+        ("heads={kind='dense',units=[8,-3]}", r"heads.units\[1\] is -3; it must be at least 1"),
+        ("heads.dropout=1.5", "heads.dropout is 1.5; it must be at least 0 and below 1"),
+        ("schedule.every=0", "schedule.every is 0; it must be at least 1"),
+        ("schedule.warmup=2.0", "schedule.warmup is 2; it must be from 0 to 1"),
+        ("schedule.warmup=-1.0", "schedule.warmup is -1; it must be from 0 to 1"),
+        ("schedule.factor=-1.0", "schedule.factor is -1; it must be above 0"),
+        ("selection.patience=-1", "selection.patience is -1; it must be at least 0"),
+        ("data.test_share=-0.1", "data.test_share is -0.1; it must be at least 0 and below 1"),
+        ("data.validation_share=nan", "data.validation_share is nan; it must be above 0 and below"),
+        ("data.ages=[50,20]", r"data.ages is \[50, 20\]; give the lower number first"),
+        ("augmentation.near=[0.0,0.0]", r"augmentation.near\[0\] is 0; it must be above 0"),
+        ("augmentation.near=[1.2,0.8]", r"augmentation.near is \[1.2, 0.8\]; give the lower"),
+        ("augmentation.shift=-1.0", "augmentation.shift is -1; it must be at least 0"),
+        ("augmentation.mixup_share=2.0", "augmentation.mixup_share is 2; it must be from 0 to 1"),
+        ("tasks.gender.weight=-1.0", "tasks.gender.weight is -1; it must be at least 0"),
+        ("tasks.race.label_smoothing=2.0", "tasks.race.label_smoothing is 2; it must be"),
+        ("tasks.age.scale=0.0", "tasks.age.scale is 0; it must be above 0"),
+        ("tasks.age.scheme=40,18", r"tasks.age.scheme: 40,18: give ascending lower bounds from 0"),
+        ("tasks.age.scheme=0,500", r"tasks.age.scheme: 0,500: give ascending .* at most 100"),
+        ("name=", "name is empty; a bundle needs it"),
+        ("licence=", "licence is empty; a bundle needs it"),
+        ("training_data=", "training_data is empty; a bundle needs it"),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_clear_line(change: str, message: str) -> None:
+    with pytest.raises(FaceauditError, match=rf"fairface\.toml: {message}"):
+        load_recipe("fairface", parse_changes([change]))
+
+
+def test_tasks_that_all_weigh_nothing_are_refused() -> None:
+    weights = dict.fromkeys(("tasks.gender.weight", "tasks.race.weight", "tasks.age.weight"), 0.0)
+    with pytest.raises(FaceauditError, match="the weight of at least one must be above 0"):
+        load_recipe("fairface", weights)
+
+
+@pytest.mark.parametrize("by", ["_loss", "age_group", "gender_loss_loss"])
+def test_what_selects_is_a_task_or_its_loss(by: str) -> None:
+    with pytest.raises(UnknownNameError, match="choose one of: gender, race, age, gender_loss"):
+        load_recipe("fairface", {"selection.by": by})
+
+
+def test_every_interval_is_of_a_key_that_exists() -> None:
+    changes = {"heads": {"kind": "dense", "units": [8]}, "trunk_learning_rate": 1e-3}
+    recipe = load_recipe("fairface", changes)
+    assert set(INTERVALS) <= {pattern for _, pattern, _ in numbers_of(recipe.to_json())}
+
+
+def test_no_augmentation_is_allowed() -> None:
+    assert load_recipe("fairface", {"augmentation": "none"}).augmentation == NO_AUGMENTATION
+
+
+@pytest.mark.parametrize(
+    ("interval", "words", "inside", "outside"),
+    [
+        (Interval(), "a finite number", -3.0, float("inf")),
+        (Interval(0, above=True), "above 0", 0.1, 0.0),
+        (Interval(1), "at least 1", 1.0, 0.9),
+        (Interval(0, 1), "from 0 to 1", 1.0, 1.1),
+        (Interval(0, 1, below=True), "at least 0 and below 1", 0.0, 1.0),
+        (Interval(0, 1, above=True), "above 0 and at most 1", 1.0, 0.0),
+    ],
+)
+def test_an_interval_says_what_it_has(
+    interval: Interval, words: str, inside: float, outside: float
+) -> None:
+    assert str(interval) == words
+    assert interval.has(inside)
+    assert not interval.has(outside)
+    assert not interval.has(float("nan"))
