@@ -23,6 +23,9 @@ from faceaudit.cli.options import (
 from faceaudit.cli.parsing import one_of, parse_changes
 from faceaudit.errors import UsageError
 
+TRAINING = ("torch", "safetensors", "onnx")
+"""Modules of the extra ``train`` that its commands begin with."""
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe that ships, or FILE.toml.")],
@@ -43,8 +46,8 @@ def train(
 ) -> None:
     """Train a recipe to a model bundle; goes on where an interrupted training stopped."""
     start_logging(quiet, verbose, log_format)
-    require("torch", "faceaudit train", "train")
-    require("onnx", "faceaudit train", "train")
+    for module in (*TRAINING, "onnxscript"):
+        require(module, "faceaudit train", "train")
     from faceaudit.training.train import train as run
 
     bundle = run(
@@ -81,7 +84,7 @@ def tune(
 ) -> None:
     """Search a recipe's ranges for the settings that validate best; goes on where it stopped."""
     start_logging(quiet, verbose, log_format)
-    for module in ("torch", "optuna", "tomli_w"):
+    for module in (*TRAINING, "optuna", "tomli_w"):
         require(module, "faceaudit tune", "train")
     from faceaudit.training.tune import tune as run
 
@@ -96,7 +99,8 @@ def tune(
         limit=limit,
     )
     if not quiet:
-        typer.echo(f"{found.recipe}: {found.value:.4f}, best of {found.trials} trials")
+        failed = f", {found.failed} of which failed" if found.failed else ""
+        typer.echo(f"{found.recipe}: {found.value:.4f}, best of {found.trials} trials{failed}")
         for key, value in found.best.items():
             typer.echo(f"  {key} = {json.dumps(value)}")
 
