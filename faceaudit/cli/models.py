@@ -12,7 +12,6 @@ from faceaudit.cli.logs import start_logging
 from faceaudit.cli.options import (
     Changes,
     CropLimit,
-    Limit,
     LogFormat,
     MaxSteps,
     Quiet,
@@ -23,6 +22,9 @@ from faceaudit.cli.options import (
 )
 from faceaudit.cli.parsing import one_of, parse_changes
 from faceaudit.errors import UsageError
+
+TRAINING = ("torch", "safetensors", "onnx")
+"""Modules of the extra ``train`` that its commands begin with."""
 
 
 def train(
@@ -44,8 +46,8 @@ def train(
 ) -> None:
     """Train a recipe to a model bundle; goes on where an interrupted training stopped."""
     start_logging(quiet, verbose, log_format)
-    require("torch", "faceaudit train", "train")
-    require("onnx", "faceaudit train", "train")
+    for module in (*TRAINING, "onnxscript"):
+        require(module, "faceaudit train", "train")
     from faceaudit.training.train import train as run
 
     bundle = run(
@@ -75,14 +77,14 @@ def tune(
     changes: Changes = None,
     device: TrainingDevice = "auto",
     max_steps: MaxSteps = None,
-    limit: Limit = None,
+    limit: CropLimit = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     log_format: LogFormat = "text",
 ) -> None:
     """Search a recipe's ranges for the settings that validate best; goes on where it stopped."""
     start_logging(quiet, verbose, log_format)
-    for module in ("torch", "optuna", "tomli_w"):
+    for module in (*TRAINING, "optuna", "tomli_w"):
         require(module, "faceaudit tune", "train")
     from faceaudit.training.tune import tune as run
 
@@ -97,7 +99,8 @@ def tune(
         limit=limit,
     )
     if not quiet:
-        typer.echo(f"{found.recipe}: {found.value:.4f}, best of {found.trials} trials")
+        failed = f", {found.failed} of which failed" if found.failed else ""
+        typer.echo(f"{found.recipe}: {found.value:.4f}, best of {found.trials} trials{failed}")
         for key, value in found.best.items():
             typer.echo(f"  {key} = {json.dumps(value)}")
 

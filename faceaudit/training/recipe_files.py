@@ -5,6 +5,7 @@ A file with the key ``base`` holds only what it does otherwise than the recipe o
 
 from __future__ import annotations
 
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -18,7 +19,14 @@ from faceaudit.models.backbones.backbone import check_size
 from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.schema import AGE, TASK_OPTIONS
-from faceaudit.training.recipe import NO_AUGMENTATION, YEARS_SMOOTHNESS, Recipe, output_of
+from faceaudit.training.recipe import (
+    NO_AUGMENTATION,
+    YEARS_SMOOTHNESS,
+    Range,
+    Recipe,
+    Tune,
+    output_of,
+)
 from faceaudit.training.recipe_values import check_values
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -26,6 +34,11 @@ RECIPES = Path(__file__).parent / "recipes"
 
 WHOLE = ("reported", "where", "ranges")
 """Tables that a recipe replaces whole where its base has them."""
+
+SAME_DATA = ("data", "align", "margin", "offset")
+"""Keys that a search cannot range over, as crops are read and split once; a table is all of it."""
+OF_THE_LOSS = ("label_smoothing", "smoothness", "scale")
+"""Keys of a task that its loss, as a value to compare, depends on."""
 
 
 def find_recipe(name: str) -> Path:
@@ -210,9 +223,8 @@ def _check(recipe: Recipe, where: str) -> None:
     _check_distillation(recipe, where)
     if recipe.data.validation_share + recipe.data.test_share >= 1:
         raise UsageError(f"{where}: data: the held-out shares must leave something to train on")
-    for key in recipe.tune.ranges if recipe.tune else ():
-        if key.startswith("data."):
-            raise UsageError(f"{where}: tune.ranges.{key}: every trial has the same data")
+    if recipe.tune is not None:
+        _check_tune(recipe, recipe.tune, where)
 
 
 def check_sizes(recipe: Recipe) -> None:
@@ -229,3 +241,48 @@ def _check_distillation(recipe: Recipe, where: str) -> None:
             f"{where}: distillation.teachers: they teach probabilities, and tasks.age.scheme "
             f"{VALUE_SCHEME} has none; choose {YEARS_SCHEME} or age groups"
         )
+
+
+def _check_tune(recipe: Recipe, tune: Tune, where: str) -> None:
+    if tune.trials < 1:
+        raise UsageError(f"{where}: tune.trials is {tune.trials}; it must be at least 1")
+    if tune.startup < 0:
+        raise UsageError(f"{where}: tune.startup is {tune.startup}; it must be at least 0")
+    if not 0 < tune.share <= 1:
+        raise UsageError(f"{where}: tune.share is {tune.share:g}; it must be above 0, at most 1")
+    if not tune.ranges:
+        raise UsageError(f"{where}: tune.ranges is empty; name at least one key to search")
+    for key, given in tune.ranges.items():
+        if wrong := _not_searched(recipe, key) or _wrong_range(given, tune.sampler):
+            raise UsageError(f"{where}: tune.ranges.{key}: {wrong}")
+
+
+def _not_searched(recipe: Recipe, key: str) -> str:
+    """Why a key cannot be searched; empty where it can."""
+    first, *rest = key.split(".")
+    if first in SAME_DATA:
+        return "every trial has the same data"
+    if first in ("name", "selection", "tune"):
+        return "every trial is judged in the same way"
+    if first == "tasks" and (len(rest) < 2 or rest[-1] == "scheme"):
+        return "values of other tasks or schemes cannot be compared"
+    if first == "tasks" and recipe.selection.by == f"{rest[0]}_loss" and rest[-1] in OF_THE_LOSS:
+        return f"values of selection.by {recipe.selection.by} could not be compared"
+    return ""
+
+
+def _wrong_range(given: Range, sampler: str) -> str:
+    """What is wrong with a range; empty where nothing is."""
+    low, high = given.low, given.high
+    if given.choices:
+        alone = low is None and high is None and not given.log and not given.whole
+        return "" if alone else "choices stand alone, without low, high, log and whole"
+    if sampler == "grid":
+        return "a grid needs choices"
+    if low is None or high is None or not -math.inf < low < high < math.inf:
+        return "give choices, or low and high with low below high"
+    if given.log and low <= 0:
+        return f"low is {low:g}; with log it must be above 0"
+    if given.whole and not (low.is_integer() and high.is_integer()):
+        return f"low and high are {low:g} and {high:g}; with whole they must be integers"
+    return ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,33 +19,40 @@ import numpy as np
 import optuna
 import tomli_w
 import torch
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from faceaudit.errors import UsageError
-from faceaudit.storage import exclusive, make_folder, write_text
+from faceaudit.errors import FaceauditError, InputError, TemporaryError, UsageError
+from faceaudit.models.backbones import find_backbone
+from faceaudit.models.bundle import load_bundle
+from faceaudit.models.heads import MultiTaskNetwork
+from faceaudit.storage import exclusive, make_folder, sha256_of_file, write_text
 from faceaudit.training.ancestors import without_learned
-from faceaudit.training.data import CropSet, check_labels, join_crops, read_crops
-from faceaudit.training.loop import CHECKPOINT
+from faceaudit.training.data import CropSet, check_labels, read_folders
+from faceaudit.training.loop import BEST, CHECKPOINT
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
 from faceaudit.training.recipe_files import check_sizes, load_recipe
 from faceaudit.training.splits import divide
+from faceaudit.training.state import digest_of, read_tensors
+from faceaudit.training.study import (
+    REASON,
+    STUDY,
+    folder_of,
+    open_study,
+    search,
+    suggest,
+    take_up,
+    tried,
+    value_of,
+)
 from faceaudit.training.train import open_device
 from faceaudit.training.validation import selection_value
 
 log = logging.getLogger(__name__)
 
-STUDY, TRIALS, BEST_RECIPE = "study.log", "trials.csv", "best.toml"
-FOLDER, IDENTITY, INTERRUPTED = "folder", "identity", "interrupted"
-DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+TRIALS, BEST_RECIPE = "trials.csv", "best.toml"
+PASSING = ("PytorchStreamWriter failed", "enforce fail", "out of memory", "allocate memory")
+"""What torch says, by the one type of error that it has, when a disk or a memory is full."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,10 @@ class Tuned:
     value: float
     """What the recipe's selection maximises, on validation crops."""
     trials: int
+    """Settings that were tried, with the pruned and the failed ones."""
     pruned: int
+    failed: int
+    """Settings that cannot be trained: ``trials.csv`` has the reasons."""
     recipe: Path
     """The searched recipe with the best settings, every key of it."""
 
@@ -75,7 +86,8 @@ def tune(
     """Search the ranges in a recipe's table ``tune``; a search that was interrupted goes on.
 
     It tries what it would have tried without the interruption, and the trial that it was in goes on
-    from its checkpoint.
+    from its checkpoint. Settings that cannot be trained, as with a loss that is no number any more,
+    are a failed trial with its reason, and the search goes on.
 
     Every trial trains the recipe with one choice of settings on the same split; after each epoch
     those that are behind the median of the others at that epoch are given up. What is maximised is
@@ -94,26 +106,26 @@ def tune(
         limit: Crops used at most (a trial run).
 
     Raises:
-        FaceauditError: If the recipe has no ranges, or the data or the device cannot be used.
+        FaceauditError: If the recipe has no ranges or no value of one can be trained, the data or
+            the device cannot be used, or the folder holds another search.
+        TemporaryError: If a disk or a memory was full; the same command goes on.
     """
     settings = load_recipe(recipe, changes)
-    if settings.tune is None:
-        raise UsageError(f"recipe {recipe}: has no table [tune.ranges] to search")
+    tuning = _tuning(settings)
+    _check_ranges(recipe, changes, tuning)
     check_sizes(settings)
     place = open_device(device)
     output = output or Path(f"{settings.name}.tuning")
     make_folder(output)
-    crops = join_crops([read_crops(folder, settings) for folder in data])
-    if limit:
-        crops = crops.take(np.arange(min(limit, len(crops))))
+    crops = read_folders(data, settings, limit)
     check_labels(crops, settings)
-    with exclusive(output / STUDY):
+    with exclusive(output / STUDY), _one_line(output):
+        identity = _identity_of(settings, crops, max_steps)
+        study = open_study(output, settings.name, tuning, identity)
         split = without_learned(settings, divide(crops, settings, data, output), output)
-        training = sample(split.training, settings.tune.share)
+        training = sample(split.training, tuning.share)
         if not len(training) or not len(split.validation):
             raise UsageError(f"--data: {len(crops)} crops are too few to train and validate on")
-        study = open_study(output, settings, recipe, changes)
-        _take_up(study, settings.tune)
         run = partial(
             _run_trial,
             settings=settings,
@@ -124,163 +136,104 @@ def tune(
             device=place,
             max_steps=max_steps,
         )
-        wanted = trials or settings.tune.trials
-        search(study, run, settings.tune, settings.seed, wanted)
-        return _written(study, recipe, settings, changes, output)
+        write = partial(_write, study, recipe, settings, changes, output)
+        take_up(study, tuning)
+        write()
+        search(study, run, tuning, settings.seed, trials or tuning.trials, write)
+        return _outcome(study, output)
 
 
-def open_study(
-    output: Path, settings: Recipe, recipe: str, changes: Mapping[str, Any] | None
-) -> optuna.Study:
-    """The study of a folder, new or as it was left.
+def _tuning(settings: Recipe) -> Tune:
+    """What a recipe searches.
 
     Raises:
-        UsageError: If it belongs to another recipe or other ranges.
+        UsageError: If it has nothing to search.
     """
     if settings.tune is None:
-        raise UsageError(f"recipe {recipe}: has no table [tune.ranges] to search")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(output / STUDY)))
-    study = optuna.create_study(
-        study_name=settings.name,
-        storage=storage,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=settings.tune.startup),
-        direction="maximize",
-        load_if_exists=True,
-    )
-    facts = settings.to_json()
-    facts["tune"] = {key: facts["tune"][key] for key in ("ranges", "sampler", "share")}
-    identity = json.dumps(facts, sort_keys=True)
-    known = study.user_attrs.get(IDENTITY)
-    if known is None:
-        study.set_user_attr(IDENTITY, identity)
-    elif known != identity:
-        raise UsageError(
-            f"{output}: holds the search of another recipe or of other ranges; give another "
-            "--output, or remove it"
-        )
-    return study
+        raise UsageError(f"recipe {settings.name}: has no table [tune.ranges] to search")
+    return settings.tune
 
 
-def search(
-    study: optuna.Study,
-    run: Callable[[optuna.Trial], float],
-    settings: Tune,
-    seed: int,
-    wanted: int,
-) -> None:
-    """Run trials until so many are done, or nothing is left of a grid."""
+def _check_ranges(recipe: str, changes: Mapping[str, Any] | None, tuning: Tune) -> None:
+    """Build the recipe with the values of every range, before anything is read.
 
-    def attempt(trial: optuna.Trial) -> float:
-        try:
-            return run(trial)
-        except KeyboardInterrupt:  # Optuna ends the trial as if it had failed
-            trial.set_user_attr(INTERRUPTED, True)
-            raise
-
-    for _ in range(wanted - sum(trial.state in DONE for trial in study.trials)):
-        sampler = sampler_of(settings, seed, _tried(study))
-        if sampler is None:
-            return
-        study.sampler = sampler
-        study.optimize(attempt, n_trials=1)
-
-
-def sampler_of(
-    settings: Tune, seed: int, tried: Sequence[FrozenTrial]
-) -> optuna.samplers.BaseSampler | None:
-    """How the next settings are chosen; None where a grid has no more.
-
-    It follows from the seed and the trials before alone, so that a search that goes on in another
-    process chooses what it would have chosen in the first: Optuna does not store the state of a
-    sampler's random numbers with a study.
+    Raises:
+        UsageError: If a value can be trained neither with the first values of the other ranges nor
+            with their last.
     """
-    if settings.sampler == "grid":
-        known = [trial.params for trial in tried]
-        left = [one for one in _grid(settings, seed) if one not in known]
-        return Given(left[0]) if left else None
-    own = int(np.random.SeedSequence((seed, len(tried))).generate_state(1)[0])
-    if settings.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=own)
-    return optuna.samplers.TPESampler(seed=own, n_startup_trials=settings.startup)
+    values = {key: _values(one) for key, one in tuning.ranges.items()}
+    for key, own in values.items():
+        others = [{k: every[end] for k, every in values.items()} for end in (0, -1)]
+        for value in own:
+            refused = [_refused(recipe, changes, {**rest, key: value}) for rest in others]
+            if all(refused):
+                raise UsageError(f"tune.ranges.{key}: {json.dumps(value)} cannot be: {refused[0]}")
 
 
-def _grid(settings: Tune, seed: int) -> list[dict[str, Any]]:
-    """Every combination of choices, in an order that follows from the seed."""
-    choices = {key: _choices(key, one) for key, one in settings.ranges.items()}
-    every = [
-        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
-    ]
-    return [every[position] for position in np.random.default_rng(seed).permutation(len(every))]
+def _values(given: Range) -> list[Any]:
+    """The choices of a range, or its ends."""
+    if given.low is None or given.high is None:
+        return list(given.choices)
+    ends = (given.low, given.high)
+    return [int(end) for end in ends] if given.whole else list(ends)
 
 
-class Given(optuna.samplers.BaseSampler):
-    """Settings that are known before: name -> value."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = values
-
-    def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(self, *_: Any) -> dict[str, Any]:
-        return {}
-
-    def sample_independent(self, study: Any, trial: Any, name: str, _: Any) -> Any:
-        return self.values[name]
-
-
-def distribution_of(key: str, given: Range) -> BaseDistribution:
-    """A range as Optuna's distribution; lists travel as JSON, which is what it can store."""
-    if given.choices:
-        return CategoricalDistribution(_choices(key, given))
-    if given.low is None or given.high is None or given.low >= given.high:
-        raise UsageError(f"tune.ranges.{key}: give choices, or low and high with low below high")
-    if given.whole:
-        return IntDistribution(int(given.low), int(given.high), log=given.log)
-    return FloatDistribution(given.low, given.high, log=given.log)
+def _refused(
+    recipe: str, changes: Mapping[str, Any] | None, chosen: Mapping[str, Any]
+) -> Exception | None:
+    """Why settings cannot be trained, as far as that shows without training them."""
+    try:
+        one = _recipe_of(recipe, changes, chosen)
+        outputs = {task.output: max(1, len(task.classes)) for task in one.outputs()}
+        features = find_backbone(one.backbone).features
+        with torch.device("meta"):  # shapes alone
+            MultiTaskNetwork(
+                torch.nn.Identity(), features, outputs, one.heads.dropout, one.heads.kind,
+                one.heads.units,
+            )  # fmt: skip
+    except (UsageError, RuntimeError, ValueError) as error:  # torch refuses widths and shares
+        return error
+    return None
 
 
-def _choices(key: str, given: Range) -> list[Any]:
-    if not given.choices:
-        raise UsageError(f"tune.ranges.{key}: a grid needs choices")
-    return [json.dumps(choice) if isinstance(choice, list) else choice for choice in given.choices]
+def _identity_of(settings: Recipe, crops: CropSet, max_steps: int | None) -> dict[str, str]:
+    """What a study must agree in: everything that decides the trials and their values, as text."""
+    facts = settings.to_json()
+    facts |= {f"tune.{key}": facts["tune"][key] for key in ("ranges", "sampler", "share")}
+    del facts["tune"]
+    bundles = [*settings.distillation.teachers, *([settings.start] if settings.start else [])]
+    recorded = settings.data.split
+    return {key: json.dumps(value, sort_keys=True, default=str) for key, value in facts.items()} | {
+        "crops": digest_of(crops),
+        "max_steps": str(max_steps),
+        "bundles": " ".join(load_bundle(name).sha256 for name in bundles),
+        "split": sha256_of_file(Path(recorded)) if Path(recorded).is_file() else "",
+    }
+
+
+@contextmanager
+def _one_line(output: Path) -> Iterator[None]:
+    """Tell in one line of a disk or a memory that was full, or that failed.
+
+    Raises:
+        TemporaryError: In place of such an error.
+    """
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        if isinstance(error, FaceauditError) or not _is_passing(error):
+            raise
+        full = "the disk or the memory was full"  # torch does not say it better
+        said = str(error) if isinstance(error, OSError) else full
+        raise TemporaryError(
+            f"{output}: the search was interrupted: {said}; run again, and it goes on"
+        ) from error
 
 
 def sample(crops: CropSet, share: float) -> CropSet:
     """A share of crops, the same in every run: those whose hashes come first."""
     count = max(1, math.ceil(share * len(crops))) if len(crops) else 0
     return crops.take(np.sort(np.argsort(np.asarray(crops.sha256), kind="stable")[:count]))
-
-
-def _take_up(study: optuna.Study, settings: Tune) -> None:
-    """Queue trials that an interruption left unfinished; they go on from their checkpoints."""
-    for folder, trial in _latest(study).items():
-        if trial.state == TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-        elif trial.state != TrialState.FAIL or INTERRUPTED not in trial.user_attrs:
-            continue
-        # Without all of its settings a trial had not begun: they are chosen again, and the same.
-        known = trial.params if set(trial.params) == set(settings.ranges) else {}
-        study.enqueue_trial(known, user_attrs={FOLDER: folder})
-
-
-def _latest(study: optuna.Study) -> dict[str, FrozenTrial]:
-    """The last attempt at every trial, by its folder."""
-    return {_folder_of(trial): trial for trial in study.trials}
-
-
-def _tried(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that ended, each once; those of which an interruption was the end are still to do."""
-    return [
-        trial
-        for trial in _latest(study).values()
-        if trial.state.is_finished() and INTERRUPTED not in trial.user_attrs
-    ]
-
-
-def _folder_of(trial: FrozenTrial | optuna.Trial) -> str:
-    return str(trial.user_attrs.get(FOLDER, f"trial-{trial.number:04}"))
 
 
 def _run_trial(
@@ -294,40 +247,60 @@ def _run_trial(
     device: str,
     max_steps: int | None,
 ) -> float:
-    """Train once with the settings that a trial proposes; the best epoch's value."""
-    if settings.tune is None:
-        raise UsageError(f"recipe {recipe}: has no table [tune.ranges] to search")
-    chosen = {
-        key: _value(_suggest(trial, key, distribution_of(key, one)))
-        for key, one in settings.tune.ranges.items()
-    }
+    """Train once with the settings that a trial proposes; the best epoch's value.
+
+    The searched recipe's own selection and weights of tasks judge every trial: with those that a
+    trial proposes, the weights that look best would win.
+
+    Raises:
+        UsageError: If the settings cannot be trained.
+    """
+    chosen = {key: suggest(trial, key, one) for key, one in _tuning(settings).ranges.items()}
     one = _recipe_of(recipe, changes, chosen)
     check_sizes(one)
-    work = output / _folder_of(trial)
+    work = output / folder_of(trial)
     make_folder(work)
     values: list[float] = []
 
     def told(epoch: int, metrics: Mapping[str, float]) -> None:
-        values.append(selection_value(metrics, one))
+        values.append(selection_value(metrics, settings))
+        losses = [value for name, value in metrics.items() if name.endswith("loss")]
+        if not all(math.isfinite(value) for value in (*losses, values[-1])):
+            raise UsageError(
+                f"the loss on validation crops is no number after epoch {epoch}; lower "
+                f"learning_rate ({one.learning_rate:g}) or set clip_norm"
+            )
         trial.report(values[-1], epoch)
         if trial.should_prune():
             raise optuna.TrialPruned
 
-    log.info("trial %d: %s", trial.number, json.dumps(chosen))
+    log.info("%s: %s", work.name, json.dumps(chosen))
     for row in _epochs_before(work / CHECKPOINT):
         told(int(row["epoch"]), row)
-    state = run_loop(one, *parts, work, log.debug, max_steps, device, told)
-    best = max([state.best, *values])
-    log.info("trial %d: %.4f", trial.number, best)
-    return best
+    run_loop(one, *parts, work, log.debug, max_steps, device, told)
+    log.info("%s: %.4f", work.name, max(values))
+    return max(values)
 
 
 def _epochs_before(checkpoint: Path) -> list[dict[str, float]]:
-    """What an interrupted trial found in each epoch, for the trial that goes on with it."""
+    """What an interrupted trial found in each epoch, for the trial that goes on with it.
+
+    A checkpoint that is damaged is removed: the trial begins again.
+    """
     if not checkpoint.is_file():
         return []
-    found = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return list(found["history"])
+    try:
+        return list(read_tensors(checkpoint)["history"])
+    except (InputError, LookupError, TypeError):
+        log.warning("%s: is damaged; %s begins again", checkpoint, checkpoint.parent.name)
+        checkpoint.unlink()
+        return []
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error tells of a disk or a memory, which may be well again, and not of a bug."""
+    known = (MemoryError, OSError, torch.OutOfMemoryError)
+    return isinstance(error, known) or any(sign in str(error) for sign in PASSING)
 
 
 def _recipe_of(recipe: str, changes: Mapping[str, Any] | None, chosen: Mapping[str, Any]) -> Recipe:
@@ -335,43 +308,50 @@ def _recipe_of(recipe: str, changes: Mapping[str, Any] | None, chosen: Mapping[s
     return replace(load_recipe(recipe, {**(changes or {}), **chosen}), tune=None)
 
 
-def _suggest(trial: optuna.Trial, key: str, given: BaseDistribution) -> Any:
-    if isinstance(given, CategoricalDistribution):
-        return trial.suggest_categorical(key, given.choices)
-    if isinstance(given, IntDistribution):
-        return trial.suggest_int(key, given.low, given.high, log=given.log)
-    if isinstance(given, FloatDistribution):
-        return trial.suggest_float(key, given.low, given.high, log=given.log)
-    raise ValueError(f"no suggestion is known for {given}")
-
-
-def _value(given: Any) -> Any:
-    """A suggested value; text that is a JSON list is that list."""
-    return json.loads(given) if isinstance(given, str) and given.startswith("[") else given
-
-
-def _written(
+def _write(
     study: optuna.Study,
     recipe: str,
     settings: Recipe,
     changes: Mapping[str, Any] | None,
     output: Path,
-) -> Tuned:
-    """The outcome, with its table of trials and its recipe."""
-    finished = [trial for trial in study.trials if trial.state in DONE]
-    write_text(
-        output / TRIALS, _table(finished, list(settings.tune.ranges if settings.tune else ()))
-    )
-    if not any(trial.state == TrialState.COMPLETE for trial in finished):
-        raise UsageError(f"{output}: no trial was finished; see {output / TRIALS}")
-    best = {key: _value(value) for key, value in study.best_params.items()}
+) -> None:
+    """Write what was found so far, and remove what trials that ended do not need any more."""
+    ended = tried(study)
+    write_text(output / TRIALS, _table(ended, list(_tuning(settings).ranges)))
+    if any(trial.state == TrialState.COMPLETE for trial in ended):
+        facts = _without_none(_recipe_of(recipe, changes, _best(study)).to_json())
+        told = f"# The best of {len(ended)} trials: {study.best_value:.4f} on validation crops.\n"
+        write_text(output / BEST_RECIPE, told + tomli_w.dumps(facts))
+    for trial in ended:
+        for name in (CHECKPOINT, BEST):
+            for file in (output / folder_of(trial)).glob(f"*{name}*"):  # also half-written ones
+                file.unlink()
+
+
+def _best(study: optuna.Study) -> dict[str, Any]:
+    """The best settings so far, by dotted key."""
+    return {key: value_of(stored) for key, stored in study.best_params.items()}
+
+
+def _outcome(study: optuna.Study, output: Path) -> Tuned:
+    """What a search found, as it is written.
+
+    Raises:
+        UsageError: If no trial was finished; has the last one's reason.
+    """
+    ended = tried(study)
+    count = Counter(trial.state for trial in ended)
+    if not count[TrialState.COMPLETE]:
+        reason = next(
+            (one.user_attrs[REASON] for one in ended[::-1] if REASON in one.user_attrs), ""
+        )
+        raise UsageError(
+            f"{output / TRIALS}: no trial was finished{reason and f'; the last failed: {reason}'}"
+        )
     path = output / BEST_RECIPE
-    facts = _without_none(_recipe_of(recipe, changes, best).to_json())
-    told = f"# The best of {len(finished)} trials: {study.best_value:.4f} on validation crops.\n"
-    write_text(path, told + tomli_w.dumps(facts))
     load_recipe(str(path))
-    pruned = sum(trial.state == TrialState.PRUNED for trial in finished)
-    return Tuned(best, study.best_value, len(finished), pruned, path)
+    pruned, failed = count[TrialState.PRUNED], count[TrialState.FAIL]
+    return Tuned(_best(study), study.best_value, len(ended), pruned, failed, path)
 
 
 def _without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -386,10 +366,11 @@ def _without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _table(trials: Sequence[FrozenTrial], keys: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "state", "value", "epochs", *keys])
+    writer.writerow(["trial", "state", "value", "epochs", *keys, REASON])
     for trial in trials:
         value = "" if trial.value is None else f"{trial.value:.6g}"
+        state, epochs = trial.state.name.lower(), len(trial.intermediate_values)
         settings = [trial.params.get(key, "") for key in keys]
-        epochs = len(trial.intermediate_values)
-        writer.writerow([trial.number, trial.state.name.lower(), value, epochs, *settings])
+        reason = trial.user_attrs.get(REASON, "")
+        writer.writerow([folder_of(trial), state, value, epochs, *settings, reason])
     return text.getvalue()

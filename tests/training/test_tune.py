@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.util
 import math
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +15,28 @@ import numpy as np
 import optuna
 import polars as pl
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from faceaudit.errors import UsageError
+from faceaudit.cli import models
+from faceaudit.errors import InputError, MissingExtraError, TemporaryError, UsageError
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training import tune as module
 from faceaudit.training.data import read_crops
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Tune
-from faceaudit.training.recipe_files import load_recipe, recipe_from_facts
-from faceaudit.training.tune import distribution_of, sample, tune
+from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.study import (
+    distribution_of,
+    folder_of,
+    open_study,
+    search,
+    suggest,
+    take_up,
+    tried,
+)
+from faceaudit.training.tune import sample, tune
 
 RECIPE = """
 base = "reference/dj_custom_cnn"
@@ -38,6 +52,8 @@ startup = 1
 learning_rate = { low = 1e-4, high = 1e-2, log = true }
 "heads.units" = { choices = [[4], [8]] }
 """
+
+ACCURACIES = {"gender": 0.5, "race": 0.5, "age_group": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -110,29 +126,25 @@ SPACES = {
 )
 @pytest.mark.parametrize("sampler", SPACES)
 def test_a_search_that_was_stopped_tries_what_it_would_have_tried(
-    sampler: str, end: type[BaseException] | None, after: int, recipe: str, tmp_path: Path
+    sampler: str, end: type[BaseException] | None, after: int, tmp_path: Path
 ) -> None:
-    """Stopped between trials, or in one after some of its settings were chosen.
-
-    SystemExit leaves the trial running, as a kill does.
-    """
+    """Stopped between trials, or in one after some of its settings were chosen."""
     tuning = Tune(ranges=SPACES[sampler], sampler=sampler, startup=2)  # type: ignore[arg-type]
-    settings = replace(load_recipe(recipe), tune=tuning)
     ends = [end] if end else []
 
     def run(trial: optuna.Trial) -> float:
-        chosen: list[float] = []
+        chosen: list[Any] = []
         for key, one in tuning.ranges.items():
-            chosen.append(module._suggest(trial, key, distribution_of(key, one)))
+            chosen.append(suggest(trial, key, one))
             if trial.number == 3 and ends and len(chosen) == after:
                 raise ends.pop()
         return -abs(math.log(chosen[0] / 1e-3))
 
     def go_on(folder: str, wanted: int) -> list[dict[str, Any]]:
         (tmp_path / folder).mkdir(exist_ok=True)
-        study = module.open_study(tmp_path / folder, settings, recipe, None)
-        module._take_up(study, tuning)
-        module.search(study, run, tuning, settings.seed, wanted)
+        study = open_study(tmp_path / folder, "small", tuning, {})
+        take_up(study, tuning)
+        search(study, run, tuning, 0, wanted)
         return [t.params for t in study.trials if t.state == TrialState.COMPLETE]
 
     with pytest.raises(end) if end else nullcontext():
@@ -142,20 +154,21 @@ def test_a_search_that_was_stopped_tries_what_it_would_have_tried(
     assert len({str(one) for one in found}) == 8
 
 
-def test_a_grid_ends_when_every_combination_was_tried(recipe: str, tmp_path: Path) -> None:
+def test_a_grid_ends_when_every_combination_was_tried(tmp_path: Path) -> None:
     settings = Tune(ranges={"batch": Range((8, 16, 16))}, sampler="grid")
-    study = module.open_study(tmp_path, replace(load_recipe(recipe), tune=settings), recipe, None)
+    study = open_study(tmp_path, "small", settings, {})
 
     def run(trial: optuna.Trial) -> float:
         return float(trial.suggest_categorical("batch", (8, 16, 16)))
 
-    module.search(study, run, settings, 0, 10)
+    search(study, run, settings, 0, 10)
     assert sorted(trial.params["batch"] for trial in study.trials) == [8, 16]
 
 
-def test_settings_that_cannot_be_trained_are_not_tried_again(recipe: str, tmp_path: Path) -> None:
+def test_settings_that_cannot_be_trained_are_noted_and_the_search_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = Tune(ranges=SPACES["random"], sampler="random")
-    one = replace(load_recipe(recipe), tune=settings)
 
     def run(trial: optuna.Trial) -> float:
         rate = float(trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True))
@@ -163,13 +176,209 @@ def test_settings_that_cannot_be_trained_are_not_tried_again(recipe: str, tmp_pa
             raise UsageError("the loss is nan")
         return rate
 
-    with pytest.raises(UsageError, match="nan"):
-        module.search(module.open_study(tmp_path, one, recipe, None), run, settings, 0, 4)
-    study = module.open_study(tmp_path, one, recipe, None)
-    module._take_up(study, settings)
-    module.search(study, run, settings, 0, 4)
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"] + ["COMPLETE"] * 3
-    assert len({trial.params["learning_rate"] for trial in study.trials}) == 5
+    search(open_study(tmp_path, "small", settings, {}), run, settings, 0, 4)
+    assert "trial-0001 failed: the loss is nan" in caplog.text
+    study = open_study(tmp_path, "small", settings, {})
+    take_up(study, settings)
+    search(study, run, settings, 0, 4)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "FAIL"] + ["COMPLETE"] * 2
+    assert study.trials[1].user_attrs["reason"] == "the loss is nan"
+
+
+@pytest.mark.parametrize("killed", ["enqueue_trial", "tell"])
+def test_a_trial_is_not_lost_where_its_resume_is_killed(
+    killed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Tune(ranges=SPACES["grid"], sampler="grid")
+    ends: list[type[BaseException]] = [SystemExit, KeyboardInterrupt]
+    seen = []
+
+    def run(trial: optuna.Trial) -> float:
+        seen.append((folder_of(trial), suggest(trial, "batch", SPACES["grid"]["batch"])))
+        if trial.number == 1:
+            raise ends.pop(0)
+        return 0.5
+
+    def dies(*_: object, **__: object) -> None:
+        raise ends.pop()
+
+    with pytest.raises(SystemExit):
+        search(open_study(tmp_path, "small", settings, {}), run, settings, 0, 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Study, killed, dies)
+        with pytest.raises(KeyboardInterrupt):
+            take_up(open_study(tmp_path, "small", settings, {}), settings)
+    study = open_study(tmp_path, "small", settings, {})
+    take_up(study, settings)
+    search(study, run, settings, 0, 3)
+    ended = tried(study)
+    assert [folder_of(trial) for trial in ended] == ["trial-0000", "trial-0001", "trial-0003"]
+    assert all(trial.state == TrialState.COMPLETE for trial in ended)
+    assert seen[1] == seen[2]
+
+
+def test_half_a_line_of_a_journal_is_cut_away(tmp_path: Path) -> None:
+    settings = Tune(ranges=SPACES["random"], sampler="random")
+    search(open_study(tmp_path, "small", settings, {}), lambda trial: 0.5, settings, 0, 1)
+    journal = tmp_path / "study.log"
+    *_, last = journal.read_bytes().splitlines(keepends=True)
+    with journal.open("ab") as file:
+        file.write(last[: len(last) // 2])
+    study = open_study(tmp_path, "small", settings, {})
+    search(study, lambda trial: 0.5, settings, 0, 2)
+    assert len(tried(open_study(tmp_path, "small", settings, {}))) == 2
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"op_code": 4, "worker_id": "x"}'])
+def test_a_damaged_journal_is_one_clear_error(line: str, tmp_path: Path) -> None:
+    settings = Tune(ranges=SPACES["random"])
+    (tmp_path / "study.log").write_text(f"{line}\n")
+    with pytest.raises(InputError, match=r"study\.log: is damaged"):
+        open_study(tmp_path, "small", settings, {})
+
+
+def test_a_lock_that_a_killed_search_left_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "study.log.lock").symlink_to(tmp_path / "study.log")
+    begun = time.monotonic()
+    open_study(tmp_path, "small", Tune(ranges=SPACES["random"]), {})
+    assert time.monotonic() - begun < 10
+    assert not (tmp_path / "study.log.lock").is_symlink()
+
+
+FULL = {
+    "a disk": (OSError(errno.ENOSPC, "No space left"), TemporaryError, "No space left"),
+    "a disk, as torch tells": (
+        RuntimeError("PytorchStreamWriter failed writing"),
+        TemporaryError,
+        "disk or the memory was full",
+    ),
+    "a memory": (MemoryError(), TemporaryError, "disk or the memory was full"),
+    "a limit": (InputError("larger than files may be"), InputError, "larger than files may be"),
+    "a bug": (RuntimeError("shapes differ"), RuntimeError, "shapes differ"),
+}
+
+
+@pytest.mark.parametrize(("error", "kind", "told"), FULL.values(), ids=FULL)
+def test_a_trial_that_a_failure_ended_is_taken_up_again(
+    error: Exception,
+    kind: type[Exception],
+    told: str,
+    crops: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def fails(*arguments: Any) -> None:
+        calls.append(arguments[3].name)
+        if len(calls) == 2:
+            raise error
+        arguments[-1](1, ACCURACIES)
+
+    monkeypatch.setattr(module, "run_loop", fails)
+    with pytest.raises(kind, match=told):
+        tune(recipe, data=[crops], output=tmp_path / "out")
+    assert pl.read_csv(tmp_path / "out" / "trials.csv")["trial"].to_list() == ["trial-0000"]
+    assert load_recipe(str(tmp_path / "out" / "best.toml")).tune is None
+    found = tune(recipe, data=[crops], output=tmp_path / "out")
+    assert (found.trials, found.failed) == (3, 0)
+    assert calls == ["trial-0000", "trial-0001", "trial-0001", "trial-0003"]
+    table = pl.read_csv(tmp_path / "out" / "trials.csv")
+    assert table["trial"].to_list() == ["trial-0000", "trial-0001", "trial-0003"]
+
+
+def test_a_full_disk_while_the_journal_is_written_is_one_clear_error(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = JournalFileBackend.append_logs
+    wrote = []
+
+    def full(self: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        wrote.append(logs)
+        if len(wrote) == 5:
+            with (tmp_path / "out" / "study.log").open("a") as file:
+                file.write('{"op_code"')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, logs)
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    monkeypatch.setattr(module, "run_loop", lambda *given: given[-1](1, ACCURACIES))
+    with pytest.raises(TemporaryError, match="No space left"):
+        tune(recipe, data=[crops], output=tmp_path / "out", trials=2)
+    assert tune(recipe, data=[crops], output=tmp_path / "out", trials=2).trials == 2
+
+
+def test_a_damaged_checkpoint_begins_its_trial_again(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*arguments: Any) -> None:
+        (arguments[3] / "checkpoint.pt").write_bytes(b"PK no checkpoint")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run_loop", dies)
+    with pytest.raises(KeyboardInterrupt):
+        tune(recipe, data=[crops], output=tmp_path / "out", trials=1)
+    monkeypatch.setattr(module, "run_loop", run_loop)
+    assert tune(recipe, data=[crops], output=tmp_path / "out", trials=1).failed == 0
+
+
+@pytest.mark.parametrize("by", ["", "gender", "gender_loss"])
+def test_a_network_of_nans_is_never_the_best(
+    by: str, crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: Any) -> None:
+        loss = math.nan if arguments[3].name == "trial-0001" else 0.7
+        gender = 0.9 if math.isnan(loss) else 0.5
+        arguments[-1](1, ACCURACIES | {"gender": gender, "gender_loss": loss})
+
+    monkeypatch.setattr(module, "run_loop", run)
+    changes = {"selection.by": by}
+    found = tune(recipe, data=[crops], output=tmp_path / "out", changes=changes)
+    assert (found.trials, found.failed) == (3, 1)
+    table = pl.read_csv(tmp_path / "out" / "trials.csv")
+    assert table["state"].to_list() == ["complete", "fail", "complete"]
+    assert "is no number after epoch 1" in table["reason"][1]
+
+
+def test_a_search_without_a_finished_trial_tells_the_last_reason(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> None:
+        raise UsageError("the loss is inf")
+
+    monkeypatch.setattr(module, "run_loop", refuses)
+    with pytest.raises(UsageError, match="no trial was finished; the last failed: the loss is"):
+        tune(recipe, data=[crops], output=tmp_path / "out")
+
+
+def test_trials_are_judged_by_the_weights_of_the_searched_recipe(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranges = '[tune.ranges]\n"tasks.gender.weight" = { choices = [0.01, 100.0] }\n'
+    Path(recipe).write_text(RECIPE.partition("[tune.ranges]")[0] + ranges)
+    metrics = {"gender": 0.9, "race": 0.2, "age_group": 0.1}
+
+    def run(*arguments: Any) -> None:
+        arguments[-1](1, metrics)
+
+    monkeypatch.setattr(module, "run_loop", run)
+    tune(recipe, data=[crops], output=tmp_path / "out", changes={"tune.sampler": "grid"})
+    table = pl.read_csv(tmp_path / "out" / "trials.csv")
+    weights = {name: task.weight for name, task in load_recipe(recipe).tasks.items()}
+    wanted = np.average(
+        list(metrics.values()), weights=[weights[n] for n in ("gender", "race", "age")]
+    )
+    assert table["value"].to_list() == pytest.approx([wanted, wanted], abs=1e-5)
+
+
+def test_trials_that_ended_keep_their_history_alone(
+    crops: Path, recipe: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    tune(recipe, data=[crops], output=out, trials=2, changes={"selection.keep": "best"})
+    for folder in ("trial-0000", "trial-0001"):
+        assert [file.name for file in (out / folder).iterdir()] == ["history.csv"]
 
 
 def test_a_trial_that_goes_on_is_judged_by_all_of_its_epochs(
@@ -211,17 +420,18 @@ def test_the_best_recipe_is_the_searched_one_with_the_best_settings(
 ) -> None:
     Path(recipe).write_text(f'{RECIPE}"heads.dropout" = {{ low = 0.0, high = 0.5 }}\n')
     settings = load_recipe(recipe, changes)
-    study = module.open_study(tmp_path, settings, recipe, changes)
+    assert settings.tune is not None
+    tuning = settings.tune
+    study = open_study(tmp_path, settings.name, tuning, {})
 
     def run(trial: optuna.Trial) -> float:
-        assert settings.tune is not None
-        for key, one in settings.tune.ranges.items():
-            module._suggest(trial, key, distribution_of(key, one))
+        for key, one in tuning.ranges.items():
+            suggest(trial, key, one)
         return 0.5
 
-    assert settings.tune is not None
-    module.search(study, run, settings.tune, settings.seed, 1)
-    found = module._written(study, recipe, settings, changes, tmp_path)
+    search(study, run, tuning, settings.seed, 1)
+    module._write(study, recipe, settings, changes, tmp_path)
+    found = module._outcome(study, tmp_path)
     wanted = replace(load_recipe(recipe, {**changes, **found.best}), tune=None)
     assert load_recipe(str(found.recipe)) == wanted
     assert set(found.best) == {"learning_rate", "heads.units", "heads.dropout"}
@@ -236,12 +446,32 @@ def test_a_finished_search_costs_nothing_more(
     assert tune(recipe, data=[crops], output=tmp_path / "out", trials=1) == first
 
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "seed": {"changes": {"seed": 7}},
+    "another recipe, larger": {"changes": {"name": "larger"}},
+    "tune.ranges": {"changes": {"tune.ranges": {"batch": {"choices": [8, 16]}}}},
+    "crops": {"limit": 20},
+    "max_steps": {"max_steps": 1},
+}
+
+
+@pytest.mark.parametrize(("differs", "given"), OTHERS.items(), ids=OTHERS)
 def test_another_search_in_the_same_folder_is_refused(
-    crops: Path, recipe: str, tmp_path: Path
+    differs: str,
+    given: dict[str, Any],
+    crops: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "run_loop", lambda *given: given[-1](1, ACCURACIES))
     tune(recipe, data=[crops], output=tmp_path / "out", trials=1)
-    with pytest.raises(UsageError, match="another recipe or of other ranges"):
-        tune(recipe, data=[crops], output=tmp_path / "out", trials=1, changes={"seed": 7})
+    files = [tmp_path / "out" / name for name in ("study.log", "trials.csv", "splits.parquet")]
+    before = [file.read_bytes() for file in files]
+    wanted = differs.replace("larger", "small") if "recipe" in differs else f"other {differs};"
+    with pytest.raises(UsageError, match=f"holds (a search with|the search of) {wanted}"):
+        tune(recipe, data=[crops], output=tmp_path / "out", trials=1, **given)
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_a_recipe_without_ranges_is_one_clear_error(crops: Path, tmp_path: Path) -> None:
@@ -250,21 +480,112 @@ def test_a_recipe_without_ranges_is_one_clear_error(crops: Path, tmp_path: Path)
 
 
 def test_ranges_become_distributions() -> None:
-    floats = distribution_of("a", Range(low=0.1, high=1.0, log=True))
+    floats = distribution_of(Range(low=0.1, high=1.0, log=True))
     assert isinstance(floats, optuna.distributions.FloatDistribution)
     assert floats.log
-    whole = distribution_of("a", Range(low=1, high=9, whole=True))
+    whole = distribution_of(Range(low=1, high=9, whole=True))
     assert isinstance(whole, optuna.distributions.IntDistribution)
-    with pytest.raises(UsageError, match="low below high"):
-        distribution_of("a", Range(low=2.0, high=1.0))
 
 
-def test_data_cannot_be_searched() -> None:
-    facts = load_recipe("tune/dj_units").to_json()
-    facts["tune"]["ranges"] = {"data.test_share": {"choices": [0.1]}}
-    facts.pop("reference")
-    with pytest.raises(UsageError, match="same data"):
-        recipe_from_facts(facts, "x.toml")
+@pytest.mark.parametrize("choice", [[8], {"kind": "dense", "units": [8]}, "[custom", '"a"', "a", 3])
+def test_a_choice_is_what_was_given(choice: Any, tmp_path: Path) -> None:
+    study = open_study(tmp_path, "small", Tune(ranges={"a": Range((choice,))}), {})
+    assert suggest(study.ask(), "a", Range((choice,))) == choice
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no trials": ({"tune.trials": 0}, "tune.trials is 0; it must be at least 1"),
+    "startup": ({"tune.startup": -1}, "tune.startup is -1"),
+    "no share": ({"tune.share": 0.0}, "tune.share is 0"),
+    "share": ({"tune.share": 3.0}, "tune.share is 3"),
+    "no ranges": ({"tune.ranges": {}}, "tune.ranges is empty"),
+    "log": (
+        {"tune.ranges": {"learning_rate": {"low": 0.0, "high": 1.0, "log": True}}},
+        "tune.ranges.learning_rate: low is 0; with log",
+    ),
+    "order": ({"tune.ranges": {"seed": {"low": 5, "high": 2}}}, "seed: .* low below high"),
+    "nothing": ({"tune.ranges": {"seed": {}}}, "seed: give choices, or low and high"),
+    "whole": (
+        {"tune.ranges": {"batch": {"low": 16.5, "high": 16.9, "whole": True}}},
+        "batch: low and high are 16.5 and 16.9",
+    ),
+    "both": (
+        {"tune.ranges": {"batch": {"choices": [8], "low": 8, "high": 16}}},
+        "batch: choices stand alone",
+    ),
+    "grid": (
+        {"tune.sampler": "grid", "tune.ranges": {"batch": {"low": 8, "high": 16}}},
+        "batch: a grid needs choices",
+    ),
+    "data": ({"tune.ranges": {"data.test_share": {"choices": [0.1]}}}, "same data"),
+    "view": ({"tune.ranges": {"margin": {"choices": [0.1]}}}, "same data"),
+    "selection": ({"tune.ranges": {"selection.by": {"choices": ["gender"]}}}, "in the same way"),
+    "scheme": ({"tune.ranges": {"tasks.age.scheme": {"choices": ["value"]}}}, "cannot be compared"),
+    "task": ({"tune.ranges": {"tasks.age": {"choices": [{}]}}}, "cannot be compared"),
+    "loss": (
+        {
+            "selection.by": "gender_loss",
+            "tune.ranges": {"tasks.gender.label_smoothing": {"choices": [0.0, 0.1]}},
+        },
+        "selection.by gender_loss could not be compared",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), WRONG.values(), ids=WRONG)
+def test_a_search_that_cannot_be_is_one_clear_error(
+    changes: dict[str, Any], told: str, recipe: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        load_recipe(recipe, changes)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "value": ({"batch": [8, 0]}, r"tune\.ranges\.batch: 0 cannot be: .* at least 1"),
+    "key": ({"learning_rat": [1.0]}, r"tune\.ranges\.learning_rat: .*'learning_rat'"),
+    "heads": (
+        {"heads.kind": ["linear", "ge"]},
+        r'heads\.kind: "ge" cannot be: .* embedding',
+    ),
+    "share": ({"heads.dropout": [0.1, 1.5]}, r"heads\.dropout: 1\.5 cannot be"),
+    "name": ({"backbone": ["custom_cnn", "[custom"]}, r'backbone: "\[custom" cannot be'),
+}
+
+
+@pytest.mark.parametrize(("ranges", "told"), REFUSED.values(), ids=REFUSED)
+def test_a_value_that_cannot_be_trained_is_refused_before_anything_is_read(
+    ranges: dict[str, list[Any]], told: str, recipe: str, tmp_path: Path
+) -> None:
+    given = {key: {"choices": choices} for key, choices in ranges.items()}
+    changes = {"heads.units": [], "tune.ranges": given}
+    with pytest.raises(UsageError, match=told):
+        tune(recipe, data=[tmp_path / "nothing"], output=tmp_path / "out", changes=changes)
+    assert not (tmp_path / "out").exists()
+
+
+def test_values_that_fit_together_are_searched_together(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "run_loop", lambda *given: given[-1](1, ACCURACIES))
+    ranges = {"heads.kind": {"choices": ["ge", "gm"]}, "heads.units": {"choices": [[4], [8]]}}
+    changes = {"heads.units": [], "tune.ranges": ranges}
+    assert tune(recipe, data=[crops], output=tmp_path / "out", changes=changes).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [(c, m) for c in ("train", "tune") for m in ("safetensors", "onnx")]
+    + [("train", "onnxscript"), ("tune", "optuna")],
+)
+def test_a_module_that_is_missing_is_told_with_its_extra(
+    command: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else real(name)
+    )
+    with pytest.raises(MissingExtraError, match=rf"faceaudit {command} .*faceaudit\[train\]"):
+        getattr(models, command)("small.toml", data=[], quiet=True)
 
 
 def test_the_grids_of_the_reference_are_searched_whole() -> None:
