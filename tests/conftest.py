@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,15 @@ def _every_report_fits_its_schema() -> Iterator[None]:
     reporting.FORMATS["json"] = checked
     yield
     reporting.FORMATS["json"] = write
+
+
+@pytest.fixture(autouse=True)
+def _the_log_is_as_if_no_command_had_run() -> None:
+    """Undo what a command that an earlier test ran in this process set up."""
+    logger = logging.getLogger("faceaudit")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
 
 
 @pytest.fixture(scope="session")

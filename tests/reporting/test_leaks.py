@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -30,17 +28,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         save(draw(seed), test / f"3{seed - 10}_0_0_201701010000000{seed}.jpg")
     save(draw(2), test / "40_1_0_20170101000000002.jpg", quality=40)
     return train, test
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Commands run in this process set up the package's log; other tests need it as it was."""
-    logger = logging.getLogger("faceaudit")
-    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
-    yield
-    logger.handlers[:] = handlers
-    logger.setLevel(level)
-    logger.propagate = propagate
 
 
 def test_table_page_and_json_hold_the_same(folders: tuple[Path, Path], tmp_path: Path) -> None:
