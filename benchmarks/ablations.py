@@ -1,35 +1,47 @@
 """What each choice of a recipe gives: ``python -m benchmarks.ablations run`` (and ``--help``).
 
-Trains the recipe ``fairface`` on a short budget (one cycle at 64 pixels), and again with one choice
-undone at a time; all on the same crops, split, order and seed. ``write`` adds what each finished
-one got right to docs/results/ablations.parquet, compares each with the whole recipe in pairs on the
-same held-out images (as ``benchmarks.study`` does), and writes docs/results/ablations.json, from
-which ``scripts/reference_results.py`` makes a table. A run that was interrupted goes on.
+Trains the recipe ``fairface`` on a short budget (one cycle at 64 pixels, batch norms folded as when
+the bundle that ships was finished), and again with one choice changed at a time, with several
+seeds; all on the same crops, split and order, but where labels that conflict are kept, which adds
+crops. ``write`` adds what each finished one got right to docs/results/ablations.parquet, compares
+each with the whole recipe in pairs on the same held-out images (``benchmarks/paired_runs.py``), and
+writes docs/results/ablations.json, from which ``scripts/reference_results.py`` makes a table. A run
+that was interrupted goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from benchmarks.study import Comparison, collect, compare, digest_of, holm, shares, split_of
+from benchmarks.paired_runs import (
+    TASKS,
+    Comparison,
+    Question,
+    answer,
+    collect,
+    interval,
+    right_of,
+    training_folder,
+    write,
+)
+from benchmarks.study import digest_of, parts_of
+from faceaudit.models.bundle import FACTS
+from faceaudit.training.splits import SPLITS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.json"
 RIGHT = RESULTS.with_suffix(".parquet")
-RECIPE, WHOLE = "fairface", "whole"
+RECIPE, WHOLE, NORMS, CONFLICTS = "fairface", "whole", "batch norms kept", "conflicting labels kept"
 SHORT = {"stages": [{"epochs": 2, "size": 64}], "norms": "folded"}
-TASKS = ("gender", "race", "age_group")
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     WHOLE: {},
     "random weights": {"weights": "none", "norms": "batch"},
-    "batch norms kept": {"norms": "batch"},
+    NORMS: {"norms": "batch"},
     "no augmentation": {"augmentation": "none"},
     "no loose crops": {"augmentation.loose_share": 0.0},
     "no damage": {
@@ -39,21 +51,25 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "no label smoothing": {"tasks.gender.label_smoothing": 0.0, "tasks.race.label_smoothing": 0.0},
     "no moving average": {"ema": 0.0},
     "one learning rate": {"trunk_learning_rate": 2e-3},
-    "conflicting labels kept": {"data.conflicts": "keep"},
+    CONFLICTS: {"data.conflicts": "keep"},
     "age as nine groups": {"tasks.age.scheme": "fairface9", "tasks.age.smoothness": 0.0},
 }
 """Name -> what is changed in the short recipe."""
+AGAINST = {"random weights": NORMS}
+"""What a variant is compared with, where it is not the whole recipe: only weights can be folded."""
 
 
-def run(data: Path, work: Path, only: list[str]) -> None:
-    """Train every variant; what is finished is left alone."""
+def run(data: Path, work: Path, seeds: Sequence[int], only: Sequence[str]) -> None:
+    """Train every variant with every seed; what is finished is left alone."""
     from faceaudit.training.train import train
 
-    for name in only or ABLATIONS:
-        output = work / f"{file_name(name)}-0"
-        if not (output / "bundle.json").is_file():
-            changes = {**SHORT, **ABLATIONS[name], "name": file_name(name)}
-            train(RECIPE, data=[data], output=output, changes=changes)
+    for seed in seeds:
+        for name in only or ABLATIONS:
+            if not is_finished(work, name, seed):
+                own = {"name": file_name(name), "seed": seed}
+                output = work / f"{file_name(name)}-{seed}"
+                changes = {**SHORT, **ABLATIONS[name], **own}
+                train(RECIPE, data=[data], output=output, changes=changes)
 
 
 def file_name(variant: str) -> str:
@@ -61,25 +77,55 @@ def file_name(variant: str) -> str:
     return variant.replace(" ", "_")
 
 
-def compared(right: pl.DataFrame) -> list[Comparison]:
-    """Every finished variant against the whole recipe, per task."""
-    known = set(right["recipe"])
-    found = []
-    for name in ABLATIONS:
-        if name == WHOLE or file_name(name) not in known:
-            continue
-        for task in TASKS:
-            one, other = (shares(right, [file_name(way)], task) for way in (name, WHOLE))
-            both = one.join(other, on="image", suffix="_other").drop("image")
-            moves = both.to_numpy().astype(bool)
-            found.append(compare(name, task, moves[:, :1], moves[:, 1:], ((name,), (WHOLE,))))
-    return holm(found)
+def is_finished(work: Path, name: str, seed: int) -> bool:
+    """Whether a variant is trained and tested."""
+    bundle = work / f"{file_name(name)}-{seed}" / FACTS
+    return bundle.is_file() and right_of(work, file_name(name), seed) is not None
+
+
+def finished(work: Path) -> tuple[list[str], list[int]]:
+    """The variants that are finished with each of the seeds that the whole recipe is."""
+    seeds = [seed for seed in range(10) if is_finished(work, WHOLE, seed)]
+    names = [name for name in ABLATIONS if all(is_finished(work, name, seed) for seed in seeds)]
+    if not seeds or len(names) < 2:
+        raise SystemExit(f"{work}: the whole recipe and another must be finished; begin with `run`")
+    return names, seeds
+
+
+def check_splits(work: Path, names: Sequence[str], seeds: Sequence[int]) -> str:
+    """Check that all learned from the same images; the digest of their split."""
+    whole = training_folder(work, WHOLE, seeds[0]) / SPLITS
+    known = parts_of(whole)
+    for seed in seeds:
+        for name in names:
+            own = parts_of(training_folder(work, file_name(name), seed) / SPLITS)
+            if own != known and name != CONFLICTS:
+                raise SystemExit(f"{name} with seed {seed} has another split than {whole}")
+    return digest_of(whole)
+
+
+def questions(names: Sequence[str]) -> list[Question]:
+    """Every variant against the whole recipe, per task."""
+    known = set(names)
+    against = {name: AGAINST.get(name, WHOLE) for name in names if name != WHOLE}
+    return [
+        Question(name, task, (file_name(name),), (file_name(other),))
+        for name, other in against.items()
+        if other in known
+        for task in TASKS
+    ]
+
+
+def same_images(right: pl.DataFrame) -> pl.DataFrame:
+    """Leave out held-out images that only a variant has, as their labels conflict."""
+    images = right.filter(pl.col("recipe") == WHOLE).select("image").unique()
+    return right.join(images, on="image", how="semi")
 
 
 def table_of(found: list[Comparison]) -> str:
     """The comparisons as a Markdown table, one row per variant."""
     lines = [f"| | {' | '.join(TASKS)} |", "| --- |" + " ---: |" * len(TASKS)]
-    whole = {one.task: one for one in found}
+    whole = {one.task: one for one in found if one.second == (WHOLE,)}
     lines.append(
         "| the whole recipe | "
         + " | ".join(f"{whole[task].accuracy_second:.3f}" for task in TASKS)
@@ -92,9 +138,7 @@ def table_of(found: list[Comparison]) -> str:
 
 
 def _cell(one: Comparison) -> str:
-    mark = " *" if one.p_adjusted < 0.05 else ""
-    low, high = 100 * one.low, 100 * one.high
-    return f"{100 * one.difference:+.1f} ({low:+.1f} to {high:+.1f}){mark}"
+    return interval(one) + (" *" if one.told_apart else "")
 
 
 def main() -> None:
@@ -103,6 +147,7 @@ def main() -> None:
     parser.add_argument("action", choices=("run", "write"))
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--data", type=Path, help="prepared FairFace crops")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="*", default=[], choices=tuple(ABLATIONS))
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -110,13 +155,13 @@ def main() -> None:
         if given.data is None:
             parser.error("run needs --data")
         given.work.mkdir(parents=True, exist_ok=True)
-        run(given.data, given.work, given.only)
+        run(given.data, given.work, given.seeds, given.only)
         return
-    runs = [(file_name(name), 0) for name in ABLATIONS]
-    finished = [run for run in runs if (given.work / f"{run[0]}-0" / "bundle.json").is_file()]
-    digest = digest_of(split_of(given.work, *finished[0])) if finished else ""
-    found = compared(collect(given.work, finished, digest, RIGHT))
-    RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+    names, seeds = finished(given.work)
+    split = check_splits(given.work, names, seeds)
+    runs = [(file_name(name), seed) for seed in seeds for name in names]
+    found = answer(same_images(collect(given.work, runs, split, RIGHT)), questions(names))
+    write(found, RESULTS)
     print(table_of(found))
 
 

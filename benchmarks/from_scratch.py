@@ -83,15 +83,21 @@ def run(data: Path, work: Path, only: Sequence[str]) -> None:
 
     for name in only or ROWS:
         output = work / name
-        if not (output / FACTS).is_file():
+        if not is_finished(work, name):
             train(f"reference/{name}", data=[data], output=output, changes=SHORT, max_steps=STEPS)
+
+
+def is_finished(work: Path, name: str) -> bool:
+    """Whether a row is trained and tested."""
+    path = work / name / FACTS
+    return path.is_file() and "metrics" in json.loads(path.read_text())
 
 
 def learned(work: Path) -> list[Learned]:
     """What the finished runs give."""
     found = []
     for name in ROWS:
-        if not (work / name / FACTS).is_file():
+        if not is_finished(work, name):
             continue
         recipe = load_recipe(f"reference/{name}", SHORT)
         facts = json.loads((work / name / FACTS).read_text())
@@ -123,17 +129,21 @@ def table_of(found: Sequence[Learned]) -> str:
     tasks = list(dict.fromkeys(task for one in found for task in one.figures))
     titles = [f"{task}, years off" if task == "age" else task for task in tasks]
     lines = [
-        f"| network | recipe | images seen | {' | '.join(titles)} |",
-        "| --- | --- | ---: |" + " ---: |" * len(tasks),
+        f"| network | recipe | images seen | held out | {' | '.join(titles)} |",
+        "| --- | --- | ---: | ---: |" + " ---: |" * len(tasks),
     ]
     for one in found:
         cells = [_cell(one.figures.get(task), years=task == "age") for task in tasks]
         lines.append(
-            f"| {one.row} | `reference/{one.recipe}` | {one.images:,} | {' | '.join(cells)} |"
+            f"| {one.row} | `reference/{one.recipe}` | {one.images:,} | {one.held_out:,} | "
+            f"{' | '.join(cells)} |"
         )
     every = {task: value for one in found for task, value in one.guessed.items()}
     guesses = [f"{every[task]:.2f}" if task == "age" else f"{every[task]:.3f}" for task in tasks]
-    lines.append(f"| the commonest class, the median age | | 0 | {' | '.join(guesses)} |")
+    held_out = f"{found[-1].held_out:,}"
+    lines.append(
+        f"| the commonest class, the median age | | 0 | {held_out} | {' | '.join(guesses)} |"
+    )
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Write docs/reference-results.md: ``python -m scripts.reference_results``.
+"""Write docs/reference-results.md: ``python -m scripts.reference_results [--check]``.
 
 Every row of the reference works that a recipe repeats, with what was reported, what leaks, and what
 was measured here: ``docs/results/NAME.json`` of a run (the card's metrics of its bundle), and the
@@ -11,11 +11,13 @@ each network learns from random weights (``from_scratch.json``, ``benchmarks.fro
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from benchmarks import ablations, from_scratch, redrawn, study
+from benchmarks.paired_runs import read
 from faceaudit.models.backbones import find_backbone
 from faceaudit.training.recipe import Recipe, Reference
 from faceaudit.training.recipe_files import list_recipes, load_recipe
@@ -29,7 +31,10 @@ Every row is a recipe: `faceaudit train reference/NAME --data CROPS` repeats it 
 of duplicates, so that no picture is on two sides. Reported figures are those of the source. Shares
 are accuracies; `age_mae_scaled` is the mean absolute error divided by 69 years.
 """
-NO_LEAK = "nothing that is known; the split is made before images are copied."
+NO_LEAK = (
+    "no more than any split by index: it is made before images are copied, but UTKFace holds "
+    "pictures more than once."
+)
 WEIGHTS = {"imagenet": "ImageNet", "vggface": "VGGFace"}
 
 
@@ -78,7 +83,8 @@ def measured(name: str, recipe: Recipe) -> str:
             f" ({one['low']:.3f} to {one['high']:.3f})"
             for task, one in facts["metrics"].items()
         ]
-        return f"{', '.join(figures)}; {facts['how']}"
+        epochs = sum(stage["epochs"] for stage in facts["recipe"]["stages"])
+        return f"{', '.join(figures)}; {epochs} epochs"
     small = "; what it learns from nothing is below" if name in _learned() else ""
     source = find_backbone(recipe.backbone).sources.get(recipe.weights)
     if recipe.weights in WEIGHTS and (source is None or not source.package):
@@ -105,15 +111,24 @@ def _from_scratch() -> Iterator[str]:
     size, steps = from_scratch.SHORT["stages"][0]["size"], from_scratch.EPOCHS * from_scratch.STEPS
     yield (
         "Each network by its recipe from random weights, nothing frozen, with learning rates of "
-        f"ours, at most {steps} steps at {size} pixels, on aligned crops of all ages, on the same "
-        f"{found[0].held_out:,} held-out images of UTKFace, with 95 % intervals. (Their split was "
-        "by hashes alone, which leaves one in a hundred with a copy that was learned.) It shows "
+        f"ours, at most {steps} steps at {size} pixels, on aligned crops of all ages, tested on "
+        "held-out images of UTKFace, with 95 % intervals. It shows "
         "which recipes learn, and nothing of how "
         "good a row can be: what is no better than the last row was not learned in so few steps. "
-        f"{_not_among(found)}\n"
+        f"{_splits(found)}{_not_among(found)}\n"
     )
     yield from_scratch.table_of(found)
     yield ""
+
+
+def _splits(found: Sequence[from_scratch.Learned]) -> str:
+    """What is to be said of rows that were held out otherwise than the last."""
+    if len({one.held_out for one in found}) == 1:
+        return ""
+    return (
+        "Rows with other numbers of held-out images were split by each image's hash alone, which "
+        "leaves one in a hundred with a copy that was learned. "
+    )
 
 
 def _not_among(found: Sequence[from_scratch.Learned]) -> str:
@@ -142,25 +157,52 @@ def _study() -> Iterator[str]:
     if not study.RESULTS.is_file():
         yield "Not run yet: `python -m benchmarks.study run` answers it.\n"
         return
-    found = [study.Comparison(**one) for one in json.loads(study.RESULTS.read_text())]
-    first, mtl = found[0], load_recipe("study/mtl")
+    found, mtl = read(study.RESULTS), load_recipe("study/mtl")
+    steps = json.loads(study.RESULTS.read_text())["steps"]
     weights = ", ".join(f"{name} weighs {task.weight:g}" for name, task in mtl.tasks.items())
-    seeds = (
-        f"{first.seeds} seeds, compared"
-        if first.seeds > 1
-        else "One seed, whose chance is not in the intervals (that of the images is), compared"
+    fewer = ", ".join(
+        f"{name.removeprefix('age_').capitalize()} {steps[name]:,}"
+        for name in (*study.BY_GENDER, *study.BY_RACE)
     )
+    seeds = found[0].seeds
     yield (
         f"A MobileNetV2 from ImageNet weights on UTKFace at {mtl.size} pixels, {mtl.epochs} "
-        "epochs. All learn from the same images in the same order, but the age models of one "
-        "annotated gender or race, which learn from their own part of them. In the loss that tasks "
-        f"share, {weights}, as in the source of the embeddings. {seeds} on the same test images; "
-        "differences in "
-        "accuracy with 95 % intervals; p values adjusted for all "
-        f"{len(found)} comparisons (Holm).\n"
+        f"epochs, {f'{seeds} seeds' if seeds > 1 else 'one seed'}. All learn from the same images "
+        "in the same order, but the age models of one annotated gender or race, which learn from "
+        "their own part of them. The differences are those of the whole ways of training, which "
+        "differ in more than their name says:\n"
     )
+    yield (
+        f"- In the loss that tasks share, {weights}, as in the source of the embeddings; alone, "
+        "and where tasks weigh the same, each weighs 1."
+    )
+    yield (
+        "- The gender head has a hidden layer with dropout in plain sharing, and none where its "
+        "hidden layer is the embedding, as in the source."
+    )
+    yield (
+        f"- The same epochs are fewer steps on fewer faces: {steps['stl_age']:,} on all, and by "
+        f"annotated gender and race {fewer}.\n"
+    )
+    yield (
+        f"Compared in pairs on the same {found[0].images:,} test images: differences in points of "
+        "accuracy, each with its own 95 % interval; p values adjusted for all "
+        f"{len(found)} comparisons (Holm), of which below 0.05 is called shown. {_luck(seeds)}\n"
+    )
+    yield from (f"- {sentence}" for sentence in study.answers(found))
+    yield ""
     yield study.table(found)
     yield ""
+
+
+def _luck(seeds: int) -> str:
+    """What intervals hold of the chance of seeds."""
+    if seeds == 1:
+        return "Intervals hold the chance of images, not of seeds: one seed shows nothing."
+    return (
+        "Intervals hold the chance of images and of seeds; that of seeds is estimated from all ways of a "
+        "task together."
+    )
 
 
 def _ablations() -> Iterator[str]:
@@ -168,12 +210,16 @@ def _ablations() -> Iterator[str]:
     if not ablations.RESULTS.is_file():
         yield "Not run yet: `python -m benchmarks.ablations run` answers it.\n"
         return
-    found = [study.Comparison(**one) for one in json.loads(ablations.RESULTS.read_text())]
+    found = read(ablations.RESULTS)
+    stage, seeds = ablations.SHORT["stages"][0], found[0].seeds
     yield (
-        "Recipe `fairface`, two epochs at 64 pixels, one choice undone at a time; one seed. Points "
-        f"of accuracy on the same {found[0].images:,} held-out images, less the whole recipe's, "
-        "with 95 % intervals; * where the p value, adjusted for all of them (Holm), is below 0.05. "
-        "The intervals hold the images' chance, not the seed's.\n"
+        f"Recipe `fairface`, {stage['epochs']} epochs at {stage['size']} pixels with batch norms "
+        "folded, and one choice changed at a time; random weights are compared with batch norms "
+        "kept, as they cannot be folded, and conflicting labels kept are more crops. "
+        f"{seeds} seed{'s' * (seeds > 1)}. Points of "
+        f"accuracy on the same {found[0].images:,} held-out images, with 95 % intervals; * where "
+        f"the p value, adjusted for all {len(found)} (Holm), is below 0.05. {_luck(seeds)} So "
+        "short a budget says what a choice gives early, not at the end.\n"
     )
     yield ablations.table_of(found)
     yield ""
@@ -186,5 +232,7 @@ def _reference(recipe: Recipe) -> Reference:
 
 
 if __name__ == "__main__":
+    if "--check" in sys.argv[1:]:
+        raise SystemExit(DOCUMENT.read_text(encoding="utf-8") != document())
     DOCUMENT.write_text(document(), encoding="utf-8")
     print(DOCUMENT)

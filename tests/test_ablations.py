@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from benchmarks.ablations import ABLATIONS, RECIPE, SHORT, TASKS, WHOLE, file_name, table_of
-from benchmarks.study import Comparison
+from benchmarks.ablations import (
+    ABLATIONS,
+    AGAINST,
+    CONFLICTS,
+    NORMS,
+    RECIPE,
+    SHORT,
+    WHOLE,
+    check_splits,
+    file_name,
+    finished,
+    questions,
+    same_images,
+    table_of,
+)
+from benchmarks.paired_runs import TASKS, Comparison, collect, training_folder
+from faceaudit.models.bundle import FACTS
 from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.splits import SPLITS
+from tests.paired import finish
 
 
 @pytest.mark.parametrize("name", [name for name in ABLATIONS if name != WHOLE])
@@ -19,7 +37,7 @@ def test_every_ablation_is_a_recipe_of_its_own(name: str) -> None:
 
 
 def test_the_table_marks_what_differs_beyond_chance() -> None:
-    one = Comparison("mixup", "race", ("mixup",), (WHOLE,), 9, 1, 0.6, 0.7, -0.1, -0.2, -0.05, 0.0)
+    one = Comparison("mixup", "race", ("mixup",), (WHOLE,), 9, 2, 0.6, 0.7, -0.1, -0.2, -0.05, 0.0)
     rows = [
         replace(one, task=task, p_adjusted=p)
         for task, p in zip(TASKS, (0.01, 0.5, 1.0), strict=True)
@@ -28,3 +46,53 @@ def test_the_table_marks_what_differs_beyond_chance() -> None:
     assert text.count("-10.0 (-20.0 to -5.0)") == 3
     assert text.count(" *") == 1
     assert text.count("0.700") == 3
+    assert " *" not in table_of([replace(row, seeds=1) for row in rows])
+
+
+def test_a_variant_differs_in_one_choice_from_what_it_is_compared_with() -> None:
+    for name, changes in ABLATIONS.items():
+        other = AGAINST.get(name, WHOLE)
+        assert {**ABLATIONS[other], **changes} == changes
+    assert set(AGAINST) == {
+        name for name, one in ABLATIONS.items() if "norms" in one and name != NORMS
+    }
+
+
+def trained(work: Path, name: str, seed: int, right: list[int]) -> None:
+    """A variant that is trained and tested."""
+    finish(work, file_name(name), seed, dict.fromkeys(TASKS, right))
+    (work / f"{file_name(name)}-{seed}").mkdir()
+    (work / f"{file_name(name)}-{seed}" / FACTS).touch()
+
+
+def test_variants_count_with_all_seeds_of_the_whole_recipe(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="the whole recipe and another must be finished"):
+        finished(tmp_path)
+    for seed in (0, 1):
+        trained(tmp_path, WHOLE, seed, [1, 0])
+    with pytest.raises(SystemExit, match="the whole recipe and another must be finished"):
+        finished(tmp_path)
+    trained(tmp_path, "mixup", 0, [1, 0])
+    trained(tmp_path, NORMS, 0, [1, 0])
+    trained(tmp_path, NORMS, 1, [1, 0])
+    assert finished(tmp_path) == ([WHOLE, NORMS], [0, 1])
+    assert [one.text for one in questions([WHOLE, NORMS])] == [NORMS] * len(TASKS)
+    assert not questions([WHOLE, "random weights"])
+
+
+def test_images_that_only_a_variant_has_are_left_out(tmp_path: Path) -> None:
+    trained(tmp_path, WHOLE, 0, [1, 0])
+    trained(tmp_path, CONFLICTS, 0, [1, 1, 1])
+    runs = [(file_name(name), 0) for name in (WHOLE, CONFLICTS)]
+    right = same_images(collect(tmp_path, runs, "split", tmp_path / "right.parquet"))
+    assert right.group_by("recipe").len()["len"].to_list() == [2, 2]
+
+
+def test_variants_of_another_split_are_not_compared(tmp_path: Path) -> None:
+    trained(tmp_path, WHOLE, 0, [1, 0])
+    for name in (CONFLICTS, "mixup"):
+        trained(tmp_path, name, 0, [1, 0, 1])
+    check_splits(tmp_path, [WHOLE, CONFLICTS], [0])
+    assert (training_folder(tmp_path, "mixup", 0) / SPLITS).is_file()
+    with pytest.raises(SystemExit, match="mixup with seed 0 has another split"):
+        check_splits(tmp_path, [WHOLE, "mixup"], [0])

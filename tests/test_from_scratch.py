@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from benchmarks.from_scratch import EPOCHS, ROWS, SHORT, STEPS, learned, table_of
+from benchmarks.from_scratch import EPOCHS, ROWS, SHORT, STEPS, is_finished, learned, table_of
 from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 
@@ -22,6 +22,14 @@ def test_every_network_of_the_reference_works_is_among_them() -> None:
     references = [name for name in list_recipes() if name.startswith("reference/")]
     every = {load_recipe(name).backbone for name in references}
     assert {load_recipe(f"reference/{name}").backbone for name in ROWS} == every
+
+
+def test_a_bundle_that_is_not_tested_yet_is_not_finished(tmp_path: Path) -> None:
+    name = ROWS[0]
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "bundle.json").write_text(json.dumps({"split": {"training": 9}}))
+    assert not is_finished(tmp_path, name)
+    assert not learned(tmp_path)
 
 
 def test_figures_stand_beside_those_of_who_always_says_the_same(tmp_path: Path) -> None:
@@ -42,4 +50,4 @@ def test_figures_stand_beside_those_of_who_always_says_the_same(tmp_path: Path) 
     text = table_of([found])
     assert "0.750 (0.700 to 0.800)" in text
     assert "9.50 (9.00 to 10.00)" in text
-    assert "| 0 | 0.750 | 2.20 |" in text
+    assert "| 0 | 5 | 0.750 | 2.20 |" in text
