@@ -185,7 +185,7 @@ def answers(found: Sequence[Comparison]) -> list[str]:
             for one in told
         ]
         if rest:
-            tasks = " and ".join(one.task.replace("_", " ") for one in rest)
+            tasks = ", ".join(one.task.replace("_", " ") for one in rest)
             low, high = min(one.low for one in rest), max(one.high for one in rest)
             parts.append(
                 f"{tasks}: no difference is shown; one between {points(low)} and {points(high)} "

@@ -200,7 +200,7 @@ def _luck(seeds: int) -> str:
     if seeds == 1:
         return "Intervals hold the chance of images, not of seeds: one seed shows nothing."
     return (
-        "Intervals hold the chance of images and of seeds; that of seeds is estimated from all ways of a "
+        "Intervals hold the chance of images and of seeds, the latter estimated from all ways of a "
         "task together."
     )
 
