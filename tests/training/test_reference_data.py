@@ -17,7 +17,7 @@ from faceaudit.cli import app
 from faceaudit.errors import InputError
 from faceaudit.models.bundle import load_bundle
 from faceaudit.showcase.images import photograph
-from faceaudit.training.data import read_crops
+from faceaudit.training.data import read_crop, read_crops
 from faceaudit.training.distillation import _differences
 from faceaudit.training.recipe_files import RECIPES, list_recipes, load_recipe
 
@@ -38,7 +38,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("UTKFace")
     rows = [["age", "ethnicity", "gender", "img_name", "pixels"]]
     for k in range(3):
-        face = photograph().crop((100, 20, 400, 320)).resize((160, 160))
+        face = photograph().crop((100, 20, 400, 320)).resize((200, 200))
         face.save(folder / f"{20 + k}_{k % 2}_{k}_2017010100000000{k}.jpg")
         gray = np.asarray(face.convert("L").resize((48, 48))).ravel()
         rows.append([str(20 + k), str(k), str(k % 2), f"{k}.jpg", " ".join(map(str, gray))])
@@ -72,6 +72,22 @@ def test_a_reference_reads_what_the_command_in_its_comment_prepares(
     crops = read_crops(prepared[command_of(name)], recipe)
     assert len(crops) == 3
     assert all((labels >= 0).all() for labels in crops.labels.values())
+
+
+def test_whole_images_are_kept_at_their_size(prepared: dict[str, Path]) -> None:
+    sizes = {
+        command.split()[1]: read_crop(next(folder.rglob("*.jpg"))).shape[:2]
+        for command, folder in prepared.items()
+        if "--detector whole" in command
+    }
+    assert sizes == {"pixels:FILE.csv": (48, 48), "UTKFACE": (200, 200)}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_reference_trains_in_the_precision_of_its_source(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.precision == "float32"
+    assert len(recipe.tasks) > 1 or [task.weight for task in recipe.tasks.values()] == [1.0]
 
 
 def test_boxes_are_read_and_taught_whatever_the_offset_is(prepared: dict[str, Path]) -> None:
