@@ -27,6 +27,7 @@ WEIGHTS_FOLDER = "FACEAUDIT_WEIGHTS"
 TERMS_UNKNOWN = "terms unknown"
 """License of a file of weights that no backbone knows."""
 HASH = re.compile("-[0-9a-f]{8}$")
+"""What torch's names of files end in."""
 SUFFIXES = (".pth", ".pt", ".safetensors", ".h5")
 
 
@@ -169,7 +170,7 @@ def find_weights(backbone: str, source: Weights) -> Path:
 
 
 def _name_without_hash(file: Path) -> str:
-    """A file's name without the hash that torch's have at their end: packages may carry others."""
+    """A file's name without its hash: a package may carry another version."""
     return HASH.sub("", file.stem) + file.suffix
 
 
