@@ -72,8 +72,21 @@ SCHEME_MAPS: dict[tuple[str, str], dict[str, str]] = {
 ANNOTATION_MAPS: dict[tuple[str, str], dict[str, str]] = {
     # Faces annotated as Others are of classes that fairface4 counts elsewhere, not known where.
     ("utkface5", "fairface4"): {name: name for name in ("White", "Black", "Asian", "Indian")},
+    # Faces annotated as White of fairface4 are White or Others of utkface5.
+    ("fairface4", "utkface5"): {name: name for name in ("Black", "Asian", "Indian")},
 }
 """Likewise of annotations only, where asked for: classes without a counterpart are left out."""
+
+ANNOTATION_SETS: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
+    # By way of fairface7, whose Latino_Hispanic and Middle Eastern are White here and Others there.
+    ("fairface4", "utkface5"): {
+        "White": ("White", "Others"),
+        "Black": ("Black",),
+        "Asian": ("Asian",),
+        "Indian": ("Indian",),
+    },
+}
+"""(annotated scheme, scheme that a head learns) -> annotated class -> the classes it may be."""
 
 MAX_AGE = 100
 """The last year of an age distribution; it stands for itself and all later years."""

@@ -80,7 +80,8 @@ class GenderEmbedding(nn.Module):
     """The hidden layer of the gender head joins what the other heads see.
 
     Each other task reads a dense layer on the concatenation of the pooled features and the
-    embedding, which ``select`` (one per task) may scale.
+    embedding, which ``select`` (one per task) may scale. Dropout is of these layers: the gender
+    head, which reads the embedding itself, has none.
 
     Source:
         dileepajj/DJ_Project: GE, GE with gating (GM), GE with attention (AM).
@@ -116,6 +117,7 @@ class GenderEmbedding(nn.Module):
         embedding = self.embedding(pooled)  # (N, U, 1, 1)
         found = {GENDER: self.gender(embedding)}
         for name, head in self.tasks.items():
+            # The source joins them the other way round in GE, which changes the order of weights.
             joined = torch.cat([pooled, self.select[name](embedding)], dim=1)
             found[name] = head(joined)
         return {name: found[name] for name in self.outputs}
@@ -146,7 +148,7 @@ class MultiTaskNetwork(nn.Module):
         features: F.
         outputs: Output name -> number of values, such as ``{"gender": 2, "age": 101}``.
         dropout: Share dropped in training: of pooled features (``linear``), else of the last
-            hidden layer; 0 to 1.
+            hidden layer, but for the gender head of a gender embedding; 0 to 1.
         kind: A name of ``HEADS``.
         units: Widths of the hidden layers.
     """

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from faceaudit.errors import InputError, LabelError, UsageError
 from faceaudit.faces import ViewKind, view_side
+from faceaudit.faces.crop import pixel_indices
 from faceaudit.labels.tables import recorded_tasks
 from faceaudit.models.bundle import Bundle
 from faceaudit.schema import AGE, task_of_scheme
@@ -112,11 +113,12 @@ def read_folder(folder: Path, model: Recipe | Bundle) -> tuple[pl.DataFrame, NDA
         )
     table = _read_table(path)
     align, margin, offset = (table[name][0] for name in ("align", "margin", "offset"))
-    if align != model.align or margin < model.margin or offset != model.offset:
+    aligned = model.align == "similarity"  # boxes are not moved
+    if align != model.align or margin < model.margin or (aligned and offset != model.offset):
+        needed = f"align {model.align}, margin {model.margin:g} or more"
         raise InputError(
             f"{folder}: was prepared with align {align}, margin {margin:g}, offset {offset:g}; "
-            f"{model.name} needs align {model.align}, margin {model.margin:g} or more, "
-            f"offset {model.offset:g}"
+            f"{model.name} needs {needed}{f', offset {model.offset:g}' if aligned else ''}"
         )
     usual: ViewKind = "aligned" if align == "similarity" else "box"
     kinds = table["view"].to_list() if "view" in table.columns else [usual] * len(table)
@@ -222,7 +224,7 @@ def read_crop(path: Path) -> Pixels:
 def view_matrix(
     stored: int, size: int, scale: float, angle: float, shift: tuple[float, float], mirror: bool
 ) -> NDArray[np.float64]:
-    """Affine map from stored pixels to view pixels, (2, 3).
+    """Affine map from indices of stored pixels to indices of view pixels, (2, 3).
 
     Args:
         stored: Width of the stored crop in pixels.
@@ -235,6 +237,7 @@ def view_matrix(
     zoom = size / (scale * stored)
     matrix = np.asarray(cv2.getRotationMatrix2D((stored / 2, stored / 2), angle, zoom), np.float64)
     matrix[:, 2] += size / 2 - stored / 2 + np.asarray(shift) * size
+    matrix = pixel_indices(matrix)
     if mirror:
         matrix[0] = -matrix[0]
         matrix[0, 2] += size - 1

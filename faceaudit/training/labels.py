@@ -12,12 +12,22 @@ from numpy.typing import NDArray
 
 from faceaudit.errors import LabelError
 from faceaudit.labels.parse import MAX_YEARS
-from faceaudit.schema import AGE_GROUP, AGE_TRUE, MAX_AGE, SCHEME_MAPS, Task, task_of_scheme
+from faceaudit.schema import (
+    AGE_GROUP,
+    AGE_TRUE,
+    ANNOTATION_SETS,
+    MAX_AGE,
+    SCHEME_MAPS,
+    Task,
+    task_of_scheme,
+)
 from faceaudit.schemes import CUSTOM, coarsening_of_annotations, schemes_with
 
 log = logging.getLogger(__name__)
 
 UNKNOWN = -1
+SHOWN = 5
+"""Classes that a message names."""
 GROUP = re.compile(r"([0-9]+)(?:-([0-9]+)|\+)")
 """An age group's first and last year; ``70+`` has no last."""
 
@@ -28,17 +38,28 @@ def coarser_schemes(scheme: str) -> dict[str, dict[str, str]]:
     return dict(sorted(found.items(), key=lambda item: len(set(item[1].values()))))
 
 
+def wider_labels(scheme: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Other scheme -> its class -> the classes of this scheme that a face of it may be."""
+    found = {}
+    for other, names in coarser_schemes(scheme).items():
+        found[other] = {
+            coarse: tuple(fine for fine, one in names.items() if one == coarse)
+            for coarse in sorted(set(names.values()))
+        }
+    sets = {other: labels for (other, own), labels in ANNOTATION_SETS.items() if own == scheme}
+    return found | sets
+
+
 def class_sets(scheme: str) -> NDArray[np.bool_]:
     """The classes that each possible label of a head stands for, (L, K).
 
-    The first K rows are single classes; then come the classes of the coarser schemes, in the order
-    of ``coarser_schemes`` and sorted by name.
+    The first K rows are single classes; then come those of ``wider_labels``, in its order.
     """
     classes = task_of_scheme("", scheme).classes
     rows = list(np.eye(len(classes), dtype=bool))
-    for names in coarser_schemes(scheme).values():
-        for coarse in sorted(set(names.values())):
-            rows.append(np.asarray([names[fine] == coarse for fine in classes]))
+    for labels in wider_labels(scheme).values():
+        for allowed in labels.values():
+            rows.append(np.asarray([name in allowed for name in classes]))
     return np.stack(rows)
 
 
@@ -59,12 +80,20 @@ def class_rows(
     if column not in table.columns:
         log.warning("%s: no column %s; its crops do not teach %s", folder, column, head.name)
         return np.full(len(table), UNKNOWN, np.int64)
-    rows_by_name = _rows_by_name(annotated or _fitting(table[column], head, folder), head)
+    given = annotated or _fitting(table[column], head, folder)
+    rows_by_name = _rows_by_name(given, head)
     found = [rows_by_name.get(name, UNKNOWN) for name in table[column]]
     rows = np.asarray(found, np.int64)
-    if unused := int(((rows == UNKNOWN) & table[column].is_not_null().to_numpy()).sum()):
+    unused = table[column].filter(pl.Series(rows == UNKNOWN)).drop_nulls()
+    if len(unused):
         log.warning(
-            "%s: %d values of %s are no class of the scheme %s", folder, unused, column, head.scheme
+            "%s: %d values of %s (scheme %s: %s) have no counterpart in the scheme %s",
+            folder,
+            len(unused),
+            column,
+            given.scheme,
+            ", ".join(map(str, unused.unique().sort()[:SHOWN])),
+            head.scheme,
         )
     return rows
 
@@ -73,11 +102,10 @@ def _rows_by_name(annotated: Task, head: Task) -> dict[str, int]:
     """Annotated class -> row of ``class_sets``; classes that no mapping brings there are absent."""
     index = {name: row for row, name in enumerate(head.classes)}
     start = len(index)
-    for scheme, names in coarser_schemes(head.scheme).items():
-        coarse = sorted(set(names.values()))
+    for scheme, labels in wider_labels(head.scheme).items():
         if scheme == annotated.scheme:
-            return {name: start + place for place, name in enumerate(coarse)}
-        start += len(coarse)
+            return {name: start + place for place, name in enumerate(labels)}
+        start += len(labels)
     if way := coarsening_of_annotations(annotated, head):
         return {name: index[new] for name, new in way.classes.items()}
     return index if annotated.scheme == CUSTOM else {}

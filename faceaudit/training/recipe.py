@@ -45,7 +45,8 @@ class Heads:
     ``kind``: ``linear`` (one layer per task), ``dense`` (hidden layers of ``units`` per task),
     ``conv`` (3x3 convolutions of ``units`` channels per task, before pooling), ``ge`` (gender
     embedding), ``gm`` (gender embedding, gated), ``am`` (gender embedding, attended).
-    ``dropout`` is the share of the last hidden values dropped in training.
+    ``dropout`` is the share dropped in training: of pooled features (``linear``), else of the last
+    hidden values, but for the gender head of a gender embedding, which has none.
     """
 
     kind: str = "linear"
@@ -240,8 +241,8 @@ class Recipe:
     and heads the training begins with instead (``weights`` then says where those came from).
     ``frozen``: the part of the trunk that is not trained. ``norms = "folded"`` trains a pretrained
     trunk without its batch norms, about twice as fast on a CPU (see ``folding``). ``ema`` averages
-    weights over steps (0: not). ``clip_norm`` bounds the gradient's norm (0: not). ``gray`` makes
-    images gray inside the network.
+    weights over steps (0: not). ``weight_decay`` spares norms and biases. ``clip_norm`` bounds the
+    gradient's norm (0: not). ``gray`` makes images gray inside the network.
     """
 
     name: str

@@ -16,7 +16,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.backbone import check_size
-from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights
+from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights, file_of, source_of
+from faceaudit.models.bundle import load_bundle
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.schema import AGE, TASK_OPTIONS
 from faceaudit.training.recipe import (
@@ -204,7 +205,13 @@ def _check(recipe: Recipe, where: str) -> None:
     Raises:
         UsageError: With the key and what would work.
     """
-    check_weights(find_backbone(recipe.backbone), recipe.weights)
+    backbone = find_backbone(recipe.backbone)
+    check_weights(backbone, recipe.weights)
+    if recipe.frozen == "all_but_last_block" and not backbone.last_block:
+        raise UsageError(
+            f"{where}: frozen: the last block of {recipe.backbone} is not known here; choose trunk "
+            "or none"
+        )
     if not recipe.stages or not recipe.tasks:
         raise UsageError(f"{where}: at least one stage and one task are needed")
     for name, task in recipe.tasks.items():
@@ -215,6 +222,7 @@ def _check(recipe: Recipe, where: str) -> None:
         except SchemaError as error:
             raise UsageError(f"{where}: tasks.{name}.scheme: {error}") from error
     check_values(recipe, where)
+    _check_heads(recipe, where)
     if recipe.norms == "folded" and (recipe.weights == NO_WEIGHTS or recipe.frozen != "none"):
         raise UsageError(
             f"{where}: norms: folded needs pretrained weights and a trunk that is trained whole; "
@@ -225,6 +233,33 @@ def _check(recipe: Recipe, where: str) -> None:
         raise UsageError(f"{where}: data: the held-out shares must leave something to train on")
     if recipe.tune is not None:
         _check_tune(recipe, recipe.tune, where)
+
+
+def _check_heads(recipe: Recipe, where: str) -> None:
+    from faceaudit.models.heads import GENDER, GENDER_EMBEDDING, HEADS
+
+    heads = recipe.heads
+    if heads.kind not in HEADS:
+        raise UnknownNameError("kind of heads", heads.kind, HEADS)
+    if heads.kind in GENDER_EMBEDDING and (GENDER not in recipe.tasks or len(heads.units) != 1):
+        raise UsageError(
+            f"{where}: heads.kind {heads.kind}: a gender embedding needs the task gender and one "
+            "entry in heads.units"
+        )
+
+
+def check_files(recipe: Recipe) -> None:
+    """Check that what a recipe learns from beside the crops is there.
+
+    Raises:
+        BundleError: If the file of weights, the start or a teacher is missing or damaged.
+    """
+    backbone = find_backbone(recipe.backbone)
+    source = source_of(backbone, recipe.weights)
+    if source is not None and not recipe.start:
+        file_of(backbone, recipe.weights, source)
+    for name in filter(None, (recipe.start, *recipe.distillation.teachers)):
+        load_bundle(name)
 
 
 def check_sizes(recipe: Recipe) -> None:

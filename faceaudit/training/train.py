@@ -36,7 +36,7 @@ from faceaudit.training.loop import CHECKPOINT, HISTORY, OnEpoch
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.objective import faces_of, task_losses
 from faceaudit.training.recipe import Recipe
-from faceaudit.training.recipe_files import check_sizes, load_recipe
+from faceaudit.training.recipe_files import check_files, check_sizes, load_recipe
 from faceaudit.training.splits import LEFT_OUT_AS_UNREADABLE, TEST, VALIDATION, Split, divide
 from faceaudit.training.state import State
 from faceaudit.training.terms import doubts_about_terms, name_of, sources_of, terms_of
@@ -93,6 +93,7 @@ def train(
     keep_freed_memory()
     settings = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes)
     check_sizes(settings)
+    check_files(settings)
     output = output or Path(settings.name)
     _check_output(output)
     work = work or output.with_name(f"{output.name}.training")

@@ -31,7 +31,7 @@ from faceaudit.training.data import CropSet, check_labels, read_folders
 from faceaudit.training.loop import BEST, CHECKPOINT
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
-from faceaudit.training.recipe_files import check_sizes, load_recipe
+from faceaudit.training.recipe_files import check_files, check_sizes, load_recipe
 from faceaudit.training.splits import divide
 from faceaudit.training.state import digest_of, read_tensors
 from faceaudit.training.study import (
@@ -114,6 +114,7 @@ def tune(
     tuning = _tuning(settings)
     _check_ranges(recipe, changes, tuning)
     check_sizes(settings)
+    check_files(settings)
     place = open_device(device)
     output = output or Path(f"{settings.name}.tuning")
     make_folder(output)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from faceaudit.errors import BundleError
+from faceaudit.errors import BundleError, UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.backbone import Backbone
 from faceaudit.models.backbones.efficientnet_lite0 import EFFICIENTNET_LITE0
@@ -25,6 +27,19 @@ from faceaudit.models.backbones.weights import (
 )
 
 SMALL = find_backbone("custom_cnn")
+
+
+@dataclass(frozen=True)
+class FakeFile:
+    """A file of an installed package."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"package/{self.path.name}"
+
+    def locate(self) -> Path:
+        return self.path
 
 
 def save(tensors: Any, path: Path) -> None:
@@ -77,6 +92,34 @@ def test_lite0_is_read_by_names_whatever_their_order(
         tensors = {**trunk.state_dict(), "classifier.weight": torch.zeros(1000, 1280)}
     shuffled = {name: value.contiguous() for name, value in sorted(tensors.items())}
     check_loads(EFFICIENTNET_LITE0, shuffled, tmp_path / f"mine{suffix}", trunk)
+
+
+def test_weights_of_lite0_are_asked_for_by_the_name_of_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, name = EFFICIENTNET_LITE0.sources["imagenet"], "efficientnet-lite0-57934424.pth"
+    assert find_weights("efficientnet_lite0", source).name == name
+    other = tmp_path / name.replace("57934424", "0123abcd")
+    package = FakeFile(other)
+    monkeypatch.setattr(metadata, "files", lambda _: [FakeFile(tmp_path / "x.pth"), package])
+    assert find_weights("efficientnet_lite0", source) == other
+    monkeypatch.setattr(metadata, "files", lambda _: [])
+    monkeypatch.setenv("FACEAUDIT_WEIGHTS", str(tmp_path))
+    with pytest.raises(BundleError, match=f"the weights {name} .* are not installed"):
+        find_weights("efficientnet_lite0", source)
+    (tmp_path / name).touch()
+    assert find_weights("efficientnet_lite0", source) == tmp_path / name
+
+
+def test_a_timm_network_says_where_its_weights_are() -> None:
+    backbone = find_backbone("timm:test_vit")
+    with pytest.raises(
+        UsageError,
+        match=r"^weights imagenet: none are named for timm:test_vit: give the file "
+        r"model\.safetensors of https://huggingface\.co/timm/test_vit\.r160_in1k \(license "
+        r"apache-2\.0\), with mean = \[0\.5, 0\.5, 0\.5\] and std = \[0\.5, 0\.5, 0\.5\]; or",
+    ):
+        check_weights(backbone, "imagenet")
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "convnext_atto", "test_vit"])

@@ -250,6 +250,14 @@ def test_every_recipe_that_ships_is_well_formed(name: str) -> None:
         ({"selection": {"by": "height"}}, UnknownNameError, "height"),
         ({"tasks": {"age": {"scheme": "decades"}}}, UnknownNameError, "fairface9"),
         ({"weights": "jft"}, UnknownNameError, "no weights is called"),
+        ({"heads": {"kind": "gated"}}, UnknownNameError, "no kind of heads is called 'gated'"),
+        ({"heads": {"kind": "gm", "units": [8, 8]}}, UsageError, r"small\.toml: heads\.kind gm: a"),
+        ({"tasks": {"race": {"scheme": "utkface5"}}}, UsageError, "needs the task gender"),
+        (
+            {"backbone": "timm:resnet10t", "frozen": "all_but_last_block"},
+            UsageError,
+            r"small\.toml: frozen: the last block of timm:resnet10t is not known here",
+        ),
     ],
 )
 def test_a_wrong_key_is_one_clear_error(

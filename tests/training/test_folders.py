@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from faceaudit.errors import InputError, LabelError, LockedError, UsageError
+from faceaudit.errors import FaceauditError, InputError, LabelError, LockedError, UsageError
 from faceaudit.models.bundle import Bundle, load_bundle
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
@@ -58,6 +58,21 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
         crop.save(images / f"{20 + 2 * k}_{k % 2}_{k % 4}_201701010000000{k:02d}.jpg")
     prepare(images, folder, size=64, detector="whole", quiet=True)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({"weights": "gone.pth"}, "weights gone.pth: there is no such file"),
+        ({"start": "gone"}, "gone"),
+        ({"distillation": {"teachers": ["gone"]}}, "gone"),
+    ],
+)
+def test_what_is_missing_beside_the_crops_is_told_before_any_is_read(
+    change: dict[str, object], missing: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FaceauditError, match=missing):
+        train(recipe_with(**change), data=[tmp_path / "no crops"], output=tmp_path / "out")
 
 
 def copied(crops: Path, folder: Path, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Path:

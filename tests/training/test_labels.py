@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from faceaudit.errors import LabelError
@@ -15,9 +18,10 @@ from faceaudit.labels.tables import recorded_tasks
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.schema import SCHEME_MAPS, SCHEMES, Task, task_of_scheme
 from faceaudit.showcase.images import photograph
-from faceaudit.training.data import read_crops
+from faceaudit.training.data import join_crops, read_crops
 from faceaudit.training.labels import UNKNOWN, age_intervals, class_rows, class_sets
 from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.validation_page import annotations_of
 
 RACES = ("utkface5", "fairface7", "fairface4")
 
@@ -49,8 +53,44 @@ def test_a_label_of_a_recorded_scheme_stands_for_the_classes_that_the_mapping_sa
             assert found == {up[name]}
         elif (annotated, head) == ("utkface5", "fairface4"):
             assert found == ({name} if name in SCHEMES["fairface4"] else set())
-        else:  # a face that is White of fairface4 may be any of three of utkface5
-            assert found == set()
+        else:  # what the classes of fairface7 that are this one of four are called among five
+            seven, five = (
+                SCHEME_MAPS["fairface7", "fairface4"],
+                SCHEME_MAPS["fairface7", "utkface5"],
+            )
+            assert found == {five[fine] for fine, coarse in seven.items() if coarse == name}
+
+
+def test_labels_without_a_counterpart_are_told_with_their_scheme(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        taught(["Others", "White", "Others", None], "fairface4", "utkface5")
+    (message,) = caplog.messages
+    assert message == (
+        "crops: 2 values of race_true (scheme utkface5: Others) have no counterpart in the scheme "
+        "fairface4"
+    )
+
+
+def test_four_races_teach_five_beside_a_set_of_five(crops: Path, tmp_path: Path) -> None:
+    """Held-out figures of the set of four leave out its White, which may be Others."""
+    four = tmp_path / "four"
+    shutil.copytree(crops, four)
+    path = four / "metadata.parquet"
+    facts = pq.read_schema(path).metadata
+    facts[b"faceaudit"] = facts[b"faceaudit"].replace(b"utkface5", b"fairface4")
+    facts[b"faceaudit"] = facts[b"faceaudit"].replace(b', "Others"', b"")
+    pq.write_table(pq.read_table(path).replace_schema_metadata(facts), path)
+    assert recorded_tasks([path])["race"] == task_of_scheme("race", "fairface4")
+    recipe = load_recipe("fairface", {"tasks.race.scheme": "utkface5"})
+    found = join_crops([read_crops(folder, recipe) for folder in (crops, four)])
+    sets = class_sets("utkface5")[found.labels["race"]]
+    assert sets.sum(axis=1).tolist() == [1, 1, 1, 1, 2, 1, 1, 1]
+    bundle = SimpleNamespace(tasks=recipe.outputs())
+    labels, same = annotations_of(bundle, found, [crops, four])  # type: ignore[arg-type]
+    assert labels["race_true"].to_list()[4:] == [None, "Black", "Asian", "Indian"]
+    assert same["race"].scheme == "utkface5"
 
 
 def test_faces_of_a_few_classes_are_not_taken_for_those_of_another_scheme() -> None:

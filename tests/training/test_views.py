@@ -19,7 +19,7 @@ from faceaudit.faces.crop import TEMPLATE, TEMPLATE_SIZE
 from faceaudit.models.bundle import load_bundle
 from faceaudit.pipeline import prepare as module
 from faceaudit.pipeline.prepare import prepare
-from faceaudit.training.data import central_view, join_crops, read_crop, read_crops
+from faceaudit.training.data import central_view, join_crops, read_crop, read_crops, view_matrix
 from faceaudit.training.quantize import read_views
 from faceaudit.training.recipe_files import load_recipe
 
@@ -80,13 +80,36 @@ def test_every_crop_is_seen_as_predict_would_cut_it(
     for row, name in enumerate(table["image"]):
         seen = central_view(read_crop(crops.files[row]), 112, float(crops.views[row])).astype(int)
         wanted = crop_face(images[name], faces[name], **cut)  # type: ignore[arg-type]
-        assert np.abs(seen - wanted).mean() < 3
+        assert np.abs(seen - wanted).mean() < 1
         as_before = central_view(read_crop(crops.files[row]), 112, 1.4 / 0.95).astype(int)
         assert (np.abs(as_before - wanted).mean() > 10) == (row > 0)
     assert np.array_equal(
         read_views(tmp_path / "crops", load_bundle("fairface")).views, crops.views
     )
     assert np.array_equal(crops.take(np.asarray([3, 0])).views, crops.views[[3, 0]])
+
+
+@pytest.mark.parametrize(("size", "limit"), [(48, 4.0), (100, 1.5), (300, 1.5)])
+def test_a_view_is_where_predict_cuts_it_at_any_size(size: int, limit: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    image = cv2.resize(noise, (400, 400), interpolation=cv2.INTER_CUBIC)
+    cut = {"size": size, "align": "none", "margin": 0.2}
+    wanted = crop_face(image, FACES[401][1], **cut).astype(int)  # type: ignore[arg-type]
+    stored = crop_face(image, FACES[401][1], size=192, align="none", margin=0.4)  # type: ignore[arg-type]
+    seen = central_view(stored, size, 1.8 / 1.4).astype(int)
+    assert np.abs(seen - wanted).mean() < limit
+
+
+@pytest.mark.parametrize("angle", [0.0, 30.0])
+def test_the_mirror_of_a_view_is_the_view_of_the_mirror(angle: float) -> None:
+    crop = np.random.default_rng(1).integers(0, 256, (96, 96, 3), np.uint8)
+    crop = cv2.GaussianBlur(crop, (0, 0), 3)
+    for size in (40, 96, 150):
+        plain, mirrored = (
+            cv2.warpAffine(one, view_matrix(96, size, 0.8, turn, (0, 0), mirror), (size, size))
+            for one, turn, mirror in ((crop, angle, False), (crop[:, ::-1], -angle, True))
+        )
+        assert np.abs(plain.astype(int) - mirrored).max() <= 3
 
 
 def test_whole_images_are_seen_whole_with_any_alignment(

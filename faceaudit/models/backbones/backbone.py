@@ -37,7 +37,8 @@ class Backbone:
     ``build`` makes it with random weights. ``last_block`` holds the beginnings of the names of the
     parameters that are trained where all but the last block is frozen. ``size`` is the input size
     that it was made for, where it does not take any. ``convert`` turns the tensors of a file of the
-    user where no source says how.
+    user where no source says how. ``elsewhere`` says where weights are to be had that no source
+    names.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Backbone:
     paper: str = ""
     size: int | None = None
     convert: Convert | None = None
+    elsewhere: str = ""
 
 
 def first_line(error: Exception) -> str:

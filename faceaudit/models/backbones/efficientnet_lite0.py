@@ -63,7 +63,7 @@ EFFICIENTNET_LITE0 = Backbone(
     last_block=("blocks.6.", "conv_head.", "bn2."),
     sources={
         "imagenet": Weights(
-            file="*.pth",
+            file="efficientnet-lite0-57934424.pth",
             training_data="ImageNet-1k",
             licence="Apache-2.0",
             convert=convert,

@@ -101,4 +101,17 @@ def find(name: str) -> Backbone:
         last_block=(),
         size=config["input_size"][-1] if config.get("fixed_input_size") else None,
         convert=partial(convert, plain),
+        elsewhere=_elsewhere(name, config),
+    )
+
+
+def _elsewhere(name: str, config: Mapping[str, Any]) -> str:
+    """Where timm's own weights of a network are, and what they ask of a recipe."""
+    if not config.get("hf_hub_id"):
+        return f"{name}, of which timm has none: choose none, or give a file"
+    mean, std = (list(config[key]) for key in ("mean", "std"))
+    return (
+        f"{name}: give the file model.safetensors of https://huggingface.co/{config['hf_hub_id']} "
+        f"(license {config.get('license') or 'not stated'}), with mean = {mean} and std = {std}; "
+        "or choose none"
     )

@@ -7,6 +7,7 @@ the folder that ``FACEAUDIT_WEIGHTS`` names, or where the user says.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -14,7 +15,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from faceaudit.errors import BundleError, UnknownNameError
+from faceaudit.errors import BundleError, UnknownNameError, UsageError
 from faceaudit.models.backbones.backbone import Backbone, Weights, first_line
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ WEIGHTS_FOLDER = "FACEAUDIT_WEIGHTS"
 """Environment variable: a folder with files of weights."""
 TERMS_UNKNOWN = "terms unknown"
 """License of a file of weights that no backbone knows."""
+HASH = re.compile("-[0-9a-f]{8}$")
+"""What torch's names of files end in."""
 SUFFIXES = (".pth", ".pt", ".safetensors", ".h5")
 
 
@@ -34,10 +37,17 @@ def is_file_name(weights: str) -> bool:
 
 
 def check_weights(backbone: Backbone, weights: str) -> None:
-    """Raise an ``UnknownNameError`` where these are no weights of this backbone."""
-    if weights != NO_WEIGHTS and weights not in backbone.sources and not is_file_name(weights):
-        known = (NO_WEIGHTS, *backbone.sources, *(f"FILE{suffix}" for suffix in SUFFIXES))
-        raise UnknownNameError("weights", weights, known)
+    """Check that these are weights of this backbone, or a file.
+
+    Raises:
+        UsageError: If they are not; says where the backbone's own are, if that is known.
+    """
+    if weights == NO_WEIGHTS or weights in backbone.sources or is_file_name(weights):
+        return
+    if backbone.elsewhere:
+        raise UsageError(f"weights {weights}: none are named for {backbone.elsewhere}")
+    known = (NO_WEIGHTS, *backbone.sources, *(f"FILE{suffix}" for suffix in SUFFIXES))
+    raise UnknownNameError("weights", weights, known)
 
 
 def source_of(backbone: Backbone, weights: str) -> Weights | None:
@@ -77,7 +87,7 @@ def load_weights(backbone: Backbone, trunk: nn.Module, weights: str) -> Weights 
     source = source_of(backbone, weights)
     if source is None:
         return None
-    path = _find_file(weights) if is_file_name(weights) else find_weights(backbone.name, source)
+    path = file_of(backbone, weights, source)
     try:
         tensors = read_tensors(path, trunk)
         named = [tensors, source.convert(tensors, trunk)] if source.convert else [tensors]
@@ -124,6 +134,15 @@ def _check_fit(found: Mapping[str, Tensor], trunk: nn.Module) -> None:
             raise ValueError(f"its {name} holds values that are not finite")
 
 
+def file_of(backbone: Backbone, weights: str, source: Weights) -> Path:
+    """The file that weights are read from.
+
+    Raises:
+        BundleError: If it is missing; the message says where it was sought.
+    """
+    return _find_file(weights) if is_file_name(weights) else find_weights(backbone.name, source)
+
+
 def find_weights(backbone: str, source: Weights) -> Path:
     """The file of a source of weights.
 
@@ -136,7 +155,7 @@ def find_weights(backbone: str, source: Weights) -> Path:
         except metadata.PackageNotFoundError:
             files = []
         for file in files:
-            if Path(str(file)).name == source.file or Path(str(file)).match(source.file):
+            if _name_without_hash(Path(str(file))) == _name_without_hash(Path(source.file)):
                 return Path(str(file.locate()))
     folders = _folders()
     for folder in folders:
@@ -148,6 +167,11 @@ def find_weights(backbone: str, source: Weights) -> Path:
         f"{source.licence}) are not installed; {hint}place the file in {folders[-1]} or in "
         f"a folder that {WEIGHTS_FOLDER} names"
     )
+
+
+def _name_without_hash(file: Path) -> str:
+    """A file's name without its hash: a package may carry another version."""
+    return HASH.sub("", file.stem) + file.suffix
 
 
 def _find_file(weights: str) -> Path:
