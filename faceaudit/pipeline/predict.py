@@ -164,14 +164,15 @@ def predict(
         if bundle.notice:
             log.warning("model %s: %s", bundle.name, bundle.notice)
         with exclusive(out) as still_mine, stop_on_signals() as stop:
-            target = open_target(out, settings.schema, metadata, part_rows, restart=restart)
+            target = open_target(
+                out, settings.schema, metadata, part_rows, restart=restart, still_mine=still_mine
+            )
             try:
                 work = Work(inputs, target, stop, batch_size)
                 if not work.is_done(out):
                     with progress("predict", total, done=work.before, quiet=quiet) as advance:
                         work.score(crew, advance)
                     warn_of(source.notes, inputs.notes())
-                    still_mine()
                     target.finish(inputs.names, inputs.notes(), work.images)
                 totals, rate = target.totals(), work.rate
             finally:

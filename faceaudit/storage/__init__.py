@@ -9,11 +9,14 @@ from faceaudit.storage.copies import local_copies, local_copy
 from faceaudit.storage.files import (
     atomic_write,
     exclusive,
+    never_lost,
+    remove_unfinished,
     sha256_of_file,
     write_text,
 )
 from faceaudit.storage.outages import retrying, without_secrets
 from faceaudit.storage.paths import (
+    PARTS,
     as_path,
     check_outputs,
     followed,
@@ -26,6 +29,7 @@ from faceaudit.storage.paths import (
 from faceaudit.storage.tabular import arrow_file, parquet_schema, read_csv
 
 __all__ = [
+    "PARTS",
     "arrow_file",
     "as_path",
     "atomic_write",
@@ -38,9 +42,11 @@ __all__ = [
     "local_copies",
     "local_copy",
     "make_folder",
+    "never_lost",
     "parquet_schema",
     "read_csv",
     "remove",
+    "remove_unfinished",
     "retrying",
     "sha256_of_file",
     "without_secrets",

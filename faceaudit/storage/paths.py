@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
-from faceaudit.errors import InputError, MissingExtraError, UsageError
+from faceaudit.errors import InputError, MissingExtraError, TemporaryError, UsageError
 
 if TYPE_CHECKING:
     from faceaudit.storage.remote import RemotePath
@@ -23,6 +24,9 @@ NOT_READ = frozenset({"http", "https", "ftp", "hdfs", "abfs", "abfss", "az", "gc
 """Schemes that are known as such even where one slash was lost, as ``Path(address)`` does."""
 PARTS = "part-*.parquet"
 """The files of a table that is a folder."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk without room, or of one that a quota leaves no room on."""
 
 MARKS = {".html": b'name="generator" content="faceaudit', ".json": b'"schema_version"'}
 """What pages and JSON that faceaudit wrote have near their beginning."""
@@ -206,23 +210,34 @@ def make_folder(path: Path) -> None:
     Raises:
         UsageError: If it is on an object store.
         InputError: If it cannot be created.
+        TemporaryError: If the disk is full.
     """
     if is_remote(given := as_path(path)):
         raise UsageError(f"{given}: this is not written to a store; give a folder of this machine")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in FULL:
+            raise TemporaryError(f"{path}: the disk is full; free some space, run again") from error
         raise InputError(
             f"{path}: cannot be made a folder ({error.strerror}); give another path"
         ) from error
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder with all that is in it, where it exists."""
+    """Delete a file, or a folder with all that is in it, where it exists.
+
+    Raises:
+        InputError: If it cannot be deleted.
+    """
     remote = as_remote(path)
     if remote is not None:
         remote.remove()
-    elif path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        return
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be deleted ({error.strerror})") from error

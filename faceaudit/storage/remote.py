@@ -21,6 +21,7 @@ from upath.extensions import ProxyUPath
 
 from faceaudit.errors import RefusedError, TemporaryError, UsageError
 from faceaudit.storage.outages import retrying
+from faceaudit.storage.paths import FULL
 
 Result = TypeVar("Result")
 
@@ -36,7 +37,6 @@ BUFFER = 4 << 20
 
 DELETIONS = 16
 """Files that are deleted at a time."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 for _library in ("s3fs", "gcsfs"):  # they would print tracebacks of what is translated here
     logging.getLogger(_library).addHandler(logging.NullHandler())
