@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass
 from typing import Protocol
 
+from faceaudit.errors import RefusedError
+
 MAX_FILE_BYTES = 2 << 30
 """A larger file is no photograph; reading it whole would endanger the run."""
 
@@ -79,6 +81,21 @@ def read_bytes(ref: ImageRef) -> bytes:
 
         return as_image(data)
     return data
+
+
+def refusal_of(ref: ImageRef) -> RefusedError | None:
+    """Why a store refuses an image; None where it gives it, or has no such file.
+
+    Raises:
+        TemporaryError: If the store cannot be reached.
+    """
+    try:
+        read_bytes(ref)
+    except RefusedError as error:
+        return error
+    except OSError:
+        return None
+    return None
 
 
 def _read_file(ref: ImageRef) -> bytes:

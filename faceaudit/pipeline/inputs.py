@@ -15,7 +15,7 @@ from faceaudit.models.bundle import Output
 from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.extra import join_extra
 from faceaudit.pipeline.known import Listed
-from faceaudit.storage import as_path
+from faceaudit.storage import as_path, identity, is_remote
 
 AT_ONCE = 1024
 """Images that are listed at a time."""
@@ -73,7 +73,7 @@ class Inputs:
         self.extra = self._join(of_labels, source.carried_schema)
         """The columns of labels and carried values, without rows."""
         self._place = source.folder or as_path(source.source)
-        self._was_there = self._exists()
+        self._was_there = self._seen()
         self._notes: tuple[str, ...] | None = None
 
     @property
@@ -92,14 +92,20 @@ class Inputs:
         return (ref.name for ref in islice(self.source, self.limit))
 
     def are_gone(self) -> bool:
-        """Whether the folder or file that held the images can be seen no more."""
-        return self._was_there and not self._exists()
+        """Whether the folder or file that held the images can be seen no more.
 
-    def _exists(self) -> bool:
+        Also where another has its name, such as the folder that a volume was mounted on.
+        """
+        return self._was_there is not None and self._seen() != self._was_there
+
+    def _seen(self) -> object | None:
+        """What is seen of the place of the images; None where it is not there."""
+        if not is_remote(self._place):
+            return identity(self._place)
         try:
-            return self._place.exists()
+            return self._place.exists() or None
         except OSError:
-            return False
+            return None
 
     def listed(self) -> Iterator[Listed]:
         """Every image with its digest."""

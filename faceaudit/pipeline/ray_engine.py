@@ -29,9 +29,10 @@ from faceaudit.pipeline.crops import CroppedImage
 from faceaudit.pipeline.inputs import Chunk
 from faceaudit.pipeline.jobs import STRIKES, Job, Jobs
 from faceaudit.pipeline.plan import Facts, Settings
-from faceaudit.pipeline.ray_worker import Opened, Refusal, Scorer, Witness
+from faceaudit.pipeline.ray_worker import Opened, Refusal, Scorer
 from faceaudit.pipeline.scores import predicted_tasks
 from faceaudit.pipeline.table import to_arrow
+from faceaudit.pipeline.witness import Witness
 from faceaudit.schema import UNREADABLE
 
 ADDRESS, HERE = "RAY_ADDRESS", "local"
@@ -220,7 +221,7 @@ class Crew:
         Args:
             settings: What the rows are made by.
             facts: What the settings come to; what is otherwise on a machine is refused.
-            witness: A file that all machines must see.
+            witness: An image that all machines must see.
             size: How many.
             threads: Chunks that each works on at a time.
             new_actor: What starts one.

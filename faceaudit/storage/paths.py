@@ -138,6 +138,18 @@ def same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file or folder of this machine from another of its name.
+
+    A folder that a volume is mounted on is another one without it. None where nothing is seen.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[str] | None]) -> None:
     """Check, before anything is computed, that files can be written and none is also read.
 

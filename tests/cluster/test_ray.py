@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from faceaudit.errors import FaceauditError, UsageError
+from faceaudit.images import refs
 from faceaudit.images.refs import ImageRef, read_bytes
 from faceaudit.models.bundle import Bundle, load_bundle
 from faceaudit.pipeline import dataset, engines
@@ -313,13 +314,12 @@ def test_images_that_the_workers_do_not_see_are_refused(
 ) -> None:
     """A folder that this process sees under a name that no other does."""
     away = photos.rename(photos.with_name("away"))
-    is_file, stat = Path.is_file, Path.stat
-    monkeypatch.setattr(Path, "is_file", lambda self: is_file(seen(self)))
-    monkeypatch.setattr(Path, "stat", lambda self, **named: stat(seen(self), **named))
+    sees = refs.stamp_of
 
-    def seen(path: Path) -> Path:
-        return away / path.name if path.parent == photos else path
+    def stamp_of(path: str) -> str:
+        return sees(str(away / Path(path).name) if Path(path).parent == photos else path)
 
+    monkeypatch.setattr(refs, "stamp_of", stamp_of)
     try:
         chunk = Chunk([ImageRef("0_0_0_00000000.png", str(photos / "0_0_0_00000000.png"))])
         engine = ENGINES["ray"](settings_of(model, whole), load_bundle(model), 1)
