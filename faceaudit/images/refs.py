@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +15,8 @@ from faceaudit.errors import RefusedError
 MAX_FILE_BYTES = 2 << 30
 """A larger file is no photograph; reading it whole would endanger the run."""
 
+STAMPS = 16
+"""Images whose stamps are asked for at a time."""
 MISSING = "missing"
 """The stamp of an image that cannot be seen."""
 
@@ -81,6 +85,14 @@ def read_bytes(ref: ImageRef) -> bytes:
 
         return as_image(data)
     return data
+
+
+def stamps_of(refs: Sequence[ImageRef]) -> list[str]:
+    """The stamps of images; those that are asked of a store are asked for side by side."""
+    if all(ref.holder is None or ref.version is not None for ref in refs):
+        return [ref.stamp() for ref in refs]
+    with ThreadPoolExecutor(STAMPS) as pool:
+        return list(pool.map(ImageRef.stamp, refs))
 
 
 def refusal_of(ref: ImageRef) -> RefusedError | None:

@@ -8,10 +8,11 @@ from functools import partial
 from itertools import islice, repeat
 from typing import Any
 
-from faceaudit.images.refs import ImageRef
+from faceaudit.images.refs import ImageRef, stamps_of
 from faceaudit.images.source import ImageSource
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Output
+from faceaudit.ordered import in_chunks
 from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.extra import join_extra
 from faceaudit.pipeline.known import Listed
@@ -109,8 +110,9 @@ class Inputs:
 
     def listed(self) -> Iterator[Listed]:
         """Every image with its digest."""
-        for ref, row in self._rows():
-            yield Listed(ref, digest_of(ref.name, ref.stamp(), row))
+        for rows in in_chunks(self._rows(), AT_ONCE):
+            refs = [ref for ref, _ in rows]
+            yield from map(Listed, refs, _digests(rows))
         self.notes()
 
     def chunks(self, size: int, wanted: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
@@ -124,8 +126,7 @@ class Inputs:
         while taken := list(islice(rows, size)):
             refs = [ref for ref, _ in taken]
             values = [list(column) for column in zip(*(row for _, row in taken), strict=True)]
-            digests = [digest_of(ref.name, ref.stamp(), row) for ref, row in taken]
-            yield Chunk(refs, dict(zip(self.columns, values, strict=True)), digests)
+            yield Chunk(refs, dict(zip(self.columns, values, strict=True)), _digests(taken))
 
     def _rows(self) -> Iterator[tuple[ImageRef, tuple[Any, ...]]]:
         """Images and the values beside them, one by one."""
@@ -139,3 +140,9 @@ class Inputs:
             left = None if left is None else left - len(refs)
             if left == 0:
                 return
+
+
+def _digests(rows: Sequence[tuple[ImageRef, tuple[Any, ...]]]) -> list[ImageDigest]:
+    """The digests of images and the values beside them."""
+    stamps = stamps_of([ref for ref, _ in rows])
+    return [digest_of(ref.name, stamp, row) for (ref, row), stamp in zip(rows, stamps, strict=True)]

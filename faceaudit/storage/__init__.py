@@ -28,6 +28,7 @@ from faceaudit.storage.paths import (
     remove,
 )
 from faceaudit.storage.tabular import arrow_file, parquet_schema, read_csv
+from faceaudit.storage.versions import version_of
 
 __all__ = [
     "PARTS",
@@ -51,6 +52,7 @@ __all__ = [
     "remove_unfinished",
     "retrying",
     "sha256_of_file",
+    "version_of",
     "without_secrets",
     "write_text",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from faceaudit.errors import InputError, MissingExtraError, TemporaryError, UsageError
 
@@ -63,10 +63,10 @@ def as_path(given: str | os.PathLike[str] | RemotePath) -> Path:
         return Path(given)
     scheme, slashes, rest = address[1].lower(), address[2], address[3]
     if scheme in STORES:
-        _check_bucket(scheme, rest)
+        check_bucket(scheme, rest)
         return _on_store(f"{scheme}://{rest}")
     if scheme == "file":
-        return Path(unquote(urlsplit(f"file:{slashes}{rest}").path))
+        return _of_file(rest if slashes == "//" else f"/{rest}")
     if scheme in NOT_READ or (slashes == "//" and isinstance(given, str)):
         known = ", ".join(f"{name}://" for name in (*STORES, "file"))
         # What follows the scheme may hold a password or a signature.
@@ -77,7 +77,27 @@ def as_path(given: str | os.PathLike[str] | RemotePath) -> Path:
     return Path(given)
 
 
-def _check_bucket(scheme: str, rest: str) -> None:
+def _of_file(rest: str) -> Path:
+    """The path of an address ``file://``; all that follows the name of the machine belongs to it.
+
+    Raises:
+        UsageError: If it names another machine, as an address with two slashes does.
+    """
+    machine, slash, path = rest.partition("/")
+    if machine not in ("", "localhost") or not slash:
+        raise UsageError(
+            f"file://{rest}: {machine!r} would be another machine; an address of this one has "
+            "three slashes: file:///FOLDER/NAME"
+        )
+    return Path(unquote(f"/{path}"))
+
+
+def check_bucket(scheme: str, rest: str) -> None:
+    """Check that an address, given without its scheme, names a bucket and holds no credentials.
+
+    Raises:
+        UsageError: If it does not.
+    """
     bucket = rest.partition("/")[0]
     # The name of an access point is the one that has colons.
     if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):

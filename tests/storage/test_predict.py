@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -103,10 +102,12 @@ def test_a_run_that_an_outage_ended_is_gone_on_with(
 def test_a_run_whose_credentials_end_midway_is_gone_on_with(
     images: Path, bucket: str, proxy: Proxy, tmp_path: Path
 ) -> None:
-    for path in images.iterdir():
-        as_path(f"{bucket}/in/{path.name}").write_bytes(path.read_bytes())
+    addresses = []
+    for path in sorted(images.iterdir()):
+        addresses.append(f"{bucket}/in/{path.name}")
+        as_path(addresses[-1]).write_bytes(path.read_bytes())
     listed = tmp_path / "list.txt"
-    listed.write_text("".join(f"{bucket}/in/{name}\n" for name in sorted(os.listdir(images))))
+    listed.write_text("\n".join(addresses))
     proxy.only, proxy.how, proxy.spared, proxy.failures = f"GET {bucket[4:]}/in", 403, 3, 1_000
     with pytest.raises(TemporaryError, match="refuses images that it gave before"):
         predict(listed, tmp_path / "out")
