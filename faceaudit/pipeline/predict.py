@@ -62,11 +62,8 @@ class Prediction:
     """With a limit: how long all images of the source would take, at this run's rate."""
     available: int | None = None
     """With a limit: images that the source has in all."""
-
-    @property
-    def already_complete(self) -> bool:
-        """Whether there was nothing to do."""
-        return not self.scored
+    already_complete: bool = False
+    """Whether there was nothing to do."""
 
     @property
     def failed(self) -> int:
@@ -169,7 +166,8 @@ def predict(
             )
             try:
                 work = Work(inputs, target, stop, batch_size)
-                if not work.is_done(out):
+                already_complete = work.is_done(out)
+                if not already_complete:
                     with progress("predict", total, done=work.before, quiet=quiet) as advance:
                         work.score(crew, advance)
                     warn_of(source.notes, inputs.notes())
@@ -188,6 +186,7 @@ def predict(
         scored=work.kept,
         projected_seconds=available / rate if available and rate else None,
         available=available,
+        already_complete=already_complete,
     )
 
 

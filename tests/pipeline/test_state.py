@@ -7,16 +7,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from faceaudit.cli.images import prediction_message
 from faceaudit.errors import FaceauditError, InputError, LockedError, TemporaryError
 from faceaudit.models.bundle import Bundle
 from faceaudit.pipeline.dataset import DataSet
 from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.predict import predict
-from faceaudit.pipeline.target import Target, open_target
+from faceaudit.pipeline.target import TableFile, Target, open_target
 from faceaudit.schema import TableMetadata
 from faceaudit.showcase.images import photograph
 from faceaudit.storage import never_lost
@@ -244,3 +246,23 @@ def test_predict_checks_its_lock_before_every_change(
     with pytest.raises(LockedError, match="lock was lost"):
         predict(tmp_path / "in", tmp_path / "out", model=str(random_bundle.graph.parent), workers=1)
     assert list((tmp_path / "out" / ".segments").iterdir()) == []
+
+
+def test_a_run_that_had_only_the_file_to_write_did_something(
+    random_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    photograph().resize((64, 64)).save(tmp_path / "in" / "a.png")
+    given: dict[str, Any] = {"model": str(random_bundle.graph.parent), "workers": 1}
+
+    def fail(*given: object) -> None:
+        raise TemporaryError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableFile, "finish", fail)
+        with pytest.raises(TemporaryError):
+            predict(tmp_path / "in", tmp_path / "out.parquet", **given)
+    found = predict(tmp_path / "in", tmp_path / "out.parquet", **given)
+    assert (found.images, found.scored, found.already_complete) == (1, 0, False)
+    assert "nothing was done" not in prediction_message(found)
+    assert predict(tmp_path / "in", tmp_path / "out.parquet", **given).already_complete

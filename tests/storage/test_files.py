@@ -74,6 +74,16 @@ def test_another_process_holds_the_lock_until_it_dies(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_whose_file_goes_as_it_is_taken_is_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "out.parquet", tmp_path / ".out.parquet.lock"
+    monkeypatch.setattr("fcntl.flock", lambda *given: lock.unlink())
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    with pytest.raises(LockedError, match="another run"), exclusive(path):
+        pass
+
+
 @pytest.mark.parametrize(("one", "other"), [("out", "out.parquet"), ("a.parquet", "a.parquet.x")])
 def test_a_lock_leaves_alone_what_another_run_is_writing(
     tmp_path: Path, one: str, other: str
