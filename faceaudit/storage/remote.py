@@ -77,15 +77,15 @@ class RemotePath(ProxyUPath):
             TypeError: If it is none.
             UsageError: If it is on another kind of storage, or holds credentials.
         """
-        if not isinstance(path, UPath):  # which a RemotePath is taken for, too
+        if isinstance(path, RemotePath):
+            return path
+        if not isinstance(path, UPath):
             raise TypeError(f"{type(path).__name__}: give a path, an address or a UPath")
         if path.protocol not in PROTOCOLS:
             raise UsageError(
                 f"{path.protocol}://...: no such path is read or written; give a local path or one "
                 f"of {', '.join(f'{name}://' for name in OPTIONS)}"
             )
-        if isinstance(path, RemotePath):
-            return path
         check_bucket(path.protocol, path.path)
         return cls._opened(str(path), path.storage_options)
 
