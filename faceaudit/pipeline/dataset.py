@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import time
 import zlib
@@ -164,7 +165,8 @@ def _unreadable(path: Path, error: Exception) -> FaceauditError:
     """What keeps a file of the table from being read."""
     if isinstance(error, FaceauditError):
         return error
-    reason = (isinstance(error, OSError) and error.strerror) or "it is damaged"
+    code = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(code) if code else "it is damaged"
     return InputError(f"{path}: cannot be read ({reason}); {ANEW}")
 
 
