@@ -6,6 +6,7 @@ FaceauditError                exit 2, one line on stderr
 ├── InputError                the images or the table given cannot be read
 │   ├── SchemaError           a table whose columns or classes do not fit
 │   └── RefusedError          storage that refuses: no permission, no such bucket, no credentials
+│       └── UnknownOperationError  storage that has no such operation
 ├── LabelError                a label file that cannot be read or joined
 ├── BundleError               a model bundle that is missing, damaged or not what it says
 ├── MissingExtraError         an optional dependency that is not installed
@@ -91,6 +92,10 @@ class RefusedError(InputError, OSError):
     def __init__(self, where: object, reason: str) -> None:
         super().__init__(f"{where}: {reason}")
         self.strerror = reason
+
+
+class UnknownOperationError(RefusedError):
+    """Storage that has no such operation, as conditional writes."""
 
 
 class LabelError(FaceauditError):

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from threading import Thread
 from typing import TypeVar
@@ -57,5 +58,10 @@ def in_background(function: Callable[[], Result]) -> Callable[[], Result | None]
     An error of the function is as no result.
     """
     found: list[Result] = []
-    Thread(target=lambda: found.append(function()), daemon=True).start()
+
+    def call() -> None:
+        with suppress(Exception):
+            found.append(function())
+
+    Thread(target=call, daemon=True).start()
     return lambda: found[0] if found else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from faceaudit.errors import FaceauditError, InputError
@@ -23,7 +24,7 @@ from faceaudit.images.remote import RemoteFolder, Store, as_remote_path, file_re
 from faceaudit.images.rows import ParquetImages, has_images
 from faceaudit.images.shards import Shards
 from faceaudit.images.source import ImageSource, NamedImages
-from faceaudit.storage import as_path, is_remote
+from faceaudit.storage import as_path, is_remote, version_of
 
 SHARD_SUFFIX, PARQUET_SUFFIX = ".tar", ".parquet"
 
@@ -99,7 +100,8 @@ def _one_file(source: str, path: Path) -> ImageSource:
 
 def _matching(pattern: str, path: Path) -> ImageSource:
     """The files that a glob names; a matching folder is not entered, nor a hidden one."""
-    named, fixed = _matching_remote(path) if is_remote(path) else _matching_local(path)
+    facts = matching(path) if is_remote(path) else {}
+    named, fixed = _named_remote(path, facts) if is_remote(path) else _matching_local(path)
     files = [(n, place) for n, place in named if all(map(is_shown, n.split("/")))]
     files.sort(key=lambda file: (file[0].split("/")[:-1], file[0].split("/")[-1]))
     suffix = path.suffix.lower()
@@ -113,7 +115,13 @@ def _matching(pattern: str, path: Path) -> ImageSource:
     if is_remote(path):
         store = Store(as_remote_path(path))
         refs = [
-            ImageRef(name, place, holder=store)
+            ImageRef(
+                name,
+                place,
+                size=facts[place].get("size"),
+                version=version_of(facts[place]),
+                holder=store,
+            )
             for name, place in files
             if suffix_of(place) not in SIDE_SUFFIXES
         ]
@@ -136,10 +144,10 @@ def _matching_local(pattern: Path) -> tuple[list[tuple[str, str]], Path]:
     return [(path.relative_to(fixed).as_posix(), str(path)) for path in paths], fixed
 
 
-def _matching_remote(pattern: Path) -> tuple[list[tuple[str, str]], Path]:
-    """The same on an object store."""
+def _named_remote(pattern: Path, found: Iterable[str]) -> tuple[list[tuple[str, str]], Path]:
+    """The same of addresses that a glob on an object store names."""
     fixed = re.split(r"[*?\[]", str(pattern), maxsplit=1)[0].rpartition("/")[0]
-    names = [(place.removeprefix(f"{fixed}/"), place) for place in matching(pattern)]
+    names = [(place.removeprefix(f"{fixed}/"), place) for place in found]
     return names, as_path(fixed)
 
 

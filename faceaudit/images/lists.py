@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
@@ -75,7 +76,7 @@ class ImageList(ImageSource):
             return ImageRef(name, f"{scheme.lower()}://{bucket}/{key}", holder=store)
         if self._own is None or name.startswith("/"):
             return ImageRef(name, os.path.join(self._base, name))
-        return ImageRef(name, f"{self._base}/{name}", holder=self._own)
+        return ImageRef(name, _address_in(self._base, name), holder=self._own)
 
     def check_stores(self) -> None:
         """Refuse a list of images that a store gives none of: every row would be unreadable.
@@ -91,6 +92,15 @@ class ImageList(ImageSource):
             refusals = [store.refusal(self._ref(name).path) for name in asked if store]
             if refusals and refusals[0] and all(refusals):
                 raise InputError(f"{self.source}: {refusals[0]}") from refusals[0]
+
+
+def _address_in(folder: str, name: str) -> str:
+    """The address of a name in a folder of a store, where ``..`` means nothing."""
+    if ".." not in name.split("/"):
+        return f"{folder}/{name}"
+    scheme, _, place = folder.partition("://")
+    bucket, _, inside = place.partition("/")
+    return f"{scheme}://{bucket}{posixpath.normpath(f'/{inside}/{name}')}"
 
 
 def images_in(folder: Path, names: Sequence[str]) -> ImageList:

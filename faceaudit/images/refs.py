@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
+
+from faceaudit.errors import RefusedError
 
 MAX_FILE_BYTES = 2 << 30
 """A larger file is no photograph; reading it whole would endanger the run."""
 
+STAMPS = 16
+"""Images whose stamps are asked for at a time."""
 MISSING = "missing"
 """The stamp of an image that cannot be seen."""
 
@@ -79,6 +85,29 @@ def read_bytes(ref: ImageRef) -> bytes:
 
         return as_image(data)
     return data
+
+
+def stamps_of(refs: Sequence[ImageRef]) -> list[str]:
+    """The stamps of images; those that are asked of a store are asked for side by side."""
+    if all(ref.holder is None or ref.version is not None for ref in refs):
+        return [ref.stamp() for ref in refs]
+    with ThreadPoolExecutor(STAMPS) as pool:
+        return list(pool.map(ImageRef.stamp, refs))
+
+
+def refusal_of(ref: ImageRef) -> RefusedError | None:
+    """Why a store refuses an image; None where it gives it, or has no such file.
+
+    Raises:
+        TemporaryError: If the store cannot be reached.
+    """
+    try:
+        read_bytes(ref)
+    except RefusedError as error:
+        return error
+    except OSError:
+        return None
+    return None
 
 
 def _read_file(ref: ImageRef) -> bytes:

@@ -11,13 +11,13 @@ from faceaudit.errors import RefusedError
 from faceaudit.images.folders import SIDE_SUFFIXES, Unreadable, is_shown, suffix_of
 from faceaudit.images.refs import MAX_FILE_BYTES, MISSING, ImageRef, stamp_of
 from faceaudit.images.source import ImageSource
-from faceaudit.storage import is_remote, retrying
+from faceaudit.storage import is_remote, retrying, version_of
 
 if TYPE_CHECKING:
     from faceaudit.storage.remote import RemotePath
 
-_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "mtime", "updated")
-"""What stores tell of a file that is another when its bytes are; the first that is told counts."""
+NAMELESS = OSError(errno.EINVAL, "images are not looked for in a folder without a name")
+"""Why what lies between two slashes is left out."""
 
 
 class Store:
@@ -55,12 +55,6 @@ class Store:
         except FileNotFoundError:
             return None
         return None
-
-
-def version_of(facts: Mapping[str, Any]) -> str:
-    """Size of a file and what changes with its bytes, from what a store tells of it."""
-    told = next((facts[name] for name in _VERSIONS if facts.get(name)), "")
-    return f"{facts.get('size')} {told}".strip()
 
 
 class RemoteFolder(ImageSource):
@@ -103,13 +97,22 @@ class RemoteFolder(ImageSource):
         for facts in retrying(lambda: path.fs.ls(place, detail=True), path):
             whole = facts["name"].rstrip("/")
             name = whole.rpartition("/")[2]
-            if whole == place or not is_shown(name):  # the first is a marker of the folder itself
+            if whole == place:  # a marker of the folder itself, or what lies between two slashes
+                if _is_prefix(facts):
+                    self._unreadable.add(f"{prefix}/*", NAMELESS)
+                continue
+            if not is_shown(name):
                 continue
             if facts["type"] == "directory":
                 subfolders.append(name)
             elif suffix_of(name) not in SIDE_SUFFIXES:
                 files.append((prefix + name, facts.get("size"), version_of(facts)))
         return sorted(files), [f"{prefix}{name}/" for name in sorted(subfolders)]
+
+
+def _is_prefix(facts: Mapping[str, Any]) -> bool:
+    """Whether a listing means names that begin so, and no file that marks a folder."""
+    return (facts.get("StorageClass") or facts.get("storageClass")) == "DIRECTORY"
 
 
 def as_remote_path(path: Path) -> RemotePath:
@@ -139,9 +142,11 @@ def stamp_of_file(path: Path) -> str:
     return Store(as_remote_path(path)).stamp(str(path)) if is_remote(path) else stamp_of(str(path))
 
 
-def matching(pattern: Path) -> list[str]:
-    """Addresses of the files that a glob on an object store names."""
+def matching(pattern: Path) -> dict[str, Mapping[str, Any]]:
+    """Addresses of the files that a glob on an object store names, with what it tells of each."""
     path = as_remote_path(pattern)
     scheme = str(path).partition("://")[0]
     found = retrying(lambda: path.fs.glob(path.path, detail=True), path)
-    return [f"{scheme}://{name}" for name, facts in found.items() if facts.get("type") == "file"]
+    return {
+        f"{scheme}://{name}": facts for name, facts in found.items() if facts.get("type") == "file"
+    }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +30,11 @@ from faceaudit.models.facts import (
     wrong,
     years_output,
 )
+from faceaudit.storage import without_secrets
 
 __all__ = ["Bundle", "Input", "Output", "load_bundle", "years_output"]
+
+log = logging.getLogger(__name__)
 
 BUNDLES = Path(__file__).parent / "bundles"
 """The bundles that ship, one folder each."""
@@ -104,29 +108,39 @@ def hash_of(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def find_bundle(name: str) -> Path:
+def shipped() -> list[str]:
+    """The names of the bundles that ship."""
+    return sorted(folder.parent.name for folder in BUNDLES.glob(f"*/{GRAPH}"))
+
+
+def find_bundle(name: str | Path) -> Path:
     """The graph file of a bundle given by name, by folder or by ``.onnx`` file.
+
+    A text that is the name of a bundle that ships means that one, whatever the current folder
+    holds; ``./NAME`` and a ``Path`` mean a folder.
 
     Raises:
         BundleError: If the path has no graph.
         UnknownNameError: If it is neither a path nor the name of a bundle that ships.
     """
     path = Path(name)
+    if isinstance(name, str) and name in shipped():
+        if (path / GRAPH).is_file():
+            log.warning("model %s: the one that ships; ./%s is the one in this folder", name, name)
+        return BUNDLES / name / GRAPH
+    given = without_secrets(str(name))
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
-            raise BundleError(f"--model {name}: there is no such file")
+            raise BundleError(f"--model {given}: there is no such file")
         return path
     if path.is_dir():
         if not (path / GRAPH).is_file():
-            raise BundleError(f"--model {name}: the folder has no {GRAPH}, so it is no bundle")
+            raise BundleError(f"--model {given}: the folder has no {GRAPH}, so it is no bundle")
         return path / GRAPH
-    known = sorted(folder.parent.name for folder in BUNDLES.glob(f"*/{GRAPH}"))
-    if name not in known:
-        raise UnknownNameError("model", name, [*known, "FOLDER", "FILE.onnx", "MODULE:FACTORY"])
-    return BUNDLES / name / GRAPH
+    raise UnknownNameError("model", given, [*shipped(), "FOLDER", "FILE.onnx", "MODULE:FACTORY"])
 
 
-def load_bundle(name: str = DEFAULT_BUNDLE) -> Bundle:
+def load_bundle(name: str | Path = DEFAULT_BUNDLE) -> Bundle:
     """A bundle's facts, with its hash checked against its files.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
+from pathlib import Path
 
 from faceaudit.errors import MissingExtraError
 from faceaudit.models.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
@@ -12,7 +13,7 @@ FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """What names a function that makes a network: ``package.module:factory``."""
 
 
-def load_model(name: str = DEFAULT_BUNDLE) -> Bundle:
+def load_model(name: str | Path = DEFAULT_BUNDLE) -> Bundle:
     """A model's facts, checked.
 
     Args:
@@ -25,7 +26,7 @@ def load_model(name: str = DEFAULT_BUNDLE) -> Bundle:
         UnknownNameError: If it is none of these.
         MissingExtraError: If a function is named and torch is not installed.
     """
-    if not FACTORY.fullmatch(name):
+    if isinstance(name, Path) or not FACTORY.fullmatch(name):
         return load_bundle(name)
     if find_spec("torch") is None:
         raise MissingExtraError(f"--model {name}", "torch")

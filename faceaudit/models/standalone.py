@@ -41,7 +41,7 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
             f"{found}: exists without {absent.name}, so export did not write it; give another "
             "name, or move it away"
         )
-    bundle = load_model(str(model))
+    bundle = load_model(model)
     if bundle.network is None:
         graph = onnx.load(bundle.graph)  # with the weights that it refers to
     else:
@@ -55,4 +55,4 @@ def export(model: str | Path = DEFAULT_BUNDLE, file: str | Path = "model.onnx") 
         out.write(graph.SerializeToString())
     written = replace(bundle, graph=target, sha256=hash_of([target]))
     write_text(sidecar, json.dumps(facts_of(written), indent=2) + "\n")
-    return load_bundle(str(target))
+    return load_bundle(target)

@@ -38,7 +38,7 @@ def check_output(out: Path, images: str | os.PathLike[str], part_rows: int | Non
 
     Raises:
         UsageError: If it has the name of another kind of file, is the list of images itself, or is
-            one file where rows of parts are given.
+            one file where rows of parts are given, or these are less than 1.
         InputError: If its folder does not exist.
     """
     if out.suffix.lower() in OTHER_FILES or out.name in ("", ".parquet"):
@@ -46,6 +46,8 @@ def check_output(out: Path, images: str | os.PathLike[str], part_rows: int | Non
         raise UsageError(
             f"{out}: the table is a Parquet file, or a folder of them; name it {named}"
         )
+    if part_rows is not None and part_rows < 1:
+        raise UsageError(f"--part-rows {part_rows}: a part has at least 1 row")
     is_file = out.suffix == ".parquet"
     if is_file and part_rows is not None:
         raise UsageError(

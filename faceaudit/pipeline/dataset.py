@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -30,14 +31,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from faceaudit.errors import InputError
+from faceaudit.errors import FaceauditError, InputError
 from faceaudit.pipeline.digest import PACKED, ImageDigest, pack, total, unpack
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table
 from faceaudit.schema import MANIFEST_FILE, TableMetadata
-from faceaudit.storage import arrow_file, atomic_write, is_remote, list_parts, remove
+from faceaudit.storage import (
+    PARTS,
+    arrow_file,
+    atomic_write,
+    is_remote,
+    list_parts,
+    make_folder,
+    never_lost,
+    remove,
+    remove_unfinished,
+)
 
 SEGMENTS = ".segments"
 DIGESTS_KEY = b"digests"
+ANEW = "--restart makes the table anew, or give another name"
 STORE_SECONDS = 5.0
 """How long rows are held before they are sent to an object store, which takes its time."""
 _SEGMENT = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})\.arrow")
@@ -98,7 +110,7 @@ class Manifest:
         return json.dumps(facts, indent=1)
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Manifest:
+    def from_json(cls, text: bytes, where: str) -> Manifest:
         """Parse a manifest.
 
         Raises:
@@ -116,8 +128,7 @@ class Manifest:
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
-                f"{where}: is damaged ({type(error).__name__}: {error}); "
-                "delete the folder or give another name"
+                f"{where}: is damaged ({type(error).__name__}: {error}); {ANEW}"
             ) from error
 
 
@@ -125,19 +136,48 @@ def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a folder of parts; None where there is none.
 
     Raises:
-        InputError: If it is damaged.
+        InputError: If it is damaged, or cannot be read.
     """
     path = folder / MANIFEST_FILE
     try:
-        return Manifest.from_json(path.read_text("utf-8"), str(path))
+        return Manifest.from_json(path.read_bytes(), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def tables_in(path: Path) -> Iterator[pa.Table]:
+    """The rows of a file of the table, in tables of moderate size.
+
+    Raises:
+        InputError: If it is missing, damaged, or cannot be read.
+    """
+    try:
+        with pq.ParquetFile(arrow_file(path)) as file:
+            for batch in file.iter_batches():
+                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> FaceauditError:
+    """What keeps a file of the table from being read."""
+    if isinstance(error, FaceauditError):
+        return error
+    code = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(code) if code else "it is damaged"
+    return InputError(f"{path}: cannot be read ({reason}); {ANEW}")
 
 
 def columns_in(folder: Path, manifest: Manifest) -> pa.Schema | None:
     """The columns of the rows that a run left; None where it left none that can be read."""
     for part in manifest.parts:
-        return pq.read_schema(arrow_file(folder / part.file))
+        path = folder / part.file
+        try:
+            return pq.read_schema(arrow_file(path))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable(path, error) from error
     for path, _, _, checksum in _listed(folder / SEGMENTS):
         if not _is_damaged(path, checksum):
             return _read(path).schema
@@ -169,6 +209,8 @@ class DataSet:
     schema: pa.Schema
     part_rows: int
     manifest: Manifest
+    still_mine: Callable[[], None] = never_lost
+    """Raises an error where the lock was lost; called before every change."""
     segments: list[Segment] = field(default_factory=list)
     open_rows: int = 0
     """Rows that are kept and in no part yet."""
@@ -176,20 +218,37 @@ class DataSet:
     _held_since: float = 0.0
 
     @classmethod
-    def start(cls, folder: Path, schema: pa.Schema, part_rows: int, manifest: Manifest) -> DataSet:
+    def start(
+        cls,
+        folder: Path,
+        schema: pa.Schema,
+        part_rows: int,
+        manifest: Manifest,
+        still_mine: Callable[[], None] = never_lost,
+    ) -> DataSet:
         """An empty one; the folder is created, and emptied of parts and segments of another."""
-        found = cls(folder, schema, part_rows, manifest)
+        found = cls(folder, schema, part_rows, manifest, still_mine)
+        still_mine()
         remove(folder / SEGMENTS)
-        (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        found._make_segments()
         found._write_manifest()
         found._remove_other_parts()
         return found
 
     @classmethod
-    def resume(cls, folder: Path, schema: pa.Schema, part_rows: int, manifest: Manifest) -> DataSet:
+    def resume(
+        cls,
+        folder: Path,
+        schema: pa.Schema,
+        part_rows: int,
+        manifest: Manifest,
+        still_mine: Callable[[], None] = never_lost,
+    ) -> DataSet:
         """One that a run left, with every segment that follows on the parts without a gap."""
-        found = cls(folder, schema, part_rows, manifest)
-        (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        found = cls(folder, schema, part_rows, manifest, still_mine)
+        still_mine()
+        if not manifest.complete:
+            found._make_segments()
         end = manifest.images
         for path, first, after, checksum in _listed(folder / SEGMENTS):
             fits = first <= end < after and not _is_damaged(path, checksum)
@@ -205,6 +264,10 @@ class DataSet:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
         return found
+
+    def _make_segments(self) -> None:
+        if not is_remote(self.folder):  # where no folder need be made
+            make_folder(self.folder / SEGMENTS)
 
     @property
     def images(self) -> int:
@@ -224,7 +287,7 @@ class DataSet:
             digests: One per image.
 
         Raises:
-            TemporaryError: If the disk is full.
+            TemporaryError: If the disk is full, or the lock was lost.
         """
         if not self._held:
             self._held_since = time.monotonic()
@@ -252,6 +315,7 @@ class DataSet:
         value = data.getvalue()
         name = f"{first:012d}-{end:012d}-{zlib.crc32(value):08x}.arrow"
         path = self.folder / SEGMENTS / name
+        self.still_mine()
         with atomic_write(path, durable=False) as file:
             file.write(value)
         self.segments.append(Segment(path, first, end, packed))
@@ -277,6 +341,7 @@ class DataSet:
                 rows += len(table)
                 faces += len(table) - table["face"].null_count
                 writer.write_table(table)
+            self.still_mine()
         start = self.manifest.images
         digest = self._digest(start, start + sum(statuses.values()))
         part = Part(file, rows, faces, dict(sorted(statuses.items())), digest)
@@ -304,15 +369,14 @@ class DataSet:
         return total(digest for one in self.segments for digest in one.digests(start, end))
 
     def _write_manifest(self) -> None:
+        self.still_mine()
         with atomic_write(self.folder / MANIFEST_FILE) as file:
             file.write(self.manifest.to_json().encode())
 
     def tables(self) -> Iterator[pa.Table]:
         """All rows that are kept in order, in tables of moderate size."""
         for part in self.manifest.parts:
-            with pq.ParquetFile(arrow_file(self.folder / part.file)) as file:
-                for batch in file.iter_batches():
-                    yield pa.Table.from_batches([batch])
+            yield from tables_in(self.folder / part.file)
         yield from self.open_tables()
 
     def digest(self) -> ImageDigest:
@@ -334,11 +398,17 @@ class DataSet:
             self._cut(max(1, self.open_rows))
         self.manifest = replace(self.manifest, complete=True, replaces=False, notes=tuple(notes))
         self._write_manifest()
+        self.still_mine()
         remove(self.folder / SEGMENTS)
         self._remove_other_parts()
 
     def _remove_other_parts(self) -> None:
-        """Remove parts that the manifest does not name: of a run that was killed or replaced."""
+        """Remove parts that the manifest does not name: of a run that was killed or replaced.
+
+        Also what killed runs had written of parts and manifest.
+        """
+        remove_unfinished(self.folder, PARTS)
+        remove_unfinished(self.folder, MANIFEST_FILE)
         named = {part.file for part in self.manifest.parts}
         for path in list_parts(self.folder):
             if path.name not in named:
@@ -347,7 +417,7 @@ class DataSet:
     def reopen(self) -> None:
         """Say in the manifest that rows are being added."""
         if self.manifest.complete:
-            (self.folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+            self._make_segments()
             self.manifest = replace(self.manifest, complete=False)
             self._write_manifest()
 
@@ -376,7 +446,7 @@ def _listed(folder: Path) -> list[tuple[Path, int, int, str]]:
 def _is_damaged(path: Path, checksum: str) -> bool:
     try:
         return f"{zlib.crc32(path.read_bytes()):08x}" != checksum
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return True
 
 

@@ -8,14 +8,15 @@ from functools import partial
 from itertools import islice, repeat
 from typing import Any
 
-from faceaudit.images.refs import ImageRef
+from faceaudit.images.refs import ImageRef, stamps_of
 from faceaudit.images.source import ImageSource
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Output
+from faceaudit.ordered import in_chunks
 from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.extra import join_extra
 from faceaudit.pipeline.known import Listed
-from faceaudit.storage import as_path
+from faceaudit.storage import as_path, identity, is_remote
 
 AT_ONCE = 1024
 """Images that are listed at a time."""
@@ -73,7 +74,7 @@ class Inputs:
         self.extra = self._join(of_labels, source.carried_schema)
         """The columns of labels and carried values, without rows."""
         self._place = source.folder or as_path(source.source)
-        self._was_there = self._exists()
+        self._was_there = self._seen()
         self._notes: tuple[str, ...] | None = None
 
     @property
@@ -92,19 +93,26 @@ class Inputs:
         return (ref.name for ref in islice(self.source, self.limit))
 
     def are_gone(self) -> bool:
-        """Whether the folder or file that held the images can be seen no more."""
-        return self._was_there and not self._exists()
+        """Whether the folder or file that held the images can be seen no more.
 
-    def _exists(self) -> bool:
+        Also where another has its name, such as the folder that a volume was mounted on.
+        """
+        return self._was_there is not None and self._seen() != self._was_there
+
+    def _seen(self) -> object | None:
+        """What is seen of the place of the images; None where it is not there."""
+        if not is_remote(self._place):
+            return identity(self._place)
         try:
-            return self._place.exists()
+            return self._place.exists() or None
         except OSError:
-            return False
+            return None
 
     def listed(self) -> Iterator[Listed]:
         """Every image with its digest."""
-        for ref, row in self._rows():
-            yield Listed(ref, digest_of(ref.name, ref.stamp(), row))
+        for rows in in_chunks(self._rows(), AT_ONCE):
+            refs = [ref for ref, _ in rows]
+            yield from map(Listed, refs, _digests(rows))
         self.notes()
 
     def chunks(self, size: int, wanted: Callable[[str], bool] | None = None) -> Iterator[Chunk]:
@@ -118,8 +126,7 @@ class Inputs:
         while taken := list(islice(rows, size)):
             refs = [ref for ref, _ in taken]
             values = [list(column) for column in zip(*(row for _, row in taken), strict=True)]
-            digests = [digest_of(ref.name, ref.stamp(), row) for ref, row in taken]
-            yield Chunk(refs, dict(zip(self.columns, values, strict=True)), digests)
+            yield Chunk(refs, dict(zip(self.columns, values, strict=True)), _digests(taken))
 
     def _rows(self) -> Iterator[tuple[ImageRef, tuple[Any, ...]]]:
         """Images and the values beside them, one by one."""
@@ -133,3 +140,9 @@ class Inputs:
             left = None if left is None else left - len(refs)
             if left == 0:
                 return
+
+
+def _digests(rows: Sequence[tuple[ImageRef, tuple[Any, ...]]]) -> list[ImageDigest]:
+    """The digests of images and the values beside them."""
+    stamps = stamps_of([ref for ref, _ in rows])
+    return [digest_of(ref.name, stamp, row) for (ref, row), stamp in zip(rows, stamps, strict=True)]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from faceaudit.errors import TemporaryError, UsageError
 from faceaudit.images.find import find_images
@@ -36,8 +35,9 @@ from faceaudit.pipeline.known import compare
 from faceaudit.pipeline.plan import Settings
 from faceaudit.pipeline.stopping import Stop, stop_on_signals
 from faceaudit.pipeline.target import Target, open_target
+from faceaudit.pipeline.witness import Watch
 from faceaudit.progress import progress
-from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, OK, TASK_OPTIONS, UNREADABLE
+from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME, OK, TASK_OPTIONS
 from faceaudit.storage import as_path, exclusive, followed
 
 log = logging.getLogger(__name__)
@@ -62,11 +62,8 @@ class Prediction:
     """With a limit: how long all images of the source would take, at this run's rate."""
     available: int | None = None
     """With a limit: images that the source has in all."""
-
-    @property
-    def already_complete(self) -> bool:
-        """Whether there was nothing to do."""
-        return not self.scored
+    already_complete: bool = False
+    """Whether there was nothing to do."""
 
     @property
     def failed(self) -> int:
@@ -164,14 +161,16 @@ def predict(
         if bundle.notice:
             log.warning("model %s: %s", bundle.name, bundle.notice)
         with exclusive(out) as still_mine, stop_on_signals() as stop:
-            target = open_target(out, settings.schema, metadata, part_rows, restart=restart)
+            target = open_target(
+                out, settings.schema, metadata, part_rows, restart=restart, still_mine=still_mine
+            )
             try:
                 work = Work(inputs, target, stop, batch_size)
-                if not work.is_done(out):
+                already_complete = work.is_done(out)
+                if not already_complete:
                     with progress("predict", total, done=work.before, quiet=quiet) as advance:
                         work.score(crew, advance)
                     warn_of(source.notes, inputs.notes())
-                    still_mine()
                     target.finish(inputs.names, inputs.notes(), work.images)
                 totals, rate = target.totals(), work.rate
             finally:
@@ -187,6 +186,7 @@ def predict(
         scored=work.kept,
         projected_seconds=available / rate if available and rate else None,
         available=available,
+        already_complete=already_complete,
     )
 
 
@@ -198,7 +198,8 @@ class Work:
         self._target = target
         self._stop = stop
         self._batch_size = batch_size or DEFAULT_BATCH
-        self._under_way: deque[Sequence[ImageDigest]] = deque()
+        self._under_way: deque[Chunk] = deque()
+        self._watch = Watch(inputs)
         self._begun = time.monotonic()
         self.before = len(target.known)
         """Images that the table had."""
@@ -258,8 +259,8 @@ class Work:
             advance: Called with how many more images are kept.
 
         Raises:
-            TemporaryError: If a signal ended the run, or the images are gone, such as with the
-                volume they lay on; the rows that were made are kept.
+            TemporaryError: If a signal ended the run, or the images can be seen no more, such as
+                those of a volume that is gone; the rows that were made are kept.
         """
         self._target.rows.reopen()
         with closing(crew.tables(self._chunks())) as tables:
@@ -280,17 +281,14 @@ class Work:
         if len(known):
             wanted = lambda name: name in again or known.group_of(name) is None  # noqa: E731
         for chunk in self._stop.until(self._inputs.chunks(self._batch_size, wanted)):
-            self._under_way.append(chunk.digests)
+            self._under_way.append(chunk)
             yield chunk
 
     def _keep(self, table: pa.Table) -> int:
         """Keep the rows of the next chunk; how many images it had."""
-        if pc.any(pc.equal(table["status"], UNREADABLE)).as_py() and self._inputs.are_gone():
-            raise TemporaryError(
-                f"{self._inputs.source.source}: the images are gone since the run began; what was "
-                "scored is kept: bring them back and run the same command"
-            )
-        digests = self._under_way.popleft()
+        chunk = self._under_way.popleft()
+        self._watch.check(chunk.images, table)
+        digests = chunk.digests
         self._target.rows.add(table, digests)
         self.kept += len(digests)
         self.images += total(digests)

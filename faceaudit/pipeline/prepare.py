@@ -42,11 +42,12 @@ from faceaudit.pipeline.crops import CroppedImage, CropSettings, crop_images
 from faceaudit.pipeline.extra import say_labels, warn_of
 from faceaudit.progress import progress
 from faceaudit.schema import METADATA_KEY, OK, TableMetadata
-from faceaudit.storage import atomic_write, exclusive, make_folder
+from faceaudit.storage import atomic_write, exclusive, make_folder, remove_unfinished
 
 log = logging.getLogger(__name__)
 
 CROPS, METADATA_FILE, FACES_FILE = "crops", "metadata.parquet", "faces.parquet"
+CROP_FILES = "[0-9]*_[0-9]*.jpg"
 JPEG_QUALITY = 95
 FILES_PER_FOLDER = 4096
 
@@ -184,10 +185,12 @@ def check_apart(images: Path, folder: Path) -> None:
 
 
 def _remove_others(folder: Path, written: set[str]) -> None:
-    """Remove crops that an earlier run wrote and this one did not."""
-    for path in folder.glob(f"{CROPS}/[0-9][0-9][0-9][0-9]/[0-9]*_[0-9]*.jpg"):
-        if path.relative_to(folder).as_posix() not in written:
-            path.unlink()
+    """Remove crops that an earlier run wrote and this one did not, whole or in part."""
+    for inner in folder.glob(f"{CROPS}/[0-9][0-9][0-9][0-9]"):
+        remove_unfinished(inner, CROP_FILES)
+        for path in inner.glob(CROP_FILES):
+            if path.relative_to(folder).as_posix() not in written:
+                path.unlink()
 
 
 def _write_crops(
@@ -203,15 +206,15 @@ def _write_crops(
                 part = f"{index // FILES_PER_FOLDER:04d}"
                 row["file_name"] = f"{CROPS}/{part}/{index:08d}_{row['face']}.jpg"
                 path = folder / row["file_name"]
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(
-                    simplejpeg.encode_jpeg(
-                        image.crops[row["face"]],
-                        JPEG_QUALITY,
-                        colorspace="RGB",
-                        colorsubsampling="444",
-                    )
+                make_folder(path.parent)
+                data = simplejpeg.encode_jpeg(
+                    image.crops[row["face"]],
+                    JPEG_QUALITY,
+                    colorspace="RGB",
+                    colorsubsampling="444",
                 )
+                with atomic_write(path, durable=False) as file:
+                    file.write(data)
             rows.append(row)
     return rows
 

@@ -22,16 +22,17 @@ from typing import Any
 import pyarrow as pa
 
 from faceaudit.errors import TemporaryError, UsageError
-from faceaudit.models.bundle import Bundle
+from faceaudit.models.bundle import Bundle, shipped
 from faceaudit.ordered import available_cores
 from faceaudit.pipeline.checks import choose_outputs
 from faceaudit.pipeline.crops import CroppedImage
 from faceaudit.pipeline.inputs import Chunk
 from faceaudit.pipeline.jobs import STRIKES, Job, Jobs
 from faceaudit.pipeline.plan import Facts, Settings
-from faceaudit.pipeline.ray_worker import Opened, Refusal, Scorer, Witness
+from faceaudit.pipeline.ray_worker import Opened, Refusal, Scorer
 from faceaudit.pipeline.scores import predicted_tasks
 from faceaudit.pipeline.table import to_arrow
+from faceaudit.pipeline.witness import Witness
 from faceaudit.schema import UNREADABLE
 
 ADDRESS, HERE = "RAY_ADDRESS", "local"
@@ -125,6 +126,7 @@ class RayEngine:
         """Find the cluster, or start one on this machine that nobody else can reach.
 
         Raises:
+            UsageError: If its address cannot be one.
             TemporaryError: If the cluster does not answer.
         """
         if ray.is_initialized():
@@ -144,7 +146,8 @@ class RayEngine:
                 found = ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 where = "a cluster on this machine" if address == HERE else f"{ADDRESS}={address}"
-                raise TemporaryError(f"--engine ray: {where}: {_reason(error)}") from error
+                kind = UsageError if isinstance(error, ValueError) else TemporaryError
+                raise kind(f"--engine ray: {where}: {_reason(error)}") from error
         self._started = True
         if address == HERE:  # logs and sockets of processes that end with this one
             self._session = Path(found.address_info["session_dir"])
@@ -220,7 +223,7 @@ class Crew:
         Args:
             settings: What the rows are made by.
             facts: What the settings come to; what is otherwise on a machine is refused.
-            witness: A file that all machines must see.
+            witness: An image that all machines must see.
             size: How many.
             threads: Chunks that each works on at a time.
             new_actor: What starts one.
@@ -366,7 +369,9 @@ def _signals_kept() -> Iterator[None]:
 
 def _everywhere(model: str) -> str:
     """A model by a name that does not depend on the current folder."""
-    return str(Path(model).absolute()) if Path(model).exists() else model
+    if model in shipped() or not Path(model).exists():
+        return model
+    return str(Path(model).absolute())
 
 
 def _sent(chunk: Chunk) -> Chunk:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from faceaudit.errors import EXIT_TEMPORARY, EXIT_USAGE, FaceauditError, TemporaryError, UsageError
-from faceaudit.images.refs import ImageRef
 from faceaudit.pipeline.engines import quiet_threads, score
 from faceaudit.pipeline.inputs import Chunk
 from faceaudit.pipeline.plan import Facts, Settings
-from faceaudit.schema import UNREADABLE
+from faceaudit.pipeline.table import is_never_read
+from faceaudit.pipeline.witness import Witness
 
 
 @dataclass(frozen=True)
@@ -38,31 +36,6 @@ class Opened:
     facts: Facts
 
 
-@dataclass(frozen=True)
-class Witness:
-    """A file that tells whether a machine sees the images."""
-
-    path: Path
-    size: int
-
-    @classmethod
-    def of(cls, images: Sequence[ImageRef]) -> Witness | None:
-        """The first file that is seen here; None where none is, as on an object store."""
-        for image in images:
-            path = Path(image.path).absolute()
-            if "://" not in image.path and path.is_file():
-                return cls(path, path.stat().st_size)
-        return None
-
-    def is_seen(self) -> bool:
-        """Whether the same file is seen from here."""
-        return self.path.is_file() and self.path.stat().st_size == self.size
-
-    def folder_is_seen(self) -> bool:
-        """Whether the folder that held it is seen from here."""
-        return self.path.parent.is_dir()
-
-
 class Scorer:
     """A process that holds the model and scores chunks as they come."""
 
@@ -71,13 +44,15 @@ class Scorer:
         quiet_threads()
         self._machine = socket.gethostname()
         self._witness = witness
-        if witness is not None and not witness.is_seen():
-            return Refusal(
-                f"--engine ray: the worker on {self._machine} does not see {witness.path} as this "
-                "machine does: use a folder that all machines share, or s3://",
-                EXIT_USAGE,
-            )
         try:
+            if witness is not None and not witness.is_seen():
+                return Refusal(
+                    f"--engine ray: the worker on {self._machine} does not see "
+                    f"{witness.image.path} as this machine does: use a folder that all machines "
+                    "share, or a store that all have credentials of",
+                    EXIT_USAGE,
+                )
+            self._folder = None if witness is None else witness.folder()
             self._plan = settings.open()
         except FaceauditError as error:
             return Refusal(f"the worker on {self._machine}: {error}", error.exit_code)
@@ -87,13 +62,11 @@ class Scorer:
         """Rows of a chunk."""
         try:
             table = score(self._plan, chunk)
+            lost = None
+            if self._witness is not None and pc.any(is_never_read(table)).as_py():
+                lost = self._witness.lost(self._folder)
         except FaceauditError as error:
             return Refusal(f"the worker on {self._machine}: {error}", error.exit_code)
-        gone = self._witness is not None and not self._witness.folder_is_seen()
-        if gone and pc.any(pc.equal(table["status"], UNREADABLE)).as_py():
-            return Refusal(
-                f"the worker on {self._machine}: the images are gone since the run began; what was "
-                "scored is kept: bring them back and run the same command",
-                EXIT_TEMPORARY,
-            )
+        if lost is not None:
+            return Refusal(f"the worker on {self._machine}: {lost}", EXIT_TEMPORARY)
         return table

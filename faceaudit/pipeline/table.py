@@ -128,12 +128,15 @@ def open_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 
 def in_row_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The same rows in tables of ``ROW_GROUP`` rows, whatever the sizes that come in."""
+    """The same rows in tables of ``ROW_GROUP`` rows, whatever the sizes that come in.
+
+    Each is in one piece: what Parquet writes depends on how a table is cut.
+    """
     held = schema.empty_table()
     for table in tables:
         held = pa.concat_tables([held, table])
         while len(held) >= ROW_GROUP:
-            yield held.slice(0, ROW_GROUP)
+            yield held.slice(0, ROW_GROUP).combine_chunks()
             held = held.slice(ROW_GROUP)
     if len(held):
         yield held.combine_chunks()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, zip_longest
@@ -14,14 +15,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from faceaudit.errors import UsageError
+from faceaudit.errors import LockedError, UsageError
 from faceaudit.pipeline.custody import check_same, digest_in, with_images
-from faceaudit.pipeline.dataset import DataSet, Manifest, columns_in, read_manifest
+from faceaudit.pipeline.dataset import DataSet, Manifest, columns_in, read_manifest, tables_in
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.known import Group, Known
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table, without_replaced
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
-from faceaudit.storage import arrow_file, remove
+from faceaudit.storage import arrow_file, never_lost, remove
 from faceaudit.tables.files import read_metadata
 
 FILE_PARTS = 1 << 18
@@ -63,7 +64,10 @@ class Target(Protocol):
         """
 
     def tidy(self) -> None:
-        """Keep what is held; remove what was begun, where nothing was kept."""
+        """Keep what is held; remove what was begun, where nothing was kept.
+
+        Where the lock was lost it does nothing: what is there may be another run's.
+        """
 
     def totals(self) -> Totals:
         """What the finished table holds."""
@@ -76,6 +80,7 @@ class Wanted:
     metadata: TableMetadata
     columns: pa.Schema
     part_rows: int
+    still_mine: Callable[[], None]
 
     @property
     def schema(self) -> pa.Schema:
@@ -88,16 +93,22 @@ class Wanted:
 
     def open(self, folder: Path, manifest: Manifest) -> DataSet:
         """A data set that a run left."""
-        return DataSet.resume(folder, self.schema, self.part_rows, manifest)
+        return DataSet.resume(folder, self.schema, self.part_rows, manifest, self.still_mine)
 
     def start(self, folder: Path, *, replaces: bool = False) -> DataSet:
         """A data set without rows."""
         manifest = Manifest(self.metadata, replaces=replaces)
-        return DataSet.start(folder, self.schema, self.part_rows, manifest)
+        return DataSet.start(folder, self.schema, self.part_rows, manifest, self.still_mine)
 
 
 def open_target(
-    out: Path, columns: pa.Schema, metadata: TableMetadata, part_rows: int | None, *, restart: bool
+    out: Path,
+    columns: pa.Schema,
+    metadata: TableMetadata,
+    part_rows: int | None,
+    *,
+    restart: bool,
+    still_mine: Callable[[], None] = never_lost,
 ) -> Target:
     """The table of a run, with what earlier runs made of it.
 
@@ -107,13 +118,14 @@ def open_target(
         metadata: What it says of itself whatever its images.
         part_rows: Rows of a part of a folder.
         restart: Discard what is there.
+        still_mine: Raises ``LockedError`` where the lock was lost; called before every change.
 
     Raises:
         UsageError: If something else is there, or a table that was made otherwise.
     """
     if out.suffix == ".parquet":
-        return _open_file(out, Wanted(metadata, columns, FILE_PARTS), restart)
-    wanted = Wanted(metadata, columns, part_rows or DEFAULT_PART_ROWS)
+        return _open_file(out, Wanted(metadata, columns, FILE_PARTS, still_mine), restart)
+    wanted = Wanted(metadata, columns, part_rows or DEFAULT_PART_ROWS, still_mine)
     return _open_folder(out, wanted, restart)
 
 
@@ -148,21 +160,23 @@ class TableFile:
         with open_table(self.out, schema) as writer:
             for table in in_row_groups(tables, schema):
                 writer.write_table(table)
-        remove(self.rows.folder)
+            self.rows.still_mine()
+        _discard(self.rows.folder, self.rows.still_mine)
 
     def _tables(self) -> Iterator[pa.Table]:
         return without_replaced(self._all) if self.known.had_unread else self._all()
 
     def _all(self) -> Iterator[pa.Table]:
         if self.before is not None:
-            yield from _tables_of(self.out)
+            yield from tables_in(self.out)
         yield from self.rows.tables()
 
     def tidy(self) -> None:
         """Keep what is held; remove the hidden folder, where nothing was kept."""
-        self.rows.flush()
-        if self.rows.is_empty:
-            remove(self.rows.folder)
+        with suppress(LockedError):
+            self.rows.flush()
+            if self.rows.is_empty:
+                _discard(self.rows.folder, self.rows.still_mine)
 
     def totals(self) -> Totals:
         """What the file holds."""
@@ -174,17 +188,17 @@ class TableFile:
 
 def _open_file(out: Path, wanted: Wanted, restart: bool) -> TableFile:
     folder = out.parent / f".{out.name}.run"
-    manifest = read_manifest(folder)
+    manifest = None if restart else read_manifest(folder)
     exists = out.exists()
     before = None
     if exists:
         before = _metadata_of(out)
         becomes = manifest and not manifest.replaces and manifest.becomes
         if becomes and _holds(before, becomes):
-            remove(folder)  # only this was left to do when a run was killed
+            _discard(folder, wanted.still_mine)  # only this was left when a run was killed
             manifest = None
-    if restart or manifest is None:
-        remove(folder)
+    if manifest is None:
+        _discard(folder, wanted.still_mine)
         if exists and not restart and before is not None:
             wanted.check(out, before, pq.read_schema(arrow_file(out)))
         kept = before if not restart else None
@@ -197,6 +211,14 @@ def _open_file(out: Path, wanted: Wanted, restart: bool) -> TableFile:
         before = None
     known = Known([*_groups_of_file(out, before), *_groups_of(rows)])
     return TableFile(out, rows, known, before, complete=False)
+
+
+def _discard(folder: Path, still_mine: Callable[[], None]) -> None:
+    """Remove a hidden folder; its manifest first, which must not name parts that are gone."""
+    still_mine()
+    with suppress(NotADirectoryError):
+        (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    remove(folder)
 
 
 def _holds(metadata: TableMetadata, digest: ImageDigest) -> bool:
@@ -217,13 +239,7 @@ def _metadata_of(out: Path) -> TableMetadata:
 def _groups_of_file(out: Path, metadata: TableMetadata | None) -> list[Group]:
     if metadata is None:
         return []
-    return [Group(digest_in(metadata), partial(_tables_of, out))]
-
-
-def _tables_of(path: Path) -> Iterator[pa.Table]:
-    with pq.ParquetFile(arrow_file(path)) as file:
-        for batch in file.iter_batches():
-            yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
+    return [Group(digest_in(metadata), partial(tables_in, out))]
 
 
 def _in_source_order(
@@ -275,9 +291,11 @@ class TableFolder:
 
     def tidy(self) -> None:
         """Keep what is held; remove the folder, where it was created and nothing was kept."""
-        self.rows.flush()
-        if self.created and self.rows.is_empty:
-            remove(self.out)
+        with suppress(LockedError):
+            self.rows.flush()
+            if self.created and self.rows.is_empty:
+                self.rows.still_mine()
+                remove(self.out)
 
     def totals(self) -> Totals:
         """What the parts hold."""
@@ -289,6 +307,8 @@ class TableFolder:
 
 
 def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
+    if restart and (out / MANIFEST_FILE).exists():  # be it damaged
+        return TableFolder(out, wanted.start(out), Known([]), complete=False, created=False)
     manifest = read_manifest(out)
     if manifest is None:
         created = not out.exists()
@@ -298,8 +318,6 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
                 "give an empty folder, a new one, or NAME.parquet"
             )
         return TableFolder(out, wanted.start(out), Known([]), complete=False, created=created)
-    if restart:
-        return TableFolder(out, wanted.start(out), Known([]), complete=False, created=False)
     wanted.check(out, manifest.metadata, columns_in(out, manifest))
     rows = wanted.open(out, manifest)
     return TableFolder(
@@ -310,7 +328,7 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
 def _groups_of(rows: DataSet) -> list[Group]:
     """The parts of a data set, and its open segments."""
     parts = [
-        Group(part.digest, partial(_tables_of, rows.folder / part.file))
+        Group(part.digest, partial(tables_in, rows.folder / part.file))
         for part in rows.manifest.parts
     ]
     return [*parts, Group(rows.open_digest(), rows.open_tables)] if rows.segments else parts

@@ -9,23 +9,29 @@ from faceaudit.storage.copies import local_copies, local_copy
 from faceaudit.storage.files import (
     atomic_write,
     exclusive,
+    never_lost,
+    remove_unfinished,
     sha256_of_file,
     write_text,
 )
 from faceaudit.storage.outages import retrying, without_secrets
 from faceaudit.storage.paths import (
+    PARTS,
     as_path,
     check_outputs,
     followed,
     has_folder,
+    identity,
     is_remote,
     list_parts,
     make_folder,
     remove,
 )
 from faceaudit.storage.tabular import arrow_file, parquet_schema, read_csv
+from faceaudit.storage.versions import version_of
 
 __all__ = [
+    "PARTS",
     "arrow_file",
     "as_path",
     "atomic_write",
@@ -33,16 +39,20 @@ __all__ = [
     "exclusive",
     "followed",
     "has_folder",
+    "identity",
     "is_remote",
     "list_parts",
     "local_copies",
     "local_copy",
     "make_folder",
+    "never_lost",
     "parquet_schema",
     "read_csv",
     "remove",
+    "remove_unfinished",
     "retrying",
     "sha256_of_file",
+    "version_of",
     "without_secrets",
     "write_text",
 ]

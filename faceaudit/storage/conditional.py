@@ -35,10 +35,17 @@ def read(path: RemotePath) -> Seen | None:
         return None
 
 
-def write(path: RemotePath, data: bytes, state: str) -> str:
-    """Write an object that is in a state, ``ABSENT`` for a new one; returns its new state."""
+def write(path: RemotePath, data: bytes, state: str, *, patience: float | None = None) -> str:
+    """Write an object that is in a state, ``ABSENT`` for a new one; returns its new state.
+
+    Args:
+        path: The object.
+        data: Its new bytes.
+        state: The one that it is in.
+        patience: As of ``retrying``.
+    """
     put = _write_s3 if _is_s3(path) else _write_gs
-    return retrying(lambda: put(path, data, state), path)
+    return retrying(lambda: put(path, data, state), path, patience=patience)
 
 
 def delete(path: RemotePath, state: str) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from faceaudit.errors import FaceauditError, InputError, LockedError, TemporaryError
-from faceaudit.storage.paths import as_remote, followed
+from faceaudit.storage.paths import FULL, as_remote, followed, is_remote
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors of a disk without room, or of one that a quota leaves no room on."""
+UNFINISHED = f"{'[a-z0-9_]' * 8}.part"
+"""How the names of files end that ``atomic_write`` has not finished, as a glob."""
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def exclusive(path: Path) -> Iterator[Callable[[], None]]:
     remote = as_remote(path)
     if remote is None:
         with _locked(path):
-            yield _never_lost
+            yield never_lost
     else:
         from faceaudit.storage.lock import held
 
@@ -123,7 +123,7 @@ def exclusive(path: Path) -> Iterator[Callable[[], None]]:
             yield check
 
 
-def _never_lost() -> None:
+def never_lost() -> None:
     """The lock of the operating system cannot be lost."""
 
 
@@ -147,15 +147,31 @@ def _locked(path: Path) -> Iterator[None]:
             raise InputError(f"{path}: cannot be locked there ({error.strerror})") from error
         # Between opening and locking, the run that held the lock may have ended and removed it.
         mine = os.fstat(file.fileno())
-        if not lock.exists() or not os.path.samestat(mine, lock.stat()):
+        try:
+            is_mine = os.path.samestat(mine, lock.stat())
+        except FileNotFoundError:
+            is_mine = False
+        if not is_mine:
             raise LockedError(busy)
         try:
-            for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-                part.unlink(missing_ok=True)  # of a run that was killed: no other holds the lock
+            remove_unfinished(path.parent, glob.escape(path.name))
             yield
         finally:
             with suppress(OSError):  # its folder may have gone
                 lock.unlink()
+
+
+def remove_unfinished(folder: Path, pattern: str) -> None:
+    """Delete what killed runs had written of files of these names; no run may be writing them.
+
+    Args:
+        folder: Where the files are.
+        pattern: Their names, as a glob.
+    """
+    if is_remote(folder):  # there such files are in the temporary folder
+        return
+    for part in folder.glob(f".{pattern}.{UNFINISHED}"):
+        part.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: Path) -> str:

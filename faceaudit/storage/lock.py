@@ -20,8 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from faceaudit.errors import FaceauditError, LockedError
+from faceaudit.errors import FaceauditError, LockedError, RefusedError, UnknownOperationError
 from faceaudit.storage.conditional import ABSENT, delete, read, write
+from faceaudit.storage.files import never_lost
 from faceaudit.storage.remote import RemotePath
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,10 @@ LIFETIME = 120.0
 """Seconds until a lock that is not renewed may be taken over."""
 RENEWAL = 30.0
 """Seconds between renewals."""
+UNGUARDED = (
+    "%s: this store takes no notice of conditional writes, so that nothing keeps a second run from "
+    "writing it; see that there is none"
+)
 GRACE = 5.0
 """Seconds that the end of a run waits for a renewal under way."""
 
@@ -113,7 +118,12 @@ def _runs(pid: int) -> bool:
 def held(path: RemotePath) -> Iterator[Callable[[], None]]:
     """Hold the lock of an output on an object store (see ``storage.exclusive``)."""
     lock = path.parent / f".{path.name}.lock"
-    kept = Kept(path, lock, *_take(path, lock))
+    try:
+        kept = Kept(path, lock, *_take(path, lock))
+    except UnknownOperationError:
+        log.warning(UNGUARDED, path)
+        yield never_lost
+        return
     kept.start()
     try:
         yield kept.check
@@ -153,11 +163,7 @@ def _created(path: RemotePath, lock: RemotePath, mine: Holder) -> str:
         state = write(lock, mine.to_json(), ABSENT)
     except FileExistsError:
         return state
-    log.warning(
-        "%s: this store takes no notice of conditional writes, so that nothing keeps a second run "
-        "from writing it; see that there is none",
-        path,
-    )
+    log.warning(UNGUARDED, path)
     return state
 
 
@@ -182,13 +188,22 @@ class Kept:
             )
 
     def release(self) -> None:
-        """Stop renewing and delete the lock, unless it is another's by now."""
+        """Stop renewing and delete the lock, unless it is another's by now.
+
+        Where a store does not delete it, its time is over at once.
+        """
         self.done.set()
         self.thread.join(GRACE)
         # Where the store is out of reach the lock ends by itself, and its run need not wait.
         with suppress(FaceauditError, FileExistsError, FileNotFoundError):
             if not self.lost:
-                delete(self.lock, self.state)
+                self._end()
+
+    def _end(self) -> None:
+        try:
+            delete(self.lock, self.state)
+        except RefusedError:
+            write(self.lock, replace(self.mine, expires=0.0).to_json(), self.state, patience=0)
 
     def _renew(self) -> None:
         while not self.done.wait(RENEWAL):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from faceaudit.errors import FaceauditError, RefusedError, TemporaryError
+from faceaudit.errors import FaceauditError, RefusedError, TemporaryError, UnknownOperationError
 from faceaudit.storage.paths import as_remote
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,9 @@ TOLD_FROM = 4.0
 """A wait of so many seconds is told to the user."""
 
 BUSY = frozenset({408, 425, 429})
-"""Answers of a server, besides those from 500 on, that ask to come again."""
+"""Answers of a server, besides most of those from 500 on, that ask to come again."""
+UNKNOWN_OPERATION = frozenset({501, 505})
+"""Answers of a server that will be the same the next time."""
 THROTTLED = frozenset(
     (
         "ConditionalRequestConflict",
@@ -103,6 +105,8 @@ def _translated(error: Exception, path: object) -> Exception:
     said = without_secrets(" ".join(str(error).split()) or type(error).__name__, path)
     if code == "NoSuchBucket":
         return RefusedError(path, "there is no such bucket; create it, or correct the address")
+    if status in UNKNOWN_OPERATION:
+        return UnknownOperationError(path, f"the storage has no such operation: {said}")
     if status in BUSY or (status or 0) >= 500 or code in THROTTLED or _is_outage(error, status):
         return TemporaryError(f"{path}: storage unreachable: {said}{AGAIN}")
     if isinstance(error, FileNotFoundError) or status == 404:
@@ -179,7 +183,7 @@ def _library_errors(kind: str) -> tuple[type[Exception], ...]:
 
 # --- secrets ----------------------------------------------------------------------------------
 
-_USER = re.compile(r"(?<=://)[^\s/@]*:[^\s@]*@")
+_USER = re.compile(r"(?<=://)[^\s/@]*(:[^\s@]*)?@")
 _QUERY = re.compile(r"(\bhttps?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
@@ -193,6 +197,8 @@ def without_secrets(text: str, path: object = None) -> str:
     Example:
         >>> without_secrets("GET http://me:secret@host/x?X-Amz-Signature=1f2e failed")
         'GET http://host/x failed'
+        >>> without_secrets("https://token@host/x")
+        'https://host/x'
     """
     text = _QUERY.sub(r"\1", _USER.sub("", text))
     remote = as_remote(path)

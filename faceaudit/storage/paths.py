@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -10,9 +11,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from faceaudit.errors import InputError, MissingExtraError, UsageError
+from faceaudit.errors import InputError, MissingExtraError, TemporaryError, UsageError
 
 if TYPE_CHECKING:
     from faceaudit.storage.remote import RemotePath
@@ -23,6 +24,9 @@ NOT_READ = frozenset({"http", "https", "ftp", "hdfs", "abfs", "abfss", "az", "gc
 """Schemes that are known as such even where one slash was lost, as ``Path(address)`` does."""
 PARTS = "part-*.parquet"
 """The files of a table that is a folder."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk without room, or of one that a quota leaves no room on."""
 
 MARKS = {".html": b'name="generator" content="faceaudit', ".json": b'"schema_version"'}
 """What pages and JSON that faceaudit wrote have near their beginning."""
@@ -59,10 +63,10 @@ def as_path(given: str | os.PathLike[str] | RemotePath) -> Path:
         return Path(given)
     scheme, slashes, rest = address[1].lower(), address[2], address[3]
     if scheme in STORES:
-        _check_bucket(scheme, rest)
+        check_bucket(scheme, rest)
         return _on_store(f"{scheme}://{rest}")
     if scheme == "file":
-        return Path(unquote(urlsplit(f"file:{slashes}{rest}").path))
+        return _of_file(rest if slashes == "//" else f"/{rest}")
     if scheme in NOT_READ or (slashes == "//" and isinstance(given, str)):
         known = ", ".join(f"{name}://" for name in (*STORES, "file"))
         # What follows the scheme may hold a password or a signature.
@@ -73,7 +77,27 @@ def as_path(given: str | os.PathLike[str] | RemotePath) -> Path:
     return Path(given)
 
 
-def _check_bucket(scheme: str, rest: str) -> None:
+def _of_file(rest: str) -> Path:
+    """The path of an address ``file://``; all that follows the name of the machine belongs to it.
+
+    Raises:
+        UsageError: If it names another machine, as an address with two slashes does.
+    """
+    machine, slash, path = rest.partition("/")
+    if machine not in ("", "localhost") or not slash:
+        raise UsageError(
+            f"file://{rest}: {machine!r} would be another machine; an address of this one has "
+            "three slashes: file:///FOLDER/NAME"
+        )
+    return Path(unquote(f"/{path}"))
+
+
+def check_bucket(scheme: str, rest: str) -> None:
+    """Check that an address, given without its scheme, names a bucket and holds no credentials.
+
+    Raises:
+        UsageError: If it does not.
+    """
     bucket = rest.partition("/")[0]
     # The name of an access point is the one that has colons.
     if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
@@ -132,6 +156,18 @@ def same_file(one: Path, other: Path) -> bool:
     if is_remote(one) or is_remote(other):
         return one == other
     return one.exists() and other.exists() and one.samefile(other)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file or folder of this machine from another of its name.
+
+    A folder that a volume is mounted on is another one without it. None where nothing is seen.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[str] | None]) -> None:
@@ -206,23 +242,34 @@ def make_folder(path: Path) -> None:
     Raises:
         UsageError: If it is on an object store.
         InputError: If it cannot be created.
+        TemporaryError: If the disk is full.
     """
     if is_remote(given := as_path(path)):
         raise UsageError(f"{given}: this is not written to a store; give a folder of this machine")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if error.errno in FULL:
+            raise TemporaryError(f"{path}: the disk is full; free some space, run again") from error
         raise InputError(
             f"{path}: cannot be made a folder ({error.strerror}); give another path"
         ) from error
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder with all that is in it, where it exists."""
+    """Delete a file, or a folder with all that is in it, where it exists.
+
+    Raises:
+        InputError: If it cannot be deleted.
+    """
     remote = as_remote(path)
     if remote is not None:
         remote.remove()
-    elif path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        return
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be deleted ({error.strerror})") from error

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +21,8 @@ from upath.extensions import ProxyUPath
 
 from faceaudit.errors import RefusedError, TemporaryError, UsageError
 from faceaudit.storage.outages import retrying
+from faceaudit.storage.paths import FULL, check_bucket
+from faceaudit.storage.versions import version_of
 
 Result = TypeVar("Result")
 
@@ -29,14 +31,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gs": {"use_listings_cache": False},
 }
 """How stores are opened: what other processes write is seen, and outages are ours to wait for."""
-PROTOCOLS = (*OPTIONS, "s3a", "gcs")
-"""All names that fsspec has for these stores."""
+STORE_OF = {"s3a": "s3", "gcs": "gs"}
+"""Other names that fsspec has for these stores."""
+PROTOCOLS = (*OPTIONS, *STORE_OF)
 BUFFER = 4 << 20
 """Bytes that a reader of ranges fetches at least."""
 
+FETCHES = 5
+"""So often a file is fetched that is replaced meanwhile."""
 DELETIONS = 16
 """Files that are deleted at a time."""
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 for _library in ("s3fs", "gcsfs"):  # they would print tracebacks of what is translated here
     logging.getLogger(_library).addHandler(logging.NullHandler())
@@ -55,9 +59,13 @@ class RemotePath(ProxyUPath):
         Raises:
             ImportError: If the package of its store is not installed.
         """
+        return cls._opened(address, {})
+
+    @classmethod
+    def _opened(cls, address: str, options: Mapping[str, Any]) -> RemotePath:
         scheme = address.partition(":")[0]
-        path = UPath(address, **OPTIONS[scheme])
-        if scheme == "s3":
+        path = UPath(address, **{**OPTIONS[STORE_OF.get(scheme, scheme)], **options})
+        if "s3" in scheme:
             path.fs.retries = 1
         return cls._from_upath(path)
 
@@ -67,16 +75,19 @@ class RemotePath(ProxyUPath):
 
         Raises:
             TypeError: If it is none.
-            UsageError: If it is on another kind of storage.
+            UsageError: If it is on another kind of storage, or holds credentials.
         """
-        if not isinstance(path, UPath):  # which a RemotePath is taken for, too
+        if isinstance(path, RemotePath):
+            return path
+        if not isinstance(path, UPath):
             raise TypeError(f"{type(path).__name__}: give a path, an address or a UPath")
         if path.protocol not in PROTOCOLS:
             raise UsageError(
                 f"{path.protocol}://...: no such path is read or written; give a local path or one "
                 f"of {', '.join(f'{name}://' for name in OPTIONS)}"
             )
-        return cls._from_upath(path)
+        check_bucket(path.protocol, path.path)
+        return cls._opened(str(path), path.storage_options)
 
     @property
     def bucket(self) -> str:
@@ -168,7 +179,7 @@ class RemotePath(ProxyUPath):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            TemporaryError: If the temporary folder is full.
+            TemporaryError: If the temporary folder is full, or the file is replaced all the time.
         """
         copies: dict[str, Path] = self.__dict__.setdefault("copies", {})
         if str(file) not in copies:
@@ -176,9 +187,28 @@ class RemotePath(ProxyUPath):
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
             copy = folder / file.name
             with room_for(file):
-                file._try(lambda: file.fs.get_file(file.path, str(copy)))
+                file._fetch_to(copy)
             copies[str(file)] = copy
         return copies[str(file)]
+
+    def _fetch_to(self, copy: Path) -> None:
+        """Fetch a file as it was at one time: large ones come in pieces, side by side."""
+        for _ in range(FETCHES):
+            before = self._version()
+            try:
+                self._try(lambda: self.fs.get_file(self.path, str(copy)))
+            except RefusedError:  # as of a piece that a smaller file lacks
+                if self._version() == before:
+                    raise
+                continue
+            if self._version() == before:
+                return
+        raise TemporaryError(f"{self}: is replaced again and again while it is read; run again")
+
+    def _version(self) -> str | None:
+        """What tells the file from another in its place; None where there is none."""
+        facts = self._seen(self.path)
+        return None if facts is None else version_of(facts)
 
     # --- writing --------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ def quantize(model: str | Path, *, data: Sequence[Path], held_out: Sequence[Path
         UsageError: If there is nothing to calibrate or to compare on.
         BundleError: If the graph cannot be quantized.
     """
-    bundle = load_bundle(str(model))
+    bundle = load_bundle(model)
     if not data:
         raise UsageError("--data: name at least one folder that `faceaudit prepare` wrote")
     training, sets = divided(bundle, data, held_out)

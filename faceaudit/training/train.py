@@ -109,7 +109,7 @@ def train(
             if group.leads:
                 _finish(settings, state, split, data, output, work)
         group.wait()
-        return load_bundle(str(output))
+        return load_bundle(output)
 
 
 def _check_output(output: Path) -> None:

@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 
 from faceaudit.errors import FaceauditError, UsageError
+from faceaudit.images import refs
 from faceaudit.images.refs import ImageRef, read_bytes
-from faceaudit.models.bundle import Bundle, load_bundle
+from faceaudit.models.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from faceaudit.pipeline import dataset, engines
 from faceaudit.pipeline.engines import ENGINES
 from faceaudit.pipeline.inputs import Chunk
@@ -313,13 +314,12 @@ def test_images_that_the_workers_do_not_see_are_refused(
 ) -> None:
     """A folder that this process sees under a name that no other does."""
     away = photos.rename(photos.with_name("away"))
-    is_file, stat = Path.is_file, Path.stat
-    monkeypatch.setattr(Path, "is_file", lambda self: is_file(seen(self)))
-    monkeypatch.setattr(Path, "stat", lambda self, **named: stat(seen(self), **named))
+    sees = refs.stamp_of
 
-    def seen(path: Path) -> Path:
-        return away / path.name if path.parent == photos else path
+    def stamp_of(path: str) -> str:
+        return sees(str(away / Path(path).name) if Path(path).parent == photos else path)
 
+    monkeypatch.setattr(refs, "stamp_of", stamp_of)
     try:
         chunk = Chunk([ImageRef("0_0_0_00000000.png", str(photos / "0_0_0_00000000.png"))])
         engine = ENGINES["ray"](settings_of(model, whole), load_bundle(model), 1)
@@ -327,6 +327,32 @@ def test_images_that_the_workers_do_not_see_are_refused(
             list(engine.tables([chunk]))
     finally:
         away.rename(photos)
+
+
+def test_an_address_that_can_be_none_is_refused(
+    model: str, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**options: object) -> None:
+        raise ValueError("Malformed address: nowhere")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+    engine = ENGINES["ray"](settings_of(model, whole), load_bundle(model), 1)
+    with pytest.raises(UsageError, match=r"RAY_ADDRESS=nowhere: Malformed address"):
+        list(engine.tables([Chunk([])]))
+
+
+def test_a_model_that_ships_is_the_same_on_all_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faceaudit.pipeline.ray_engine import _everywhere
+
+    monkeypatch.chdir(tmp_path)
+    for name in (DEFAULT_BUNDLE, "mine"):
+        (tmp_path / name).mkdir()
+    assert _everywhere(DEFAULT_BUNDLE) == DEFAULT_BUNDLE
+    assert _everywhere("mine") == str(tmp_path / "mine")
 
 
 def test_a_gpu_by_number_is_refused_as_each_worker_has_its_own(

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import tarfile
+import threading
 import tracemalloc
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -21,7 +22,7 @@ from faceaudit.errors import InputError
 from faceaudit.images.find import find_images
 from faceaudit.images.folders import IMAGE_SUFFIXES, SIDE_SUFFIXES
 from faceaudit.images.lists import typed
-from faceaudit.images.refs import ImageRef, read_bytes
+from faceaudit.images.refs import ImageRef, read_bytes, stamps_of
 from faceaudit.images.source import ImageSource, unique_names
 
 
@@ -626,6 +627,26 @@ def test_a_stamp_changes_with_the_file_and_the_place(tmp_path: Path) -> None:
 
 
 # --- several shards ---------------------------------------------------------------------------
+
+
+class Together:
+    """A store that tells stamps only to as many as ask at once."""
+
+    def __init__(self, number: int) -> None:
+        self.all_here = threading.Barrier(number, timeout=20)
+
+    def read(self, ref: ImageRef) -> bytes:
+        return b""
+
+    def stamp(self, path: str) -> str:
+        self.all_here.wait()
+        return f"1 {path}"
+
+
+def test_stamps_are_asked_of_a_store_side_by_side() -> None:
+    store = Together(8)
+    refs = [ImageRef(str(number), f"s3://b/{number}", holder=store) for number in range(8)]
+    assert stamps_of(refs) == [f"1 s3://b/{number}" for number in range(8)]
 
 
 def test_a_glob_of_shards_has_the_fields_of_all(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from faceaudit.errors import BundleError, UnknownNameError
+from faceaudit.errors import BundleError, FaceauditError, UnknownNameError
 from faceaudit.models.backbones import BACKBONES
 from faceaudit.models.bundle import BUNDLES, DEFAULT_BUNDLE, Bundle, load_bundle
 
@@ -70,6 +70,35 @@ def test_impossible_facts_are_one_clear_error(copied: Path, facts: dict[str, obj
     edit(copied, **facts)
     with pytest.raises(BundleError, match=r"bundle\.json"):
         load_bundle(str(copied))
+
+
+def test_the_name_of_a_bundle_that_ships_means_that_one_whatever_the_folder_holds(
+    random_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = load_bundle(DEFAULT_BUNDLE).sha256
+    (tmp_path / DEFAULT_BUNDLE).mkdir()
+    assert load_bundle(DEFAULT_BUNDLE).sha256 == shipped
+    assert not caplog.messages
+    shutil.copytree(random_bundle.graph.parent, DEFAULT_BUNDLE, dirs_exist_ok=True)
+    assert load_bundle(DEFAULT_BUNDLE).sha256 == shipped
+    assert f"./{DEFAULT_BUNDLE} is the one in this folder" in caplog.text
+    for given in (f"./{DEFAULT_BUNDLE}", Path(DEFAULT_BUNDLE)):
+        assert load_bundle(given).sha256 == random_bundle.sha256
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["https://x.org/m?X-Amz-Signature=hush", "https://x.org/hush.onnx?hush", "s3://me:hush@b/m"],
+)
+def test_an_address_as_a_model_is_refused_without_its_secrets(given: str) -> None:
+    with pytest.raises(FaceauditError) as caught:
+        load_bundle(given)
+    assert "X-Amz" not in str(caught.value)
+    assert "me:" not in str(caught.value)
 
 
 def test_unknown_name_lists_what_there_is() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from faceaudit.models.bundle import Output, years_output
-from faceaudit.ordered import in_chunks, in_order
+from faceaudit.ordered import in_background, in_chunks, in_order
 from faceaudit.pipeline.scores import activate, scores_of
 from faceaudit.schema import age_group_names
 
@@ -49,6 +49,21 @@ def test_an_error_in_a_worker_is_raised_and_the_rest_given_up() -> None:
     with pytest.raises(ValueError, match="three"):
         list(in_order(fail, range(1000), workers=2))
     assert not done.is_set()
+
+
+def test_an_error_in_the_background_is_as_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    threads = set(threading.enumerate())
+
+    def fail() -> int:
+        raise OSError("gone")
+
+    result = in_background(fail)
+    for thread in set(threading.enumerate()) - threads:
+        thread.join()
+    assert result() is None
+    assert told == []
 
 
 def test_chunks_cover_everything_once() -> None:

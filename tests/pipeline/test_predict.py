@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -10,9 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from faceaudit.errors import InputError, LockedError, UnknownNameError, UsageError
+from faceaudit.errors import (
+    FaceauditError,
+    InputError,
+    LockedError,
+    TemporaryError,
+    UnknownNameError,
+    UsageError,
+)
 from faceaudit.models.bundle import Bundle
 from faceaudit.pipeline.predict import Prediction, predict
+from faceaudit.pipeline.prepare import prepare
 from faceaudit.schema import METADATA_KEY, STATUSES, TableMetadata
 from faceaudit.showcase.images import SPECIMENS, photograph
 from faceaudit.storage import exclusive
@@ -401,7 +413,7 @@ def test_a_name_that_is_too_long_is_one_clear_error(
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    left, other = tmp_path / ".out.parquet.abc.part", tmp_path / ".other.parquet.abc.part"
+    left, other = tmp_path / ".out.parquet.abc_0123.part", tmp_path / ".other.parquet.abc_0123.part"
     left.touch()
     other.touch()
     with exclusive(tmp_path / "out.parquet"):
@@ -427,3 +439,38 @@ def test_crops_never_lie_among_images(specimens: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be made a folder"):
         prepare(specimens, tmp_path / "file")
+
+
+@pytest.mark.parametrize("part_rows", [0, -1])
+def test_a_part_without_rows_is_refused(
+    specimens: Path, model: str, tmp_path: Path, part_rows: int
+) -> None:
+    with pytest.raises(UsageError, match=f"--part-rows {part_rows}: a part has at least 1 row"):
+        predict(specimens, tmp_path / "out", model=model, part_rows=part_rows)
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        (errno.ENOSPC, TemporaryError, "the disk is full"),
+        (errno.EACCES, InputError, "cannot write there"),
+    ],
+)
+def test_crops_that_cannot_be_written_are_one_clear_error(
+    specimens: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    error: type[FaceauditError],
+    words: str,
+) -> None:
+    make = tempfile.mkstemp
+
+    def refuse(*given: str, prefix: str, **options: Any) -> Any:
+        if prefix.endswith(".jpg."):
+            raise OSError(code, os.strerror(code))
+        return make(*given, prefix=prefix, **options)
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(error, match=words):
+        prepare(specimens, tmp_path / "crops", detector="whole", workers=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from faceaudit.faces import Face
 from faceaudit.pipeline.crops import CroppedImage
 from faceaudit.pipeline.scores import Scores
-from faceaudit.pipeline.table import to_arrow
+from faceaudit.pipeline.table import in_row_groups, to_arrow
 from faceaudit.schema import NO_FACE, OK, UNREADABLE, Task, table_schema
 
 TASKS = (Task("gender", "gender2", ("Male", "Female")), Task("age_group", "x", ("0-9", "10+")))
@@ -92,3 +92,17 @@ def test_rows_are_those_written_one_by_one(faces: list[int | None]) -> None:
     expected = rows_one_by_one(images, scores, extra)
     for found, row in zip(table.to_pylist(), expected, strict=True):
         assert found == {name: pytest.approx(row[name], nan_ok=False) for name in SCHEMA.names}
+
+
+@pytest.mark.parametrize("sizes", [[1, 2, 4], [3, 1, 3], [7]], ids=str)
+def test_row_groups_are_in_one_piece_whatever_comes_in(
+    sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("faceaudit.pipeline.table.ROW_GROUP", 3)
+    rows = pa.table({"image": [f"{number}.jpg" for number in range(7)]})
+    starts = np.cumsum([0, *sizes])
+    given = (rows.slice(int(start), size) for start, size in zip(starts, sizes, strict=False))
+    found = list(in_row_groups(given, rows.schema))
+    assert [len(group) for group in found] == [3, 3, 1]
+    assert [group["image"].num_chunks for group in found] == [1, 1, 1]
+    assert pa.concat_tables(found) == rows

@@ -74,6 +74,28 @@ def test_another_process_holds_the_lock_until_it_dies(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_whose_file_goes_as_it_is_taken_is_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = tmp_path / "out.parquet", tmp_path / ".out.parquet.lock"
+    monkeypatch.setattr("fcntl.flock", lambda *given: lock.unlink())
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    with pytest.raises(LockedError, match="another run"), exclusive(path):
+        pass
+
+
+@pytest.mark.parametrize(("one", "other"), [("out", "out.parquet"), ("a.parquet", "a.parquet.x")])
+def test_a_lock_leaves_alone_what_another_run_is_writing(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    (tmp_path / f".{one}.ab_d3fgh.part").write_bytes(b"of a run that was killed")
+    with atomic_write(tmp_path / other) as file:
+        file.write(b"x")
+        with exclusive(tmp_path / one):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == [other]
+
+
 def test_a_link_stays_and_the_file_that_it_names_is_written(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     link, real = tmp_path / "out.txt", tmp_path / "store" / "real.txt"

@@ -90,6 +90,29 @@ def test_one_image_and_globs(bucket: str) -> None:
     ]
 
 
+def test_images_in_a_folder_without_a_name_are_noted(bucket: str) -> None:
+    put(bucket, {"in/1.jpg": b"1", "in//2.jpg": b"2", "in/a/3.jpg": b"3", "in/a//4.jpg": b"4"})
+    found = find_images(f"{bucket}/in")
+    assert names(found) == ["1.jpg", "a/3.jpg"]
+    (note,) = found.notes
+    assert "2 folders could not be read and are left out, such as '/*' (images are not" in note
+
+
+def test_what_a_glob_lists_is_not_asked_for_again(proxy: Proxy, bucket: str) -> None:
+    put(bucket, {"in/1.jpg": b"1", "in/2.jpg": b"2"})
+    listed = {image.name: image.stamp() for image in find_images(f"{bucket}/in")}
+    found = find_images(f"{bucket}/in/*.jpg")
+    proxy.lines.clear()
+    assert {image.name: image.stamp() for image in found} == listed
+    assert proxy.lines == []
+
+
+@pytest.mark.parametrize("name", ["../in/1.jpg", "a/../../in/1.jpg", "../../../in/1.jpg"])
+def test_a_list_may_name_images_in_folders_above_it(bucket: str, name: str) -> None:
+    put(bucket, {"in/1.jpg": b"1", "lists/list.txt": name.encode()})
+    assert contents(find_images(f"{bucket}/lists/list.txt")) == [(name, b"1")]
+
+
 def test_a_list_of_images_that_a_store_gives_none_of_is_refused(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,30 @@ def test_of_a_store_that_ignores_conditions_a_warning_tells(
     assert list(as_path(bucket).iterdir()) == []
 
 
+def test_a_store_without_conditional_writes_is_as_one_that_ignores_them(
+    proxy: Proxy, bucket: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy.only, proxy.how, proxy.failures = "PUT", 501, 1
+    with exclusive(as_path(f"{bucket}/out.parquet")) as check:
+        check()
+    assert "takes no notice of conditional writes" in caplog.text
+    assert list(as_path(bucket).iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [403, 501], ids=str)
+def test_a_lock_that_a_store_does_not_delete_is_over_all_the_same(
+    proxy: Proxy, bucket: str, how: int
+) -> None:
+    out = f"{bucket}/out.parquet"
+    proxy.only, proxy.how, proxy.failures = "DELETE", how, 1
+    with exclusive(as_path(out)):
+        pass
+    assert as_path(lock_of(out)).exists()
+    with exclusive(as_path(out)) as check:
+        check()
+    assert not as_path(lock_of(out)).exists()
+
+
 def test_a_run_does_not_wait_for_a_store_that_is_away_to_give_up_its_lock(
     proxy: Proxy, bucket: str
 ) -> None:

@@ -64,6 +64,15 @@ def test_a_store_that_refuses_is_asked_once(proxy: Proxy, bucket: str, how: int)
     assert caught.value.strerror in str(caught.value)
 
 
+@pytest.mark.parametrize("how", [501, 505], ids=str)
+def test_what_a_store_will_never_do_is_asked_once(proxy: Proxy, bucket: str, how: int) -> None:
+    proxy.how, proxy.failures = how, 1_000
+    with pytest.raises(RefusedError, match="has no such operation") as caught:
+        write_text(as_path(f"{bucket}/out.txt"), "x")
+    assert caught.value.exit_code == EXIT_USAGE
+    assert len(proxy.lines) == 1
+
+
 def test_without_credentials_the_error_says_so(
     aws: str, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory
 ) -> None:
@@ -132,6 +141,7 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         f"PUT https://u:p-w@store:9000/b/k?X-Amz-Credential={KEY}&X-Amz-Signature=ab failed for "
         f"{KEY} with {SECRET}"
     )
+    assert without_secrets("GET https://token@store/k") == "GET https://store/k"
     assert without_secrets(said) == "PUT https://store:9000/b/k failed for *** with ***"
 
 

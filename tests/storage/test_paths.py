@@ -21,6 +21,17 @@ def test_an_address_of_a_file_is_a_local_path() -> None:
     assert as_path(Path("file:///data/x")) == Path("/data/x")
 
 
+def test_all_that_follows_the_machine_is_the_name_of_a_file() -> None:
+    assert as_path("file:///data/a#1?b.jpg") == Path("/data/a#1?b.jpg")
+    assert as_path("file://localhost/data/x") == Path("/data/x")
+
+
+@pytest.mark.parametrize("given", ["file://images", "file://images/1.jpg"])
+def test_a_file_on_another_machine_is_refused(given: str) -> None:
+    with pytest.raises(UsageError, match=r"'images' would be another machine; .* file:///"):
+        as_path(given)
+
+
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_an_address_of_a_store_keeps_its_spelling(scheme: str) -> None:
     path = as_path(f"{scheme}://faces/night 1/out.parquet")

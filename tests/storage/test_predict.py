@@ -99,6 +99,24 @@ def test_a_run_that_an_outage_ended_is_gone_on_with(
     assert (found.images, found.scored) == (6, 2)
 
 
+def test_a_run_whose_credentials_end_midway_is_gone_on_with(
+    images: Path, bucket: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    addresses = []
+    for path in sorted(images.iterdir()):
+        addresses.append(f"{bucket}/in/{path.name}")
+        as_path(addresses[-1]).write_bytes(path.read_bytes())
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(addresses))
+    proxy.only, proxy.how, proxy.spared, proxy.failures = f"GET {bucket[4:]}/in", 403, 3, 1_000
+    with pytest.raises(TemporaryError, match="refuses images that it gave before"):
+        predict(listed, tmp_path / "out")
+    proxy.failures = 0
+    found = predict(listed, tmp_path / "out")
+    assert found.statuses == {"ok": 6}
+    assert 0 < found.scored < 6
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_is_gone_on_with_from_the_store(
     images: Path, bucket: str, tmp_path: Path

@@ -142,6 +142,24 @@ def test_a_copy_is_fetched_once_and_goes_with_its_path(bucket: str) -> None:
     assert local_copy(Path("here")) == Path("here")
 
 
+def test_a_copy_is_of_one_version(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = as_path(f"{bucket}/out.parquet")
+    path.write_bytes(b"first")
+    fetch, times = path.fs.get_file, [1]
+
+    def replaced(*given: str) -> None:
+        fetch(*given)
+        if times[0]:
+            times[0] -= 1
+            path.write_bytes(f"then {times[0]}".encode())
+
+    monkeypatch.setattr(path.fs, "get_file", replaced)
+    assert local_copy(path).read_bytes() == b"then 0"
+    times[0] = 1_000
+    with pytest.raises(TemporaryError, match=r"out\.parquet: is replaced again and again"):
+        local_copy(as_path(f"{bucket}/out.parquet"))
+
+
 def test_a_missing_file_is_named(bucket: str) -> None:
     path = as_path(f"{bucket}/none.parquet")
     for read in (path.read_bytes, path.open, lambda: local_copy(path), path.stat):
@@ -191,6 +209,25 @@ def test_storage_options_are_used_and_never_shown(
     with pytest.raises(RefusedError) as caught:
         missing.read_bytes()
     assert SECRET not in f"{caught.value!r} {path!r} {path}"
+
+
+def test_what_others_write_is_seen_through_a_path_with_options(bucket: str) -> None:
+    import boto3
+    from upath import UPath
+
+    as_path(f"{bucket}/in/1.jpg").write_bytes(b"x")
+    for number in (1, 2):
+        folder = as_path(UPath(f"{bucket}/in", default_block_size=1 << 20))
+        assert len(list(folder.iterdir())) == number
+        boto3.client("s3").put_object(Bucket=bucket[5:], Key="in/2.jpg", Body=b"x")
+
+
+def test_a_path_that_holds_credentials_is_refused() -> None:
+    from upath import UPath
+
+    with pytest.raises(UsageError, match="must not hold credentials") as caught:
+        as_path(UPath(f"s3://AKIDEXAMPLE:{SECRET}@faces/x"))
+    assert SECRET not in str(caught.value)
 
 
 def test_a_path_on_another_kind_of_storage_is_refused() -> None:
