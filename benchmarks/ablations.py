@@ -1,8 +1,8 @@
 """What each choice of a recipe gives: ``python -m benchmarks.ablations run`` (and ``--help``).
 
-Trains the recipe ``fairface`` on a short budget (one cycle at 64 pixels, batch norms folded as when
-the bundle that ships was finished), and again with one choice changed at a time, with several
-seeds; all on the same crops, split and order, but where labels that conflict are kept, which adds
+Trains the recipe ``fairface`` on a short budget (one cycle at 64 pixels), and again with one choice
+changed at a time, with several seeds; all on the same crops, split and order, but where labels that
+conflict are kept, which adds
 crops. ``write`` adds what each finished one got right to docs/results/ablations.parquet, compares
 each with the whole recipe in pairs on the same held-out images (``benchmarks/paired_runs.py``), and
 writes docs/results/ablations.json, from which ``scripts/reference_results.py`` makes a table. A run
@@ -36,12 +36,12 @@ from faceaudit.training.splits import SPLITS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.json"
 RIGHT = RESULTS.with_suffix(".parquet")
-RECIPE, WHOLE, NORMS, CONFLICTS = "fairface", "whole", "batch norms kept", "conflicting labels kept"
-SHORT = {"stages": [{"epochs": 2, "size": 64}], "norms": "folded"}
+RECIPE, WHOLE, CONFLICTS = "fairface", "whole", "conflicting labels kept"
+SHORT = {"stages": [{"epochs": 2, "size": 64}]}
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     WHOLE: {},
-    "random weights": {"weights": "none", "norms": "batch"},
-    NORMS: {"norms": "batch"},
+    "random weights": {"weights": "none"},
+    "batch norms folded": {"norms": "folded"},
     "no augmentation": {"augmentation": "none"},
     "no loose crops": {"augmentation.loose_share": 0.0},
     "no damage": {
@@ -55,8 +55,6 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "age as nine groups": {"tasks.age.scheme": "fairface9", "tasks.age.smoothness": 0.0},
 }
 """Name -> what is changed in the short recipe."""
-AGAINST = {"random weights": NORMS}
-"""What a variant is compared with, where it is not the whole recipe: only weights can be folded."""
 
 
 def run(data: Path, work: Path, seeds: Sequence[int], only: Sequence[str]) -> None:
@@ -106,12 +104,10 @@ def check_splits(work: Path, names: Sequence[str], seeds: Sequence[int]) -> str:
 
 def questions(names: Sequence[str]) -> list[Question]:
     """Every variant against the whole recipe, per task."""
-    known = set(names)
-    against = {name: AGAINST.get(name, WHOLE) for name in names if name != WHOLE}
     return [
-        Question(name, task, (file_name(name),), (file_name(other),))
-        for name, other in against.items()
-        if other in known
+        Question(name, task, (file_name(name),), (WHOLE,))
+        for name in names
+        if name != WHOLE
         for task in TASKS
     ]
 
@@ -125,7 +121,7 @@ def same_images(right: pl.DataFrame) -> pl.DataFrame:
 def table_of(found: list[Comparison]) -> str:
     """The comparisons as a Markdown table, one row per variant."""
     lines = [f"| | {' | '.join(TASKS)} |", "| --- |" + " ---: |" * len(TASKS)]
-    whole = {one.task: one for one in found if one.second == (WHOLE,)}
+    whole = {one.task: one for one in found}
     lines.append(
         "| the whole recipe | "
         + " | ".join(f"{whole[task].accuracy_second:.3f}" for task in TASKS)

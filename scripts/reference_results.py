@@ -213,9 +213,8 @@ def _ablations() -> Iterator[str]:
     found = read(ablations.RESULTS)
     stage, seeds = ablations.SHORT["stages"][0], found[0].seeds
     yield (
-        f"Recipe `fairface`, {stage['epochs']} epochs at {stage['size']} pixels with batch norms "
-        "folded, and one choice changed at a time; random weights are compared with batch norms "
-        "kept, as they cannot be folded, and conflicting labels kept are more crops. "
+        f"Recipe `fairface`, {stage['epochs']} epochs at {stage['size']} pixels, and "
+        "one choice changed at a time (conflicting labels kept are more crops, too). "
         f"{seeds} seed{'s' * (seeds > 1)}. Points of "
         f"accuracy on the same {found[0].images:,} held-out images, with 95 % intervals; * where "
         f"the p value, adjusted for all {len(found)} (Holm), is below 0.05. {_luck(seeds)} So "
