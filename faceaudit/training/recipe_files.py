@@ -45,7 +45,7 @@ OF_THE_LOSS = ("label_smoothing", "smoothness", "scale")
 def find_recipe(name: str) -> Path:
     """The file of a recipe given by path or by the name of one that ships."""
     path = Path(name)
-    if path.suffix == ".toml":
+    if path.suffix.lower() == ".toml":
         if not path.is_file():
             raise InputError(f"recipe {name}: there is no such file")
         return path
@@ -90,7 +90,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(base, str):
         raise UsageError(f"{path}: base is {base!r}; it must name a recipe or a TOML file")
     beside = path.parent / base
-    found = beside if beside.suffix == ".toml" and beside.is_file() else find_recipe(base)
+    found = beside if beside.suffix.lower() == ".toml" and beside.is_file() else find_recipe(base)
     if found in (path, *above):
         raise UsageError(f"{path}: base: {base} rests on this recipe itself")
     return _laid_over(_read(found, (path, *above)), facts)

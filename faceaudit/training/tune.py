@@ -254,7 +254,7 @@ def _run_trial(
     trial proposes, the weights that look best would win.
 
     Raises:
-        UsageError: If the settings cannot be trained.
+        UsageError: If the settings cannot be trained, or not in the memory of the accelerator.
     """
     chosen = {key: suggest(trial, key, one) for key, one in _tuning(settings).ranges.items()}
     one = _recipe_of(recipe, changes, chosen)
@@ -278,7 +278,12 @@ def _run_trial(
     log.info("%s: %s", work.name, json.dumps(chosen))
     for row in _epochs_before(work / CHECKPOINT):
         told(int(row["epoch"]), row)
-    run_loop(one, *parts, work, log.debug, max_steps, device, told)
+    try:
+        run_loop(one, *parts, work, log.debug, max_steps, device, told)
+    except torch.OutOfMemoryError as error:  # of an accelerator, which the next run has no more of
+        raise UsageError(
+            f"the memory of {device} was full; lower batch ({one.batch}) or the sizes of stages"
+        ) from error
     log.info("%s: %.4f", work.name, max(values))
     return max(values)
 
@@ -300,8 +305,7 @@ def _epochs_before(checkpoint: Path) -> list[dict[str, float]]:
 
 def _is_passing(error: Exception) -> bool:
     """Whether an error tells of a disk or a memory, which may be well again, and not of a bug."""
-    known = (MemoryError, OSError, torch.OutOfMemoryError)
-    return isinstance(error, known) or any(sign in str(error) for sign in PASSING)
+    return isinstance(error, (MemoryError, OSError)) or any(sign in str(error) for sign in PASSING)
 
 
 def _recipe_of(recipe: str, changes: Mapping[str, Any] | None, chosen: Mapping[str, Any]) -> Recipe:

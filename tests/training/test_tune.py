@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 import polars as pl
 import pytest
+import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
@@ -286,6 +287,23 @@ def test_a_trial_that_a_failure_ended_is_taken_up_again(
     assert calls == ["trial-0000", "trial-0001", "trial-0001", "trial-0003"]
     table = pl.read_csv(tmp_path / "out" / "trials.csv")
     assert table["trial"].to_list() == ["trial-0000", "trial-0001", "trial-0003"]
+
+
+def test_settings_too_large_for_an_accelerator_are_a_failed_trial(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def fails(*arguments: Any) -> None:
+        calls.append(arguments[3].name)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        arguments[-1](1, ACCURACIES)
+
+    monkeypatch.setattr(module, "run_loop", fails)
+    found = tune(recipe, data=[crops], output=tmp_path / "out")
+    assert (found.trials, found.failed) == (3, 1)
+    assert "memory of cpu was full; lower batch" in (tmp_path / "out" / "trials.csv").read_text()
 
 
 def test_a_full_disk_while_the_journal_is_written_is_one_clear_error(
