@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from faceaudit.audit.results import Reliability, RocCurve
 from faceaudit.reporting.format import class_name, subgroup_name, tick
-from faceaudit.reporting.svg import GRID, INK, MUTED, TITLE, Drawing, Frame, ticks
+from faceaudit.reporting.svg import GRID, INK, MUTED, TITLE, Drawing, Frame, ticks, width_of
 from faceaudit.reporting.tables import Scale
 
 ACCENT, WORST = "#1f5f8b", "#b4500f"
@@ -29,8 +29,12 @@ CURVE_POINTS = 40
 PANELS_PER_ROW = 4
 INCH = 96.0
 """Pixels; layouts are in inches."""
-LETTER = 0.072
-"""Width of a letter of a label, about."""
+MOST_LINES = 24
+"""Lines of subgroups in a panel; each has its own color and dash."""
+WIDEST = 3.2
+"""Of labels, in inches; longer ones are shortened."""
+_Items = tuple[tuple[str, str], ...]
+"""A subgroup's features and values: two subgroups may have one name."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def draw_dots(
         alt: Text alternative.
     """
     positions = _row_positions(len(rows), breaks)
-    labels = LETTER * max(len(row) for row in rows) + 0.15
+    widest = min(WIDEST, max(map(width_of, rows)) / INCH)
+    labels = widest + 0.15
     width, height = labels + 1.95 * len(panels), 0.75 + 0.23 * (positions[-1] + 1)
     drawing = Drawing(INCH * width, INCH * height)
     step = (width - 0.15 + 0.3 - labels) / len(panels)
@@ -87,7 +92,8 @@ def draw_dots(
         _draw_panel(drawing, frame, panel, positions)
         if number == 0:
             for name, place in zip(rows, positions, strict=True):
-                drawing.text(frame.left - 6, frame.down(place), name, anchor="end")
+                x, y = frame.left - 6, frame.down(place)
+                drawing.text(x, y, name, anchor="end", room=INCH * widest + 1)
     return Chart(drawing.markup(), alt, round(drawing.width))
 
 
@@ -96,14 +102,15 @@ def draw_roc(classes: Sequence[str], curves: Sequence[RocCurve], alt: str) -> Ch
 
     Args:
         classes: Classes that have a panel.
-        curves: Curves of all classes.
+        curves: Curves of all classes, of at most ``MOST_LINES`` subgroups.
         alt: Text alternative.
     """
     styles = _line_styles(curves)
     panels = [[c for c in curves if c.label == label] for label in classes]
     side = 1.95 if len(classes) > 2 else 3.1
     width = 0.65 + side * min(len(classes), PANELS_PER_ROW)
-    entry = LETTER * max(map(len, styles)) + 0.55
+    names = [subgroup_name(dict(items)) for items in styles]
+    entry = min(max(map(width_of, names)) / INCH + 0.55, width - 0.5)
     per_row = max(1, int((width - 0.5) / entry))
     legend = 0.2 * -(-len(styles) // per_row)
     drawing, frames = _squares(
@@ -116,11 +123,11 @@ def draw_roc(classes: Sequence[str], curves: Sequence[RocCurve], alt: str) -> Ch
     for frame, own in zip(frames, panels, strict=True):
         _draw_roc_panel(drawing, frame, own, styles)
     top = drawing.height / INCH - legend
-    for number, (name, (color, dash)) in enumerate(styles.items()):
+    for number, (name, (color, dash)) in enumerate(zip(names, styles.values(), strict=True)):
         row, column = divmod(number, per_row)
         x, y = INCH * (0.5 + column * entry), INCH * (top + 0.2 * row + 0.08)
         drawing.lines([(x, y, x + 26, y)], color, 1.8, dash)
-        drawing.text(x + 32, y, name, color=INK)
+        drawing.text(x + 32, y, name, color=INK, room=INCH * (entry - 0.4))
     return Chart(drawing.markup(), alt, round(drawing.width))
 
 
@@ -154,7 +161,10 @@ def _draw_panel(
     for x, value in zip(places, round_numbers, strict=True):
         written = tick(value, "share" if panel.percent else "years")
         drawing.text(x, frame.foot + 11, written, anchor="middle")
-    drawing.text(frame.left, frame.top - 12, panel.title, color=INK, size=TITLE, bold=True)
+    room = frame.width + 0.25 * INCH
+    drawing.text(
+        frame.left, frame.top - 12, panel.title, color=INK, size=TITLE, bold=True, room=room
+    )
     drawing.text(frame.middle[0], frame.foot + 27, panel.unit_label, anchor="middle")
     if panel.scale.mark is not None:
         x = frame.across(panel.scale.mark)
@@ -204,7 +214,7 @@ def _squares(
         xs, ys = ([where(at) for at in (0.0, 0.5, 1.0)] for where in (frame.across, frame.down))
         drawing.lines([(x, top, x, frame.foot) for x in (*xs, left)], GRID)
         drawing.lines([(left, y, left + size, y) for y in (*ys, frame.foot)], GRID)
-        drawing.text(left, top - 11, title, color=INK, size=TITLE, bold=True)
+        drawing.text(left, top - 11, title, color=INK, size=TITLE, bold=True, room=size)
         for value, x, y in zip((0.0, 0.5, 1.0), xs, ys, strict=True):
             if column == 0:
                 drawing.text(left - 5, y, written(value), anchor="end")
@@ -218,11 +228,11 @@ def _squares(
 
 
 def _draw_roc_panel(
-    drawing: Drawing, frame: Frame, curves: Sequence[RocCurve], styles: Mapping[str, LineStyle]
+    drawing: Drawing, frame: Frame, curves: Sequence[RocCurve], styles: Mapping[_Items, LineStyle]
 ) -> None:
     _diagonal(drawing, frame, GRID, "")
     for curve in curves:
-        color, dash = styles[subgroup_name(curve.subgroup)]
+        color, dash = styles[tuple(curve.subgroup.items())]
         x, y = thin_curve(curve.false_positive_rate, curve.true_positive_rate)
         across, down = [*map(frame.across, x.tolist())], [*map(frame.down, y.tolist())]
         drawing.curve(across, down, color, 1.5, dash)
@@ -262,12 +272,12 @@ def thin_curve(
     return x[keep], y[keep]
 
 
-def _line_styles(curves: Sequence[RocCurve]) -> dict[str, LineStyle]:
-    """Color and dash of every subgroup, by its name; neighbors differ in both."""
-    names = dict.fromkeys(subgroup_name(c.subgroup) for c in curves if c.subgroup)
-    styles: dict[str, LineStyle] = {"All faces": (INK, DOTTED)}
-    for position, name in enumerate(names):
-        styles[name] = (PALETTE[position % len(PALETTE)], DASHES[position % len(DASHES)])
+def _line_styles(curves: Sequence[RocCurve]) -> dict[_Items, LineStyle]:
+    """Color and dash of every subgroup; neighbors differ in both."""
+    subgroups = dict.fromkeys(tuple(c.subgroup.items()) for c in curves if c.subgroup)
+    styles: dict[_Items, LineStyle] = {(): (INK, DOTTED)}
+    for position, items in enumerate(subgroups):
+        styles[items] = (PALETTE[position % len(PALETTE)], DASHES[position % len(DASHES)])
     return styles
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from faceaudit.reporting.glossary import Unit, feature_origin, feature_title
+from faceaudit.reporting.names import isolated, visible
 
 NOT_AVAILABLE = "n/a"
 MINUS = "\N{MINUS SIGN}"
@@ -18,6 +22,26 @@ NEGLIGIBLE = 1e-7
 def count(value: int) -> str:
     """A number of things, with a comma between thousands."""
     return f"{value:,}"
+
+
+def counted(value: int, what: str) -> str:
+    """A number of things with their name.
+
+    Example:
+        >>> counted(1, "image"), counted(2410, "image")
+        ('1 image', '2,410 images')
+    """
+    return f"{count(value)} {what}{'' if value == 1 else 's'}"
+
+
+def code(words: str) -> Markup:
+    """Words whose parts in backticks are code.
+
+    Example:
+        >>> print(code("see `faceaudit sample` & label"))
+        see <code>faceaudit sample</code> &amp; label
+    """
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(words))))
 
 
 def number(value: float | None, unit: Unit) -> str:
@@ -40,10 +64,12 @@ def number(value: float | None, unit: Unit) -> str:
         return f"{_plain(100 * value, 1, end=100.0)}%"
     if unit == "index":
         return _plain(value, 3, end=1.0)
+    if unit == "nats":
+        return _plain(value, 3)
     if unit.endswith("points"):
         text = _plain(100 * value, 1)
     else:
-        text = _plain(value, 3 if unit == "signed_index" else 2)
+        text = _plain(value, 3 if unit in ("signed_index", "signed_nats") else 2)
     positive = unit.startswith("signed") and not text.startswith(MINUS) and float(text) != 0
     return f"+{text}" if positive else text
 
@@ -73,6 +99,8 @@ def quantity(value: float | None, unit: Unit) -> str:
         return text
     if unit.endswith("points"):
         return f"{text} points"
+    if unit.endswith("nats"):
+        return f"{text} nats"
     return f"{text} {'years' if unit.endswith('years') else 'age groups'}"
 
 
@@ -144,7 +172,7 @@ def tiny(value: float) -> str:
 
 def class_name(name: str) -> str:
     """A class name as the page writes it: underscores are spaces."""
-    return name.replace("_", " ")
+    return isolated(name.replace("_", " "))
 
 
 def subgroup_name(subgroup: Mapping[str, str]) -> str:
@@ -182,7 +210,7 @@ def described(subgroup: Mapping[str, str], word: str) -> str:
 
 def file_name(path: str) -> str:
     """The last part of a path."""
-    return PurePath(path).name
+    return isolated(PurePath(path).name)
 
 
 def short_hash(digest: str) -> str:
@@ -209,6 +237,8 @@ def _plain(value: float, digits: int, end: float = 0.0) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "count": count,
+    "counted": counted,
+    "code": code,
     "number": number,
     "tick": tick,
     "quantity": quantity,
@@ -221,5 +251,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "subgroup_name": subgroup_name,
     "file_name": file_name,
     "short_hash": short_hash,
+    "visible": visible,
 }
 """Template filters by name."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 from faceaudit.audit.measure import EVERY_METRIC
 from faceaudit.audit.metrics import Metric
+from faceaudit.reporting.names import isolated
 
 Unit = Literal[
     "share",
@@ -19,6 +20,8 @@ Unit = Literal[
     "signed_points",
     "index",
     "signed_index",
+    "nats",
+    "signed_nats",
     "years",
     "signed_years",
     "groups",
@@ -38,7 +41,7 @@ SHORT_TITLES = {
 UNITS: dict[tuple[str, bool], Unit] = {
     ("share", False): "share",
     ("score", False): "index",
-    ("nats", False): "index",
+    ("nats", False): "nats",
     ("years", False): "years",
     ("groups", False): "groups",
     ("years", True): "signed_years",
@@ -105,6 +108,8 @@ UNIT_NAMES: dict[Unit, str] = {
     "signed_points": "percentage points",
     "signed_index": "0 to 1",
     "index": "0 to 1",
+    "nats": "nats, from 0 on",
+    "signed_nats": "nats",
     "years": "years",
     "signed_years": "years",
     "groups": "age groups",
@@ -114,6 +119,7 @@ UNIT_NAMES: dict[Unit, str] = {
 DIFFERENCES: dict[Unit, Unit] = {
     "share": "signed_points",
     "index": "signed_index",
+    "nats": "signed_nats",
     "years": "signed_years",
     "groups": "signed_groups",
 }
@@ -128,7 +134,7 @@ def metric_facts(name: str) -> MetricFacts:
 
 def task_title(task: str) -> str:
     """A task's name as a heading."""
-    return TASK_TITLES.get(task, task.replace("_", " ").capitalize())
+    return TASK_TITLES.get(task, isolated(task.replace("_", " ").capitalize()))
 
 
 def feature_origin(feature: str, word: str) -> str:
@@ -152,7 +158,7 @@ def feature_title(feature: str, word: str) -> str:
     """
     origin = feature_origin(feature, word)
     stem = feature.removesuffix("_true").removesuffix("_pred") if origin else feature
-    return f"{origin} {stem.replace('_', ' ')}".strip()
+    return f"{origin} {isolated(stem.replace('_', ' '))}".strip()
 
 
 def subgroup_kind(groupings: Iterable[Sequence[str]], word: str) -> str:

@@ -8,6 +8,7 @@ from faceaudit.audit.results import Estimate
 from faceaudit.reporting import findings
 from faceaudit.reporting import format as text
 from faceaudit.reporting.glossary import Unit, metric_facts, task_title
+from faceaudit.reporting.names import visible
 from faceaudit.reporting.sections import verdicts
 from faceaudit.reporting.subject import (
     Subject,
@@ -19,7 +20,7 @@ from faceaudit.reporting.subject import (
     parts,
 )
 
-SPECIAL = r"\`*_{}[]<>#|~"
+SPECIAL = r"\`*_{}[]<>#|~&"
 """Characters that Markdown would read as more than text."""
 
 SMALL = " (small)"
@@ -30,9 +31,9 @@ def to_markdown(subject: Subject) -> str:
     audit, origin = subject.audit, subject.provenance
     leaked = f" without {text.count(audit.leaks.rows)} that are leaked" if audit.leaks else ""
     blocks = [
-        f"# {escape(subject.title)}",
-        f"{escape(text.file_name(origin.path))}: {text.count(audit.images)} images, "
-        f"{text.count(audit.rows)} rows{leaked}; sha256 {text.short_hash(origin.sha256)}.",
+        f"# {escape(visible(subject.title))}",
+        f"{escape(text.file_name(origin.path))}: {text.counted(audit.images, 'image')}, "
+        f"{text.counted(audit.rows, 'row')}{leaked}; sha256 {text.short_hash(origin.sha256)}.",
         *_verdicts(subject),
         *_findings(subject),
         *_figures(subject),
@@ -142,5 +143,5 @@ def _coverage(subject: Subject) -> list[str]:
 
 
 def _notes(subject: Subject) -> list[str]:
-    notes = [f"- {escape(note)}" for note in subject.audit.notes]
+    notes = [f"- {escape(visible(note))}" for note in subject.audit.notes]
     return ["## Notes", "\n".join(notes)] if notes else []

@@ -7,17 +7,22 @@ the size at which the page shows a drawing at most.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from markupsafe import Markup, escape
 
+from faceaudit.reporting.names import END, ISOLATE
+
 INK, MUTED, GRID = "#1f2933", "#5f6b7a", "#dde3ea"
 SMALL, TITLE = 11.0, 12.0
 """Sizes of text."""
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 """Distances of ticks, by powers of ten."""
+LETTER, WIDE = 0.63, 1.05
+"""Widths of a letter and of a Chinese, Japanese or Korean one, about, by the size of the text."""
 Segment = tuple[float, float, float, float]
 """From x, y to x, y."""
 Anchor = Literal["start", "middle", "end"]
@@ -105,14 +110,20 @@ class Drawing:
         size: float = SMALL,
         bold: bool = False,
         upright: bool = False,
+        room: float = math.inf,
     ) -> None:
-        """Words whose middle is at a height; ``upright`` ones are read from below."""
+        """Words whose middle is at a height; ``upright`` ones are read from below.
+
+        Words that are wider than ``room`` are shortened, and their title has all of them.
+        """
         foot = y if upright else y + 0.35 * size
         style = f' fill="{color}" font-size="{_n(size)}"'
         style += f' text-anchor="{anchor}"' if anchor != "start" else ""
         style += ' font-weight="bold"' if bold else ""
         style += f' transform="rotate(-90 {_n(x)} {_n(foot)})"' if upright else ""
-        self._parts.append(f'<text x="{_n(x)}" y="{_n(foot)}"{style}>{escape(words)}</text>')
+        short = shortened(words, room, size)
+        title = f"<title>{escape(words)}</title>" if short != words else ""
+        self._parts.append(f'<text x="{_n(x)}" y="{_n(foot)}"{style}>{title}{escape(short)}</text>')
 
     def markup(self) -> Markup:
         """The ``svg`` element, to stand in a page beside others."""
@@ -124,6 +135,29 @@ class Drawing:
         self._parts.append(
             f'<path d="{path}" fill="none" stroke="{color}" stroke-width="{_n(width)}"{dashes}/>'
         )
+
+
+def width_of(words: str, size: float = SMALL) -> float:
+    """How wide words are, about."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in words)
+    return size * (WIDE * wide + LETTER * (len(words) - wide))
+
+
+def shortened(words: str, room: float, size: float = SMALL) -> str:
+    """The words, or as many letters of them as there is room for, and an ellipsis.
+
+    Example:
+        >>> shortened("American Indian", 70.0), shortened("White", 70.0)
+        ('American…', 'White')
+    """
+    if width_of(words, size) <= room:
+        return words
+    short = words
+    while short and width_of(f"{short}…", size) > room:
+        short = short[:-1]
+    short = short.rstrip(" ,")
+    unclosed = short.count(ISOLATE) - short.count(END)
+    return f"{short}{END * unclosed}…"
 
 
 def ticks(low: float, high: float, most: int = 4) -> list[float]:

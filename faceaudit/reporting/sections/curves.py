@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from faceaudit.audit.results import RocCurve
-from faceaudit.reporting.figures import Chart, draw_roc
-from faceaudit.reporting.format import class_name, number, subgroup_name
+from faceaudit.reporting.figures import MOST_LINES, Chart, draw_roc
+from faceaudit.reporting.format import class_name, count, number, subgroup_name
 from faceaudit.reporting.glossary import task_title
 from faceaudit.reporting.sections.classes import class_table
 from faceaudit.reporting.subject import Grouping, Subject, groupings
 from faceaudit.reporting.tables import Table
 from faceaudit.schema import Task
 
+MOST_NAMED = 12
+
 
 @dataclass(frozen=True)
 class GroupCurves:
-    """The curves of one grouping."""
+    """The curves of one grouping, and the subgroups that it has no room for."""
 
     title: str
     chart: Chart
+    left_out: str
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,13 @@ def _task_curves(subject: Subject, task: Task) -> TaskCurves:
 def _group_curves(
     task: Task, grouping: Grouping, classes: list[str], curves: list[RocCurve]
 ) -> GroupCurves:
-    chosen = [c for c in curves if set(c.subgroup) in (set(), set(grouping.by))]
-    return GroupCurves(grouping.title, draw_roc(classes, chosen, _alt(task, classes, chosen)))
+    drawn = [frozenset(one.items()) for one in ({}, *grouping.subgroups[:MOST_LINES])]
+    chosen = [c for c in curves if frozenset(c.subgroup.items()) in drawn]
+    left_out = [subgroup_name(one) for one in grouping.subgroups[MOST_LINES:]]
+    more = len(left_out) - MOST_NAMED
+    named = f"{'; '.join(left_out[:MOST_NAMED])}{f'; and {count(more)} more' if more > 0 else ''}"
+    chart = draw_roc(classes, chosen, _alt(task, classes, chosen))
+    return GroupCurves(grouping.title, chart, named)
 
 
 def _alt(task: Task, classes: list[str], curves: list[RocCurve]) -> str:

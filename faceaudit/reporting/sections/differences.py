@@ -213,19 +213,24 @@ def headline_key(headline: Headline) -> tuple[str, str]:
 
 def _panel(found: Comparison, subgroups: Sequence[Subgroup]) -> DotPanel:
     facts = metric_facts(found.metric)
-    by_name = {text.subgroup_name(one.first): one for one in found.versus_rest}
-    rows = [by_name.get(text.subgroup_name(subgroup)) for subgroup in subgroups]
-    estimates = [Estimate(r.difference, r.low, r.high, 0) for r in rows if r]
+    factor = 100 if facts.unit == "share" else 1
+    by_subgroup = {frozenset(one.first.items()): one for one in found.versus_rest}
+    rows = [by_subgroup.get(frozenset(subgroup.items())) for subgroup in subgroups]
+    values, lows, highs = (
+        tuple(factor * getattr(r, name) if r else None for r in rows)
+        for name in ("difference", "low", "high")
+    )
+    estimates = [Estimate(*one, 0) for one in zip(values, lows, highs, strict=True)]
     return DotPanel(
         f"{task_title(found.task).removesuffix(' in years')}: {facts.title}",
         scale_over(estimates, UNBOUNDED, 0.0),
-        "years" if facts.unit == "years" else "",
-        facts.unit == "share",
-        tuple(r.difference if r else None for r in rows),
-        tuple(r.low if r else None for r in rows),
-        tuple(r.high if r else None for r in rows),
-        tuple(r is not None and not r.shown for r in rows),
-        _worst(rows, facts),
+        {"share": "points", "years": "years"}.get(facts.unit, ""),
+        percent=False,
+        values=values,
+        lows=lows,
+        highs=highs,
+        small=tuple(r is not None and not r.shown for r in rows),
+        worst=_worst(rows, facts),
     )
 
 
