@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from faceaudit.audit.results import ConditionedAge, Estimate
+from faceaudit.audit.results import ConditionedAge, Estimate, MetricValue
 from faceaudit.reporting.findings.ages import age_errors
 
 MEN, WOMEN = {"gender": "Male"}, {"gender": "Female"}
@@ -48,8 +48,29 @@ def test_direction_at_the_hardest_ages_is_that_of_the_mean_and_no_majority(sampl
     # Three in ten are one group too young, one in eight four groups too old.
     assert "on average, faces there are predicted 0.18 age groups too old." in told(0.18)
     assert "on average, faces there are predicted 0.18 age groups too young." in told(-0.18)
-    assert told(0.01).endswith("0.78 age groups off on average (n = 400).")
+    assert told(0.01).endswith("off on average (95% interval 0.73 to 0.83, n = 400).")
     assert "mostly" not in told(0.18)
+
+
+def test_errors_are_largest_as_measured_where_intervals_of_other_ages_meet(sample_subject):
+    cells = cell({}, "20-29", 400, 0.42), cell({}, "40-49", 400, 0.4)
+    assert "Errors are largest as measured at the" in told_of(sample_subject, *cells).sentence
+    cells = cell({}, "20-29", 400, 0.6), cell({}, "40-49", 400, 0.4)
+    assert "Errors are largest at the" in told_of(sample_subject, *cells).sentence
+
+
+def test_direction_without_an_interval_cannot_be_told(sample_subject):
+    def without(value):
+        why = "no interval: it needs two faces"
+        found = MetricValue("age", "mean_signed_error", {}, Estimate(value, None, None, 1, why))
+        audit = replace(sample_subject.audit, metrics=(found,), conditioned_age=())
+        (told,) = age_errors(replace(sample_subject, audit=audit))
+        return told.sentence
+
+    assert without(9.8) == (
+        "Over all faces, whether ages are predicted too high or too low cannot be told "
+        "(n = 1; no interval: it needs two faces)."
+    )
 
 
 def test_subgroups_of_the_same_ages_are_not_said_to_differ_in_age(sample_subject):

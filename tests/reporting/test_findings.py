@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from faceaudit.audit.intervals import wilson
 from faceaudit.audit.results import Coverage, Decomposition, Estimate, MetricValue, WithFailures
 from faceaudit.reporting.crowded import _rankings
 from faceaudit.reporting.findings import MOST, find
@@ -136,7 +137,17 @@ def test_where_all_subgroups_lose_as_many_images_no_share_is_largest(sample_subj
     assert told.endswith("The share is the same in the 2 ranked subgroups of annotated gender.")
     uneven = (105, 5, {"gender": "Male"}), (105, 15, {"gender": "Female"})
     told = missing_sentence(with_coverage(sample_subject, (210, 20, {}), *uneven))
-    assert "The share is largest among images annotated Female: 14.3%" in told
+    assert "The share is largest as measured among images annotated Female: 14.3%" in told
+    uneven = (1_050, 50, {"gender": "Male"}), (1_050, 250, {"gender": "Female"})
+    told = missing_sentence(with_coverage(sample_subject, (2_100, 300, {}), *uneven))
+    assert "The share is largest among images annotated Female: 23.8%" in told
+
+
+def test_a_single_image_is_counted_as_one(sample_subject):
+    (told,) = missing_faces(with_coverage(sample_subject, (1, 0, {})))
+    assert told.sentence == "The one image has a scored face."
+    (told,) = missing_faces(with_coverage(sample_subject, (1, 1, {})))
+    assert told.heading == "Coverage: 1 of 1 image was not scored"
 
 
 def test_three_of_many_images_are_not_none_and_shares_that_differ_are_not_the_same(sample_subject):
@@ -177,8 +188,30 @@ def test_a_single_subgroup_with_enough_images_is_not_the_largest(sample_subject)
 
 def race_finding(subject, counts):
     matrix = next(c for c in subject.audit.confusions if c.task.name == "race" and not c.subgroup)
-    found = (replace(matrix, counts=np.array(counts)),)
-    return list(confused_class(replace(subject, audit=replace(subject.audit, confusions=found))))
+    found, metrics = (replace(matrix, counts=np.array(counts)),), list(recalls(matrix.task, counts))
+    audit = replace(subject.audit, confusions=found, metrics=tuple(metrics))
+    return list(confused_class(replace(subject, audit=audit)))
+
+
+def recalls(task, counts):
+    """The recall of every class that has faces, with Wilson's interval."""
+    for label, row, right in zip(task.classes, counts, np.diag(counts), strict=True):
+        n = int(np.sum(row))
+        low, high = wilson(right / max(n, 1), max(n, 1), 0.95)
+        estimate = Estimate(right / max(n, 1), float(low), float(high), n)
+        yield MetricValue(task.name, "recall", {}, estimate, label)
+
+
+def test_a_class_is_recognized_least_only_where_its_interval_is_apart(sample_subject):
+    counts = 90 * np.eye(7, dtype=int)
+    counts[1, :2] = 10, 80
+    (told,) = race_finding(sample_subject, counts)
+    assert told.heading == "Race: Black is recognized least often"
+    assert "88.9% (95% interval 80.7 to 93.9%) were predicted as such" in told.sentence
+    counts[2, 1:3] = 8, 82
+    (told,) = race_finding(sample_subject, counts)
+    assert told.heading == "Race: Black is recognized least often as measured"
+    assert told.hedge.startswith("That may be chance")
 
 
 def test_classes_without_a_mistake_or_with_as_many_have_none_recognized_least(sample_subject):
@@ -209,7 +242,7 @@ def test_sentences_fit_the_provenance_of_the_labels(sample_subject, provenance, 
     counts = 90 * np.eye(7, dtype=int)
     counts[1, 0] = 10
     (told,) = race_finding(subject, counts)
-    assert told.sentence.startswith(f"Of 100 faces {word} Black, 90.0% were predicted as such")
+    assert told.sentence.startswith(f"Of 100 faces {word} Black, 90.0% (95% interval ")
     assert view in told.hedge
     gender = next(iter(disparities(subject)))
     assert gender.sentence.startswith(f"Gender was predicted as {word} for")
@@ -222,8 +255,9 @@ def test_one_mistake_of_many_faces_is_told(sample_subject):
     counts = 6_666 * np.eye(7, dtype=int)
     counts[1, :2] = 1, 6_665
     (told,) = race_finding(sample_subject, counts)
-    assert told.heading == "Race: Black is recognized least often"
-    assert "99.98% were predicted as such; 0.02% were predicted White" in told.sentence
+    assert told.heading == "Race: Black is recognized least often as measured"
+    assert "99.98% (95% interval " in told.sentence
+    assert "were predicted as such; 0.02% were predicted White" in told.sentence
 
 
 def test_accuracies_that_differ_by_less_than_a_rounding_are_not_the_same(brief_subject):
@@ -267,13 +301,9 @@ def test_class_recognized_least_comes_from_the_confusion_matrix(sample_subject):
     )
     counts = matrix.counts.copy()
     counts[2] = [60, 0, 40, 0, 0, 0, 0]
-    subject = replace(
-        sample_subject,
-        audit=replace(sample_subject.audit, confusions=(replace(matrix, counts=counts),)),
-    )
-    (told,) = confused_class(subject)
+    (told,) = race_finding(sample_subject, counts)
     assert told.heading == "Race: Latino Hispanic is recognized least often"
-    assert "40.0% were predicted as such; 60.0% were predicted White" in told.sentence
+    assert "were predicted as such; 60.0% were predicted White" in told.sentence
 
 
 def test_small_subgroups_are_insufficient_evidence(sample_subject):

@@ -8,7 +8,7 @@ import numpy as np
 
 from faceaudit.audit.results import ConditionedAge, Estimate
 from faceaudit.reporting import format as text
-from faceaudit.reporting.findings.finding import Finding
+from faceaudit.reporting.findings.finding import Finding, apart
 from faceaudit.reporting.subject import (
     Grouping,
     Subject,
@@ -38,7 +38,13 @@ def age_errors(subject: Subject) -> Iterator[Finding]:
 def _direction(years: Estimate | None, confidence: str) -> list[str]:
     if years is None or years.value is None:
         return []
-    if years.low is None or years.high is None or years.low <= 0 <= years.high:
+    if years.low is None or years.high is None:
+        why = years.reason or "the mean signed error has no interval"
+        return [
+            "Over all faces, whether ages are predicted too high or too low cannot be told "
+            f"(n = {text.count(years.n)}; {why})."
+        ]
+    if years.low <= 0 <= years.high:
         return ["Over all faces, ages are predicted neither clearly too high nor too low."]
     word = "too old" if years.value > 0 else "too young"
     bounds = text.interval(years.low, years.high, "signed_years", " to ")
@@ -51,7 +57,7 @@ def _direction(years: Estimate | None, confidence: str) -> list[str]:
 def _hardest_age(subject: Subject) -> list[str]:
     """The annotated age group with the largest errors, where they are not the same at all ages."""
     ranked = [
-        (estimate.value, position, cell)
+        (estimate.value, position, cell, estimate)
         for position, cell in enumerate(subject.audit.conditioned_age)
         if not cell.subgroup and cell.age_group and not cell.small
         if (estimate := cell.estimates.get("step_mae")) and estimate.value is not None
@@ -59,21 +65,26 @@ def _hardest_age(subject: Subject) -> list[str]:
     ]
     if len(ranked) < 2:
         return []
-    least, (most, _, hardest) = min(ranked)[0], max(ranked)
+    least, (most, first, hardest, _) = min(ranked)[0], max(ranked)
     if text.prints_as_zero(most - least, "groups"):
         return [
             f"Errors are alike at the {len(ranked)} {label_word(subject)} ages with enough faces: "
             f"{text.quantity(most, 'groups')} off on average."
         ]
-    return [_largest_at(hardest, label_word(subject))]
+    others = [estimate for _, position, _, estimate in ranked if position != first]
+    return [_largest_at(subject, hardest, others)]
 
 
-def _largest_at(hardest: ConditionedAge, word: str) -> str:
-    estimate = hardest.estimates["step_mae"]
+def _largest_at(subject: Subject, hardest: ConditionedAge, others: Sequence[Estimate]) -> str:
+    estimate, word = hardest.estimates["step_mae"], label_word(subject)
+    bounds = text.interval(estimate.low, estimate.high, "groups", " to ")
+    interval = f"{confidence_percent(subject.audit)} interval {bounds}, " if bounds else ""
+    measured = "" if apart(estimate, others) else " as measured"
     signed = hardest.estimates.get("mean_signed_step")
     sentence = (
-        f"Errors are largest at the {word} ages {hardest.age_group}, "
-        f"{text.quantity(estimate.value, 'groups')} off on average (n = {text.count(estimate.n)})"
+        f"Errors are largest{measured} at the {word} ages {hardest.age_group}, "
+        f"{text.quantity(estimate.value, 'groups')} off on average "
+        f"({interval}n = {text.count(estimate.n)})"
     )
     if signed is None or signed.value is None or signed.low is None or signed.high is None:
         return f"{sentence}."

@@ -8,9 +8,17 @@ from faceaudit.audit.composition import DOUBTFUL
 from faceaudit.audit.results import Confusion, Correction, Estimate
 from faceaudit.labels.annotations import ANNOTATED, PREDICTED, SELF_REPORTED
 from faceaudit.reporting import format as text
-from faceaudit.reporting.findings.finding import Finding, bounds, percent
+from faceaudit.reporting.findings.finding import Finding, apart, bounds, percent
 from faceaudit.reporting.glossary import task_title
-from faceaudit.reporting.subject import MIXED, Subject, label_word, min_n
+from faceaudit.reporting.subject import (
+    MIXED,
+    Subject,
+    confidence_percent,
+    index_metrics,
+    key,
+    label_word,
+    min_n,
+)
 
 CLOSE = "classes that the scheme draws close together are confused more often."
 VIEWS: dict[str | None, str] = {
@@ -22,6 +30,7 @@ VIEWS: dict[str | None, str] = {
     MIXED: f"The labels are of several provenances (see the notes), and {CLOSE}",
 }
 """Provenance of the labels -> how far a class that is recognized least carries."""
+UNTOLD = "That may be chance: its interval is not apart from those of the other classes."
 
 
 def confused_class(subject: Subject) -> Iterator[Finding]:
@@ -51,13 +60,27 @@ def _confused(subject: Subject, confusion: Confusion) -> Iterator[Finding]:
     if hidden is not None and hidden[worst, [worst, *taken]].any():
         return
     names = [text.class_name(name) for name in confusion.task.classes]
+    recalls = _recalls(subject, confusion)
+    told = apart(recalls[worst], [recalls[k] for k in enough if k != worst])
+    confidence = confidence_percent(subject.audit)
+    interval = bounds(recalls[worst]).replace("(", f"({confidence} interval ")
+    view = VIEWS.get(subject.provenance.labels_provenance, VIEWS[ANNOTATED])
     yield Finding(
-        f"{task_title(confusion.task.name)}: {names[worst]} is recognized least often",
+        f"{task_title(confusion.task.name)}: {names[worst]} is recognized least often"
+        + ("" if told else " as measured"),
         f"Of {text.count(int(totals[worst]))} faces {label_word(subject)} {names[worst]}, "
-        f"{text.number(right[worst], 'share')} were predicted as such; "
+        f"{text.number(right[worst], 'share')}{interval} were predicted as such; "
         f"{text.number(most / totals[worst], 'share')} {_mistakes([names[k] for k in taken])}",
-        VIEWS.get(subject.provenance.labels_provenance, VIEWS[ANNOTATED]),
+        view if told else f"{UNTOLD} {view}",
     )
+
+
+def _recalls(subject: Subject, confusion: Confusion) -> list[Estimate]:
+    """The recall of each class over all faces; without bounds where none is known."""
+    index, task = index_metrics(subject.audit), confusion.task
+    found = [index.get(key(task.name, "recall", {}, name)) for name in task.classes]
+    none = Estimate(None, None, None, 0)
+    return [one.estimate if one else none for one in found]
 
 
 def _mistakes(taken: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from faceaudit.audit.coverage import NOT_ANNOTATED
 from faceaudit.audit.results import Audit, Coverage, Subgroup
 from faceaudit.reporting import format as text
-from faceaudit.reporting.findings.finding import Finding, bounds, percent
+from faceaudit.reporting.findings.finding import Finding, apart, bounds, percent
 from faceaudit.reporting.glossary import grouping_title, task_title
 from faceaudit.reporting.subject import (
     Subject,
@@ -34,11 +34,14 @@ def missing_faces(subject: Subject) -> Iterator[Finding]:
     if missing == 0:
         yield Finding(
             "Coverage: every image was scored",
-            f"All {text.count(overall.images)} images have a scored face.",
+            "The one image has a scored face."
+            if overall.images == 1
+            else f"All {text.count(overall.images)} images have a scored face.",
         )
         return
     yield Finding(
-        f"Coverage: {text.count(missing)} of {text.count(overall.images)} images were not scored",
+        f"Coverage: {text.count(missing)} of {text.counted(overall.images, 'image')} "
+        f"{'was' if missing == 1 else 'were'} not scored",
         f"{percent(overall.failure_rate)} of the images have no scored face "
         f"({_statuses(overall)}). {_most_missing(subject)}".strip(),
         "The figures on this page say nothing about images that were not scored.",
@@ -76,10 +79,13 @@ def _ranked(subject: Subject, ranked: Sequence[Coverage], title: str) -> str:
     least = min(ranked, key=_rate)
     if text.prints_as_zero(_rate(most) - _rate(least), "share"):
         return f"The share is the same in the {len(ranked)} ranked subgroups of {title}."
+    others = [one.failure_rate for one in ranked if one is not most]
+    measured = "" if apart(most.failure_rate, others) else " as measured"
+    who = text.described(most.subgroup, label_word(subject))
     return (
-        f"The share is largest among images {text.described(most.subgroup, label_word(subject))}: "
-        f"{percent(most.failure_rate)}{bounds(most.failure_rate)} of {text.count(most.images)} "
-        "images."
+        f"The share is largest{measured} among images {who}: "
+        f"{percent(most.failure_rate)}{bounds(most.failure_rate)} of "
+        f"{text.counted(most.images, 'image')}."
     )
 
 

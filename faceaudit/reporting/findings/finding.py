@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from faceaudit.audit.results import Estimate
@@ -20,6 +21,18 @@ class Finding:
 def percent(estimate: Estimate) -> str:
     """A share as a sentence writes it."""
     return text.number(estimate.value, "share")
+
+
+def apart(one: Estimate, others: Iterable[Estimate]) -> bool:
+    """Whether the interval of an estimate meets none of the others'."""
+    return all(
+        one.low is not None
+        and one.high is not None
+        and other.low is not None
+        and other.high is not None
+        and (one.high < other.low or other.high < one.low)
+        for other in others
+    )
 
 
 def bounds(estimate: Estimate) -> str:
