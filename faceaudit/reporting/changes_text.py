@@ -65,11 +65,14 @@ def lede(found: Changes, first_name: str, second_name: str, word: str) -> str:
         return start + "no headline figure could be tested."
     better = sum(one.verdict == "improved" for one in told)
     worse = sum(one.verdict == "regressed" for one in told)
-    return start + (
-        f"of {text.count(len(told))} headline figures, of all faces and of "
-        f"{subgroup_kind(found.by, word)}s, {better or 'none'} improved and "
-        f"{worse or 'none'} regressed; of the other "
-        f"{text.count(len(told) - better - worse)} no difference is shown."
+    figures, rest = text.counted(len(told), "headline figure"), len(told) - better - worse
+    whose = f"of all faces and of {subgroup_kind(found.by, word)}s"
+    if not better and not worse:
+        return f"{start}no difference is shown in any of {figures}, {whose}."
+    silent = f"; in the other {text.count(rest)} no difference is shown" if rest else ""
+    return (
+        f"{start}of {figures}, {whose}, {better or 'none'} improved and {worse or 'none'} "
+        f"regressed{silent}."
     )
 
 

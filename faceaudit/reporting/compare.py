@@ -133,6 +133,7 @@ def render(compared: Compared) -> str:
     return page.render(
         v=shown,
         title=compared.title,
+        suppress_below=compared.changes.options.get("suppress_below", 0),
         sides=(compared.first.facts, compared.second.facts),
         version=faceaudit.__version__,
     )

@@ -113,6 +113,11 @@ def has_labels(audit: Audit) -> bool:
     return any(audit.labelled.values())
 
 
+def labels_are(audit: Audit) -> str:
+    """What labels are, "ages" where there are no other tasks."""
+    return "classes" if any(not task.ordinal for task in audit.tasks) else "ages"
+
+
 def no_subgroups(subject: Subject) -> str:
     """Why images that were not scored cannot be told apart by subgroup, where they cannot."""
     if subject.audit.options.get("suppress_below"):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from faceaudit.audit.results import Verification
+from faceaudit.labels.annotations import ANNOTATED
 from faceaudit.reporting.glossary import UNIT_NAMES, MetricFacts, metric_facts
 from faceaudit.reporting.subject import (
     Subject,
     confidence_percent,
     has_labels,
     label_word,
+    labels_are,
     min_n,
 )
 
@@ -28,6 +30,8 @@ class Method:
     """Values of the section."""
 
     label_word: str
+    labels_are: str
+    has_subgroups: bool
     has_labels: bool
     has_gender: bool
     has_race: bool
@@ -45,6 +49,8 @@ def gather(subject: Subject) -> Method:
     tasks = {task.name for task in audit.tasks} | {f for by in audit.by for f in by}
     return Method(
         label_word(subject),
+        labels_are(audit),
+        bool(audit.by),
         has_labels(audit),
         any(name.startswith("gender") for name in tasks),
         any(name.startswith("race") for name in tasks),
@@ -59,7 +65,15 @@ def gather(subject: Subject) -> Method:
 
 def _shown(subject: Subject) -> list[MetricFacts]:
     """Facts of the metrics that the audit has, in order of first appearance."""
+    word = label_word(subject)
     names = dict.fromkeys(v.metric for v in subject.audit.metrics)
     for cell in subject.audit.conditioned_age:
         names.update(dict.fromkeys(cell.estimates))
-    return [metric_facts(name) for name in names]
+    return [
+        replace(
+            facts,
+            definition=facts.definition.replace(ANNOTATED, word),
+            interval=facts.interval.replace(ANNOTATED, word),
+        )
+        for facts in map(metric_facts, names)
+    ]

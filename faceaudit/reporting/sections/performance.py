@@ -20,6 +20,7 @@ from faceaudit.reporting.subject import (
     index_metrics,
     key,
     label_word,
+    labels_are,
     min_n,
     parts,
 )
@@ -73,6 +74,7 @@ class Performance:
     """Values of the section."""
 
     label_word: str
+    labels_are: str
     subgroup_kind: str
     tasks: tuple[TaskPerformance, ...]
 
@@ -96,7 +98,9 @@ def gather(subject: Subject) -> Performance | None:
         for task in subject.audit.tasks
         if any(v.task == task.name and v.metric in COLUMNS for v in subject.audit.metrics)
     ]
-    return Performance(label_word(subject), kind, tuple(found)) if found else None
+    if not found:
+        return None
+    return Performance(label_word(subject), labels_are(subject.audit), kind, tuple(found))
 
 
 def metric_table(subject: Subject, task: str, metrics: Sequence[str], caption: str) -> Table:

@@ -24,6 +24,7 @@ from faceaudit.reporting.subject import (
     index_metrics,
     key,
     label_word,
+    labels_are,
     min_n,
 )
 from faceaudit.reporting.tables import scale_over
@@ -60,6 +61,10 @@ class Summary:
     labelled: tuple[tuple[str, int], ...]
     has_labels: bool
     label_word: str
+    labels_are: str
+    has_subgroups: bool
+    compared: bool
+    """Whether the page has the section Differences."""
     labels_format: str | None
     model: str | None
     confidence: str
@@ -86,6 +91,14 @@ def gather(subject: Subject) -> Summary:
         labelled=tuple((task_title(task), n) for task, n in audit.labelled.items() if n),
         has_labels=any(audit.labelled.values()),
         label_word=label_word(subject),
+        labels_are=labels_are(audit),
+        has_subgroups=bool(audit.by),
+        compared=any(
+            (one.task, one.metric) == (headline.task, headline.metric)
+            for one in audit.comparisons
+            if one.label is None and not one.within
+            for headline in headlines(audit)
+        ),
         labels_format=provenance.labels_format,
         model=_model_name(subject),
         confidence=confidence_percent(audit),
