@@ -14,6 +14,8 @@ from faceaudit.reporting.glossary import task_title
 from faceaudit.reporting.subject import Subject, groupings, label_word, min_n
 from faceaudit.reporting.tables import Cell, Column, Footnotes, Row, RowGroup, Table, shade
 
+MOST_CLASSES = 12
+"""Of tasks with more, the page has the matrix of all faces alone."""
 KEPT_BACK = "not shown: too few faces, or the number would tell of too few"
 
 
@@ -27,11 +29,12 @@ class GroupMatrices:
 
 @dataclass(frozen=True)
 class TaskConfusion:
-    """One task: the matrix of all faces and those of the subgroups."""
+    """One task: the matrix of all faces and those of the subgroups, or that they are left out."""
 
     task: str
     overall: Table | None
     groups: tuple[GroupMatrices, ...]
+    left_out: bool
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,16 @@ def _task(subject: Subject, name: str) -> TaskConfusion:
     matrices = [c for c in subject.audit.confusions if c.task.name == name]
     by_subgroup = {frozenset(c.subgroup.items()): c for c in matrices}
     overall = by_subgroup.get(frozenset())
+    crowded = len(matrices[0].task.classes) > MOST_CLASSES
     groups = [
         GroupMatrices(
             cut.title,
             tuple(_table(subject, by_subgroup[frozenset(s.items())], s) for s in cut.subgroups),
         )
-        for cut in groupings(subject, [c.subgroup for c in matrices])
+        for cut in groupings(subject, [] if crowded else [c.subgroup for c in matrices])
     ]
     table = _table(subject, overall, {}) if overall else None
-    return TaskConfusion(task_title(name), table, tuple(groups))
+    return TaskConfusion(task_title(name), table, tuple(groups), crowded and len(matrices) > 1)
 
 
 def _table(subject: Subject, confusion: Counts, subgroup: Subgroup) -> Table:
