@@ -68,7 +68,8 @@ def lede(found: Changes, first_name: str, second_name: str, word: str) -> str:
     figures, rest = text.counted(len(told), "headline figure"), len(told) - better - worse
     whose = f"of all faces and of {subgroup_kind(found.by, word)}s"
     if not better and not worse:
-        return f"{start}no difference is shown in any of {figures}, {whose}."
+        of = "in the" if len(told) == 1 else "in any of the"
+        return f"{start}no difference is shown {of} {figures}, {whose}."
     silent = f"; in the other {text.count(rest)} no difference is shown" if rest else ""
     return (
         f"{start}of {figures}, {whose}, {better or 'none'} improved and {worse or 'none'} "

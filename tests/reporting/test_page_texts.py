@@ -105,8 +105,7 @@ def test_comparison_without_a_change_says_so_once(sample_subject):
     found = sample_subject.baseline.changes
     quiet = [one for one in found.changes if not one.claimed]
     assert lede(replace(found, changes=tuple(quiet)), "a", "b", "annotated").endswith(
-        "no difference is shown in any of 1 headline figure, of all faces and of annotated "
-        "subgroups."
+        "no difference is shown in the 1 headline figure, of all faces and of annotated subgroups."
     )
     told = lede(found, "a", "b", "annotated")
     assert told.endswith("1 improved and 1 regressed; in the other 1 no difference is shown.")
