@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -10,6 +9,7 @@ from pathlib import Path, PurePath
 import polars as pl
 
 from faceaudit.errors import InputError, UsageError
+from faceaudit.images.folders import path_of
 from faceaudit.images.refs import ImageRef
 from faceaudit.images.remote import Store, as_remote_path
 from faceaudit.images.source import Batch, ImageSource, with_plain_types
@@ -75,7 +75,7 @@ class ImageList(ImageSource):
                 return ImageRef(name, str(as_path(name)))
             return ImageRef(name, f"{scheme.lower()}://{bucket}/{key}", holder=store)
         if self._own is None or name.startswith("/"):
-            return ImageRef(name, os.path.join(self._base, name))
+            return ImageRef(name, path_of(self._base, name))
         return ImageRef(name, _address_in(self._base, name), holder=self._own)
 
     def check_stores(self) -> None:
