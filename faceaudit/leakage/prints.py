@@ -77,7 +77,7 @@ class Prints:
         """Take hashes that are recorded for images that cannot be opened; how many it took."""
         taken = [
             row
-            for row in np.flatnonzero(self.unread)
+            for row in np.flatnonzero(self.unread).tolist()
             if sha256[row] not in (None, EMPTY) and self.error[row] is not None
         ]
         self.sha256[taken] = self.file_sha256[taken] = [sha256[row] for row in taken]
