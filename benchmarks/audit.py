@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks.processes import output_of, peak_mb
 from faceaudit.schema import AGE_BINS, SCHEMES, age_group_names
 
 SIZES = ("100k", "1M", "10M")
@@ -227,22 +227,16 @@ RUNS = {
 
 def measured(program: str, folder: Path, python: str = sys.executable) -> dict[str, float]:
     """One program on one table, in a process of its own."""
-    done = subprocess.run(
-        [python, "-m", "benchmarks.audit", "--one", program, str(folder)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    command = [python, "-m", "benchmarks.audit", "--one", program, str(folder)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    found: dict[str, float] = json.loads(output_of(command, env).splitlines()[-1])
     return found
 
 
 def one(program: str, folder: Path) -> None:
     """Print what one program took, as JSON."""
     found = RUNS[program](folder)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    print(json.dumps({**found, "peak_gb": peak}))
+    print(json.dumps({**found, "peak_gb": peak_mb() / 1024}))
 
 
 def aequitas_python() -> str | None:

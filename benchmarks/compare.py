@@ -6,8 +6,6 @@ Each size runs in a process of its own: the peak of memory is that of the compar
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.audit import parse_rows
+from benchmarks.processes import output_of, peak_mb
 from faceaudit.schema import AGE_BINS, SCHEMES, age_group_names
 
 SIZES = ("100k", "1M")
@@ -59,7 +58,7 @@ def measure(first: Path, second: Path, mode: str) -> None:
     before, computed = time.perf_counter(), time.process_time()
     found = faceaudit.compare(first, second, mode=mode, formats=["json"]).changes
     seconds, computed = time.perf_counter() - before, time.process_time() - computed
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = peak_mb() / 1024
     print(
         f"{mode:>8} {seconds:8.1f} s, {computed:6.1f} s of processor time, {memory:5.2f} GB, "
         f"{len(found.changes):,} differences"
@@ -85,7 +84,7 @@ def main() -> None:
             print(f"{rows:,} rows, 18 scores, {sum(map(len, TASKS.values()))} classes", flush=True)
             for mode in ("paired", "drift"):
                 command = [sys.executable, "-m", "benchmarks.compare", "--one"]
-                subprocess.run([*command, str(first), str(second), mode], check=True)
+                print(output_of([*command, str(first), str(second), mode]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Whether corrected shares hold on real faces: ``python -m benchmarks.composition_of_utkface``.
+"""Whether corrected shares hold on real faces.
+
+    python -m benchmarks.composition_of_utkface [--draws 50] [--json FILE]
 
 The annotations of the table of UTKFace's validation images that ships are put aside. Its shares are
 corrected as a user would: by the validation of the model alone; by labeled samples as ``faceaudit
@@ -9,15 +11,19 @@ shift holds because the images are dealt so. Then the annotations say whether in
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from benchmarks.predict_tables import Table, printed
 from faceaudit.audit.composition import DOUBTFUL, Choices, correct
 from faceaudit.audit.coverage import find_composition
 from faceaudit.audit.face_sets import Calibration
@@ -34,6 +40,7 @@ SIZES = (200, 500)
 DRAWS = 50
 LEAST_KEPT = 0.25
 """Of the class that is thinned most, where sets of another composition are dealt."""
+OTHERS = "other images, other shares"
 RACES = {"race": "utkface5"}
 Shares = Mapping[tuple[str, str], float]
 """Task and class -> share."""
@@ -62,14 +69,14 @@ class Count:
             if one.corrected is not None and one.corrected.low is not None:
                 self.widths.append((one.corrected.high or 0.0) - one.corrected.low)
 
-    def __str__(self) -> str:
-        cells = []
-        for name in ("predicted", "corrected", "by scores"):
-            held = self.held.get(name, [])
-            cells.append(f"{np.mean(held):.1%} of {len(held):,}" if held else "none")
-        half = f"±{50 * float(np.mean(self.widths)):.1f}" if self.widths else "none"
-        caution = f"{np.mean(self.cautions):.0%}" if self.cautions else "not tested"
-        return " | ".join([*cells, half, caution, f"{self.unknown}"])
+    def facts(self) -> dict[str, Any]:
+        """What was counted, as JSON holds it."""
+        return {
+            "held": {name: [sum(held), len(held)] for name, held in self.held.items()},
+            "half_width": float(np.mean(self.widths)) / 2 if self.widths else None,
+            "cautions": [sum(self.cautions), len(self.cautions)],
+            "null": self.unknown,
+        }
 
 
 def holds(found: Estimate, share: float) -> bool:
@@ -77,6 +84,52 @@ def holds(found: Estimate, share: float) -> bool:
     if found.low is None or found.high is None:
         return False
     return found.low <= share <= found.high
+
+
+def table_of_shares(found: Mapping[str, Any]) -> Table:
+    """Shares by the validation of the model alone, and whether intervals hold the annotated."""
+    head = ("task, class", "annotated", "predicted", "corrected", "by scores", "held")
+    rows = [
+        (
+            f"{one['task']}, {one['label']}",
+            f"{one['annotated']:.1%}",
+            *(told(one[kind]) for kind in ("predicted", "corrected", "em")),
+            {None: "null", True: "true", False: "false"}[held(one)],
+        )
+        for one in found["shares"]
+    ]
+    return head, rows
+
+
+def held(one: Mapping[str, Any]) -> bool | None:
+    """Whether the interval of a corrected share holds the annotated one; None without one."""
+    low, high = one["corrected"]["low"], one["corrected"]["high"]
+    return None if low is None else bool(low <= one["annotated"] <= high)
+
+
+def told(found: Mapping[str, float | None]) -> str:
+    """A share with its interval, in percent."""
+    if found["value"] is None:
+        return "null"
+    bounds = "" if found["low"] is None else f" ({found['low']:.1%} to {found['high']:.1%})"
+    return f"{found['value']:.1%}{bounds}"
+
+
+def table_of_counts(found: Mapping[str, Any]) -> Table:
+    """How often intervals held the annotated share, where labels correct."""
+    kinds = ("predicted", "corrected", "by scores")
+    head = ("labeled", "task", *kinds, "half-width, points", "caution", "null")
+    rows = []
+    for one in found["with_labels"]:
+        cells = []
+        for kind in kinds:
+            right, of = one["held"].get(kind, (0, 0))
+            cells.append(f"{right / of:.1%} of {of:,}" if of else "none")
+        half = "none" if one["half_width"] is None else f"±{100 * one['half_width']:.1f}"
+        warned, tested = one["cautions"]
+        caution = f"{warned / tested:.0%}" if tested else "not tested"
+        rows.append((one["labeled"], one["task"], *cells, half, caution, str(one["null"])))
+    return head, rows
 
 
 def true_shares(table: PredictionTable) -> Shares:
@@ -111,38 +164,43 @@ def corrected(
         yield task, [one for one in found if one.task == task.name], own
 
 
-def by_validation(folder: Path) -> None:
-    """Print shares corrected by what the model's card knows of its confusion."""
+def by_validation(folder: Path) -> dict[str, Any]:
+    """Shares corrected by what the card knows of confusions, beside the annotated ones."""
     whole = pq.read_table(PREDICTIONS)
     labels = [name for name in whole.column_names if name.endswith("_true")]
     pq.write_table(whole.drop_columns(labels), folder / "bare.parquet")
     audit = report(folder / "bare.parquet", formats=("json",)).audit
     truth = true_shares(read_table(PREDICTIONS, scheme_map=RACES))
-    print("\nCorrected by the validation of the model:\n")
-    print("| task, class | annotated | predicted | corrected | by scores | held |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for one in audit.composition:
-        if one.subgroup or (one.task, one.label) not in truth:  # UTKFace has other races, too.
-            continue
-        share, found = truth[one.task, one.label], one.corrected
-        held = "null" if found is None or found.low is None else str(holds(found, share)).lower()
-        cells = " | ".join(told(part) for part in (one.share, found, one.em))
-        print(f"| {one.task}, {one.label} | {share:.1%} | {cells} | {held} |")
-    for how in audit.corrections:
-        said = (
-            "no test"
-            if how.fit is None or how.fit.p_value is None
-            else f"p = {how.fit.p_value:.1g}"
-        )
-        print(f"\n{how.task}: {how.labelled:,} labeled faces of {how.where}; label shift: {said}")
+    shares = [
+        {
+            "task": one.task,
+            "label": one.label,
+            "annotated": truth[one.task, one.label],
+            "predicted": facts(one.share),
+            "corrected": facts(one.corrected),
+            "em": facts(one.em),
+        }
+        for one in audit.composition
+        # UTKFace has other races, too.
+        if not one.subgroup and (one.task, one.label) in truth
+    ]
+    tests = [
+        {
+            "task": how.task,
+            "labeled": how.labelled,
+            "where": how.where,
+            "p_value": None if how.fit is None else how.fit.p_value,
+        }
+        for how in audit.corrections
+    ]
+    return {"shares": shares, "tests": tests}
 
 
-def told(found: Estimate | None) -> str:
-    """A share with its interval, in percent."""
-    if found is None or found.value is None:
-        return "null"
-    bounds = "" if found.low is None else f" ({found.low:.1%} to {found.high:.1%})"
-    return f"{found.value:.1%}{bounds}"
+def facts(found: Estimate | None) -> dict[str, float | None]:
+    """An estimate as JSON holds it."""
+    if found is None:
+        return {"value": None, "low": None, "high": None}
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def by_samples(folder: Path, table: PredictionTable, n: int, draws: int) -> dict[str, Count]:
@@ -185,32 +243,39 @@ def by_others(folder: Path, table: PredictionTable, draws: int) -> dict[str, Cou
     return counts
 
 
-def print_counts(title: str, counts: Mapping[str, Count]) -> None:
-    """Print one line per task."""
-    for name, count in counts.items():
-        print(f"| {title} | {name} | {count} |", flush=True)
+def counted(title: str, counts: Mapping[str, Count]) -> list[dict[str, Any]]:
+    """What was counted, a line per task."""
+    return [{"labeled": title, "task": name, **count.facts()} for name, count in counts.items()]
 
 
-def main() -> None:
-    """Print all tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, default=DRAWS, help="samples of either size")
-    draws = parser.parse_args().draws
+def measure(draws: int) -> dict[str, Any]:
+    """Everything, as JSON holds it."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        by_validation(folder)
+        found = by_validation(folder)
         table = read_table(PREDICTIONS, scheme_map=RACES)
         coarse = folder / "coarse.parquet"
         table.frame.collect().write_parquet(coarse)
         table = read_table(coarse)
-        print(f"\n95 % intervals that held the annotated share, over {draws} draws a line:\n")
-        print(
-            "| labeled | task | predicted | corrected | by scores | half-width | caution | null |"
-        )
-        print("| --- " * 8 + "|")
+        lines = []
         for n in SIZES:
-            print_counts(f"a sample of {n}", by_samples(folder, table, n, draws))
-        print_counts("other images, other shares", by_others(folder, table, draws))
+            lines += counted(f"a sample of {n}", by_samples(folder, table, n, draws))
+        lines += counted(OTHERS, by_others(folder, table, draws))
+        faces = table.frame.select(pl.len()).collect().item()
+    digest = hashlib.sha256(PREDICTIONS.read_bytes()).hexdigest()
+    return {"sha256": digest, "faces": faces, "draws": draws, **found, "with_labels": lines}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--draws", type=int, default=DRAWS, help="samples of either size")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    arguments = parser.parse_args()
+    found = measure(arguments.draws)
+    print(printed([table_of_shares(found), table_of_counts(found)]))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

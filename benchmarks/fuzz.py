@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import random
-import resource
 import struct
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.processes import peak_mb
 from faceaudit.images import decode as decoding
 from faceaudit.images.decode import Decoded, decode, decode_gray
 from faceaudit.images.isolation import DecoderPool
@@ -320,11 +320,6 @@ def checked(result: Decoded) -> Decoded:
 def facts(result: Decoded) -> tuple[Any, ...]:
     """All of a result but its pixels."""
     return result.status, result.error, result.width, result.height
-
-
-def peak_mb() -> float:
-    """The most memory that this process had so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 START_MB = peak_mb()

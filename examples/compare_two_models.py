@@ -10,6 +10,7 @@ from pathlib import Path
 import faceaudit
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 rng = random.Random(0)
 other = {"Female": "Male", "Male": "Female"}
 faces = [

@@ -10,6 +10,7 @@ from pathlib import Path
 import faceaudit
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 rng = random.Random(0)
 # Two in ten faces are of class Female; the model calls a quarter of the others Female as well.
 truth = {f"{number:05}.jpg": rng.choices(("Female", "Male"), (2, 8))[0] for number in range(4000)}

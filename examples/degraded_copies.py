@@ -13,17 +13,17 @@ import faceaudit
 from faceaudit.showcase.images import photograph
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 sources = sorted(Path(sys.argv[2]).iterdir()) if len(sys.argv) > 2 else [folder / "78_1_0_1984.jpg"]
 if len(sys.argv) < 3:  # one photograph, annotated 78 years, Female, White
     photograph().save(sources[0])
-STRENGTHS = (0.5, 0.8, 0.95)
 DEGRADATIONS = {
     "darkened": lambda image, s: ImageEnhance.Brightness(image).enhance(1 - s),
     "blurred": lambda image, s: image.filter(ImageFilter.GaussianBlur(s * image.width / 20)),
     "covered": lambda image, s: image.paste("gray", (0, int((1 - s) * image.height), *image.size)),
     "shrunk": lambda image, s: image.reduce(round(1 / (1 - s))),
 }
-kinds = [("plain", 0.0), *((kind, strength) for kind in DEGRADATIONS for strength in STRENGTHS)]
+kinds = [("plain", 0.0), *((kind, s) for kind in DEGRADATIONS for s in (0.5, 0.8, 0.95))]
 listed = [("path", "degradation", "strength", "copy", "source")]
 for kind, strength in kinds:
     (folder / f"{kind} {strength}").mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,7 @@ def tally_of_night(night: int, folder: Path) -> Path:
 
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 policy = folder / "policy.toml"
 policy.write_text(POLICY, encoding="utf-8")
 first = tally_of_night(0, folder)

@@ -17,5 +17,5 @@ print(f"{found.images} images, {found.failed} without a scored face")
 
 table = pl.read_parquet(found.table)
 print(table.group_by("status").len().sort("status"))
-sure = table.filter(pl.col("gender_probs").struct.field("Female") > 0.9)
-print(sure.select("image", "gender_pred", pl.col("age_pred").round(1)))
+old = table.filter(pl.col("age_pred") >= 60).sort("age_pred", descending=True).head(3)
+print(old.select("image", "gender_pred", pl.col("age_pred").round(1)))

@@ -12,6 +12,7 @@ import faceaudit
 from faceaudit.showcase.images import photograph
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 images = folder / "faces"
 images.mkdir(exist_ok=True)
 for k in range(24):  # labels stand in the file names, as in UTKFace

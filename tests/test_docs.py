@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import tomllib
@@ -7,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from typer.models import CommandInfo
 
 from faceaudit import cli
+from faceaudit.models.bundle import load_bundle
 from scripts import readme, reference_results
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +69,16 @@ def prose_of(facts: object) -> Iterator[str]:
         yield facts
 
 
+def keys_of(facts: object) -> Iterator[str]:
+    """Every key in a JSON."""
+    if isinstance(facts, Mapping):
+        yield from facts
+        facts = list(facts.values())
+    if isinstance(facts, list):
+        for one in facts:
+            yield from keys_of(one)
+
+
 def read_by_users() -> Iterator[tuple[str, str]]:
     """Names and texts: pages, templates, cards, recipes, and the commands' help."""
     for page in PAGES:
@@ -79,6 +92,9 @@ def read_by_users() -> Iterator[tuple[str, str]]:
         yield card.parent.name, "\n".join(prose_of(json.loads(card.read_text(encoding="utf-8"))))
     for recipe in sorted((ROOT / "faceaudit" / "training" / "recipes").rglob("*.toml")):
         yield recipe.name, "\n".join(prose_of(tomllib.loads(recipe.read_text(encoding="utf-8"))))
+    for schema in sorted((ROOT / "faceaudit" / "reporting").glob("*.schema.json")):
+        keys = set(keys_of(json.loads(schema.read_text(encoding="utf-8"))))
+        yield schema.name, "\n".join(sorted(keys - {"licence"}))  # the key of a model's sidecar
     yield "help", "\n".join(re.findall(r'"[^"]* [^"]*"', source_of_commands()))
 
 
@@ -124,3 +140,36 @@ def test_every_module_stands_in_the_architecture(package: str) -> None:
         path.parent.name for path in folder.glob("*/__init__.py")
     }
     assert named == modules - {"__init__"}
+
+
+def test_what_the_readme_says_of_the_bundle_is_what_its_card_says() -> None:
+    card = load_bundle("fairface").card
+    text = " ".join(readme.README.read_text(encoding="utf-8").split())
+    said = "went on from an earlier state of itself, taught by such states"
+    own = {card["start"]["bundle"], *(teacher["bundle"] for teacher in card["teachers"])}
+    assert (said in text) == (own == {"fairface"})
+    assert card["weights"].startswith("imagenet")
+    assert card["weights_licence"] in text
+
+
+def test_the_steps_to_the_bundle_that_ships_name_every_script_that_reads_it() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    steps = text.partition("## Training the bundle that ships")[2]
+    checked = [
+        path.stem
+        for path in sorted((ROOT / "scripts").glob("*.py"))
+        if "--check" in path.read_text(encoding="utf-8")
+    ]
+    assert checked
+    assert [name for name in checked if f"scripts.{name}" not in steps] == []
+    for name in ("quantize", "distillation", "make_showcase", "recipes/fairface.toml"):
+        assert name in steps
+    recipe = ROOT / "faceaudit" / "training" / "recipes" / "fairface.toml"
+    assert "distillation.teachers" in recipe.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", cli.app.registered_commands, ids=lambda c: c.callback.__name__)
+def test_every_command_has_the_common_options(command: CommandInfo) -> None:
+    assert command.callback is not None
+    options = set(inspect.signature(command.callback).parameters)
+    assert {"quiet", "verbose", "log_format"} <= options

@@ -12,10 +12,14 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path: Path, tmp_path: Path) -> None:
     found = subprocess.run(
-        [sys.executable, path, tmp_path], capture_output=True, text=True, check=False
+        [sys.executable, path, tmp_path / "not" / "there yet"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip()
+    assert "shape: (0," not in found.stdout  # every question to a table has an answer
     assert len(path.read_text().splitlines()) <= 45
 
 

@@ -114,11 +114,14 @@ def zoo(
         bool, typer.Option("--speed", help="Also time each network on this machine's CPU.")
     ] = False,
     format_: TableFormat = "table",
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print what was asked for alone.")
+    ] = False,
     verbose: Verbose = False,
     log_format: LogFormat = "text",
 ) -> None:
     """List bundles, recipes and architectures with their cost; show a model card."""
-    start_logging(False, verbose, log_format)
+    start_logging(quiet, verbose, log_format)
     shown = one_of("--format", format_, ("table", "json"))
     if action is not None:
         if action != "show" or name is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ _SIDE_SUFFIXES = {
 }
 SIDE_SUFFIXES = frozenset(suffix for kind in _SIDE_SUFFIXES.values() for suffix in kind.split())
 """Files that lie beside images and are plainly none; any other file gets a row."""
+
+_ESCAPED = re.compile(rb"\\+x([89a-f][0-9a-f])")
+"""A byte that is no UTF-8, as ``readable_names`` writes it."""
 
 _IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__", "@eaDir", "lost+found"})
 
@@ -186,3 +190,12 @@ def readable_names(names: Sequence[str]) -> list[str]:
             taken.add(text)
             shown[place] = text
     return shown
+
+
+def path_of(folder: str, name: str) -> str:
+    """The file that a name of a table stands for: bytes that are no UTF-8 are escaped in it."""
+    path = os.path.join(folder, name)
+    if "\\x" not in name or os.path.lexists(path):
+        return path
+    escaped = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), os.fsencode(name))
+    return os.path.join(folder, os.fsdecode(escaped))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -10,6 +9,7 @@ from pathlib import Path, PurePath
 import polars as pl
 
 from faceaudit.errors import InputError, UsageError
+from faceaudit.images.folders import path_of
 from faceaudit.images.refs import ImageRef
 from faceaudit.images.remote import Store, as_remote_path
 from faceaudit.images.source import Batch, ImageSource, with_plain_types
@@ -34,11 +34,22 @@ class ImageList(ImageSource):
     The list is read once and held as a table.
     """
 
-    def __init__(self, path: Path, folder: Path, table: pl.DataFrame, blank: int) -> None:
+    def __init__(
+        self, path: Path, folder: Path, table: pl.DataFrame, blank: int = 0, repeated: int = 0
+    ) -> None:
+        """Keep the list.
+
+        Args:
+            path: The list.
+            folder: What its paths are relative to.
+            table: The paths, and the columns that are carried.
+            blank: Rows that name no image.
+            repeated: Rows that are equal to one before, which the table lacks.
+        """
         super().__init__(str(path), folder)
         self._names = table[:, 0]
         self._carried = table[:, 1:] if table.width > 1 else None
-        self._blank = blank
+        self._blank, self._repeated = blank, repeated
         self._roots = _roots(path, self._names)
         self._base = str(folder).rstrip("/") if is_remote(folder) else str(folder)
         self._own = Store(as_remote_path(folder)) if is_remote(folder) else None
@@ -50,7 +61,16 @@ class ImageList(ImageSource):
     @property
     def notes(self) -> tuple[str, ...]:
         rows = "1 row names" if self._blank == 1 else f"{self._blank:,} rows name"
-        return (f"{self.source}: {rows} no image",) if self._blank else ()
+        again = "1 row repeats" if self._repeated == 1 else f"{self._repeated:,} rows repeat"
+        counts = "counts" if self._repeated == 1 else "count"
+        return tuple(
+            f"{self.source}: {what}"
+            for what, count in (
+                (f"{rows} no image", self._blank),
+                (f"{again} one before, and {counts} as one with it", self._repeated),
+            )
+            if count
+        )
 
     def _walk(self) -> Iterator[ImageRef]:
         for batch in self.batches(1024):
@@ -75,7 +95,7 @@ class ImageList(ImageSource):
                 return ImageRef(name, str(as_path(name)))
             return ImageRef(name, f"{scheme.lower()}://{bucket}/{key}", holder=store)
         if self._own is None or name.startswith("/"):
-            return ImageRef(name, os.path.join(self._base, name))
+            return ImageRef(name, path_of(self._base, name))
         return ImageRef(name, _address_in(self._base, name), holder=self._own)
 
     def check_stores(self) -> None:
@@ -105,7 +125,7 @@ def _address_in(folder: str, name: str) -> str:
 
 def images_in(folder: Path, names: Sequence[str]) -> ImageList:
     """The images of a folder that are known by name, or by address."""
-    return ImageList(folder, folder, pl.DataFrame({PATH_COLUMNS[0]: names}), 0)
+    return ImageList(folder, folder, pl.DataFrame({PATH_COLUMNS[0]: names}))
 
 
 def _roots(path: Path, names: pl.Series) -> dict[str, Store | None]:
@@ -138,10 +158,11 @@ def read_list(path: Path) -> ImageList:
     column = _path_column(path, frame)
     filled = frame.with_columns(pl.col(column).str.strip_chars()).filter(pl.col(column) != "")
     named = filled.with_columns(_tidy(filled[column])).unique(maintain_order=True)
+    blank, repeated = frame.height - filled.height, filled.height - named.height
     _check(path, named, column)
     folder = _base(path, named[column])
     table = named.select(column, pl.exclude(column))
-    images = ImageList(path, folder, table, frame.height - filled.height)
+    images = ImageList(path, folder, table, blank, repeated)
     images.check_stores()
     return images
 

@@ -61,6 +61,7 @@ class Shards(ImageSource):
         self._count = 0
         damaged: list[str] = []
         lost: list[str] = []
+        special: list[str] = []
         endless: list[str] = []
         kinds: dict[str, pl.DataType] = {}
         wide: set[str] = set()
@@ -69,6 +70,7 @@ class Shards(ImageSource):
             self._count += index.places.height
             damaged += index.damaged
             lost += index.lost
+            special += index.special
             endless += [] if index.ended else [path.name]
             for name, kind in index.fields.schema.items():
                 kinds[name] = _common(kinds.get(name, kind), kind)
@@ -80,12 +82,14 @@ class Shards(ImageSource):
         }
         beside_floats = {name for name in wide if kinds[name] == pl.Float64}
         self._kinds |= dict.fromkeys(beside_floats, pl.String())
+        ones = "1 member is" if len(special) == 1 else f"{len(special):,} members are"
         links = "1 link leads" if len(lost) == 1 else f"{len(lost):,} links lead"
         self._notes = tuple(
             f"{source}: {what}"
             for what, names in (
                 (f"the JSON members {_some(damaged)} hold no fields", damaged),
                 (f"{links} to no image of the same tar and are left out: {_some(lost)}", lost),
+                (f"{ones} no file but a pipe or device, and left out: {_some(special)}", special),
                 (f"no end is marked in {_some(endless)}; compare the number of images", endless),
             )
             if names
@@ -135,13 +139,18 @@ class _Index:
         self.file = file_ref(path.name, path)
         self.damaged: list[str] = []
         """JSON members that hold no fields."""
+        self.special: list[str] = []
+        """Pipes and devices that are images by their names."""
         self._found = _Found()
         said = _Fields()
         try:
             with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in _members(tar):
                     name = readable(member.name)
-                    if suffix_of(name) == ".json" and not _is_hidden(name):
+                    if member.isdev():
+                        if suffix_of(name) not in _NO_IMAGES and not _is_hidden(name):
+                            self.special.append(name)
+                    elif suffix_of(name) == ".json" and not _is_hidden(name):
                         fields = _read_fields(tar, member)
                         if fields is None:
                             self.damaged.append(name)
@@ -213,11 +222,11 @@ class _Found:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Files and links in a tar; the tar forgets those that are behind."""
+    """All members of a tar but its folders; the tar forgets those that are behind."""
     last = ""
     try:
         while member := tar.next():
-            if member.isfile() or member.islnk() or member.issym():
+            if not member.isdir():
                 yield member
             last = f" after the beginning of {member.name!r}"
             tar.members = []  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ from faceaudit.labels.annotations import (
     LabelTable,
     Names,
     UnmatchedError,
+    counted,
 )
 from faceaudit.ordered import in_chunks
 from faceaudit.storage import as_path, is_remote
@@ -61,6 +62,7 @@ __all__ = [
     "PROVENANCES",
     "LabelTable",
     "Labels",
+    "none_found",
     "open_labels",
     "read_labels",
 ]
@@ -116,6 +118,17 @@ def read_labels(
     column = pl.Series("image", images, dtype=pl.String)
     frame = pl.concat([found.columns, *parts]).insert_column(0, column)
     return LabelTable(found.format, provenance, found.source, frame, found.tasks, found.notes())
+
+
+def none_found(images: Sequence[str]) -> str:
+    """That ``auto`` found no labels, and what would take those in some names."""
+    from faceaudit.labels.utkface import named
+
+    count = named(images[:SAMPLE])
+    of = counted(min(len(images), SAMPLE), "file name")
+    is_ = "is" if count == 1 else "are"
+    hint = f"; {count:,} of {of} {is_} UTKFace's, name --labels utkface" if count else ""
+    return f"none found{hint}"
 
 
 class _Source(Protocol):

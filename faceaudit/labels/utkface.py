@@ -82,11 +82,14 @@ def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
 
 def find(names: Names, folder: Path | None) -> Annotations | None:
     """The same, where at least nine in ten names are of this form; else None."""
-    whole = sum(
-        _WHOLE.match(_file_name(image)) is not None and None not in _row(image)
-        for image in names.first
+    return FileNames() if named(names.first) >= TAKEN_FROM * len(names.first) else None
+
+
+def named(images: Sequence[str]) -> int:
+    """How many names are of this form."""
+    return sum(
+        _WHOLE.match(_file_name(image)) is not None and None not in _row(image) for image in images
     )
-    return FileNames() if whole >= TAKEN_FROM * len(names.first) else None
 
 
 def _file_name(image: str) -> str:

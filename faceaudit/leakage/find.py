@@ -127,7 +127,7 @@ def find_leaks(
         quiet: Show no progress.
     """
     threads = workers or available_cores()
-    prints = _prints(sets, max_pixels, threads, quiet)
+    prints, unopened = _prints(sets, max_pixels, threads, quiet)
     exact = _exact_groups(prints)
     near = _near_pairs(prints, exact, threads)
     groups = join_groups(exact, near.pairs)
@@ -144,15 +144,18 @@ def find_leaks(
         conflicting=_conflicting(labels, groups),
         candidates=near.candidates,
         errors=tuple(_errors(sets, prints, place)),
-        notes=(*(note for one in sets for note in one.notes), *notes),
+        notes=(*(note for one in sets for note in one.notes), *unopened, *notes),
     )
 
 
 # --- the search -------------------------------------------------------------------------------
 
 
-def _prints(sets: Sequence[ImageSet], max_pixels: int, workers: int, quiet: bool) -> Prints:
-    parts = []
+def _prints(
+    sets: Sequence[ImageSet], max_pixels: int, workers: int, quiet: bool
+) -> tuple[Prints, list[str]]:
+    """What is kept of all images, and notes of those that only a table's hash is known of."""
+    parts, notes = [], []
     total = sum(len(one.refs) for one in sets if one.refs is not None)
     with progress("read", total, quiet=quiet) as advance:
         for one in sets:
@@ -165,8 +168,13 @@ def _prints(sets: Sequence[ImageSet], max_pixels: int, workers: int, quiet: bool
             if one.sha256 is not None:  # of the images that crops were cut from
                 both = zip(one.sha256, found.sha256.tolist(), strict=True)
                 found.sha256[:] = [known or own for known, own in both]
+            if one.recorded is not None and (missing := found.take_recorded(one.recorded)):
+                notes.append(
+                    f"{one.name}: {missing:,} of its images could not be opened, and are compared "
+                    "by the sha256 of the table alone"
+                )
             parts.append(found)
-    return parts[0] if len(parts) == 1 else joined(parts)
+    return parts[0] if len(parts) == 1 else joined(parts), notes
 
 
 def _exact_groups(prints: Prints) -> NDArray[np.int64]:

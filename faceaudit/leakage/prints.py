@@ -73,6 +73,16 @@ class Prints:
         """Whether there are no bytes of an image, (N,)."""
         return _missing(self.sha256)
 
+    def take_recorded(self, sha256: Sequence[str | None]) -> int:
+        """Take hashes that are recorded for images that cannot be opened; how many it took."""
+        taken = [
+            row
+            for row in np.flatnonzero(self.unread).tolist()
+            if sha256[row] not in (None, EMPTY) and self.error[row] is not None
+        ]
+        self.sha256[taken] = self.file_sha256[taken] = [sha256[row] for row in taken]
+        return len(taken)
+
 
 def take_prints(
     images: Sequence[ImageRef],

@@ -37,6 +37,8 @@ class ImageSet:
     """Where they lie; None where only hashes of their bytes are known."""
     sha256: tuple[str | None, ...] | None = None
     """Hashes that are known already, such as those of the images that crops were cut from."""
+    recorded: tuple[str | None, ...] | None = None
+    """Hashes that a table recorded; they count where the image cannot be opened any more."""
     view: float = 1.0
     """Share of the images' sides that counts, around the center."""
     annotations: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -106,6 +108,7 @@ def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
     if frame.is_empty():
         raise InputError(f"{source}: the table has no rows; predict some images first")
     names = tuple(frame[IMAGE].fill_null("").to_list())
+    digests = tuple(frame[SHA256].to_list())
     place = None if folder is None else _folder(folder)
     schemes = draft.metadata.annotated_tasks if draft.metadata else {}
     annotated = [name for name in present if frame[name].null_count() < len(frame)]
@@ -113,7 +116,8 @@ def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
         name=source,
         images=names,
         refs=None if place is None else tuple(images_in(place, names)),
-        sha256=tuple(frame[SHA256].to_list()) if place is None else None,
+        sha256=digests if place is None else None,
+        recorded=None if place is None else digests,
         annotations=frame.select(annotated),
         tasks=_tasks(frame.select(annotated), schemes),
         labels="table" if annotated else None,

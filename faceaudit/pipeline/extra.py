@@ -9,7 +9,9 @@ import polars as pl
 import pyarrow as pa
 
 from faceaudit.errors import InputError
-from faceaudit.labels import Labels
+from faceaudit.images.source import ImageSource
+from faceaudit.labels import Labels, none_found
+from faceaudit.labels.annotations import SAMPLE
 from faceaudit.models.bundle import Output
 from faceaudit.pipeline.scores import predicted_tasks
 from faceaudit.schema import (
@@ -23,11 +25,11 @@ from faceaudit.schema import (
 log = logging.getLogger(__name__)
 
 
-def say_labels(found: Labels | None, spec: str) -> None:
+def say_labels(found: Labels | None, spec: str, source: ImageSource) -> None:
     """Log which labels were taken."""
     if found is None:
         if spec == "auto":
-            log.info("labels: none found")
+            log.info("labels: %s", none_found([ref.name for ref in source.first(SAMPLE)]))
         return
     log.info("labels: %s, from %s (%s)", found.format, found.source, found.provenance)
 

@@ -139,7 +139,7 @@ def predict(
     outputs, age_bins = choose_outputs(bundle, tasks), tuple(age_bins)
     source = find_images(images)
     found = open_labels(labels, source, provenance=provenance)
-    say_labels(found, labels)
+    say_labels(found, labels, source)
     inputs = Inputs(source, found, outputs, age_bins, limit)
     total = in_background(source.count)
     settings = Settings(

@@ -111,7 +111,7 @@ def prepare(
     found = open_labels(labels, source, provenance=provenance)
     names = pl.Series("image", [ref.name for ref in refs], dtype=pl.String)
     labelled = None if found is None else found.of(names.to_list()).insert_column(0, names)
-    say_labels(found, labels)
+    say_labels(found, labels, source)
     warn_of(source.notes, () if found is None else found.notes())
     settings = CropSettings(
         detector=open_detector(detector, threads=1),

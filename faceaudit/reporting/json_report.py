@@ -78,7 +78,7 @@ def report_facts(subject: Subject) -> dict[str, Any]:
             for found in audit.conditioned_age
             for name, estimate in found.estimates.items()
         ],
-        "standardised": [_standardised(found) for found in audit.standardised],
+        "standardized": [_standardised(found) for found in audit.standardised],
         "decompositions": [_decomposition(found) for found in audit.decompositions],
         "calibration": [_reliability(found) for found in audit.calibration],
         "composition": [_composition(found) for found in audit.composition],
@@ -273,7 +273,7 @@ def _conditioned(found: ConditionedAge, metric: str, estimate: Estimate) -> dict
         "metric": metric,
         "subgroup": dict(found.subgroup),
         "age_group": found.age_group,
-        "standardised": found.standardised,
+        "standardized": found.standardised,
         **_estimate(estimate),
         "small": found.small,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +23,12 @@ from faceaudit.audit.tally import (
 )
 from faceaudit.audit.tally import tally as count
 from faceaudit.errors import SchemaError, UsageError
-from faceaudit.labels import ANNOTATED, NONE, LabelTable, read_labels
+from faceaudit.labels import ANNOTATED, NONE, LabelTable, none_found, read_labels
 from faceaudit.reporting.subject import MIXED, Provenance
 from faceaudit.storage import as_path, check_outputs
 from faceaudit.tables import IMAGE, PredictionTable, read_table
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def is_tally(paths: Sequence[Path]) -> bool:
 def read_labelled(paths: Sequence[Path], reading: Reading) -> Source:
     """A table with the labels that are joined to it."""
     path = paths[0]
-    joined = _read_labels(path, reading)
+    joined, missed = _read_labels(path, reading)
     opened = read_table(
         path,
         columns=reading.columns,
@@ -185,7 +188,7 @@ def read_labelled(paths: Sequence[Path], reading: Reading) -> Source:
     )
     facts = facts_of(opened)
     if joined is None:
-        return Source(opened, facts, reading.provenance)
+        return Source(opened, facts, reading.provenance, missed)
     facts = replace(facts, labels_format=joined.format, labels_provenance=joined.provenance)
     return Source(opened, facts, reading.provenance, joined.notes)
 
@@ -263,13 +266,18 @@ def _needs_rows(reading: Reading) -> bool:
     return bool(named) or reading.labels != NONE
 
 
-def _read_labels(path: Path, reading: Reading) -> LabelTable | None:
-    """Annotations of the table's images, None where none are to be joined."""
+def _read_labels(path: Path, reading: Reading) -> tuple[LabelTable | None, tuple[str, ...]]:
+    """Annotations of the table's images, None without any; and a note where none were found."""
     if reading.labels == NONE:
-        return None
+        return None, ()
     images = read_table(path, columns=reading.columns).frame.select(IMAGE)
     names = images.unique(maintain_order=True).collect()[IMAGE].to_list()
-    return read_labels(reading.labels, names, None, provenance=reading.provenance)
+    found = read_labels(reading.labels, names, None, provenance=reading.provenance)
+    if found:
+        return found, ()
+    missed = f"labels: {none_found(names)}"
+    log.warning(missed)
+    return None, (missed[0].upper() + missed[1:],)
 
 
 def _kind(counted: Tally) -> str:

@@ -392,6 +392,14 @@ def read_folders(folders: Sequence[Path], recipe: Recipe, limit: int | None = No
         if places.count(place) > 1:
             raise UsageError(f"--data {folder}: is given twice; its faces would count twice")
     crops = join_crops([read_crops(folder, recipe) for folder in folders])
+    columns = {
+        name for folder in folders for name in pl.read_parquet_schema(folder / METADATA_FILE)
+    }
+    if not any(name.endswith("_true") for name in columns):
+        raise LabelError(
+            f"{folders[0]}: no labels of gender, race or age; run `faceaudit prepare IMAGES "
+            f"{folders[0]}` with --labels"
+        )
     return some_of(crops, limit) if limit else crops
 
 

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import io
 import json
-import resource
 import struct
-import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks import fuzz
 from benchmarks.fuzz import mended, png_chunk, saved, tiled_tiff
+from benchmarks.processes import peak_mb, run_alone
 from faceaudit.images import decode as decoding
 from faceaudit.images.decode import decode
 from faceaudit.images.formats import find_format
 from faceaudit.images.pillow import read_with_pillow
 
-ROOT = Path(__file__).parents[2]
 INFLATED = 128 << 20
 FLAT_MB = 48
 HUGE = 60_000
@@ -128,21 +126,25 @@ def main(name: str) -> None:
     print(json.dumps(facts))  # noqa: T201
 
 
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_costs_neither_memory_nor_time(name: str) -> None:
     script = f"import runpy; runpy.run_path({__file__!r})['main']({name!r})"
-    run = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    facts: dict[str, Any] = json.loads(run.stdout)
+    run = run_alone([sys.executable, "-c", script])
+    assert run.code == 0
+    facts: dict[str, Any] = json.loads(run.output)
     assert facts["status"] == BOMBS[name][0], facts
     assert facts["mb"] < FLAT_MB, facts
     assert facts["seconds"] < 1, facts
+
+
+def test_a_bomb_is_seen_from_a_large_process() -> None:
+    ballast = np.ones(300 << 20, np.uint8)
+    script = (
+        "from benchmarks.processes import peak_mb\n"
+        "before = peak_mb(); block = bytearray(b'1') * (100 << 20); print(peak_mb() - before)"
+    )
+    added = float(run_alone([sys.executable, "-c", script]).output)
+    assert 2 * FLAT_MB < added < len(ballast) >> 20
 
 
 def test_texts_that_pillow_refuses_leave_the_pixels() -> None:

@@ -264,6 +264,15 @@ def test_list_of_lines(tmp_path: Path) -> None:
         read_bytes(list(found)[2])
 
 
+def test_equal_lines_of_a_list_are_one_and_said(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n./a.jpg\na.jpg\n")
+    found = find_images(str(tmp_path / "list.txt"))
+    assert [image.name for image in found] == ["a.jpg", "b.jpg"]
+    assert [note.partition("list.txt: ")[2] for note in found.notes] == [
+        "2 rows repeat one before, and count as one with it"
+    ]
+
+
 def test_list_relative_to_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,6 +513,27 @@ def test_links_in_a_shard_are_the_images_that_they_lead_to(tmp_path: Path) -> No
         "the JSON members './b/hard.json' hold no fields",
         "2 links lead to no image of the same tar and are left out: './b/again.jpg', "
         "'./b/away.jpg'",
+    ]
+
+
+def test_pipes_and_devices_in_a_shard_are_counted(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for name, kind in [
+            ("a.jpg", tarfile.REGTYPE),
+            ("b.jpg", tarfile.FIFOTYPE),
+            ("c.jpg", tarfile.CHRTYPE),
+            ("d.jpg", tarfile.BLKTYPE),
+            (".e.jpg", tarfile.FIFOTYPE),
+            ("f.txt", tarfile.FIFOTYPE),
+            ("g.jpg", tarfile.DIRTYPE),
+        ]:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            tar.addfile(member)
+    found = find_images(str(tmp_path / "0.tar"))
+    assert [image.name for image in found] == ["a.jpg"]
+    assert [note.partition("0.tar: ")[2] for note in found.notes] == [
+        "3 members are no file but a pipe or device, and left out: 'b.jpg', 'c.jpg', 'd.jpg'"
     ]
 
 

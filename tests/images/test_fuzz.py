@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks.fuzz import SPECIMENS
+from benchmarks.processes import run_alone
 from faceaudit.images.decode import decode
 
-ROOT = Path(__file__).parents[2]
 CASES = 16
 KINDS = sorted({name.split("-")[0] for name in SPECIMENS})
 
@@ -19,18 +17,14 @@ KINDS = sorted({name.split("-")[0] for name in SPECIMENS})
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_end_in_a_status_and_never_in_a_crash(kind: str) -> None:
     names = [name for name in SPECIMENS if name.split("-")[0] == kind]
-    run = subprocess.run(  # a process of its own, so that a crash shows
+    run = run_alone(  # a process of its own, so that a crash shows
         [sys.executable, "-m", "benchmarks.fuzz", *names, "--cases", str(CASES), "--trace"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
         timeout=600,
     )
-    lines = run.stdout.splitlines()
+    lines = run.output.splitlines()
     failed = [line for line in lines if line.startswith("FAILED")]
     assert not failed, "\n".join(failed)
-    assert run.returncode == 0, f"exit code {run.returncode} in or after the case {lines[-1:]}"
+    assert run.code == 0, f"exit code {run.code} in or after the case {lines[-1:]}"
     assert lines[-1].startswith("0 failures")
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from faceaudit.errors import FaceauditError, TemporaryError, UsageError
+from faceaudit.images.find import find_images
 from faceaudit.leakage import prints
 from faceaudit.leakage.find import EXACT, NEAR, Leaks, find_leaks
 from faceaudit.leakage.sets import read_sets
@@ -122,6 +124,45 @@ def test_a_table_is_compared_by_bytes_and_by_pixels_where_images_are_given(
     pixels = find_leaks(read_sets([str(train), str(table)], images=[str(test)]))
     assert [(one.images, one.exact) for one in pixels.overlaps] == [(3, 1), (3, 1)]
     assert pixels.conflicts[0].task == "gender"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are UTF-8 elsewhere")
+def test_names_that_are_no_utf8_are_found_again(splits: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, other = tmp_path / "images", tmp_path / "other"
+    for seed, name in ((11, b"caf\xe9/a\xff.jpg"), (20, rb"caf\xe9 literal.jpg")):
+        save(draw(seed), folder / os.fsdecode(name))
+    save(draw(11), other / "1.jpg", quality=40)
+    save(draw(20), other / "2.jpg", quality=40)
+    names = [ref.name for ref in find_images(str(folder))]
+    assert names == [r"caf\xe9 literal.jpg", r"caf\xe9/a\xff.jpg"]
+    table = tmp_path / "t.parquet"
+    pl.DataFrame({"image": names, "sha256": ["ab" * 32, "cd" * 32]}).write_parquet(table)
+    found = find_leaks(read_sets([str(table), str(other)], images=[str(folder)]))
+    assert [one.unreadable for one in found.sets] == [0, 0]
+    assert found.count("near") == 2
+    assert not found.notes
+
+
+def test_an_image_that_is_gone_is_known_by_the_hash_in_its_table(tmp_path: Path) -> None:
+    kept = save(draw(0), tmp_path / "images" / "a.jpg")
+    digest = hashlib.sha256(kept.read_bytes()).hexdigest()
+    other = save(draw(0), tmp_path / "other" / "b.jpg")
+    empty = hashlib.sha256(b"").hexdigest()
+    table = tmp_path / "t.parquet"
+    names = ["a.jpg", "gone.jpg", "gone_empty.jpg"]
+    pl.DataFrame({"image": names, "sha256": [digest, digest, empty]}).write_parquet(table)
+    found = find_leaks(
+        read_sets([str(table), str(other.parent)], images=[str(tmp_path / "images")])
+    )
+    assert found.pairs.select("first", "second", "kind").rows() == [
+        ("a.jpg", "b.jpg", "exact"),
+        ("a.jpg", "gone.jpg", "exact"),
+    ]
+    assert [(one.unreadable, one.bytes_alone) for one in found.sets] == [(1, 1), (0, 0)]
+    assert found.notes == (
+        f"{table}: 1 of its images could not be opened, and are compared by the sha256 of the "
+        "table alone",
+    )
 
 
 def test_what_is_no_hash_is_equal_to_nothing(tmp_path: Path) -> None:

@@ -117,6 +117,20 @@ def test_torch_writes_the_same_table_within_a_thousandth(
     assert abs(difference[found["status"].to_numpy() == "ok"]).max() < 1e-3
 
 
+def test_labels_that_some_names_hold_are_told_of(
+    specimens: Path, random_bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(specimens, tmp_path / "images")
+    first = min(path for path in (tmp_path / "images").iterdir() if path.suffix == ".jpg")
+    first.rename(first.with_name("30_0_0_20170101.jpg"))
+    model = str(random_bundle.graph.parent)
+    with caplog.at_level("INFO"):
+        predict(tmp_path / "images", tmp_path / "out.parquet", model=model)
+    assert (
+        "labels: none found; 1 of 13 file names is UTKFace's, name --labels utkface" in caplog.text
+    )
+
+
 def test_metadata_says_what_made_the_table(table: Path, random_bundle: Bundle) -> None:
     found = read_metadata(table)
     assert found is not None

@@ -13,6 +13,7 @@ import pytest
 
 from faceaudit.audit.tally import load_tally
 from faceaudit.errors import FaceauditError, SchemaError, UsageError
+from faceaudit.labels import none_found
 from faceaudit.reporting import report, tally
 from faceaudit.reporting.json_report import SCHEMA_FILE
 
@@ -138,3 +139,17 @@ def test_tallies_of_several_provenances_are_said_to_be(rows: pl.DataFrame, tmp_p
     alone = facts_of(tmp_path / "own.tally")
     assert alone["labels"]["provenance"] == "self-reported"
     assert not [one for one in alone["notes"] if "several provenances" in one]
+
+
+def test_labels_that_are_not_found_are_said_with_what_would_take_some(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{20 + k}_0_0_20170101.jpg" for k in range(3)] + [f"{k}.jpg" for k in range(5)]
+    table = tmp_path / "t.csv"
+    rows = [f"{name},Male,Male" for name in names]
+    table.write_text("image,gender_true,gender_pred\n" + "\n".join(rows) + "\n")
+    audit = report(table, labels="auto", verify="never", formats=["json"]).audit
+    said = "none found; 3 of 8 file names are UTKFace's, name --labels utkface"
+    assert f"Labels: {said}" in audit.notes
+    assert f"labels: {said}" in caplog.text
+    assert none_found(["a.jpg"]) == "none found"

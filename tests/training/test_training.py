@@ -28,6 +28,7 @@ from faceaudit.training.data import (
     join_crops,
     read_crop,
     read_crops,
+    read_folders,
 )
 from faceaudit.training.recipe import NO_AUGMENTATION, Recipe, Stage
 from faceaudit.training.recipe_files import load_recipe
@@ -132,6 +133,18 @@ def test_ages_in_years_and_in_groups_become_intervals(
     grouped = read_crops(tmp_path, settings)
     assert (grouped.labels["age_low"][3], grouped.labels["age_high"][3]) == (20, 29)
     assert (grouped.labels["age_low"][4], grouped.labels["age_high"][4]) == (30, 100)
+
+
+def test_crops_without_any_label_column_are_told_so(
+    crops: Path, recipe: str, tmp_path: Path
+) -> None:
+    table = pl.read_parquet(crops / "metadata.parquet").select(pl.exclude("^.*_true$"))
+    table.write_parquet(tmp_path / "metadata.parquet")
+    with pytest.raises(
+        LabelError, match="no labels of gender, race or age; run `faceaudit prepare"
+    ):
+        read_folders([tmp_path], load_recipe(recipe))
+    assert len(read_folders([crops, tmp_path], load_recipe(recipe))) == 60  # these have some
 
 
 def test_folders_that_do_not_fit_are_named(crops: Path, recipe: str, tmp_path: Path) -> None:
