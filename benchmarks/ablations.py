@@ -30,8 +30,9 @@ from benchmarks.paired_runs import (
     training_folder,
     write,
 )
-from benchmarks.study import digest_of, parts_of
+from benchmarks.study import check_recipe, digest_of, parts_of
 from faceaudit.models.bundle import FACTS
+from faceaudit.training.recipe_files import load_recipe
 from faceaudit.training.splits import SPLITS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.json"
@@ -58,16 +59,25 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 
 
 def run(data: Path, work: Path, seeds: Sequence[int], only: Sequence[str]) -> None:
-    """Train every variant with every seed; what is finished is left alone."""
+    """Train every variant with every seed; what is finished, and of today's recipe, is left alone.
+
+    Raises:
+        SystemExit: If a finished run is of another recipe.
+    """
     from faceaudit.training.train import train
 
     for seed in seeds:
         for name in only or ABLATIONS:
-            if not is_finished(work, name, seed):
-                own = {"name": file_name(name), "seed": seed}
-                output = work / f"{file_name(name)}-{seed}"
-                changes = {**SHORT, **ABLATIONS[name], **own}
-                train(RECIPE, data=[data], output=output, changes=changes)
+            output = work / f"{file_name(name)}-{seed}"
+            if is_finished(work, name, seed):
+                check_recipe(output, load_recipe(RECIPE, changes_of(name, seed)))
+            else:
+                train(RECIPE, data=[data], output=output, changes=changes_of(name, seed))
+
+
+def changes_of(name: str, seed: int) -> dict[str, Any]:
+    """What a variant's run changes of the recipe."""
+    return {**SHORT, **ABLATIONS[name], "name": file_name(name), "seed": seed}
 
 
 def file_name(variant: str) -> str:
@@ -91,7 +101,7 @@ def finished(work: Path) -> tuple[list[str], list[int]]:
 
 
 def check_splits(work: Path, names: Sequence[str], seeds: Sequence[int]) -> str:
-    """Check that all learned from the same images; the digest of their split."""
+    """Check that all learned from the same images by today's recipe; the digest of their split."""
     whole = training_folder(work, WHOLE, seeds[0]) / SPLITS
     known = parts_of(whole)
     for seed in seeds:
@@ -99,6 +109,8 @@ def check_splits(work: Path, names: Sequence[str], seeds: Sequence[int]) -> str:
             own = parts_of(training_folder(work, file_name(name), seed) / SPLITS)
             if own != known and name != CONFLICTS:
                 raise SystemExit(f"{name} with seed {seed} has another split than {whole}")
+            run = work / f"{file_name(name)}-{seed}"
+            check_recipe(run, load_recipe(RECIPE, changes_of(name, seed)))
     return digest_of(whole)
 
 

@@ -19,7 +19,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,6 +70,9 @@ QUESTIONS = (
     Question("Do age models per annotated race help?", "age_group", BY_RACE, ("stl_age",)),
 )
 
+FREE = {"seed", "card", "reference"}
+"""Keys of a recipe in which runs that are compared may differ from it."""
+
 
 def run(
     data: Path, work: Path, seeds: Iterable[int], only: Sequence[str], changes: dict[str, object]
@@ -81,8 +84,10 @@ def run(
     for seed in seeds:
         for name in only or RECIPES:
             output = work / f"{name}-{seed}"
-            if not ((output / FACTS).is_file() and right_of(work, name, seed) is not None):
-                own: dict[str, object] = {"seed": seed, "data.split": str(split), **changes}
+            own: dict[str, object] = {"seed": seed, "data.split": str(split), **changes}
+            if (output / FACTS).is_file() and right_of(work, name, seed) is not None:
+                check_recipe(output, load_recipe(f"study/{name}", own))
+            else:
                 train(f"study/{name}", data=[data], output=output, changes=own)
 
 
@@ -113,15 +118,27 @@ def check_splits(work: Path, seeds: Iterable[int]) -> str:
     return digest_of(whole)
 
 
-def check_recipe(run: Path, recipe: Recipe) -> None:
-    """Check that a run's recipe is today's, but for its seed and how its split was given."""
+def check_recipe(run: Path, recipe: Recipe, free: Collection[str] = ()) -> None:
+    """Check that a run's recipe is today's, but for its seed and how its split was given.
+
+    Args:
+        run: The bundle of the run.
+        recipe: Today's.
+        free: Keys that may differ, too.
+
+    Raises:
+        SystemExit: If another key differs; names it.
+    """
     known = json.loads((run / FACTS).read_text())["recipe"]
     today = json.loads(json.dumps(asdict(recipe)))
     for facts in (known, today):
         facts["data"] = {**facts["data"], "split": ""}
     changed = {key for key in known if key in today and known[key] != today[key]}
-    if changed - {"seed", "card", "reference"}:
-        raise SystemExit(f"{run} was trained with another {', '.join(sorted(changed))}")
+    if changed := changed - FREE - set(free):
+        raise SystemExit(
+            f"{run} was trained with another {', '.join(sorted(changed))}; remove it and "
+            f"{run.name}.training to train it again"
+        )
 
 
 def steps_of(work: Path, name: str, seed: int) -> int:
@@ -145,10 +162,11 @@ def parts_of(path: Path) -> set[tuple[str, str]]:
 
 def finished(work: Path) -> list[int]:
     """The seeds that all recipes are trained with."""
-    runs = [path.name.removesuffix(".training") for path in work.glob("*-*.training")]
+    runs = (path.name.removesuffix(".training") for path in work.glob("*-*.training"))
+    ends = {name.rpartition("-")[2] for name in runs}
     return [
         seed
-        for seed in sorted({int(name.rpartition("-")[2]) for name in runs})
+        for seed in sorted({int(end) for end in ends if end.isdecimal()})
         if all(right_of(work, name, seed) is not None for name in RECIPES)
     ]
 

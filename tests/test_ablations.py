@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from benchmarks.ablations import (
     RECIPE,
     SHORT,
     WHOLE,
+    changes_of,
     check_splits,
     file_name,
     finished,
     questions,
+    run,
     same_images,
     table_of,
 )
@@ -47,11 +50,13 @@ def test_the_table_marks_what_differs_beyond_chance() -> None:
     assert " *" not in table_of([replace(row, seeds=1) for row in rows])
 
 
-def trained(work: Path, name: str, seed: int, right: list[int]) -> None:
-    """A variant that is trained and tested."""
+def trained(work: Path, name: str, seed: int, right: list[int], **changes: object) -> None:
+    """A variant that is trained and tested, with changes that are not today's."""
     finish(work, file_name(name), seed, dict.fromkeys(TASKS, right))
     (work / f"{file_name(name)}-{seed}").mkdir()
-    (work / f"{file_name(name)}-{seed}" / FACTS).touch()
+    recipe = load_recipe(RECIPE, {**changes_of(name, seed), **changes})
+    facts = json.dumps({"recipe": asdict(recipe)})
+    (work / f"{file_name(name)}-{seed}" / FACTS).write_text(facts)
 
 
 def test_variants_count_with_all_seeds_of_the_whole_recipe(tmp_path: Path) -> None:
@@ -85,4 +90,14 @@ def test_variants_of_another_split_are_not_compared(tmp_path: Path) -> None:
     check_splits(tmp_path, [WHOLE, CONFLICTS], [0])
     assert (training_folder(tmp_path, "mixup", 0) / SPLITS).is_file()
     with pytest.raises(SystemExit, match="mixup with seed 0 has another split"):
+        check_splits(tmp_path, [WHOLE, "mixup"], [0])
+
+
+def test_runs_of_another_recipe_are_neither_taken_for_finished_nor_compared(tmp_path: Path) -> None:
+    trained(tmp_path, WHOLE, 0, [1, 0])
+    trained(tmp_path, "mixup", 0, [1, 0], norms="folded")
+    told = "mixup-0 was trained with another norms; remove it and mixup-0.training"
+    with pytest.raises(SystemExit, match=told):
+        run(tmp_path / "absent", tmp_path, [0], [WHOLE, "mixup"])
+    with pytest.raises(SystemExit, match=told):
         check_splits(tmp_path, [WHOLE, "mixup"], [0])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from benchmarks.from_scratch import EPOCHS, ROWS, SHORT, STEPS, is_finished, learned, table_of
+from benchmarks.from_scratch import EPOCHS, ROWS, SHORT, STEPS, is_finished, learned, run, table_of
 from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 
@@ -39,7 +40,8 @@ def test_figures_stand_beside_those_of_who_always_says_the_same(tmp_path: Path) 
         "gender": {"accuracy": 0.75, "low": 0.7, "high": 0.8},
         "age": {"mae": 9.5, "low": 9.0, "high": 10.0},
     }
-    facts = {"metrics": metrics, "split": {"training": 1000}}
+    recipe = asdict(load_recipe(f"reference/{name}", {**SHORT, "precision": "auto"}))
+    facts = {"metrics": metrics, "split": {"training": 1000}, "recipe": recipe}
     (tmp_path / name / "bundle.json").write_text(json.dumps(facts))
     (tmp_path / f"{name}.training").mkdir()
     rows = pl.DataFrame({"gender_true": ["a", "a", "a", "b", None], "age_true": [1, 2, 3, 4, 10]})
@@ -51,3 +53,9 @@ def test_figures_stand_beside_those_of_who_always_says_the_same(tmp_path: Path) 
     assert "0.750 (0.700 to 0.800)" in text
     assert "9.50 (9.00 to 10.00)" in text
     assert "| 0 | 5 | 0.750 | 2.20 |" in text
+    facts["recipe"] = {**recipe, "learning_rate": 1.0}
+    (tmp_path / name / "bundle.json").write_text(json.dumps(facts))
+    with pytest.raises(SystemExit, match=f"{name} was trained with another learning_rate; remove"):
+        learned(tmp_path)
+    with pytest.raises(SystemExit, match=f"{name} was trained with another learning_rate; remove"):
+        run(tmp_path / "absent", tmp_path, [name])

@@ -82,6 +82,7 @@ def test_a_seed_counts_when_all_its_recipes_are_trained(tmp_path: Path) -> None:
     for name in RECIPES:
         finish(tmp_path, name, 2, {"gender": [1, 0]})
     finish(tmp_path, RECIPES[0], 3, {"gender": [1, 0]})
+    (tmp_path / "foo-bar.training").mkdir()
     assert finished(tmp_path) == [2]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,7 @@ def train(
     log_format: LogFormat = "text",
 ) -> None:
     """Train a recipe to a model bundle; goes on where an interrupted training stopped."""
+    quiet = quiet or is_follower()
     start_logging(quiet, verbose, log_format)
     for module in (*TRAINING, "onnxscript"):
         require(module, "faceaudit train", "train")
@@ -187,6 +189,11 @@ def quantize(
         typer.echo("\n".join(comparison_lines(compared)))
         short = ", ".join(shortfalls(bundle, compared))
         typer.echo(f"not allowed, for {short}" if short else "allowed: --precision int8")
+
+
+def is_follower() -> bool:
+    """Whether ``torchrun`` started this process beside the one that speaks."""
+    return "WORLD_SIZE" in os.environ and os.environ.get("RANK", "0") != "0"
 
 
 def require(module: str, what: str, extra: str) -> None:

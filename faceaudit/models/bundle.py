@@ -200,7 +200,7 @@ def bundle_from_facts(facts: Any, graph: Path, network: Any = None) -> Bundle:
 
 def facts_of(bundle: Bundle) -> dict[str, Any]:
     """A bundle's facts as the JSON that ``bundle_from_facts`` reads."""
-    return {
+    facts = {
         "name": bundle.name,
         "licence": bundle.licence,
         "training_data": bundle.training_data,
@@ -208,8 +208,8 @@ def facts_of(bundle: Bundle) -> dict[str, Any]:
         "crop": {"align": bundle.align, "margin": bundle.margin, "offset": bundle.offset},
         "tasks": [_facts_of_output(task) for task in bundle.tasks],
         "sha256": bundle.sha256,
-        **bundle.card,
     }
+    return {**facts, **bundle.card, **facts}  # a card replaces none of them
 
 
 def _abbreviated(years: Sequence[str]) -> str:

@@ -47,6 +47,7 @@ def write_bundle(
         gray: Whether the network sees crops in gray.
         scales: Output name -> factor, for outputs that are numbers.
     """
+    json.dumps(facts_of(facts))  # what JSON cannot hold is told before a file is written
     folder.mkdir(parents=True, exist_ok=True)
     deployed = Deployed(network.cpu(), mean, std, gray, scales).eval()
     state = {

@@ -36,7 +36,12 @@ class Runtime(Protocol):
 
 
 def _onnxruntime(
-    bundle: Bundle, outputs: Sequence[str], device: str, precision: str, threads: int
+    bundle: Bundle,
+    outputs: Sequence[str],
+    device: str,
+    precision: str,
+    threads: int,
+    rows: int | None = None,
 ) -> Runtime:
     from faceaudit.runtimes.onnx_runtime import OnnxRuntime
 
@@ -44,7 +49,12 @@ def _onnxruntime(
 
 
 def _torch(
-    bundle: Bundle, outputs: Sequence[str], device: str, precision: str, threads: int
+    bundle: Bundle,
+    outputs: Sequence[str],
+    device: str,
+    precision: str,
+    threads: int,
+    rows: int | None = None,
 ) -> Runtime:
     if find_spec("torch") is None:
         raise MissingExtraError(
@@ -52,10 +62,10 @@ def _torch(
         )
     from faceaudit.runtimes.torch_runtime import TorchRuntime
 
-    return TorchRuntime(bundle, outputs, device, precision)
+    return TorchRuntime(bundle, outputs, device, precision, rows)
 
 
-RUNTIMES: dict[str, Callable[[Bundle, Sequence[str], str, str, int], Runtime]] = {
+RUNTIMES: dict[str, Callable[..., Runtime]] = {
     "onnxruntime": _onnxruntime,
     "torch": _torch,
 }
@@ -96,6 +106,7 @@ def open_runtime(
     precision: str = "auto",
     threads: int = 1,
     runtime: str | None = None,
+    rows: int | None = None,
 ) -> Runtime:
     """A bundle ready to run.
 
@@ -109,6 +120,8 @@ def open_runtime(
         threads: Threads of one ``infer`` call on a CPU.
         runtime: A name in ``RUNTIMES``; by default ONNX Runtime on a CPU and torch elsewhere, for
             bfloat16 and for what a factory made.
+        rows: Images that torch takes at once, to which fewer are filled up; by default as many as
+            suit ``predict``. Others decide for themselves.
 
     Raises:
         BundleError: If the network fails, or its outputs are not what its facts say.
@@ -136,4 +149,6 @@ def open_runtime(
         )
     wanted = [task.tensor for task in bundle.tasks] if outputs is None else outputs
     wanted = list(dict.fromkeys(wanted))
-    return try_out(bundle, RUNTIMES[runtime](bundle, wanted, device, precision, threads), wanted)
+    own = {} if rows is None else {"rows": rows}
+    opened = RUNTIMES[runtime](bundle, wanted, device, precision, threads, **own)
+    return try_out(bundle, opened, wanted)

@@ -44,7 +44,12 @@ class TorchRuntime:
     name = "torch"
 
     def __init__(
-        self, bundle: Bundle, outputs: Sequence[str], device: str, precision: str = "auto"
+        self,
+        bundle: Bundle,
+        outputs: Sequence[str],
+        device: str,
+        precision: str = "auto",
+        rows: int | None = None,
     ) -> None:
         devices = devices_of(device)
         if not bundle.for_torch:
@@ -62,7 +67,7 @@ class TorchRuntime:
         keep_freed_memory()
         self.precision = precision
         self._kind = kind
-        self._rows = ROWS[kind]
+        self._rows = rows or ROWS[kind]
         self._slots: SimpleQueue[Slot] = SimpleQueue()
         lanes = [_network(bundle, outputs, one) for one in devices]
         self._outputs = lanes[0][1]

@@ -36,7 +36,7 @@ GROUPING = ("crops", "groups_of_duplicates", "crops_with_duplicates")
 """Counts of a split by which two trainings are taken to have had the same duplicates."""
 
 
-def without_learned(recipe: Recipe, split: Split, work: Path) -> Split:
+def without_learned(recipe: Recipe, split: Split, work: Path, *, record: bool = True) -> Split:
     """A split without the held-out images that a start or teacher may have been trained on.
 
     Each bundle's card says which it held out. Where it does not, or nothing would be left to
@@ -46,6 +46,7 @@ def without_learned(recipe: Recipe, split: Split, work: Path) -> Split:
         recipe: Names the bundles.
         split: What the recipe holds out.
         work: Where what is left of it is recorded.
+        record: Whether it is: of processes that train together, one does.
 
     Raises:
         BundleError: If a bundle is missing or damaged.
@@ -63,7 +64,8 @@ def without_learned(recipe: Recipe, split: Split, work: Path) -> Split:
                 bundle.name,
             )
             split = rest
-            split.record(work)
+            if record:
+                split.record(work)
     return split
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from faceaudit.errors import UsageError
 from faceaudit.models.bundle import Bundle, load_bundle
 from faceaudit.models.facts import Output
+from faceaudit.models.int8 import INT8, check_int8
 from faceaudit.runtimes import Runtime, open_runtime
 from faceaudit.runtimes.outputs import columns_of
 from faceaudit.training.recipe import Recipe
@@ -66,12 +67,13 @@ class Teachers:
 NO_TEACHERS = Teachers()
 
 
-def open_teachers(recipe: Recipe, device: str) -> Teachers:
+def open_teachers(recipe: Recipe, device: str, rows: int | None = None) -> Teachers:
     """The teachers of a recipe, ready to run.
 
     Args:
         recipe: Whose ``distillation.teachers`` they are.
         device: ``cpu`` (one thread for each call), ``cuda:N`` or ``mps``.
+        rows: Images of one batch, which torch then takes at once, neither more nor less.
 
     Raises:
         BundleError: If a bundle is missing or damaged.
@@ -79,21 +81,34 @@ def open_teachers(recipe: Recipe, device: str) -> Teachers:
             in the precision.
     """
     settings = recipe.distillation
-    members = tuple(_open(name, recipe, device) for name in settings.teachers)
+    members = tuple(_open(name, recipe, device, rows) for name in settings.teachers)
     return Teachers(members, settings.mirrored)
 
 
-def _open(name: str, recipe: Recipe, device: str) -> Teacher:
+def load_teacher(name: str, recipe: Recipe) -> Bundle:
+    """A bundle that a recipe learns from.
+
+    Raises:
+        BundleError: If it is missing or damaged, or has no int8 graph where the recipe asks for it.
+        UsageError: If it has other tasks, or crops cut otherwise, than the recipe.
+    """
     bundle = load_bundle(name)
     if differences := list(_differences(bundle, recipe)):
         raise UsageError(
             f"recipe {recipe.name}: distillation.teachers: {name}: {'; '.join(differences)}"
         )
+    if recipe.distillation.precision == INT8:
+        check_int8(bundle)
+    return bundle
+
+
+def _open(name: str, recipe: Recipe, device: str, rows: int | None) -> Teacher:
+    bundle = load_teacher(name, recipe)
     given = {output.name: output for output in bundle.tasks}
     outputs = tuple((one.output, given[one.name]) for one in recipe.outputs())
     tensors = [output.tensor for _, output in outputs]
     precision = recipe.distillation.precision
-    runtime = open_runtime(bundle, outputs=tensors, device=device, precision=precision)
+    runtime = open_runtime(bundle, outputs=tensors, device=device, precision=precision, rows=rows)
     return Teacher(bundle, runtime, outputs)
 
 

@@ -42,7 +42,7 @@ HISTORY = "history.csv"
 BEST = "best.pt"
 """Averaged weights of the best epoch, beside the checkpoint."""
 ABLE = "able"
-"""Share of the processes that have a crop of the batch, beside the numbers of faces."""
+"""Share of the processes that can learn from the batch, beside the numbers of faces."""
 TOO_FEW_VALUES = "Expected more than 1 value per channel"
 """What torch's batch norms say of a batch of one crop whose feature maps have one pixel."""
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -82,7 +82,8 @@ def train(
     """
     group.check(recipe.batch)
     state = new_state(recipe, device)
-    teachers = open_teachers(recipe, str(device_of(state.network)))
+    own = recipe.batch // group.size
+    teachers = open_teachers(recipe, str(device_of(state.network)), own)
     identity = identity_of(recipe, training, validation, max_steps, teachers.sha256)
     checkpoint = work / CHECKPOINT
     if checkpoint.is_file():
@@ -185,7 +186,7 @@ def _run_epoch(
 def _take_step(
     recipe: Recipe, state: State, joined: nn.Module, batch: Batch, steps: int, group: Group
 ) -> None:
-    """Learn from a batch; one of which a process of the group can decode no crop is left out."""
+    """Learn from a batch; one that a process of the group cannot learn from is left out of all."""
     factor = rate_at(recipe, state.epoch, state.step / steps)
     for each in state.optimizer.param_groups:
         each["lr"] = each["base_lr"] * factor
@@ -193,7 +194,7 @@ def _take_step(
     faces = group.means({**own, ABLE: float(own[IMAGES] > 0)})
     able = faces.pop(ABLE) == 1
     losses = _losses(recipe, state, joined, batch, faces, group) if able else {}
-    if losses:
+    if able and group.means({ABLE: float(bool(losses))})[ABLE] == 1:
         state.optimizer.zero_grad(set_to_none=True)
         weighted(losses, recipe).backward()  # type: ignore[no-untyped-call]
         if recipe.clip_norm:

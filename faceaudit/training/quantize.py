@@ -37,6 +37,7 @@ from faceaudit.training.data import (
     read_crop,
     read_folder,
 )
+from faceaudit.training.folders import names_of
 from faceaudit.training.validation_page import annotations_of, write_table
 
 log = logging.getLogger(__name__)
@@ -214,8 +215,9 @@ def compare_runtimes(
     """
     names = tuple(runner.facts()["precision"] for runner in (first, second))
     found: dict[tuple[str, str], list[tuple[str, Change]]] = defaultdict(list)
+    titles = names_of([Path(folder) for folder, _ in sets])
     with tempfile.TemporaryDirectory() as name:
-        for folder, crops in sets:
+        for (folder, crops), title in zip(sets, titles, strict=True):
             labels, tasks = annotations_of(bundle, crops, [Path(folder)])
             tables = [
                 write_table(
@@ -231,7 +233,7 @@ def compare_runtimes(
             compared = compare(*tables, by=[], mode="paired", formats=["json"])
             for change in compared.changes.changes:
                 if not change.by and change.metric in METRICS and change.failures == "left out":
-                    found[change.task, change.metric].append((Path(folder).name, change))
+                    found[change.task, change.metric].append((title, change))
     return [
         _facts(on, change, names)
         for changes in found.values()

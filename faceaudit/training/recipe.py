@@ -221,12 +221,13 @@ class Tune:
     """What ``faceaudit tune`` searches.
 
     ``ranges`` is dotted key -> range. ``sampler``: ``tpe`` (tree-structured Parzen estimator),
-    ``random``, or ``grid`` (every combination of choices). ``share`` of the training crops is used.
+    ``random``, or ``grid`` (every combination of choices). ``trials``: settings to try; without it
+    20, or all of a grid. ``share`` of the training crops is used.
     The first ``startup`` trials are random and never given up.
     """
 
     ranges: Mapping[str, Range]
-    trials: int = 20
+    trials: int | None = None
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     share: float = 1.0
     startup: int = 5

@@ -17,7 +17,6 @@ from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageErr
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.backbone import check_size
 from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights, file_of, source_of
-from faceaudit.models.bundle import load_bundle
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.schema import AGE, TASK_OPTIONS
 from faceaudit.training.recipe import (
@@ -91,9 +90,10 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise UsageError(f"{path}: base is {base!r}; it must name a recipe or a TOML file")
     beside = path.parent / base
     found = beside if beside.suffix.lower() == ".toml" and beside.is_file() else find_recipe(base)
-    if found in (path, *above):
+    rests = (path.resolve(), *above)
+    if found.resolve() in rests:
         raise UsageError(f"{path}: base: {base} rests on this recipe itself")
-    return _laid_over(_read(found, (path, *above)), facts)
+    return _laid_over(_read(found, rests), facts)
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,6 +241,11 @@ def _check_heads(recipe: Recipe, where: str) -> None:
     heads = recipe.heads
     if heads.kind not in HEADS:
         raise UnknownNameError("kind of heads", heads.kind, HEADS)
+    if heads.kind == "linear" and heads.units:
+        raise UsageError(
+            f"{where}: heads.units is {list(heads.units)}, and kind linear has no hidden layers; "
+            'choose kind = "dense", or units = []'
+        )
     if heads.kind in GENDER_EMBEDDING and (GENDER not in recipe.tasks or len(heads.units) != 1):
         raise UsageError(
             f"{where}: heads.kind {heads.kind}: a gender embedding needs the task gender and one "
@@ -249,17 +254,23 @@ def _check_heads(recipe: Recipe, where: str) -> None:
 
 
 def check_files(recipe: Recipe) -> None:
-    """Check that what a recipe learns from beside the crops is there.
+    """Check that what a recipe learns from beside the crops is there, and fits it.
 
     Raises:
         BundleError: If the file of weights, the start or a teacher is missing or damaged.
+        UsageError: If the start has another network, or a teacher other tasks or crops.
     """
+    from faceaudit.training.distillation import load_teacher
+    from faceaudit.training.state import begun_network
+
     backbone = find_backbone(recipe.backbone)
     source = source_of(backbone, recipe.weights)
     if source is not None and not recipe.start:
         file_of(backbone, recipe.weights, source)
-    for name in filter(None, (recipe.start, *recipe.distillation.teachers)):
-        load_bundle(name)
+    if recipe.start:
+        begun_network(recipe)
+    for name in recipe.distillation.teachers:
+        load_teacher(name, recipe)
 
 
 def check_sizes(recipe: Recipe) -> None:
@@ -279,7 +290,7 @@ def _check_distillation(recipe: Recipe, where: str) -> None:
 
 
 def _check_tune(recipe: Recipe, tune: Tune, where: str) -> None:
-    if tune.trials < 1:
+    if tune.trials is not None and tune.trials < 1:
         raise UsageError(f"{where}: tune.trials is {tune.trials}; it must be at least 1")
     if tune.startup < 0:
         raise UsageError(f"{where}: tune.startup is {tune.startup}; it must be at least 0")

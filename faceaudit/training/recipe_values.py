@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.models.facts import KEYS
+from faceaudit.models.int8 import INT8
 from faceaudit.training.recipe import Recipe
 
 
@@ -101,6 +103,13 @@ TEXTS = ("name", "licence", "training_data")
 """Keys that a bundle cannot do without."""
 FREE = ("card", "reference", "tune")
 """Tables whose numbers decide nothing that is learned, or that are checked when they are tried."""
+OWN_KEYS = tuple(one.name for one in fields(Recipe))
+RECORDED = (
+    *KEYS[""], INT8, "parameters", "weights_licence", "teachers", "split", "held_out_doubts",
+    "never_seen", "not_calibrated", "seconds_trained", "temperatures_fitted_on", "temperatures",
+    "normalization", "recipe", "metrics", "weakest", "confusion",
+)  # fmt: skip
+"""Facts of a bundle that a training finds by itself, beside those that the recipe's keys name."""
 
 
 def check_values(recipe: Recipe, where: str) -> None:
@@ -131,9 +140,61 @@ def check_values(recipe: Recipe, where: str) -> None:
             raise UsageError(f"{where}: {key} is [{low:g}, {high:g}]; give the lower number first")
     if not any(task.weight for task in recipe.tasks.values()):
         raise UsageError(f"{where}: tasks: the weight of at least one must be above 0")
+    _check_stages(recipe, where)
+    _check_card(recipe, where)
     losses = [f"{name}_loss" for name in recipe.tasks]
     if recipe.selection.by not in ("", *recipe.tasks, *losses):
         raise UnknownNameError("selection.by", recipe.selection.by, [*recipe.tasks, *losses])
+
+
+def _check_stages(recipe: Recipe, where: str) -> None:
+    """Refuse what would have no effect."""
+    for place, stage in enumerate(recipe.stages[1:], start=1):
+        if stage.rate != 1 and not stage.restart:
+            raise UsageError(
+                f"{where}: stages[{place}].rate is {stage.rate:g}, which is the peak of a new "
+                "cycle; set restart = true there, or leave rate out"
+            )
+    both = recipe.augmentation.mixup_share + recipe.augmentation.cutmix_share
+    if both > 1:
+        raise UsageError(
+            f"{where}: augmentation: mixup_share and cutmix_share are {both:g} together, and a "
+            "batch is mixed in one way; they must be at most 1 together"
+        )
+
+
+def _check_card(recipe: Recipe, where: str) -> None:
+    """Refuse a card that hides what a training records, or that a bundle could not hold."""
+    for key in recipe.card:
+        if key in OWN_KEYS:
+            raise UsageError(f"{where}: card.{key}: is a key of the recipe itself; set it there")
+        if key in RECORDED:
+            raise UsageError(f"{where}: card.{key}: is recorded by the training; leave it out")
+    limits = recipe.card.get("limits", [])
+    if not isinstance(limits, list | tuple) or not all(isinstance(one, str) for one in limits):
+        raise UsageError(f"{where}: card.limits is {limits!r}; it must be a list of texts")
+    facts = recipe.to_json()
+    for table in FREE:
+        for key, value in _not_in_json(facts[table], table):
+            raise UsageError(
+                f"{where}: {key} is {value}, which the bundle's JSON cannot hold; give a text"
+            )
+
+
+def _not_in_json(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Each of nested facts that JSON has no word for, and its key."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _not_in_json(inner, _joined(key, name))
+    elif isinstance(value, list | tuple):
+        for place, inner in enumerate(value):
+            yield from _not_in_json(inner, f"{key}[{place}]")
+    elif not (
+        value is None
+        or isinstance(value, str | int)
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
+        yield key, value
 
 
 def numbers_of(value: Any, key: str = "", pattern: str = "") -> Iterator[tuple[str, str, float]]:

@@ -40,6 +40,7 @@ from faceaudit.ordered import available_cores
 from faceaudit.schema import AGE
 from faceaudit.storage import atomic_write
 from faceaudit.training.data import CropSet, Pixels, is_held_out
+from faceaudit.training.folders import folders_of
 from faceaudit.training.labels import class_sets
 from faceaudit.training.recipe import Recipe
 
@@ -100,7 +101,9 @@ class Split:
         }
 
 
-def divide(crops: CropSet, recipe: Recipe, folders: Sequence[Path], work: Path) -> Split:
+def divide(
+    crops: CropSet, recipe: Recipe, folders: Sequence[Path], work: Path, *, record: bool = True
+) -> Split:
     """Split crops by groups of duplicates, and record it in ``work``.
 
     Args:
@@ -109,12 +112,14 @@ def divide(crops: CropSet, recipe: Recipe, folders: Sequence[Path], work: Path) 
             the split of another training, which is taken as it is.
         folders: Where the crops come from; pictures in several of them are logged.
         work: Folder of ``hashes.npz``, which saves decoding again, and of ``splits.parquet``.
+        record: Whether to write ``splits.parquet``: of processes that train together, one does.
 
     Raises:
         InputError: If ``data.split`` names what is no split, or none of these crops.
     """
     if recipe.data.split:
-        return _parts(crops, _as_recorded(crops, Path(recipe.data.split)), work)
+        known = _as_recorded(crops, Path(recipe.data.split))
+        return _parts(crops, known, work if record else None)
     groups, readable = find_groups(crops, work / HASHES if recipe.data.near_duplicates else None)
     conflict = in_conflict(crops, groups, recipe)
     _warn(crops, groups, readable, conflict, folders)
@@ -132,19 +137,32 @@ def divide(crops: CropSet, recipe: Recipe, folders: Sequence[Path], work: Path) 
             "reason": reason.tolist(),
         }
     )
-    return _parts(crops, table, work)
+    return _parts(crops, table, work if record else None)
 
 
 def _as_recorded(crops: CropSet, path: Path) -> pl.DataFrame:
-    """The split of these crops that another training recorded, by the hashes of their bytes."""
+    """The split of these crops that another training recorded.
+
+    A face is known by the hash of its image and the name of its crop, which has the numbers of
+    both; else by the hash and its own number; else, as a split that names no crops, by the hash.
+    """
+    facts = ("group", "part", "reason")
     try:
-        known = pl.read_parquet(path, columns=["sha256", "group", "part", "reason"])
+        known = pl.read_parquet(path)
+        known = known.select("sha256", *facts, *_faces(known))
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(
             f"data.split: {path}: no split can be read from it; give the {SPLITS} of a training"
         ) from error
     own = pl.DataFrame({"file": [str(file) for file in crops.files], "sha256": crops.sha256})
-    table = own.join(known.unique("sha256"), on="sha256", how="left", maintain_order="left")
+    own = own.with_columns(_faces(own))
+    found = []
+    for keys in (["sha256", "crop"], ["sha256", "face"], ["sha256"]):
+        first = known.unique(keys, keep="first", maintain_order=True).select(*keys, *facts)
+        joined = own.join(first, on=keys, how="left", maintain_order="left")
+        found.append(joined.select(facts))
+    best = [pl.coalesce(*(one[name] for one in found)).alias(name) for name in facts]
+    table = own.select("file", "sha256", *best)
     missing = table["part"].null_count()
     if missing:
         first = table.filter(pl.col("part").is_null())["file"][0]
@@ -155,12 +173,21 @@ def _as_recorded(crops: CropSet, path: Path) -> pl.DataFrame:
     return table
 
 
-def _parts(crops: CropSet, table: pl.DataFrame, work: Path) -> Split:
-    """Crops by their part in the table, which is recorded."""
+def _faces(table: pl.DataFrame) -> list[pl.Series]:
+    """The name of each crop without its ending, and the number of its face, as columns."""
+    names = table["file"].to_list() if "file" in table.columns else [None] * len(table)
+    crops = [None if name is None else Path(name).stem for name in names]
+    faces = [None if crop is None else crop.rpartition("_")[2] for crop in crops]
+    return [pl.Series("crop", crops, pl.String), pl.Series("face", faces, pl.String)]
+
+
+def _parts(crops: CropSet, table: pl.DataFrame, work: Path | None) -> Split:
+    """Crops by their part in the table, which is recorded in a folder where one is given."""
     part = table["part"].to_numpy()
     training, validation, test = (crops.take(np.flatnonzero(part == name)) for name in PARTS)
     split = Split(training, validation, test, table)
-    split.record(work)
+    if work is not None:
+        split.record(work)
     return split
 
 
@@ -311,9 +338,7 @@ def _warn(
         log.warning(
             "%d crops are duplicates with different labels, such as %s", conflict.sum(), names
         )
-    where = np.full(len(crops), -1)
-    for number, folder in enumerate(folders):
-        where[[file.is_relative_to(folder) for file in crops.files]] = number
+    where = np.asarray(folders_of(crops.files, folders), int)
     shared = conflicting_intervals(groups, where, where)
     if shared.any():
         several = len(np.unique(groups[shared]))

@@ -40,6 +40,7 @@ WITHOUT_EFFECT = (
 """Keys of a recipe that do not change what is learned."""
 COUNTERS = ("epoch", "step", "total", "best", "best_epoch", "sums", "history", "seconds")
 COUNTS = "counts"
+CHECKPOINT_KEYS = ("identity", "network", "average", "optimizer")
 CROP_FILES = "crop files"
 """Key of an identity, which checkpoints of older versions lack."""
 
@@ -72,6 +73,22 @@ def new_state(recipe: Recipe, device: str = "cpu") -> State:
     """A training before its first step, on a device."""
     torch.manual_seed(recipe.seed)
     backbone = find_backbone(recipe.backbone)
+    network = begun_network(recipe)
+    freeze(network, backbone, recipe.frozen)
+    if recipe.norms == "folded":
+        fold_norms(network.trunk, recipe.size)
+    network = network.to(device).to(memory_format=torch.channels_last)
+    return State(network, deepcopy(network), make_optimizer(network, recipe))
+
+
+def begun_network(recipe: Recipe) -> MultiTaskNetwork:
+    """The network of a recipe with the weights that it begins with.
+
+    Raises:
+        BundleError: If the start or the file of weights is missing or damaged.
+        UsageError: If the start has another backbone, other heads or other outputs.
+    """
+    backbone = find_backbone(recipe.backbone)
     trunk = backbone.build()
     if not recipe.start:
         load_weights(backbone, trunk, recipe.weights)
@@ -82,11 +99,7 @@ def new_state(recipe: Recipe, device: str = "cpu") -> State:
     )
     if recipe.start:
         begin_with(network, recipe)
-    freeze(network, backbone, recipe.frozen)
-    if recipe.norms == "folded":
-        fold_norms(network.trunk, recipe.size)
-    network = network.to(device).to(memory_format=torch.channels_last)
-    return State(network, deepcopy(network), make_optimizer(network, recipe))
+    return network
 
 
 def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
@@ -94,9 +107,14 @@ def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
 
     Raises:
         BundleError: If the bundle is missing or damaged.
-        UsageError: If it has another backbone, other heads or other outputs.
+        UsageError: If it has no network for torch, another backbone, other heads or other outputs.
     """
     bundle = load_bundle(recipe.start)
+    if not bundle.for_torch:
+        raise UsageError(
+            f"recipe {recipe.name}: start: {recipe.start} is a graph alone, which cannot be "
+            "trained on; give the folder of a bundle that `faceaudit train` wrote"
+        )
     found = load_network(bundle).network.state_dict()
     try:
         network.load_state_dict(found)
@@ -210,7 +228,9 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
         UsageError: If it belongs to another training; says in what it differs.
     """
     found = read_tensors(path)
-    known = found.get("identity", {})
+    if not found.keys() >= {*CHECKPOINT_KEYS, *COUNTERS}:
+        raise _damaged(path)
+    known = found["identity"]
     names = [name for name in dict.fromkeys([*identity, *known]) if name != CROP_FILES]
     names += [CROP_FILES] if CROP_FILES in known else []
     differing = [name for name in names if known.get(name) != identity.get(name)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 
 STUDY = "study.log"
 FOLDER, IDENTITY, REASON = "folder", "identity", "reason"
+FULL = "memory was full"
+"""Of a trial, at an attempt before."""
+TRIALS = 20
+"""Of a search that is no grid."""
 
 
 def open_study(
@@ -157,7 +162,8 @@ def take_up(study: optuna.Study, settings: Tune) -> None:
         if latest[folder].number == trial.number:
             # Without all of its settings it had not begun: they are chosen again, and the same.
             known = trial.params if set(trial.params) == set(settings.ranges) else {}
-            study.enqueue_trial(known, user_attrs={FOLDER: folder})
+            full = {FULL: True} if trial.user_attrs.get(FULL) else {}
+            study.enqueue_trial(known, user_attrs={FOLDER: folder, **full})
         study.tell(trial.number, state=TrialState.FAIL)
 
 
@@ -193,6 +199,13 @@ def sampler_of(
     if settings.sampler == "random":
         return optuna.samplers.RandomSampler(seed=own)
     return optuna.samplers.TPESampler(seed=own, n_startup_trials=settings.startup)
+
+
+def trials_of(settings: Tune) -> int:
+    """How many settings are tried where nothing is said of it: of a grid every combination."""
+    if settings.sampler != "grid":
+        return TRIALS
+    return math.prod(len(set(map(_stored, one.choices))) for one in settings.ranges.values())
 
 
 def _grid(settings: Tune, seed: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from faceaudit.models.backbones.weights import TERMS_UNKNOWN, is_file_name, sour
 from faceaudit.models.bundle import load_bundle
 from faceaudit.tables.files import read_metadata
 from faceaudit.training.data import METADATA_FILE
+from faceaudit.training.folders import folders_of, names_of
 from faceaudit.training.recipe import Recipe
 
 RESEARCH_ONLY = {"utkface": "UTKFace"}
@@ -56,15 +57,14 @@ def sources_of(folders: Sequence[Path], files: Iterable[str]) -> list[dict[str, 
         folders: That ``faceaudit prepare`` wrote.
         files: The crops taken from them.
     """
-    places = [str(folder / "_")[:-1] for folder in folders]
-    counts = Counter(next((p for p in places if file.startswith(p)), "") for file in files)
+    counts = Counter(folders_of(map(Path, files), folders))
     return [
         {
-            "folder": folder.resolve().name,
+            "folder": name,
             "labels": labels_format(folder) or "not recorded",
-            "crops": counts[place],
+            "crops": counts[number],
         }
-        for folder, place in zip(folders, places, strict=True)
+        for number, (folder, name) in enumerate(zip(folders, names_of(folders), strict=True))
     ]
 
 

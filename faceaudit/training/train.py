@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from faceaudit.errors import InputError, UsageError
+from faceaudit.errors import FaceauditError, InputError, UsageError
 from faceaudit.memory import keep_freed_memory
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.weights import source_of
@@ -24,7 +26,9 @@ from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of, load_bundle
 from faceaudit.models.export import write_bundle
 from faceaudit.models.facts import VALUE_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
+from faceaudit.models.int8 import INT8, int8_graph
 from faceaudit.runtimes import choose_device
+from faceaudit.runtimes.torch_runtime import devices_of
 from faceaudit.schema import AGE
 from faceaudit.storage import exclusive, make_folder, write_text
 from faceaudit.training.ancestors import RULE, ancestors_share, held_out_doubts, without_learned
@@ -32,18 +36,21 @@ from faceaudit.training.data import CropSet, check_labels, read_folders
 from faceaudit.training.gaps import find_gaps
 from faceaudit.training.group import Group, open_group
 from faceaudit.training.history import draw_history
+from faceaudit.training.limits import out_of_memory
 from faceaudit.training.loop import CHECKPOINT, HISTORY, OnEpoch
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.objective import faces_of, task_losses
 from faceaudit.training.recipe import Recipe
 from faceaudit.training.recipe_files import check_files, check_sizes, load_recipe
 from faceaudit.training.splits import LEFT_OUT_AS_UNREADABLE, TEST, VALIDATION, Split, divide
-from faceaudit.training.state import State
+from faceaudit.training.state import State, digest_of, identity_of
 from faceaudit.training.terms import doubts_about_terms, name_of, sources_of, terms_of
 from faceaudit.training.validation import predict_logits
 from faceaudit.training.validation_page import audit_held_out
 
 log = logging.getLogger(__name__)
+
+FINISHED, PAGE = "finished.json", "validation.html"
 
 
 def train(
@@ -98,16 +105,24 @@ def train(
     _check_output(output)
     work = work or output.with_name(f"{output.name}.training")
     with open_group(open_device(device)) as (group, place):
+        group.check(settings.batch)
         with _held(output, work) if group.leads else nullcontext():
             make_folder(work)
             split = _find_split(settings, data, work, limit, group)
             say = log.info if group.leads else _say_nothing
-            state = run_loop(
-                settings, split.training, split.validation, work, say, max_steps, place, on_epoch,
-                group,
-            )  # fmt: skip
-            if group.leads:
-                _finish(settings, state, split, data, output, work)
+            identity = _identity_of(settings, split, data, max_steps)
+            if group.told(partial(_is_finished, output, work, identity)):
+                say(f"{output}: the bundle of this training is complete; it is left as it is")
+            else:
+                with _telling_of_memory(settings, place):
+                    state = run_loop(
+                        settings, split.training, split.validation, work, say, max_steps, place,
+                        on_epoch, group,
+                    )  # fmt: skip
+                    if group.leads:
+                        _finish(settings, state, split, data, output, work)
+                if group.leads:
+                    _note_finished(output, work, identity)
         group.wait()
         return load_bundle(output)
 
@@ -131,6 +146,53 @@ def _held(output: Path, work: Path) -> Iterator[None]:
             yield
 
 
+@contextmanager
+def _telling_of_memory(recipe: Recipe, device: str) -> Iterator[None]:
+    """Tell in one line of a memory that is full.
+
+    Raises:
+        UsageError: If it is that of an accelerator.
+        TemporaryError: If it is that of a CPU.
+    """
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        full = out_of_memory(error, recipe, device)
+        if full is None:
+            raise
+        raise full from error
+
+
+def _identity_of(recipe: Recipe, split: Split, data: Sequence[Path], max_steps: int | None) -> str:
+    """Hash of everything that decides a bundle and its audit."""
+    teachers = [load_bundle(name).sha256 for name in recipe.distillation.teachers]
+    facts = {
+        **identity_of(recipe, split.training, split.validation, max_steps, teachers),
+        "test crops": digest_of(split.test),
+        "start": load_bundle(recipe.start).sha256 if recipe.start else "",
+        "folders": [str(folder.resolve()) for folder in data],
+        "recipe": recipe.to_json(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _is_finished(output: Path, work: Path, identity: str) -> bool:
+    """Whether a training was finished, and its bundle and its audit are as they were."""
+    try:
+        known = json.loads((work / FINISHED).read_text(encoding="utf-8"))
+        bundle = load_bundle(output)
+    except (OSError, ValueError, FaceauditError):
+        return False
+    wanted = {"training": identity, "bundle": bundle.sha256}
+    return known == wanted and "metrics" in bundle.card and (work / PAGE).is_file()
+
+
+def _note_finished(output: Path, work: Path, identity: str) -> None:
+    """Note that a training is finished, for the same command when it is given again."""
+    facts = {"training": identity, "bundle": load_bundle(output).sha256}
+    write_text(work / FINISHED, json.dumps(facts) + "\n")
+
+
 def _say_nothing(line: str) -> None:
     """What a process says that does not lead."""
 
@@ -143,7 +205,8 @@ def _find_split(
     check_labels(crops, recipe)
     if not group.leads:
         group.wait()
-    split = without_learned(recipe, divide(crops, recipe, data, work), work)
+    split = divide(crops, recipe, data, work, record=group.leads)
+    split = without_learned(recipe, split, work, record=group.leads)
     if group.leads:
         group.wait()
     if split.facts()[LEFT_OUT_AS_UNREADABLE] == len(crops):
@@ -177,7 +240,7 @@ def _finish(
     temperatures = calibrate(network, recipe, split.validation)
     facts = describe(recipe, network, split, data, temperatures, state.seconds)
     finish(facts, network, recipe, split, data, output, work)
-    log.info("wrote %s; its audit is %s", output, work / "validation.html")
+    log.info("wrote %s; its audit is %s", output, work / PAGE)
 
 
 def open_device(device: str) -> str:
@@ -187,8 +250,7 @@ def open_device(device: str) -> str:
         UsageError: If it cannot be had.
     """
     chosen = choose_device(device)
-    if chosen.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: torch finds no CUDA GPU; --device cpu works anywhere")
+    devices_of(chosen)
     return "cpu" if device == "auto" and chosen == "mps" else chosen
 
 
@@ -203,6 +265,7 @@ def finish(
 ) -> Bundle:
     """Write a bundle, audit it on crops it was not trained on, and put the result on its card."""
     scales = {AGE: recipe.tasks[AGE].scale} if is_regression(recipe) else {}
+    before = _facts_before(output)
     bundle = write_bundle(output, network, facts, recipe.mean, recipe.std, recipe.gray, scales)
     part, crops = (TEST, split.test) if len(split.test) else (VALIDATION, split.validation)
     found = audit_held_out(bundle, crops, data, work, part)
@@ -212,9 +275,22 @@ def finish(
         "weakest": found.weakest,
         "confusion": found.confusion,
     }
+    if before.get("sha256") == bundle.sha256 and INT8 in before:
+        card[INT8] = before[INT8]
+    else:
+        int8_graph(bundle).unlink(missing_ok=True)  # of other weights
     bundle = replace(bundle, card=card)
     write_text(output / FACTS, json.dumps(facts_of(bundle), indent=2) + "\n")
     return bundle
+
+
+def _facts_before(output: Path) -> dict[str, Any]:
+    """The facts of the bundle that a folder has; none where they cannot be read."""
+    try:
+        found = json.loads((output / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def is_regression(recipe: Recipe) -> bool:
@@ -282,6 +358,7 @@ def describe(
     licence, research_only = terms_of(recipe)
     doubts, gaps = held_out_doubts(recipe, split), find_gaps(recipe, split)
     card: dict[str, Any] = {
+        **recipe.card,
         "backbone": recipe.backbone,
         "parameters": sum(p.numel() for p in network.parameters()),
         "weights": weights if source is None else f"{weights}: {source.training_data}",
@@ -309,7 +386,6 @@ def describe(
         "temperatures": dict(temperatures),
         "normalization": {"mean": recipe.mean, "std": recipe.std, "where": "in the graph"},
         "recipe": _told(recipe, start, teachers),
-        **recipe.card,
     }
     if sentences := gaps.sentences():
         card["limits"] = [*recipe.card.get("limits", []), *sentences]

@@ -28,6 +28,7 @@ from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.storage import exclusive, make_folder, sha256_of_file, write_text
 from faceaudit.training.ancestors import without_learned
 from faceaudit.training.data import CropSet, check_labels, read_folders
+from faceaudit.training.limits import is_memory, out_of_memory
 from faceaudit.training.loop import BEST, CHECKPOINT
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
@@ -35,6 +36,7 @@ from faceaudit.training.recipe_files import check_files, check_sizes, load_recip
 from faceaudit.training.splits import divide
 from faceaudit.training.state import digest_of, read_tensors
 from faceaudit.training.study import (
+    FULL,
     REASON,
     STUDY,
     folder_of,
@@ -42,6 +44,7 @@ from faceaudit.training.study import (
     search,
     suggest,
     take_up,
+    trials_of,
     tried,
     value_of,
 )
@@ -51,8 +54,8 @@ from faceaudit.training.validation import selection_value
 log = logging.getLogger(__name__)
 
 TRIALS, BEST_RECIPE = "trials.csv", "best.toml"
-PASSING = ("PytorchStreamWriter failed", "enforce fail", "out of memory", "allocate memory")
-"""What torch says, by the one type of error that it has, when a disk or a memory is full."""
+PASSING = ("PytorchStreamWriter failed", "enforce fail")
+"""What torch says, by the one type of error that it has, when a disk is full."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def tune(
 
     It tries what it would have tried without the interruption, and the trial that it was in goes on
     from its checkpoint. Settings that cannot be trained, as with a loss that is no number any more,
-    are a failed trial with its reason, and the search goes on.
+    are a failed trial with its reason, and the search goes on. So are those that fill the memory
+    of a CPU a second time: the first time may be the doing of others.
 
     Every trial trains the recipe with one choice of settings on the same split; after each epoch
     those that are behind the median of the others at that epoch are given up. What is maximised is
@@ -99,7 +103,7 @@ def tune(
         data: Folders that ``faceaudit prepare`` wrote.
         output: Folder of the study, of ``trials.csv`` and of ``best.toml``; by default
             ``<recipe>.tuning``.
-        trials: Settings to try in all; by default as many as the recipe says.
+        trials: Settings to try in all; by default as many as the recipe says, or all of a grid.
         changes: Dotted key -> value, put over those of the recipe.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         max_steps: Steps per epoch at most (a trial run).
@@ -116,6 +120,14 @@ def tune(
     check_sizes(settings)
     check_files(settings)
     place = open_device(device)
+    wanted = trials or tuning.trials or trials_of(tuning)
+    if tuning.sampler == "grid" and wanted < trials_of(tuning):
+        log.warning(
+            "%d of the grid's %d combinations will be tried; --trials %d tries them all",
+            wanted,
+            trials_of(tuning),
+            trials_of(tuning),
+        )
     output = output or Path(f"{settings.name}.tuning")
     make_folder(output)
     crops = read_folders(data, settings, limit)
@@ -140,7 +152,7 @@ def tune(
         write = partial(_write, study, recipe, settings, changes, output)
         take_up(study, tuning)
         write()
-        search(study, run, tuning, settings.seed, trials or tuning.trials, write)
+        search(study, run, tuning, settings.seed, wanted, write)
         return _outcome(study, output)
 
 
@@ -254,7 +266,9 @@ def _run_trial(
     trial proposes, the weights that look best would win.
 
     Raises:
-        UsageError: If the settings cannot be trained, or not in the memory of the accelerator.
+        UsageError: If the settings cannot be trained, or not in the memory of the accelerator, or
+            filled that of the CPU a second time.
+        TemporaryError: If they filled the memory of the CPU.
     """
     chosen = {key: suggest(trial, key, one) for key, one in _tuning(settings).ranges.items()}
     one = _recipe_of(recipe, changes, chosen)
@@ -280,10 +294,14 @@ def _run_trial(
         told(int(row["epoch"]), row)
     try:
         run_loop(one, *parts, work, log.debug, max_steps, device, told)
-    except torch.OutOfMemoryError as error:  # of an accelerator, which the next run has no more of
-        raise UsageError(
-            f"the memory of {device} was full; lower batch ({one.batch}) or the sizes of stages"
-        ) from error
+    except (MemoryError, OSError, RuntimeError) as error:
+        full = out_of_memory(error, one, device)
+        if full is None:
+            raise
+        if trial.user_attrs.get(FULL):
+            raise UsageError(f"twice, {full}") from error
+        trial.set_user_attr(FULL, True)
+        raise full from error
     log.info("%s: %.4f", work.name, max(values))
     return max(values)
 
@@ -305,7 +323,8 @@ def _epochs_before(checkpoint: Path) -> list[dict[str, float]]:
 
 def _is_passing(error: Exception) -> bool:
     """Whether an error tells of a disk or a memory, which may be well again, and not of a bug."""
-    return isinstance(error, (MemoryError, OSError)) or any(sign in str(error) for sign in PASSING)
+    said = any(sign in str(error) for sign in PASSING)
+    return said or isinstance(error, OSError) or is_memory(error)
 
 
 def _recipe_of(recipe: str, changes: Mapping[str, Any] | None, chosen: Mapping[str, Any]) -> Recipe:

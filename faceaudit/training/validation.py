@@ -74,10 +74,11 @@ def selection_value(metrics: Mapping[str, float], recipe: Recipe) -> float:
     by = recipe.selection.by
     if by.endswith("_loss"):
         return -metrics[by]
-    names = [by] if by else list(recipe.tasks)
-    weights = [recipe.tasks[name].weight for name in names]
-    values = [_task_value(metrics, name, recipe.tasks[name]) for name in names]
-    return float(np.average(values, weights=weights)) if sum(weights) else 0.0
+    if by:
+        return _task_value(metrics, by, recipe.tasks[by])
+    weights = [task.weight for task in recipe.tasks.values()]
+    values = [_task_value(metrics, name, task) for name, task in recipe.tasks.items()]
+    return float(np.average(values, weights=weights))
 
 
 def _task_value(metrics: Mapping[str, float], name: str, task: TaskRecipe) -> float:

@@ -56,6 +56,7 @@ from faceaudit.training.card_figures import (
     with_left_out,
 )
 from faceaudit.training.data import METADATA_FILE, CropSet, central_view, read_crop
+from faceaudit.training.folders import folders_of, names_of
 
 TABLE = "validation.parquet"
 BATCH = 64
@@ -128,12 +129,13 @@ def figures_by_set(
         part: What the crops are.
     """
     found: dict[str, dict[str, Any]] = {}
-    for folder in folders if len(folders) > 1 else ():
-        own = crops.take(np.flatnonzero([folder in file.parents for file in crops.files]))
-        if not len(own):
+    places = np.asarray(folders_of(crops.files, folders))
+    for number, (folder, title) in enumerate(zip(folders, names_of(folders), strict=True)):
+        own = crops.take(np.flatnonzero(places == number))
+        if len(folders) == 1 or not len(own):
             continue
         labels, tasks = annotations_of(bundle, own, [folder])
-        path = work / f"validation.{folder.name}.parquet"
+        path = work / f"validation.{title}.parquet"
         table = write_table(bundle, own, labels, path, annotated=tasks)
         opened = read_table(table)
         figures = card_metrics(audit(opened, verify="never"), f"{part} crops")
@@ -142,7 +144,7 @@ def figures_by_set(
         for name, figure in with_left_out(figures, left_out_classes(table)).items():
             if name in usual and schemes.get(name, usual[name]) != usual[name]:
                 figure["scheme"] = schemes[name]
-            found.setdefault(name, {})[folder.name] = figure
+            found.setdefault(name, {})[title] = figure
     return found
 
 
@@ -227,8 +229,13 @@ def write_table(
         metadata=_metadata(bundle, runner, crops, bins, _label_facts(labels, annotated)),
     )
 
+    places = {file: file.parent.parent.parent for file in crops.files}
+    prepared = list(dict.fromkeys(places.values()))
+    titles = dict(zip(prepared, names_of(prepared), strict=True))
+
     def score(rows: Sequence[int]) -> pa.Table:
-        images = [_read(crops, row, bundle.input.size) for row in rows]
+        titled = ((row, titles[places[crops.files[row]]]) for row in rows)
+        images = [_read(crops, row, bundle.input.size, title) for row, title in titled]
         views = [view for image in images for view in image.crops]
         scores = scores_of(runner.infer(np.stack(views)), bundle.tasks, bins) if views else None
         extra = column_lists(labels.slice(rows[0], len(rows)))
@@ -265,10 +272,10 @@ def with_age_groups(annotations: pl.DataFrame, bins: Sequence[int]) -> pl.DataFr
     return annotations.with_columns(group.alias(column))
 
 
-def _read(crops: CropSet, row: int, size: int) -> CroppedImage:
+def _read(crops: CropSet, row: int, size: int, title: str) -> CroppedImage:
     """A crop as an image of one face; one that cannot be decoded keeps its row."""
     file = crops.files[row]
-    name = f"{file.parent.parent.parent.name}/{file.parent.name}/{file.name}"
+    name = f"{title}/{file.parent.name}/{file.name}"
     facts = (name, crops.sha256[row])
     try:
         crop = read_crop(file)

@@ -1,9 +1,16 @@
 from __future__ import annotations
 
-import onnx
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 
-from faceaudit.models.bundle import Bundle
-from faceaudit.models.export import settle_padding
+import onnx
+import pytest
+
+from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+from faceaudit.models.bundle import Bundle, facts_of
+from faceaudit.models.export import settle_padding, write_bundle
+from faceaudit.runtimes.torch_runtime import load_network
 
 
 def test_padding_is_known_before_images_come(random_bundle: Bundle) -> None:
@@ -25,3 +32,18 @@ def test_a_graph_that_computes_no_padding_stays_as_it_is() -> None:
     before = model.SerializeToString()
     settle_padding(model)
     assert model.SerializeToString() == before
+
+
+def test_facts_that_json_cannot_hold_leave_no_file(random_bundle: Bundle, tmp_path: Path) -> None:
+    network = load_network(random_bundle).network
+    facts = replace(random_bundle, card={**random_bundle.card, "made": date(2024, 1, 31)})
+    with pytest.raises(TypeError, match="date is not JSON serializable"):
+        write_bundle(tmp_path / "bundle", network, facts, IMAGENET_MEAN, IMAGENET_STD)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_card_replaces_no_fact(random_bundle: Bundle) -> None:
+    card = {"name": "other", "sha256": "0" * 64, "intended_use": "tests"}
+    facts = facts_of(replace(random_bundle, card=card))
+    assert (facts["name"], facts["sha256"]) == (random_bundle.name, random_bundle.sha256)
+    assert facts["intended_use"] == "tests"

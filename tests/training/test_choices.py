@@ -23,6 +23,7 @@ from faceaudit.training.recipe_files import list_recipes, load_recipe, recipe_fr
 from faceaudit.training.splits import Split, divide
 from faceaudit.training.state import new_state
 from faceaudit.training.train import train
+from faceaudit.training.validation import selection_value
 
 FACTS = {
     "name": "small",
@@ -126,6 +127,18 @@ def test_every_kind_of_head_and_age_trains_predicts_and_is_audited(
         assert float(table["age_pred"].min()) >= 0  # type: ignore[arg-type]
     report(out, output=tmp_path / "out.html")
     assert (tmp_path / "out.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("by", "metric"), [("gender", "gender"), ("age", "age_group")])
+def test_a_task_that_selects_does_so_whatever_it_weighs(by: str, metric: str) -> None:
+    tasks = {
+        name: {**facts, "weight": 0.0 if name == by else 1.0}  # type: ignore[dict-item]
+        for name, facts in FACTS["tasks"].items()  # type: ignore[attr-defined]
+    }
+    recipe = recipe_with(tasks=tasks, selection={"keep": "best", "by": by})
+    others = {"gender": 0.5, "race": 0.5, "age_group": 0.5}
+    values = [selection_value({**others, metric: value}, recipe) for value in (0.1, 0.9)]
+    assert values == [0.1, 0.9]
 
 
 def test_schedules_give_the_rate_that_they_promise() -> None:

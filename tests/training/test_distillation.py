@@ -17,8 +17,10 @@ from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.bundle import Bundle, Input, load_bundle
 from faceaudit.models.card import card_text
 from faceaudit.models.export import write_bundle
+from faceaudit.models.standalone import export
 from faceaudit.pipeline.prepare import prepare
-from faceaudit.runtimes import open_runtime
+from faceaudit.runtimes import open_runtime, torch_runtime
+from faceaudit.runtimes.torch_runtime import TorchRuntime
 from faceaudit.showcase.images import photograph
 from faceaudit.training import distillation, loop, objective
 from faceaudit.training.ancestors import RULE, held_out_doubts, without_learned
@@ -453,6 +455,43 @@ def test_a_teacher_that_does_not_fit_is_one_line_that_says_why(
     with pytest.raises(UsageError, match=message) as caught:
         open_teachers(recipe_of(odd), "cpu")
     assert str(caught.value).startswith(f"recipe pupil: distillation.teachers: {odd}: ")
+
+
+def test_a_teacher_or_start_that_does_not_fit_is_told_before_crops_are_read(
+    teacher: Path, tmp_path: Path
+) -> None:
+    alone = export(str(teacher), tmp_path / "alone.onnx").graph
+    taught = {**FACTS, "margin": 0.3, "distillation": {"teachers": [str(teacher)]}}
+    odd = {"heads": {"kind": "dense", "units": [8]}, "start": str(teacher)}
+    for facts, told in (
+        (taught, "distillation.teachers: .* its margin is"),
+        ({**FACTS, **odd}, "has another backbone, other heads or other outputs"),
+        ({**FACTS, "start": str(alone)}, r"start: .*alone\.onnx is a graph alone, which cannot be"),
+        (
+            {**FACTS, "distillation": {"teachers": [str(teacher)], "precision": "int8"}},
+            "--precision int8: teacher 0 has no int8 graph",
+        ),
+    ):
+        recipe = recipe_from_facts(facts, "pupil.toml")
+        with pytest.raises(UsageError, match=told):
+            train(recipe, data=[tmp_path / "absent"], output=tmp_path / "none")
+
+
+def test_teachers_in_torch_take_one_batch_at_once(teacher: Path) -> None:
+    recipe = recipe_of(teacher, precision="bfloat16")  # in torch, also on a CPU
+    (found,) = open_teachers(recipe, "cpu", 3).members
+    assert isinstance(found.runtime, TorchRuntime)
+    seen = []
+    run = torch_runtime.Slot.run
+
+    def noted(slot: Any, crops: np.ndarray[Any, Any], rows: int) -> Any:
+        seen.append((len(crops), rows))
+        return run(slot, crops, rows)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch_runtime.Slot, "run", noted)
+        assert found.logits(pixels())["gender"].shape == (6, 2)
+        assert seen == [(3, 3), (3, 3)]
 
 
 def test_a_teacher_of_another_scheme_is_refused_by_name() -> None:

@@ -18,6 +18,7 @@ from faceaudit.showcase.images import photograph
 from faceaudit.storage import exclusive
 from faceaudit.training import train as training
 from faceaudit.training.data import METADATA_FILE, is_held_out, read_folders
+from faceaudit.training.folders import folders_of, names_of
 from faceaudit.training.recipe import Recipe
 from faceaudit.training.recipe_files import recipe_from_facts
 from faceaudit.training.terms import doubts_about_terms, sources_of, terms_of
@@ -133,6 +134,29 @@ def test_a_filter_that_keeps_nothing_says_what_there_is(
 ) -> None:
     with pytest.raises(LabelError, match=message):
         read_folders([crops], recipe_of(**data))
+
+
+def test_folders_have_names_of_their_own_also_where_their_last_names_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / name for name in ("a/x/crops", "b/x/crops", "y/crops", "mine")]
+    assert names_of(folders) == ["a_x_crops", "b_x_crops", "y_crops", "mine"]
+    assert names_of([Path("/crops"), Path("/a/crops")]) == ["crops", "a_crops"]
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert names_of([Path()]) == ["mine"]
+
+
+def test_crops_of_folders_in_one_another_are_of_one_each(crops: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "a" / "crops"]
+    for folder in folders:
+        shutil.copytree(crops, folder, dirs_exist_ok=True)
+    files = [*(["a/crops/0/1.jpg"] * 2), "a/crops/crops/0/1.jpg", "a/1.jpg", "a/crops/1.jpg", "1"]
+    places = [tmp_path / name for name in files]
+    assert folders_of(places, folders) == [0, 0, 1, 0, 1, -1]
+    found = sources_of(folders, map(str, places))
+    assert [(one["folder"], one["crops"]) for one in found] == [("a", 3), ("crops", 2)]
+    assert folders_of([Path("crops/0/1.jpg")], [Path()]) == [0]
 
 
 def test_a_folder_given_twice_is_refused(crops: Path) -> None:

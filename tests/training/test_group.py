@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -17,15 +21,16 @@ import torch
 from safetensors.numpy import load_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from faceaudit.cli import models
 from faceaudit.errors import UsageError
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training import loop, objective
 from faceaudit.training.data import METADATA_FILE, Batch
 from faceaudit.training.group import Group, join_norms, open_group
-from faceaudit.training.recipe_files import recipe_from_facts
+from faceaudit.training.recipe_files import load_recipe, recipe_from_facts
 from faceaudit.training.state import new_state
-from faceaudit.training.train import train
+from faceaudit.training.train import _find_split, train
 
 RECIPE = """
 name = "small"
@@ -208,6 +213,62 @@ def test_a_batch_of_which_a_process_has_no_crop_is_left_out(group: Group, learns
     assert (state.step, state.total, bool(state.sums)) == (1, 1, learns)
 
 
+@dataclass(frozen=True)
+class Unable(Group):
+    """The first of two processes, of which the other has a crop, but cannot normalize it."""
+
+    def means(self, values: Mapping[str, float]) -> dict[str, float]:
+        return {name: value / 2 for name, value in values.items()} if len(values) == 1 else values
+
+
+def test_a_batch_that_a_process_cannot_normalize_is_left_out_of_all() -> None:
+    recipe = recipe_from_facts({**tomllib.loads(RECIPE), "schedule": {"warmup": 0.0}}, "test")
+    state = new_state(recipe)
+    before = {name: value.clone() for name, value in state.network.named_parameters()}
+    labels = {name: np.array([1, 0]) for name in ("gender", "age_low", "age_high")}
+    batch = Batch(np.zeros((2, 48, 48, 3), np.uint8), labels)
+    loop._take_step(recipe, state, state.network, batch, 9, Unable(0, 2))
+    assert all(torch.equal(before[name], now) for name, now in state.network.named_parameters())
+    assert (state.step, state.sums) == (1, {})
+
+
+def test_one_process_records_the_split(crops: Path, recipe: str, tmp_path: Path) -> None:
+    settings = load_recipe(recipe)
+    for group in (Group(1, 1), Group(0, 1)):
+        _find_split(settings, [crops], tmp_path, None, group)
+        assert (tmp_path / "splits.parquet").is_file() == group.leads
+
+
+@pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False)])
+def test_one_process_speaks(
+    rank: str, speaks: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = SimpleNamespace(name="small", graph=Path("small/model.onnx"), card={"metrics": {}})
+
+    def run(*_: object, **__: object) -> SimpleNamespace:
+        logging.getLogger("faceaudit.training").warning("said")
+        return bundle
+
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, rank)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("faceaudit.training.train.train", run)
+    models.train("small.toml", data=[])
+    told = capsys.readouterr()
+    assert bool(told.out) == bool(told.err) == speaks
+
+
+@pytest.mark.parametrize("together", [7, 9])
+def test_a_batch_that_cannot_be_shared_is_told_before_crops_are_read(
+    together: int, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("faceaudit.training.train")
+    group = nullcontext((Group(0, together), "cpu"))
+    monkeypatch.setattr(module, "open_group", lambda _: group)
+    with pytest.raises(UsageError, match=rf"8 crops cannot be shared evenly by {together} pro"):
+        train(recipe, data=[tmp_path / "absent"], output=tmp_path / "none")
+
+
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(crops: Path, recipe: str, tmp_path: Path) -> None:
     alone = train(recipe, data=[crops], output=tmp_path / "alone")
@@ -221,6 +282,7 @@ def test_two_processes_learn_what_one_learns(crops: Path, recipe: str, tmp_path:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("epoch 2/2") == 1
+    assert done.stdout.count("bundle small in ") == 1
     one, other = (load_file(path) for path in (alone.weights, together / "weights.safetensors"))
     begun = train(recipe, data=[crops], output=tmp_path / "begun", changes={"learning_rate": 1e-12})
     first = load_file(begun.weights)

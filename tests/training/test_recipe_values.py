@@ -49,6 +49,27 @@ from faceaudit.training.recipe_values import INTERVALS, Interval, numbers_of
         ("tasks.age.scale=0.0", "tasks.age.scale is 0; it must be above 0"),
         ("tasks.age.scheme=40,18", r"tasks.age.scheme: 40,18: give ascending lower bounds from 0"),
         ("tasks.age.scheme=0,500", r"tasks.age.scheme: 0,500: give ascending .* at most 100"),
+        (
+            "stages=[{epochs=1,size=32},{epochs=1,size=48,rate=0.5}]",
+            r"stages\[1\].rate is 0.5, which is the peak of a new cycle; set restart = true",
+        ),
+        (
+            "augmentation={mixup_share=0.6,cutmix_share=0.5}",
+            "augmentation: mixup_share and cutmix_share are 1.1 together, and a batch",
+        ),
+        ("heads.units=[8]", r"heads.units is \[8\], and kind linear has no hidden layers; choose"),
+        ("card.research_only=false", "card.research_only: is a key of the recipe itself; set it"),
+        ("card.name=x", "card.name: is a key of the recipe itself"),
+        ("card.sha256=x", "card.sha256: is recorded by the training; leave it out"),
+        ("card.metrics={}", "card.metrics: is recorded by the training"),
+        ("card.limits=none known", "card.limits is 'none known'; it must be a list of texts"),
+        ("card.limits=[1]", r"card.limits is \[1\]; it must be a list of texts"),
+        ("card.made=2024-01-31", "card.made is 2024-01-31, which the bundle's JSON cannot hold"),
+        ("card.a={b=[1,nan]}", r"card.a.b\[1\] is nan, which the bundle's JSON cannot hold"),
+        (
+            "tune.ranges.seed.choices=[2024-01-31]",
+            r"tune.ranges.seed.choices\[0\] is 2024-01-31, which the bundle's JSON cannot hold",
+        ),
         ("name=", "name is empty; a bundle needs it"),
         ("licence=", "licence is empty; a bundle needs it"),
         ("training_data=", "training_data is empty; a bundle needs it"),
@@ -75,6 +96,14 @@ def test_every_interval_is_of_a_key_that_exists() -> None:
     changes = {"heads": {"kind": "dense", "units": [8]}, "trunk_learning_rate": 1e-3}
     recipe = load_recipe("fairface", changes)
     assert set(INTERVALS) <= {pattern for _, pattern, _ in numbers_of(recipe.to_json())}
+
+
+def test_the_first_rate_and_those_of_new_cycles_have_an_effect() -> None:
+    stages = [
+        {"epochs": 1, "size": 32, "rate": 0.5},
+        {"epochs": 1, "size": 32, "restart": True, "rate": 0.5},
+    ]
+    assert [stage.rate for stage in load_recipe("fairface", {"stages": stages}).stages] == [0.5] * 2
 
 
 def test_no_augmentation_is_allowed() -> None:

@@ -100,6 +100,7 @@ def test_a_recipe_can_rest_on_a_file_beside_it(tmp_path: Path) -> None:
     ("base", "error", "message"),
     [
         ("'mine.toml'", UsageError, "rests on this recipe itself"),
+        ("'../here/mine.toml'", UsageError, "rests on this recipe itself"),
         ("'nonesuch'", UnknownNameError, "no recipe is called 'nonesuch'"),
         ("3", UsageError, "must name a recipe"),
     ],
@@ -107,7 +108,8 @@ def test_a_recipe_can_rest_on_a_file_beside_it(tmp_path: Path) -> None:
 def test_a_base_that_cannot_be_is_one_clear_error(
     tmp_path: Path, base: str, error: type[Exception], message: str
 ) -> None:
-    path = tmp_path / "mine.toml"
+    path = tmp_path / "here" / "mine.toml"
+    path.parent.mkdir()
     path.write_text(f"base = {base}\nname = 'mine'\n")
     with pytest.raises(error, match=message):
         load_recipe(str(path))

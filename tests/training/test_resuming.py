@@ -141,6 +141,19 @@ def test_a_file_of_other_facts_is_no_checkpoint(crops: CropSet, tmp_path: Path) 
         run(recipe_with(), crops, tmp_path)
 
 
+@pytest.mark.parametrize("missing", ["identity", "network", "optimizer", "epoch", "history"])
+def test_a_checkpoint_that_lacks_something_is_damaged(
+    missing: str, crops: CropSet, tmp_path: Path
+) -> None:
+    run(recipe_with(), crops, tmp_path)
+    path = tmp_path / loop.CHECKPOINT
+    found = read_tensors(path)
+    del found[missing]
+    torch.save(found, path)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: is damaged"):
+        run(recipe_with(), crops, tmp_path)
+
+
 def test_the_best_epoch_is_not_replaced_by_the_last(crops: CropSet, tmp_path: Path) -> None:
     recipe = recipe_with(selection={"keep": "best"})
     run(recipe, crops, tmp_path)

@@ -135,6 +135,34 @@ def test_another_training_gives_its_split_whatever_the_tasks_and_choices(
         divide(some, recipe_with(split=str(crops.files[0])), [], second)
 
 
+@pytest.mark.parametrize("known", ["by name", "by number", "by image"])
+def test_faces_of_one_image_keep_what_the_recorded_split_says_of_each(
+    crops: CropSet, tmp_path: Path, known: str
+) -> None:
+    files = tuple(tmp_path / name for name in ("7_0.jpg", "7_1.jpg"))
+    both = CropSet(files, np.ones(2), {}, ("ab" * 32,) * 2)
+    there = ["old/7_0.jpg", "old/7_1.jpg"] if known == "by name" else ["o/3_0.jpg", "o/3_1.jpg"]
+    table = pl.DataFrame(
+        {
+            "file": there,
+            "sha256": both.sha256,
+            "group": [0, 0],
+            "part": ["training", LEFT_OUT],
+            "reason": ["", "cannot be decoded"],
+        }
+    )
+    path = tmp_path / "known.parquet"
+    (table.drop("file") if known == "by image" else table).write_parquet(path)
+    for order in ([0, 1], [1, 0]):
+        recipe = recipe_with(split=str(path))
+        found = divide(both.take(np.asarray(order)), recipe, [], tmp_path).table
+        wanted = ["training"] * 2 if known == "by image" else table["part"].gather(order).to_list()
+        assert found["part"].to_list() == wanted
+        assert found["reason"].to_list() == [
+            "cannot be decoded" if part == LEFT_OUT else "" for part in wanted
+        ]
+
+
 def test_what_is_wrong_with_the_data_is_said_in_a_line_each(
     crops: CropSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +16,15 @@ import polars as pl
 import pytest
 import torch
 
-from faceaudit.errors import InputError, LabelError, UnknownNameError, UsageError
-from faceaudit.models.bundle import load_bundle
+from faceaudit.errors import (
+    InputError,
+    LabelError,
+    TemporaryError,
+    UnknownNameError,
+    UsageError,
+)
+from faceaudit.models.bundle import facts_of, load_bundle
+from faceaudit.models.int8 import INT8
 from faceaudit.pipeline.predict import predict
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
@@ -32,9 +42,10 @@ from faceaudit.training.data import (
 )
 from faceaudit.training.recipe import NO_AUGMENTATION, Recipe, Stage
 from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.recipe_values import OWN_KEYS, RECORDED
 from faceaudit.training.splits import divide
 from faceaudit.training.state import State, new_state
-from faceaudit.training.train import best_temperature, train
+from faceaudit.training.train import best_temperature, open_device, train
 from faceaudit.training.tune import tune
 
 SMALL = """
@@ -221,10 +232,15 @@ def test_a_training_ends_with_a_bundle_that_predicts(
     for name in ("history.png", "splits.parquet", "validation.html", "validation.parquet"):
         assert (work / name).stat().st_size > 100
     assert again.card["temperatures_fitted_on"].endswith("the same that the metrics are of")
+    computed = set(facts_of(again)) - {"intended_use", "limits"}
+    assert computed <= {*OWN_KEYS, *RECORDED}  # which no recipe's card can replace
     history = pl.read_csv(work / "history.csv")
     assert history["size"].to_list() == [32, 48]
     found = predict(images, tmp_path / "out.parquet", model=str(tmp_path / "small"))
     assert found.statuses == {"ok": 30}
+
+
+module = importlib.import_module("faceaudit.training.train")
 
 
 class KilledError(Exception):
@@ -377,6 +393,87 @@ def test_a_device_that_is_not_there_is_one_clear_error(crops: Path, recipe: str)
         pytest.skip("this machine has a GPU")
     with pytest.raises(UsageError, match="torch finds no CUDA GPU"):
         train(recipe, data=[crops], device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [
+        ("cuda:9", "--device cuda:9: there is no such GPU; there are cuda:0, cuda:1"),
+        ("cuda:x", "--device cuda:x: there is no such GPU"),
+        ("mps", "--device mps: torch finds no Apple GPU; use --device cpu"),
+        ("tpu", "no device is called 'tpu'"),
+    ],
+)
+def test_a_device_that_cannot_be_had_is_told_before_crops_are_read(
+    device: str, told: str, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=told):
+        train(recipe, data=[tmp_path / "absent"], output=tmp_path / "none", device=device)
+    assert open_device("cuda") == "cuda"  # torchrun gives each process one of them
+
+
+MEMORY = {
+    "an accelerator": (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        UsageError,
+        r"the memory of cpu was full; lower batch \(4\) or the sizes of stages \(32, 48\)",
+    ),
+    "a CPU, as torch tells": (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate"),
+        TemporaryError,
+        r"the memory was full; run again .* or lower batch \(4\) or the sizes of stages",
+    ),
+    "a CPU": (MemoryError(), TemporaryError, "the memory was full; run again"),
+    "a bug": (RuntimeError("shapes differ"), RuntimeError, "shapes differ"),
+}
+
+
+@pytest.mark.parametrize(("error", "kind", "told"), MEMORY.values(), ids=MEMORY)
+def test_a_training_whose_memory_is_full_names_what_needs_less(
+    error: Exception,
+    kind: type[Exception],
+    told: str,
+    crops: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "run_loop", fails)
+    with pytest.raises(kind, match=told):
+        train(recipe, data=[crops], output=tmp_path / "small")
+
+
+def test_a_finished_training_is_left_as_it_is(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what `faceaudit quantize` added; a bundle made again keeps that while it fits."""
+    output = tmp_path / "small"
+    changes = {"backbone": "custom_cnn", "stages": [{"epochs": 1, "size": 32}]}
+
+    def run(**more: object) -> bytes:
+        train(recipe, data=[crops], output=output, changes={**changes, **more})
+        return (output / "bundle.json").read_bytes()
+
+    run()
+    facts = json.loads((output / "bundle.json").read_bytes())
+    (output / "bundle.json").write_text(json.dumps({**facts, INT8: {"sha256": "0"}}))
+    (output / "model.int8.onnx").write_bytes(b"graph")
+    before = (output / "bundle.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "run_loop", None)
+        assert run() == before
+    told = json.loads(run(licence="another"))
+    assert (told["licence"], told[INT8]) == ("another", {"sha256": "0"})
+    assert (output / "model.int8.onnx").is_file()
+    shutil.rmtree(tmp_path / "small.training")
+    assert INT8 not in json.loads(run(seed=1))
+    assert not (output / "model.int8.onnx").exists()
 
 
 def test_bfloat16_trains_and_outputs_stay_float32(crops: Path, recipe: str) -> None:

@@ -253,7 +253,7 @@ FULL = {
         TemporaryError,
         "disk or the memory was full",
     ),
-    "a memory": (MemoryError(), TemporaryError, "disk or the memory was full"),
+    "a memory": (MemoryError(), TemporaryError, r"the memory was full; .* lower batch \(8\)"),
     "a limit": (InputError("larger than files may be"), InputError, "larger than files may be"),
     "a bug": (RuntimeError("shapes differ"), RuntimeError, "shapes differ"),
 }
@@ -304,6 +304,69 @@ def test_settings_too_large_for_an_accelerator_are_a_failed_trial(
     found = tune(recipe, data=[crops], output=tmp_path / "out")
     assert (found.trials, found.failed) == (3, 1)
     assert "memory of cpu was full; lower batch" in (tmp_path / "out" / "trials.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [
+        (MemoryError(), 1),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator"), 1),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 1),
+        (OSError(errno.ENOSPC, "No space left"), 0),
+        (RuntimeError("[enforce fail at inline_container.cc:1] PytorchStreamWriter failed"), 0),
+    ],
+)
+def test_settings_that_fill_the_memory_twice_are_a_failed_trial_and_those_that_fill_a_disk_wait(
+    error: Exception,
+    failed: int,
+    crops: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def fails(*arguments: Any) -> None:
+        calls.append(arguments[3].name)
+        if arguments[3].name == "trial-0001" and len(calls) < 4:
+            raise error
+        arguments[-1](1, ACCURACIES)
+
+    monkeypatch.setattr(module, "run_loop", fails)
+    with pytest.raises(TemporaryError):
+        tune(recipe, data=[crops], output=tmp_path / "out")
+    if failed:
+        found = tune(recipe, data=[crops], output=tmp_path / "out")
+        assert calls[:3] == ["trial-0000", "trial-0001", "trial-0001"]
+        table = pl.read_csv(tmp_path / "out" / "trials.csv")
+        assert table["reason"][1].startswith("twice, the memory was full; run again")
+        assert (found.trials, found.failed) == (3, 1)
+    else:
+        with pytest.raises(TemporaryError):
+            tune(recipe, data=[crops], output=tmp_path / "out")
+        assert tune(recipe, data=[crops], output=tmp_path / "out").failed == 0
+
+
+def test_a_grid_is_tried_whole_unless_fewer_trials_are_asked_for(
+    crops: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = RECIPE.partition("[tune]")[0]
+    ranges = (
+        "[tune.ranges]\nseed = { choices = [1, 2, 3, 4, 5, 5] }\nbatch.choices = [4, 8, 16, 32, 64]"
+    )
+    Path(recipe).write_text(f'{text}[tune]\nsampler = "grid"\n{ranges}\n')
+    monkeypatch.setattr(module, "run_loop", lambda *given: given[-1](1, ACCURACIES))
+    some = tune(recipe, data=[crops], output=tmp_path / "out", trials=2)
+    assert some.trials == 2
+    assert "2 of the grid's 25 combinations will be tried; --trials 25" in caplog.text
+    caplog.clear()
+    assert tune(recipe, data=[crops], output=tmp_path / "out").trials == 25
+    assert "combinations" not in caplog.text
 
 
 def test_a_full_disk_while_the_journal_is_written_is_one_clear_error(

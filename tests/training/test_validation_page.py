@@ -80,6 +80,23 @@ def test_the_card_has_the_figures_of_every_folder_by_itself(
     assert f"on {len(rows)} validation crops" in card
 
 
+def test_folders_of_the_same_name_have_figures_of_their_own(
+    random_bundle: Bundle, crops: CropSet, folder: Path, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name / "crops" for name in ("first", "second")]
+    for one in folders:
+        shutil.copytree(folder, one)
+    files = tuple(one / file.relative_to(folder) for one in folders for file in crops.files[:12])
+    both = CropSet(files, np.full(len(files), crops.views[0]), {}, crops.sha256[:12] * 2)
+    found = audit_held_out(random_bundle, both, folders, tmp_path, "validation")
+    names = ["first_crops", "second_crops"]
+    assert {
+        name: one["n"] for name, one in found.metrics["gender"]["sets"].items()
+    } == dict.fromkeys(names, 12)
+    assert all((tmp_path / f"validation.{name}.parquet").is_file() for name in names)
+    assert pl.read_parquet(found.table)["image"].n_unique() == 24
+
+
 def test_the_card_names_the_annotated_classes_that_a_figure_leaves_out(
     random_bundle: Bundle, crops: CropSet, folder: Path, tmp_path: Path
 ) -> None:
