@@ -84,7 +84,7 @@ def main() -> None:
             print(f"{rows:,} rows, 18 scores, {sum(map(len, TASKS.values()))} classes", flush=True)
             for mode in ("paired", "drift"):
                 command = [sys.executable, "-m", "benchmarks.compare", "--one"]
-                print(output_of([*command, str(first), str(second), mode]), flush=True)
+                print(output_of([*command, str(first), str(second), mode]).rstrip(), flush=True)
 
 
 if __name__ == "__main__":
