@@ -234,9 +234,6 @@ def test_an_interrupted_command_exits_75_and_writes_no_table(
 def test_counts_and_shares() -> None:
     assert parsing.parse_count("--max-pixels", "2.5k") == 2500
     assert parsing.parse_auto("--workers", "auto") is None
-    assert parsing.parse_failures("10%")(50) == 5
-    assert parsing.parse_failures("3")(50) == 3
-    assert parsing.parse_failures(None) is None
     assert parsing.parse_pairs("--columns", ["age_pred=yhat"]) == {"age_pred": "yhat"}
     with pytest.raises(UsageError, match="at least 1"):
         parsing.parse_count("--workers", "0")

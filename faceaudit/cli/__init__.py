@@ -14,6 +14,7 @@ from faceaudit import __version__
 from faceaudit.cli.audits import check, compare, report
 from faceaudit.cli.ending import end_well
 from faceaudit.cli.images import predict, prepare
+from faceaudit.cli.jobs import run
 from faceaudit.cli.models import export, quantize, train, tune, zoo
 from faceaudit.cli.showcase import demo
 from faceaudit.cli.tables import leaks, sample, tally
@@ -33,6 +34,7 @@ COMMANDS = (
     zoo,
     export,
     quantize,
+    run,
     demo,
 )
 """In the order of the help."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,11 +22,7 @@ from faceaudit.cli.options import (
     Verbose,
     Workers,
 )
-from faceaudit.cli.parsing import parse_auto, parse_bins, parse_count, parse_failures, split_names
-from faceaudit.errors import EXIT_TOO_MANY_FAILURES
-
-if TYPE_CHECKING:
-    from faceaudit.pipeline.predict import Prediction
+from faceaudit.cli.parsing import parse_auto, parse_bins, parse_count, split_names
 
 
 def predict(
@@ -75,8 +71,7 @@ def predict(
 ) -> None:
     """Predict age, gender and race of the faces in images, into one Parquet table."""
     start_logging(quiet, verbose, log_format)
-    allowed = parse_failures(max_failures)
-    from faceaudit.labels.annotations import counted
+    from faceaudit.pipeline.messages import failures_message, prediction_message
     from faceaudit.pipeline.predict import predict as run
     from faceaudit.schema import AGE_BINS, DEFAULT_AGE_SCHEME
 
@@ -93,6 +88,7 @@ def predict(
         tasks=split_names(tasks),
         age_bins=parse_bins(age_bins) or AGE_BINS[DEFAULT_AGE_SCHEME],
         limit=limit,
+        max_failures=max_failures,
         max_pixels=parse_count("--max-pixels", max_pixels),
         device=device,
         precision=precision,
@@ -105,13 +101,9 @@ def predict(
     )
     if not quiet:
         typer.echo(prediction_message(found))
-    if allowed is not None and found.failed > allowed(found.images):
-        typer.echo(
-            f"{found.failed:,} of {counted(found.images, 'image')} failed, more than "
-            f"--max-failures {max_failures}; the table is complete",
-            err=True,
-        )
-        raise typer.Exit(EXIT_TOO_MANY_FAILURES)
+    if found.exit_code:
+        typer.echo(failures_message(found), err=True)
+        raise typer.Exit(found.exit_code)
 
 
 def prepare(
@@ -134,6 +126,7 @@ def prepare(
     """Detect, align and crop faces to a folder, which training reads."""
     start_logging(quiet, verbose, log_format)
     from faceaudit.labels.annotations import counted
+    from faceaudit.pipeline.messages import status_message
     from faceaudit.pipeline.prepare import prepare as run
 
     found = run(
@@ -156,42 +149,3 @@ def prepare(
             f"{counted(found.images, 'image')}, {counted(found.crops, 'crop')} in {found.folder} "
             f"({status_message(found.statuses)})"
         )
-
-
-def prediction_message(found: Prediction) -> str:
-    """One line on what a run did."""
-    from faceaudit.labels.annotations import counted
-    from faceaudit.progress import shown_rate
-
-    if found.already_complete:
-        return (
-            f"{found.table}: complete already, {counted(found.images, 'image')}; nothing was done"
-        )
-    rate = found.scored / max(found.seconds, 1e-9)
-    before = found.images - found.scored
-    line = (
-        f"{found.table}: {counted(found.images, 'image')}, {counted(found.faces, 'face')} "
-        f"({status_message(found.statuses)})"
-        f"{f', {before:,} of them from before' if before else ''} in {found.seconds:.1f} s, "
-        f"{shown_rate(rate)}"
-    )
-    if found.projected_seconds is not None:
-        line += f"; all {found.available:,} would take about {duration(found.projected_seconds)}"
-    return line
-
-
-def duration(seconds: float) -> str:
-    """A length of time, in words.
-
-    Example:
-        >>> duration(42), duration(5000), duration(200000)
-        ('42 s', '83 minutes', '56 hours')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.0f} hours"
-
-
-def status_message(statuses: Any) -> str:
-    """Counts by status, in words."""
-    return ", ".join(f"{count:,} {status}" for status, count in statuses.items())

@@ -133,18 +133,3 @@ def parse_count(option: str, given: str) -> int:
 def parse_auto(option: str, given: str) -> int | None:
     """A count, or None for ``auto``."""
     return None if given == "auto" else parse_count(option, given)
-
-
-def parse_failures(given: str | None) -> Any:
-    """A function from the number of images to the number that may fail; None without a limit."""
-    if given is None:
-        return None
-    try:
-        number = float(given.removesuffix("%"))
-    except ValueError as error:
-        raise UsageError(f"--max-failures {given}: give a count or a share, 10 or 2%") from error
-    if not 0 <= number < float("inf"):
-        raise UsageError(f"--max-failures {given}: cannot be negative or infinite")
-    if given.endswith("%"):
-        return lambda images: number / 100 * images
-    return lambda images: number

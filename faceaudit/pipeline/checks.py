@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,27 @@ def choose_outputs(bundle: Bundle, tasks: Sequence[str]) -> tuple[Output, ...]:
 def task_option(name: str) -> str:
     """What ``--tasks`` calls an output."""
     return "age" if name == AGE_GROUP else name
+
+
+def allowed_failures(given: str | int | None) -> Callable[[int], float]:
+    """A function from the number of images to the number that may fail: a count, or a share.
+
+    Raises:
+        UsageError: If it is neither.
+
+    Example:
+        >>> allowed_failures("2%")(300), allowed_failures(10)(300), allowed_failures(None)(300)
+        (6.0, 10.0, inf)
+    """
+    if given is None:
+        return lambda images: math.inf
+    text = str(given)
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError as error:
+        raise UsageError(f"--max-failures {given}: give a count or a share, 10 or 2%") from error
+    if not 0 <= number < math.inf:
+        raise UsageError(f"--max-failures {given}: cannot be negative or infinite")
+    if text.endswith("%"):
+        return lambda images: number / 100 * images
+    return lambda images: number

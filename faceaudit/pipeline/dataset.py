@@ -170,6 +170,13 @@ def _unreadable(path: Path, error: Exception) -> FaceauditError:
     return InputError(f"{path}: cannot be read ({reason}); {ANEW}")
 
 
+def segments_in(folder: Path) -> Iterator[pa.Table]:
+    """The rows that are kept in a folder and in no part yet; some may be in a part by now."""
+    for path, _, _, checksum in _listed(folder / SEGMENTS):
+        if not _is_damaged(path, checksum):
+            yield _read(path)
+
+
 def columns_in(folder: Path, manifest: Manifest) -> pa.Schema | None:
     """The columns of the rows that a run left; None where it left none that can be read."""
     for part in manifest.parts:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from faceaudit.errors import TemporaryError, UsageError
+from faceaudit.errors import EXIT_DONE, EXIT_TOO_MANY_FAILURES, TemporaryError, UsageError
 from faceaudit.images.find import find_images
 from faceaudit.labels import open_labels
 from faceaudit.labels.annotations import counted
@@ -22,6 +22,7 @@ from faceaudit.ordered import in_background
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
+    allowed_failures,
     check_output,
     checked,
     choose_outputs,
@@ -64,11 +65,19 @@ class Prediction:
     """With a limit: images that the source has in all."""
     already_complete: bool = False
     """Whether there was nothing to do."""
+    max_failures: str | int | None = None
+    """Images that may fail: a count, or a share such as ``2%``."""
 
     @property
     def failed(self) -> int:
         """Images without a scored face."""
         return self.images - self.statuses.get(OK, 0)
+
+    @property
+    def exit_code(self) -> int:
+        """What a scheduler sees: 4 if more images failed than may, else 0."""
+        too_many = self.failed > allowed_failures(self.max_failures)(self.images)
+        return EXIT_TOO_MANY_FAILURES if too_many else EXIT_DONE
 
 
 def predict(
@@ -85,6 +94,7 @@ def predict(
     tasks: Sequence[str] = TASK_OPTIONS,
     age_bins: Sequence[int] = AGE_BINS[DEFAULT_AGE_SCHEME],
     limit: int | None = None,
+    max_failures: str | int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     device: str = "auto",
     precision: str = "auto",
@@ -116,6 +126,8 @@ def predict(
         tasks: What to predict, of ``gender``, ``race`` and ``age``.
         age_bins: Lower bounds of the age groups, in years.
         limit: Take only the first so many images.
+        max_failures: Images that may fail, a count or a share such as ``2%``; the table is
+            complete whatever fails, and ``Prediction.exit_code`` says whether more did.
         max_pixels: Larger images are not decoded.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``float32``, ``bfloat16``, ``float16`` (GPU) or ``int8`` (CPU).
@@ -133,6 +145,7 @@ def predict(
         FaceauditError: With what was given, where, and what would work.
     """
     begun = time.monotonic()
+    allowed_failures(max_failures)
     out = check_output(followed(as_path(out)), images, part_rows)
     open_engine = ENGINES[checked("engine", engine, ENGINES)]
     bundle = load_model(model)
@@ -187,6 +200,7 @@ def predict(
         projected_seconds=available / rate if available and rate else None,
         available=available,
         already_complete=already_complete,
+        max_failures=max_failures,
     )
 
 

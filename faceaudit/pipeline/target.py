@@ -17,7 +17,14 @@ import pyarrow.parquet as pq
 
 from faceaudit.errors import LockedError, UsageError
 from faceaudit.pipeline.custody import check_same, digest_in, with_images
-from faceaudit.pipeline.dataset import DataSet, Manifest, columns_in, read_manifest, tables_in
+from faceaudit.pipeline.dataset import (
+    DataSet,
+    Manifest,
+    columns_in,
+    read_manifest,
+    segments_in,
+    tables_in,
+)
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.known import Group, Known
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table, without_replaced
@@ -184,6 +191,29 @@ class TableFile:
         statuses = Counter(table.filter(is_first_row(table))["status"].to_pylist())
         faces = len(table) - table["face"].null_count
         return Totals(sum(statuses.values()), faces, dict(sorted(statuses.items())))
+
+
+def known_images(out: Path) -> Known:
+    """The images that a table has, be it finished or begun; nothing is changed.
+
+    Raises:
+        UsageError: If something else is there.
+        InputError: If it is damaged, or cannot be read.
+    """
+    if out.suffix != ".parquet":
+        return Known(list(_groups_kept(out)))
+    manifest = read_manifest(folder := out.parent / f".{out.name}.run")
+    replaced = manifest is not None and manifest.replaces
+    before = _metadata_of(out) if out.exists() and not replaced else None
+    return Known([*_groups_of_file(out, before), *_groups_kept(folder)])
+
+
+def _groups_kept(folder: Path) -> Iterator[Group]:
+    """What a run left in a folder; of no images where it left nothing."""
+    if (manifest := read_manifest(folder)) is not None:
+        for part in manifest.parts:
+            yield Group(part.digest, partial(tables_in, folder / part.file))
+        yield Group(ImageDigest(), partial(segments_in, folder))
 
 
 def _open_file(out: Path, wanted: Wanted, restart: bool) -> TableFile:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 import tomllib
-import types
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError
 from faceaudit.models.backbones import find_backbone
@@ -28,6 +27,7 @@ from faceaudit.training.recipe import (
     output_of,
 )
 from faceaudit.training.recipe_values import check_values
+from faceaudit.typed import as_type
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that ship."""
@@ -140,63 +140,9 @@ def recipe_from_facts(facts: Mapping[str, Any], where: str) -> Recipe:
     if isinstance(tasks, Mapping) and isinstance(age := tasks.get(AGE), Mapping):
         own = {"smoothness": YEARS_SMOOTHNESS} if age.get("scheme") == YEARS_SCHEME else {}
         given["tasks"] = {**tasks, AGE: {**own, **age}}
-    recipe: Recipe = _build(Recipe, given, where, "")
+    recipe: Recipe = as_type(Recipe, given, where, "", "recipe key")
     _check(recipe, where)
     return recipe
-
-
-def _build(kind: Any, value: Any, where: str, path: str) -> Any:
-    """A value of a TOML file as the type that a dataclass declares for it."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise UsageError(f"{where}: {path} must be a table")
-        hints = get_type_hints(kind)
-        known = {item.name: item for item in fields(kind)}
-        for key in value:
-            if key not in known:
-                raise UnknownNameError(
-                    f"recipe key ({'.'.join(filter(None, (Path(where).name, path)))})",
-                    str(key),
-                    sorted(known),
-                )
-        for name, item in known.items():
-            if item.default is MISSING and item.default_factory is MISSING and name not in value:
-                raise UsageError(f"{where}: {_dotted(path, name)} is missing")
-        return kind(  # type: ignore[operator]
-            **{
-                key: _build(hints[key], entry, where, _dotted(path, key))
-                for key, entry in value.items()
-            }
-        )
-    if origin is Literal:
-        if value not in inner:
-            raise UnknownNameError(path, str(value), inner)
-        return value
-    if origin in (Union, types.UnionType):
-        if value is None:
-            return None
-        return _build(next(part for part in inner if part is not type(None)), value, where, path)
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise UsageError(f"{where}: {path} must be a list")
-        if inner[-1] is not Ellipsis and len(value) != len(inner):
-            raise UsageError(f"{where}: {path} must have {len(inner)} values")
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(_build(k, v, where, path) for k, v in zip(kinds, value, strict=True))
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise UsageError(f"{where}: {path} must be a table")
-        return {key: _build(inner[1], v, where, _dotted(path, key)) for key, v in value.items()}
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if kind is Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
-        return value
-    raise UsageError(f"{where}: {path} is {value!r}; it must be of type {kind.__name__}")
-
-
-def _dotted(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
 
 
 def _check(recipe: Recipe, where: str) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from faceaudit.cli.images import prediction_message
 from faceaudit.errors import FaceauditError, InputError, LockedError, TemporaryError
 from faceaudit.models.bundle import Bundle
 from faceaudit.pipeline.dataset import DataSet
 from faceaudit.pipeline.digest import ImageDigest, digest_of
+from faceaudit.pipeline.messages import prediction_message
 from faceaudit.pipeline.predict import predict
 from faceaudit.pipeline.target import TableFile, Target, open_target
 from faceaudit.schema import TableMetadata

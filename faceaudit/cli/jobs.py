@@ -1,0 +1,82 @@
+"""Commands for schedulers: run."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from faceaudit.cli.ending import one_line
+from faceaudit.cli.logs import start_logging
+from faceaudit.cli.options import LogFormat, Quiet, Verbose
+from faceaudit.errors import UsageError
+
+if TYPE_CHECKING:
+    from faceaudit.jobs import StepRun
+
+
+def run(
+    job: Annotated[Path | None, typer.Argument(help="A job: JOB.toml.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Write a job to begin with, and do nothing else.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    date: Annotated[
+        str | None, typer.Option(help="The day of {date} in the job: YYYY-MM-DD; default: today.")
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Do one scheduled batch job: predict what is new, report, check."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.jobs import run as do
+    from faceaudit.jobs import summary, tell, write_starter
+
+    if init is not None:
+        write_starter(init)
+        typer.echo(init)
+        return
+    if job is None:
+        raise UsageError("run: give a JOB.toml, or --init FILE to begin one")
+    day = None if date is None else parse_day(date)
+    if dry_run:
+        for line in tell(job, date=day):
+            typer.echo(line)
+        return
+    found = do(job, date=day, each=_say_nothing if quiet else _say, quiet=quiet)
+    for step in found.steps:
+        if step.error is not None:
+            typer.echo(f"Error: {one_line(f'{job}: [{step.name}] {step.error}')}", err=True)
+    if not quiet:
+        typer.echo(
+            f"{found.job.name} on {found.job.day}: {summary(found.steps)}; "
+            f"exit code {found.exit_code}"
+        )
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+def parse_day(given: str) -> dt.date:
+    """A day such as 2026-11-27.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    try:
+        return dt.date.fromisoformat(given)
+    except ValueError as error:
+        raise UsageError(f"--date {given}: give a day as YYYY-MM-DD, such as 2026-03-01") from error
+
+
+def _say(step: StepRun) -> None:
+    for line in step.outcome.lines:
+        typer.echo(line)
+
+
+def _say_nothing(step: StepRun) -> None:
+    """Errors are said at the end."""
