@@ -14,7 +14,7 @@ from faceaudit import __version__
 from faceaudit.cli.audits import check, compare, report
 from faceaudit.cli.ending import end_well
 from faceaudit.cli.images import predict, prepare
-from faceaudit.cli.jobs import run
+from faceaudit.cli.jobs import purge, run
 from faceaudit.cli.models import export, quantize, train, tune, zoo
 from faceaudit.cli.showcase import demo
 from faceaudit.cli.tables import leaks, sample, tally
@@ -35,6 +35,7 @@ COMMANDS = (
     export,
     quantize,
     run,
+    purge,
     demo,
 )
 """In the order of the help."""

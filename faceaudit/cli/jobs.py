@@ -1,4 +1,4 @@
-"""Commands for schedulers: run."""
+"""Commands for schedulers: run, purge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import typer
 
 from faceaudit.cli.ending import one_line
 from faceaudit.cli.logs import start_logging
-from faceaudit.cli.options import LogFormat, Quiet, Verbose
+from faceaudit.cli.options import By, LogFormat, Quiet, Verbose
+from faceaudit.cli.parsing import split_names
 from faceaudit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +60,48 @@ def run(
         )
     if found.exit_code:
         raise typer.Exit(found.exit_code)
+
+
+def purge(
+    dataset: Annotated[
+        Path, typer.Argument(help="A table that `predict` wrote: a folder of parts, or a file.")
+    ],
+    older_than: Annotated[
+        str | None, typer.Option(help="Delete parts made so long ago: 12h, 30d, 8w.")
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="Delete this image's rows, by its name in the table; repeatable."),
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the record.")] = None,
+    by: By = None,
+    suppress_below: Annotated[
+        int, typer.Option(help="Smaller cells of the tally that is kept are put together.")
+    ] = 10,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    log_format: LogFormat = "text",
+) -> None:
+    """Delete rows of a table for good; keep their counts, and write down what went and why."""
+    start_logging(quiet, verbose, log_format)
+    from faceaudit.jobs import purge as do
+    from faceaudit.jobs.purge import message
+
+    found = do(
+        dataset,
+        older_than=older_than,
+        image=image or (),
+        reason=reason,
+        by=split_names(by) or None,
+        suppress_below=suppress_below,
+        dry_run=dry_run,
+    )
+    if not quiet:
+        for line in message(found):
+            typer.echo(line)
 
 
 def parse_day(given: str) -> dt.date:

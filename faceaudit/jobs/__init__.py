@@ -1,10 +1,11 @@
 """Scheduled runs: predict what is new, report, check; what is left to a scheduler is when.
 
 ``job`` reads the file, ``steps`` lists what a job can do, ``run`` does it and ``history`` keeps a
-line of each run.
+line of each run. ``purge`` deletes what must not be kept.
 """
 
 from faceaudit.jobs.job import write_starter
+from faceaudit.jobs.purge import Purge, purge
 from faceaudit.jobs.run import JobRun, StepRun, run, summary, tell
 
-__all__ = ["JobRun", "StepRun", "run", "summary", "tell", "write_starter"]
+__all__ = ["JobRun", "Purge", "StepRun", "purge", "run", "summary", "tell", "write_starter"]

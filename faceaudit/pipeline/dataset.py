@@ -14,27 +14,25 @@ its bytes; what lies in a part already is passed over, and what is damaged is sc
 from __future__ import annotations
 
 import io
-import json
-import os
 import re
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from faceaudit.errors import FaceauditError, InputError
 from faceaudit.pipeline.digest import PACKED, ImageDigest, pack, total, unpack
+from faceaudit.pipeline.manifest import Manifest, Part, unreadable, write_manifest
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table
-from faceaudit.schema import MANIFEST_FILE, TableMetadata
+from faceaudit.schema import MANIFEST_FILE
 from faceaudit.storage import (
     PARTS,
     arrow_file,
@@ -49,102 +47,10 @@ from faceaudit.storage import (
 
 SEGMENTS = ".segments"
 DIGESTS_KEY = b"digests"
-ANEW = "--restart makes the table anew, or give another name"
 STORE_SECONDS = 5.0
 """How long rows are held before they are sent to an object store, which takes its time."""
+_PART = re.compile(r"part-(\d+)")
 _SEGMENT = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})\.arrow")
-
-
-@dataclass(frozen=True)
-class Part:
-    """A finished file of the table."""
-
-    file: str
-    rows: int
-    faces: int
-    statuses: Mapping[str, int]
-    """Images by status."""
-    digest: ImageDigest
-
-    def to_json(self) -> dict[str, Any]:
-        """As a mapping of plain values."""
-        facts = {"file": self.file, "rows": self.rows, "faces": self.faces}
-        return {**facts, "statuses": dict(self.statuses), **self.digest.to_json()}
-
-    @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> Part:
-        """What ``to_json`` gave."""
-        digest = ImageDigest.from_json(facts)
-        return cls(facts["file"], facts["rows"], facts["faces"], facts["statuses"], digest)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a folder of parts says of itself."""
-
-    metadata: TableMetadata
-    """As every part has it."""
-    parts: tuple[Part, ...] = ()
-    complete: bool = False
-    replaces: bool = False
-    """Whether it takes the place of a table that was made otherwise."""
-    becomes: ImageDigest | None = None
-    """The images of the file that is being made of the parts."""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def images(self) -> int:
-        """Images in finished parts."""
-        return sum(part.digest.images for part in self.parts)
-
-    def to_json(self) -> str:
-        """As JSON text."""
-        facts = {
-            "metadata": json.loads(self.metadata.to_json()),
-            "parts": [part.to_json() for part in self.parts],
-            "complete": self.complete,
-            "replaces": self.replaces,
-            "becomes": None if self.becomes is None else self.becomes.to_json(),
-            "notes": list(self.notes),
-        }
-        return json.dumps(facts, indent=1)
-
-    @classmethod
-    def from_json(cls, text: bytes, where: str) -> Manifest:
-        """Parse a manifest.
-
-        Raises:
-            InputError: If it is damaged.
-        """
-        try:
-            facts = json.loads(text)
-            return cls(
-                metadata=TableMetadata.from_json(json.dumps(facts["metadata"]), where),
-                parts=tuple(Part.from_json(part) for part in facts["parts"]),
-                complete=facts["complete"],
-                replaces=facts["replaces"],
-                becomes=ImageDigest.from_json(facts["becomes"]) if facts["becomes"] else None,
-                notes=tuple(facts["notes"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InputError(
-                f"{where}: is damaged ({type(error).__name__}: {error}); {ANEW}"
-            ) from error
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a folder of parts; None where there is none.
-
-    Raises:
-        InputError: If it is damaged, or cannot be read.
-    """
-    path = folder / MANIFEST_FILE
-    try:
-        return Manifest.from_json(path.read_bytes(), str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise _unreadable(path, error) from error
 
 
 def tables_in(path: Path) -> Iterator[pa.Table]:
@@ -158,16 +64,27 @@ def tables_in(path: Path) -> Iterator[pa.Table]:
             for batch in file.iter_batches():
                 yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
     except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> FaceauditError:
-    """What keeps a file of the table from being read."""
-    if isinstance(error, FaceauditError):
-        return error
-    code = error.errno if isinstance(error, OSError) else None
-    reason = os.strerror(code) if code else "it is damaged"
-    return InputError(f"{path}: cannot be read ({reason}); {ANEW}")
+def write_part(
+    folder: Path,
+    file: str,
+    schema: pa.Schema,
+    tables: Iterator[pa.Table],
+    still_mine: Callable[[], None] = never_lost,
+) -> Part:
+    """Write rows as a part; of what it holds all is told but its digest."""
+    statuses: Counter[str] = Counter()
+    rows = faces = 0
+    with open_table(folder / file, schema) as writer:
+        for table in in_row_groups(tables, schema):
+            statuses.update(table.filter(is_first_row(table))["status"].to_pylist())
+            rows += len(table)
+            faces += len(table) - table["face"].null_count
+            writer.write_table(table)
+        still_mine()
+    return Part(file, rows, faces, dict(sorted(statuses.items())), ImageDigest())
 
 
 def segments_in(folder: Path) -> Iterator[pa.Table]:
@@ -184,7 +101,7 @@ def columns_in(folder: Path, manifest: Manifest) -> pa.Schema | None:
         try:
             return pq.read_schema(arrow_file(path))
         except (pa.ArrowInvalid, OSError) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
     for path, _, _, checksum in _listed(folder / SEGMENTS):
         if not _is_damaged(path, checksum):
             return _read(path).schema
@@ -339,26 +256,25 @@ class DataSet:
 
     def _cut(self, wanted: int) -> None:
         """Make a part of the open rows up to the image with which there are as many as wanted."""
-        file = f"part-{len(self.manifest.parts):05d}.parquet"
-        statuses: Counter[str] = Counter()
-        rows = faces = 0
-        with open_table(self.folder / file, self.schema) as writer:
-            for table in in_row_groups(self._up_to(wanted), self.schema):
-                statuses.update(table.filter(is_first_row(table))["status"].to_pylist())
-                rows += len(table)
-                faces += len(table) - table["face"].null_count
-                writer.write_table(table)
-            self.still_mine()
+        part = write_part(
+            self.folder, self._next_file(), self.schema, self._up_to(wanted), self.still_mine
+        )
         start = self.manifest.images
-        digest = self._digest(start, start + sum(statuses.values()))
-        part = Part(file, rows, faces, dict(sorted(statuses.items())), digest)
+        digest = self._digest(start, start + sum(part.statuses.values()))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        part = replace(part, digest=digest, written=now)
         self.manifest = replace(self.manifest, parts=(*self.manifest.parts, part))
         self._write_manifest()
-        self.open_rows -= rows
+        self.open_rows -= part.rows
         done = [segment for segment in self.segments if segment.end <= self.manifest.images]
         self.segments = self.segments[len(done) :]
         for segment in done:
             segment.path.unlink(missing_ok=True)
+
+    def _next_file(self) -> str:
+        """A name that sorts after those of all parts."""
+        last = max((int(_PART.findall(part.file)[0]) for part in self.manifest.parts), default=-1)
+        return f"part-{last + 1:05d}.parquet"
 
     def _up_to(self, wanted: int) -> Iterator[pa.Table]:
         """The open rows up to the image with which there are as many as wanted."""
@@ -376,9 +292,7 @@ class DataSet:
         return total(digest for one in self.segments for digest in one.digests(start, end))
 
     def _write_manifest(self) -> None:
-        self.still_mine()
-        with atomic_write(self.folder / MANIFEST_FILE) as file:
-            file.write(self.manifest.to_json().encode())
+        write_manifest(self.folder, self.manifest, self.still_mine)
 
     def tables(self) -> Iterator[pa.Table]:
         """All rows that are kept in order, in tables of moderate size."""
@@ -393,6 +307,14 @@ class DataSet:
     def open_digest(self) -> ImageDigest:
         """Of the images that are in no part yet."""
         return self._digest(self.manifest.images, self.images)
+
+    def note(self, digests: Mapping[int, ImageDigest]) -> None:
+        """Remember the digests of parts, by their number, until the manifest is written."""
+        parts = tuple(
+            replace(part, digest=digests.get(number, part.digest))
+            for number, part in enumerate(self.manifest.parts)
+        )
+        self.manifest = replace(self.manifest, parts=parts)
 
     def mark_as_becoming(self, digest: ImageDigest) -> None:
         """Say in the manifest that a file of these images is being made of the parts."""

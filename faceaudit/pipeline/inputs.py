@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, repeat
+from itertools import compress, islice, repeat
 from typing import Any
 
 from faceaudit.images.refs import ImageRef, stamps_of
-from faceaudit.images.source import ImageSource
+from faceaudit.images.source import Batch, ImageSource
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Output
 from faceaudit.ordered import in_chunks
 from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.extra import join_extra
 from faceaudit.pipeline.known import Listed
+from faceaudit.pipeline.purged import Purged
 from faceaudit.storage import as_path, identity, is_remote
 
 AT_ONCE = 1024
@@ -56,6 +57,7 @@ class Inputs:
         outputs: Sequence[Output],
         age_bins: tuple[int, ...],
         limit: int | None = None,
+        purged: Purged | None = None,
     ) -> None:
         """Find the columns of what stands beside the images.
 
@@ -65,10 +67,12 @@ class Inputs:
             outputs: What the model predicts.
             age_bins: Lower bounds of the age groups, in years.
             limit: So many images are taken.
+            purged: Images that are passed over.
         """
         self.source = source
         self.labels = labels
         self.limit = limit
+        self._purged = purged or Purged()
         self._join = partial(join_extra, outputs=outputs, age_bins=age_bins)
         of_labels = None if labels is None else labels.columns
         self.extra = self._join(of_labels, source.carried_schema)
@@ -90,7 +94,8 @@ class Inputs:
 
     def names(self) -> Iterator[str]:
         """The names of all images in order."""
-        return (ref.name for ref in islice(self.source, self.limit))
+        names = (ref.name for ref in self.source)
+        return islice((name for name in names if not self._purged.has(name)), self.limit)
 
     def are_gone(self) -> bool:
         """Whether the folder or file that held the images can be seen no more.
@@ -131,7 +136,8 @@ class Inputs:
     def _rows(self) -> Iterator[tuple[ImageRef, tuple[Any, ...]]]:
         """Images and the values beside them, one by one."""
         left = self.limit
-        for batch in self.source.batches(AT_ONCE):
+        for found in self.source.batches(AT_ONCE):
+            batch = self._without_purged(found)
             refs = batch.refs[:left]
             of_labels = None if self.labels is None else self.labels.of([ref.name for ref in refs])
             carried = None if batch.carried is None else batch.carried[:left]
@@ -140,6 +146,13 @@ class Inputs:
             left = None if left is None else left - len(refs)
             if left == 0:
                 return
+
+    def _without_purged(self, batch: Batch) -> Batch:
+        if not len(self._purged):
+            return batch
+        kept = [not self._purged.has(ref.name) for ref in batch.refs]
+        refs = list(compress(batch.refs, kept))
+        return Batch(refs, None if batch.carried is None else batch.carried.filter(kept))
 
 
 def _digests(rows: Sequence[tuple[ImageRef, tuple[Any, ...]]]) -> list[ImageDigest]:

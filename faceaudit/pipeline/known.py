@@ -8,7 +8,7 @@ deleted, the files of that group are read and compared by their SHA-256.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,6 +97,8 @@ class Comparison:
     """Images of the table whose bytes could not be read when it was made, and can be now."""
     same: ImageDigest
     """Of the other images that both have."""
+    verified: Mapping[int, ImageDigest]
+    """Groups whose digest differed although their images are the same, and what it is now."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,16 @@ def compare(
                 files.append(name)
             if values != one.digest.labels:
                 labels.append(name)
-    return Comparison(new, gone, tuple(files), tuple(labels), frozenset(readable), same)
+    verified = (
+        {}
+        if files or labels or readable
+        else {
+            number: sums[number]
+            for number in suspect
+            if sums[number].images == known.groups[number].digest.images
+        }
+    )
+    return Comparison(new, gone, tuple(files), tuple(labels), frozenset(readable), same, verified)
 
 
 def _facts_by_name(

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from faceaudit.images.find import find_images
+from faceaudit.pipeline.purged import read_purged
 from faceaudit.pipeline.target import known_images
 from faceaudit.storage import as_path, followed
 
@@ -20,7 +21,7 @@ class Pending:
 
 
 def find_pending(images: str | Path, out: str | Path, limit: int | None = None) -> Pending:
-    """How many images of a source a table lacks, by their names.
+    """How many images of a source a table lacks, by their names; without those purged from it.
 
     Args:
         images: As ``predict`` takes it.
@@ -30,9 +31,10 @@ def find_pending(images: str | Path, out: str | Path, limit: int | None = None) 
     Raises:
         FaceauditError: If the images cannot be listed, or something else than a table is there.
     """
-    known = known_images(followed(as_path(out)))
+    table = followed(as_path(out))
+    known, purged = known_images(table), read_purged(table)
     count = new = 0
-    for ref in islice(find_images(images), limit):
+    for ref in islice((ref for ref in find_images(images) if not purged.has(ref.name)), limit):
         count += 1
         new += known.group_of(ref.name) is None
     return Pending(count, new)

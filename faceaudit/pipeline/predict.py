@@ -34,6 +34,7 @@ from faceaudit.pipeline.extra import make_schema, say_labels, warn_of
 from faceaudit.pipeline.inputs import Chunk, Inputs
 from faceaudit.pipeline.known import compare
 from faceaudit.pipeline.plan import Settings
+from faceaudit.pipeline.purged import read_purged
 from faceaudit.pipeline.stopping import Stop, stop_on_signals
 from faceaudit.pipeline.target import Target, open_target
 from faceaudit.pipeline.witness import Watch
@@ -153,7 +154,7 @@ def predict(
     source = find_images(images)
     found = open_labels(labels, source, provenance=provenance)
     say_labels(found, labels, source)
-    inputs = Inputs(source, found, outputs, age_bins, limit)
+    inputs = Inputs(source, found, outputs, age_bins, limit, read_purged(out))
     total = in_background(source.count)
     settings = Settings(
         model=model,
@@ -249,6 +250,7 @@ class Work:
             )
         if found.readable:
             self._score_again(out, found.readable)
+        self._target.note(found.verified)
         self.before -= len(self._again)
         self.images = replace(found.same, images=self.before)
         return self._target.complete and not found.new and not self._again

@@ -15,18 +15,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from faceaudit.errors import LockedError, UsageError
+from faceaudit.errors import LockedError, TemporaryError, UsageError
 from faceaudit.pipeline.custody import check_same, digest_in, with_images
-from faceaudit.pipeline.dataset import (
-    DataSet,
-    Manifest,
-    columns_in,
-    read_manifest,
-    segments_in,
-    tables_in,
-)
+from faceaudit.pipeline.dataset import DataSet, columns_in, segments_in, tables_in
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.known import Group, Known
+from faceaudit.pipeline.manifest import Manifest, read_manifest
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table, without_replaced
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import arrow_file, never_lost, remove
@@ -58,6 +52,12 @@ class Target(Protocol):
     """Whether no run is unfinished."""
     replaces_rows: bool
     """Whether images whose bytes could not be read may be added again."""
+
+    def note(self, verified: Mapping[int, ImageDigest]) -> None:
+        """Remember the digests of groups of images that were found to be the same.
+
+        It is kept when something is written, so that they need not be compared again.
+        """
 
     def finish(
         self, names: Callable[[], Iterable[str]], notes: Sequence[str], images: ImageDigest
@@ -150,6 +150,11 @@ class TableFile:
     """Of the file to which images are added."""
     complete: bool
     replaces_rows = True
+
+    def note(self, verified: Mapping[int, ImageDigest]) -> None:
+        """Remember the digest of the file's images."""
+        if self.before is not None and 0 in verified:
+            self.before = with_images(self.before, verified[0], ())
 
     def finish(
         self, names: Callable[[], Iterable[str]], notes: Sequence[str], images: ImageDigest
@@ -313,6 +318,10 @@ class TableFolder:
     created: bool
     replaces_rows = False
 
+    def note(self, verified: Mapping[int, ImageDigest]) -> None:
+        """Remember the digests of parts."""
+        self.rows.note(verified)
+
     def finish(
         self, names: Callable[[], Iterable[str]], notes: Sequence[str], images: ImageDigest
     ) -> None:
@@ -348,6 +357,10 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
                 "give an empty folder, a new one, or NAME.parquet"
             )
         return TableFolder(out, wanted.start(out), Known([]), complete=False, created=created)
+    if manifest.purging:
+        raise TemporaryError(
+            f"{out}: a `faceaudit purge` of it was interrupted; run that again, then this"
+        )
     wanted.check(out, manifest.metadata, columns_in(out, manifest))
     rows = wanted.open(out, manifest)
     return TableFolder(

@@ -113,18 +113,44 @@ def tally(
         raise UsageError(f"{file}: a tally is kept in a file that ends in {TALLY_SUFFIX}")
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     check_outputs([file], [table, label_file(labels)])
-    source = read_labelled([as_path(table)], reading)
+    counted = count_table(as_path(table), reading, by=by, unit=unit, suppress_below=suppress_below)
+    save_tally(counted, file)
+    return counted
+
+
+def count_table(
+    path: Path,
+    reading: Reading,
+    *,
+    by: Sequence[str] | None,
+    unit: str | None,
+    suppress_below: int,
+    called: str | None = None,
+) -> Tally:
+    """The tally of a table.
+
+    Args:
+        path: The table.
+        reading: How it is read.
+        by: Sensitive features; None takes every annotated one of gender and race.
+        unit: A column whose values name rows that are not independent.
+        suppress_below: Subgroups with fewer images are put together; 0 keeps all.
+        called: The table that the tally names, where the rows lie elsewhere for a moment.
+
+    Raises:
+        FaceauditError: If an option cannot work, or the table or the labels cannot be read.
+    """
+    source = read_labelled([path], reading)
     if isinstance(source.table, Tally):
-        raise UsageError(f"{table}: is a tally already")
+        raise UsageError(f"{path}: is a tally already")
     counted = count(source.table, find_features(source.table, by), unit=unit)
     facts = replace(
         source.facts,
+        path=called or source.facts.path,
         notes=(*source.notes, *source.facts.notes),
-        labels_provenance=source.facts.labels_provenance or provenance,
+        labels_provenance=source.facts.labels_provenance or reading.provenance,
     )
-    counted = merge_small_cells(replace(counted, tables=(facts,)), suppress_below)
-    save_tally(counted, file)
-    return counted
+    return merge_small_cells(replace(counted, tables=(facts,)), suppress_below)
 
 
 def label_file(labels: str) -> str | None:

@@ -1,0 +1,78 @@
+"""Images whose rows were deleted, known by hashes of their names: no run brings them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from faceaudit.errors import InputError
+from faceaudit.pipeline.digest import BYTES, hash_of
+from faceaudit.storage import arrow_file, atomic_write
+
+COLUMN = "name_hash"
+
+
+class Purged:
+    """Names that a table has no rows of any more, and must not have again."""
+
+    def __init__(self, hashes: Iterable[bytes] = ()) -> None:
+        self._hashes = frozenset(hashes)
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._hashes)
+
+    def has(self, name: str) -> bool:
+        """Whether the image of this name was purged."""
+        return bool(self._hashes) and _bytes_of(name) in self._hashes
+
+    def with_names(self, names: Iterable[str]) -> Purged:
+        """These names too."""
+        return Purged(self._hashes.union(map(_bytes_of, names)))
+
+
+def _bytes_of(name: str) -> bytes:
+    return hash_of(name).to_bytes(BYTES, "little")
+
+
+def purged_file(out: Path) -> Path:
+    """Where the names that were purged of a table are kept: in its folder, or beside its file."""
+    if out.suffix == ".parquet":
+        return out.with_name(f"{out.stem}.purged.parquet")
+    return out / "_purged.parquet"
+
+
+def read_purged(out: Path) -> Purged:
+    """The names that were purged of a table.
+
+    Raises:
+        InputError: If the file that holds them is damaged or cannot be read; without it a run would
+            score again what was purged.
+    """
+    path = purged_file(out)
+    try:
+        if not path.exists():
+            return Purged()
+        table = pq.read_table(arrow_file(path), columns=[COLUMN])
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"{path}: cannot be read, and says which images must not be scored again "
+            f"({type(error).__name__}); bring it back, or delete it to score them again"
+        ) from error
+    return Purged(table[COLUMN].to_pylist())
+
+
+def write_purged(out: Path, purged: Purged) -> None:
+    """Keep the names that were purged of a table."""
+    hashes = np.frombuffer(b"".join(sorted(purged)), np.uint8)
+    column = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(BYTES), len(purged), [None, pa.py_buffer(hashes)]
+    )
+    with atomic_write(purged_file(out)) as file:
+        pq.write_table(pa.table({COLUMN: column}), file)
