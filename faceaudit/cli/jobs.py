@@ -12,7 +12,7 @@ from faceaudit.cli.ending import one_line
 from faceaudit.cli.logs import start_logging
 from faceaudit.cli.options import By, LogFormat, Quiet, Verbose
 from faceaudit.cli.parsing import split_names
-from faceaudit.errors import UsageError
+from faceaudit.errors import EXIT_TEMPORARY, UsageError
 
 if TYPE_CHECKING:
     from faceaudit.jobs import StepRun
@@ -53,13 +53,16 @@ def run(
     for step in found.steps:
         if step.error is not None:
             typer.echo(f"Error: {one_line(f'{job}: [{step.name}] {step.error}')}", err=True)
-    if not quiet:
-        typer.echo(
-            f"{found.job.name} on {found.job.day}: {summary(found.steps)}; "
-            f"exit code {found.exit_code}"
-        )
-    if found.exit_code:
-        raise typer.Exit(found.exit_code)
+    if found.error is not None:
+        typer.echo(f"Error: {one_line(f'{job}: {found.error}')}", err=True)
+    code = found.exit_code
+    if code or not quiet:
+        line = f"{found.job.name} on {found.job.day}: {summary(found.steps)}; exit code {code}"
+        typer.echo(line, err=bool(code))
+    if code == EXIT_TEMPORARY:
+        typer.echo(f"goes on with: faceaudit run {job} --date {found.job.day}", err=True)
+    if code:
+        raise typer.Exit(code)
 
 
 def purge(

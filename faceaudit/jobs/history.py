@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from faceaudit.errors import InputError
-from faceaudit.storage import atomic_write
+from faceaudit.storage import atomic_write, never_lost
 
 
-def append(path: Path, facts: Mapping[str, Any]) -> None:
+def read(path: Path) -> bytes:
+    """The lines of earlier runs.
+
+    Raises:
+        InputError: If they cannot be read.
+        TemporaryError: If a store cannot be reached.
+    """
+    try:
+        before = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(
+            f"{path}: the history cannot be read ({error.strerror}); give another name"
+        ) from error
+    return before if not before or before.endswith(b"\n") else before + b"\n"
+
+
+def append(
+    path: Path, facts: Mapping[str, Any], still_mine: Callable[[], None] = never_lost
+) -> None:
     """Add a line; the file appears whole or stays as it was. Its lock must be held.
 
     Args:
         path: The file, on a disk or an object store; made where it does not exist.
         facts: Plain values.
+        still_mine: Raises ``LockedError`` where the lock was lost.
 
     Raises:
         InputError: If it cannot be read or written.
-        TemporaryError: If the disk is full, or a store cannot be reached.
+        TemporaryError: If the disk is full, the lock was lost, or a store cannot be reached.
     """
-    try:
-        before = path.read_bytes()
-    except FileNotFoundError:
-        before = b""
-    except OSError as error:
-        raise InputError(
-            f"{path}: the history cannot be read ({error.strerror}); give another name"
-        ) from error
-    if before and not before.endswith(b"\n"):
-        before += b"\n"
+    line = json.dumps(facts, ensure_ascii=False).encode("utf-8", errors="replace") + b"\n"
+    before = read(path)
+    still_mine()
     with atomic_write(path) as file:
-        file.write(before + json.dumps(facts, ensure_ascii=False).encode() + b"\n")
+        file.write(before + line)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import re
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,35 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from faceaudit.errors import InputError, UnknownNameError, UsageError
+from faceaudit.jobs.days import DatedFolder, dated, has_day
 from faceaudit.jobs.steps import STEPS, StepKind, option_of
-from faceaudit.storage import as_path, is_remote, make_folder, write_text
+from faceaudit.storage import as_path, write_text
 from faceaudit.typed import as_type
 
 STARTER = Path(__file__).with_name("starter_job.toml")
 """A commented job to begin with."""
-
-_DAY = re.compile(r"\{date(?:-(\d{1,5}))?(?::([^{}]*))?\}")
-
-
-@dataclass(frozen=True)
-class DatedFolder:
-    """A folder that has the day in its name."""
-
-    path: Path
-    above: Path
-    """What must be there already."""
-
-    def make(self) -> None:
-        """Make it. What is above is not made: it may be a disk that is not mounted.
-
-        Raises:
-            InputError: If that is not there.
-        """
-        if is_remote(self.path):
-            return
-        if not self.above.is_dir():
-            raise InputError(f"{self.path}: there is no folder {self.above}; create it first")
-        make_folder(self.path)
+OWN_KEYS = ("name", "history")
+"""Keys of a job that are no step."""
+HISTORY_SUFFIX = ".jsonl"
 
 
 @dataclass(frozen=True)
@@ -51,8 +31,10 @@ class Step:
     kind: StepKind
     options: Mapping[str, Any]
     """Keyword -> value."""
-    dated: tuple[DatedFolder, ...] = ()
+    folders: tuple[DatedFolder, ...] = ()
     """Folders named by the day in which it writes."""
+    earlier: str | None = None
+    """The keyword of an earlier table that is named by the day, which may not be there."""
 
     @property
     def command(self) -> str:
@@ -62,6 +44,11 @@ class Step:
             if key not in self.kind.arguments:
                 words += _as_typed(f"--{option_of(key).replace('_', '-')}", value)
         return shlex.join(["faceaudit", self.kind.name, *words])
+
+    @property
+    def writes(self) -> list[Path]:
+        """The tables, pages and other files that it writes."""
+        return [as_path(path) for path in self.kind.writes(self.options)]
 
 
 @dataclass(frozen=True)
@@ -102,24 +89,34 @@ def read_job(path: str | Path, day: dt.date) -> Job:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: is not valid TOML: {error}") from error
     for key in facts:
-        if key not in ("name", "history", *STEPS):
-            raise UnknownNameError(f"key of {path}", key, ["name", "history", *STEPS])
+        if key not in (*OWN_KEYS, *STEPS):
+            raise UnknownNameError(f"key of {path}", key, [*OWN_KEYS, *STEPS])
     asked = [kind for name, kind in STEPS.items() if name in facts]
     if not asked:
         raise UsageError(f"{path}: has nothing to do; give a table [{'], ['.join(STEPS)}]")
-    name = as_type(str, facts.get("name", path.stem), str(path), "name")
-    history = as_type(str | None, facts.get("history"), str(path), "history")
     steps: list[Step] = []
     for kind in asked:
         steps.append(_read_step(kind, facts[kind.name], steps, path, day))
     return Job(
-        name=name,
+        name=as_type(str, facts.get("name", path.stem), str(path), "name"),
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         day=day,
-        history=None if history is None else as_path(_dated(history, day, f"{path}: history")),
+        history=_read_history(facts.get("history"), path, day),
         steps=tuple(steps),
     )
+
+
+def _read_history(given: Any, path: Path, day: dt.date) -> Path | None:
+    history = as_type(str | None, dated(given, day, f"{path}: history"), str(path), "history")
+    if history is None:
+        return None
+    if not history.endswith(HISTORY_SUFFIX):
+        raise UsageError(
+            f"{path}: history is {history!r}; lines of JSON are added to it, name it "
+            f"NAME{HISTORY_SUFFIX}"
+        )
+    return as_path(history)
 
 
 def _read_step(
@@ -130,62 +127,20 @@ def _read_step(
     types = kind.types
     keywords = {option_of(key): key for key in types}
     options: dict[str, Any] = {}
-    if before and before[0].kind is STEPS["predict"] and kind.table in types:
-        options[kind.table] = before[0].options["out"]
+    for step in before:
+        if step.kind.makes_table:
+            options[kind.table] = step.options[step.kind.table]
     for option, value in facts.items():
         if option not in keywords:
             raise UnknownNameError(f"option of [{kind.name}] in {path}", option, keywords)
-        key = keywords[option]
-        dated = _dated(value, day, f"{path}: {kind.name}.{option}")
-        options[key] = as_type(types[key], dated, str(path), f"{kind.name}.{option}")
+        key, where = keywords[option], f"{kind.name}.{option}"
+        options[key] = as_type(types[key], dated(value, day, f"{path}: {where}"), str(path), where)
     for key in kind.needed:
         if key not in options:
             raise UsageError(f"{path}: {kind.name}.{option_of(key)} is missing")
-    folders = (_dated_folder(facts.get(option_of(key)), day) for key in kind.outputs)
-    return Step(kind, options, tuple(folder for folder in folders if folder is not None))
-
-
-def on_day(text: str, day: dt.date) -> str:
-    """A text with the day in the place of ``{date}``.
-
-    ``{date-1}`` is the day before, and ``{date:%Y/%m}`` gives its form as ``strftime`` does.
-
-    Example:
-        >>> on_day("in/{date:%Y/%m}/{date-1}.parquet", dt.date(2026, 3, 1))
-        'in/2026/03/2026-02-28.parquet'
-    """
-
-    def written(found: re.Match[str]) -> str:
-        then = day - dt.timedelta(days=int(found[1] or 0))
-        return then.strftime(found[2]) if found[2] else then.isoformat()
-
-    return _DAY.sub(written, text)
-
-
-def _dated(value: Any, day: dt.date, where: str) -> Any:
-    """A value whose texts have the day."""
-    if isinstance(value, str):
-        dated = on_day(value, day)
-        if "{date" in dated:
-            raise UsageError(
-                f"{where} is {value!r}; a day is written {{date}}, {{date-1}} for the day before, "
-                "or {date:%Y/%m}"
-            )
-        return dated
-    if isinstance(value, Mapping):
-        return {key: _dated(inner, day, where) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_dated(inner, day, where) for inner in value]
-    return value
-
-
-def _dated_folder(output: Any, day: dt.date) -> DatedFolder | None:
-    """The folder of an output, where the day is in its name."""
-    if not isinstance(output, str) or (found := _DAY.search(output)) is None:
-        return None
-    above = as_path(f"{output[: found.start()]}_").parent
-    folder = as_path(on_day(output, day)).parent
-    return None if folder == above else DatedFolder(folder, above)
+    folders = (DatedFolder.of(facts.get(option_of(key)), day) for key in kind.outputs)
+    earlier = kind.earlier if has_day(facts.get(kind.earlier)) else None
+    return Step(kind, options, tuple(folder for folder in folders if folder), earlier)
 
 
 def _as_typed(option: str, value: Any) -> list[str]:

@@ -71,6 +71,12 @@ def check_output(out: Path, images: str | os.PathLike[str], part_rows: int | Non
     return out
 
 
+def check_count(option: str, number: int | None) -> None:
+    """Raise a ``UsageError`` where a count is less than 1."""
+    if number is not None and number < 1:
+        raise UsageError(f"--{option} {number}: must be at least 1")
+
+
 def checked(kind: str, given: str, known: Mapping[str, Any]) -> str:
     """A name that is in a registry."""
     if given not in known:

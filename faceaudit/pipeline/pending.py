@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from faceaudit.images.find import find_images
+from faceaudit.pipeline.known import Known
 from faceaudit.pipeline.purged import read_purged
 from faceaudit.pipeline.target import known_images
 from faceaudit.storage import as_path, followed
@@ -20,19 +21,22 @@ class Pending:
     new: int
 
 
-def find_pending(images: str | Path, out: str | Path, limit: int | None = None) -> Pending:
+def find_pending(
+    images: str | Path, out: str | Path, limit: int | None = None, *, restart: bool = False
+) -> Pending:
     """How many images of a source a table lacks, by their names; without those purged from it.
 
     Args:
         images: As ``predict`` takes it.
         out: The table, which need not exist.
         limit: Take only the first so many images.
+        restart: Whether what the table has is discarded.
 
     Raises:
         FaceauditError: If the images cannot be listed, or something else than a table is there.
     """
     table = followed(as_path(out))
-    known, purged = known_images(table), read_purged(table)
+    known, purged = Known([]) if restart else known_images(table), read_purged(table)
     count = new = 0
     for ref in islice((ref for ref in find_images(images) if not purged.has(ref.name)), limit):
         count += 1

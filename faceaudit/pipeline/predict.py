@@ -23,6 +23,7 @@ from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
     allowed_failures,
+    check_count,
     check_output,
     checked,
     choose_outputs,
@@ -66,6 +67,8 @@ class Prediction:
     """With a limit: images that the source has in all."""
     already_complete: bool = False
     """Whether there was nothing to do."""
+    stopped: str | None = None
+    """The signal that asked the run to end when nothing was left but to finish the table."""
     max_failures: str | int | None = None
     """Images that may fail: a count, or a share such as ``2%``."""
 
@@ -147,6 +150,8 @@ def predict(
     """
     begun = time.monotonic()
     allowed_failures(max_failures)
+    for option, number in (("limit", limit), ("batch-size", batch_size), ("workers", workers)):
+        check_count(option, number)
     out = check_output(followed(as_path(out)), images, part_rows)
     open_engine = ENGINES[checked("engine", engine, ENGINES)]
     bundle = load_model(model)
@@ -201,6 +206,7 @@ def predict(
         projected_seconds=available / rate if available and rate else None,
         available=available,
         already_complete=already_complete,
+        stopped=stop.name,
         max_failures=max_failures,
     )
 

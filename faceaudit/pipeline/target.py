@@ -206,6 +206,8 @@ def known_images(out: Path) -> Known:
         InputError: If it is damaged, or cannot be read.
     """
     if out.suffix != ".parquet":
+        if read_manifest(out) is None and out.exists():
+            _check_empty(out)
         return Known(list(_groups_kept(out)))
     manifest = read_manifest(folder := out.parent / f".{out.name}.run")
     replaced = manifest is not None and manifest.replaces
@@ -351,11 +353,8 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
     manifest = read_manifest(out)
     if manifest is None:
         created = not out.exists()
-        if not created and any(not path.name.startswith(".") for path in out.iterdir()):
-            raise UsageError(
-                f"{out}: holds files that faceaudit did not write ({MANIFEST_FILE} is missing); "
-                "give an empty folder, a new one, or NAME.parquet"
-            )
+        if not created:
+            _check_empty(out)
         return TableFolder(out, wanted.start(out), Known([]), complete=False, created=created)
     if manifest.purging:
         raise TemporaryError(
@@ -366,6 +365,15 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
     return TableFolder(
         out, rows, Known(_groups_of(rows)), manifest.complete and not rows.segments, created=False
     )
+
+
+def _check_empty(out: Path) -> None:
+    """Refuse a folder that holds something else than a table."""
+    if any(not path.name.startswith(".") for path in out.iterdir()):
+        raise UsageError(
+            f"{out}: holds files that faceaudit did not write ({MANIFEST_FILE} is missing); "
+            "give an empty folder, a new one, or NAME.parquet"
+        )
 
 
 def _groups_of(rows: DataSet) -> list[Group]:

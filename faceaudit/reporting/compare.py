@@ -31,6 +31,7 @@ from faceaudit.storage import as_path, check_outputs, write_text
 from faceaudit.tables import SUFFIXES
 
 SCHEMA_FILE = Path(__file__).parent / "compare.schema.json"
+USUAL_FORMATS = ("html", "json")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def compare(
     seed: int = 0,
     mode: Wanted = "auto",
     title: str | None = None,
-    formats: Sequence[str] = ("html", "json"),
+    formats: Sequence[str] = USUAL_FORMATS,
 ) -> CompareFiles:
     """Compare a table of predictions with an earlier one, per subgroup.
 
@@ -108,7 +109,7 @@ def compare(
     paths = as_paths(first), as_paths(second)
     output = None if output is None else as_path(output)
     _check(formats, provenance, output, min_n, confidence)
-    targets = [_target(paths[1][0], output, name) for name in formats]
+    targets = [target(paths[1][0], output, name) for name in formats]
     check_outputs(targets, (*paths[0], *paths[1], label_file(labels)))
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     readings = readings_of(paths, reading)
@@ -174,7 +175,8 @@ def _lines(value: object) -> str:
     return "[\n" + ",\n".join(entries) + "\n]"
 
 
-def _target(table: Path, output: Path | None, suffix: str) -> Path:
+def target(table: Path, output: Path | None, suffix: str) -> Path:
+    """Where a comparison goes: beside its second table, or where the user said."""
     if output is None:
         known = table.suffix.lower() in {*SUFFIXES, TALLY_SUFFIX}
         return table.parent / f"{table.stem if known else table.name}.compare.{suffix}"

@@ -12,7 +12,9 @@ import typer
 from faceaudit import cli
 from faceaudit.errors import FaceauditError, InputError, UsageError
 from faceaudit.jobs import job as jobs
-from faceaudit.jobs.job import Job, on_day, read_job, write_starter
+from faceaudit.jobs.checks import check_job
+from faceaudit.jobs.days import on_day
+from faceaudit.jobs.job import Job, read_job, write_starter
 from faceaudit.jobs.steps import STEPS, StepKind, option_of
 
 DAY = dt.date(2026, 3, 1)
@@ -89,6 +91,11 @@ def test_a_step_is_the_command_that_it_would_be_when_typed(tmp_path: Path) -> No
         ('[report]\ntable = "a"\nmap = "race=utkface5"', "report.map must be a table"),
         ('[report]\ntable = "{date+1}.parquet"', r"report.table is '\{date\+1\}.parquet'; a day"),
         ('history = 3\n[report]\ntable = "a"', "history is 3; it must be of type str"),
+        ('history = "h.json"\n[report]\ntable = "a"', r"name it NAME.jsonl"),
+        ('[report]\ntable = "{date-999999}"', r"report.table is '\{date-999999\}'; a day is"),
+        ('[report]\ntable = "{date:%}"', "'%' is no form of a day"),
+        ('[report]\ntable = "a\\u0000b"', "no name has such a character"),
+        ('[check]\ntable = "a"\npolicy = { rule = [] }', "check.policy is .* of type str"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -131,12 +138,12 @@ def test_folders_named_by_the_day_are_made_and_no_others(tmp_path: Path) -> None
     text = '[tally]\ntable = "a.parquet"\nfile = "{0}/kept/{{date:%Y/%m}}/{{date}}.tally"\n'
     step = read(tmp_path, text.format(tmp_path)).steps[0]
     with pytest.raises(InputError, match=r"there is no folder .*/kept; create it first"):
-        step.dated[0].make()
+        step.folders[0].make()
     (tmp_path / "kept").mkdir()
-    step.dated[0].make()
+    step.folders[0].make()
     assert (tmp_path / "kept" / "2026" / "03").is_dir()
     flat = read(tmp_path, text.replace("/{{date:%Y/%m}}", "").format(tmp_path))
-    assert flat.steps[0].dated == ()
+    assert flat.steps[0].folders == ()
 
 
 def test_the_starter_is_a_job_whose_every_line_can_be_used(tmp_path: Path) -> None:
@@ -157,3 +164,38 @@ def test_the_starter_is_a_job_whose_every_line_can_be_used(tmp_path: Path) -> No
 def test_a_starter_is_not_written_to_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FaceauditError, match="no folder"):
         write_starter(tmp_path / "not there" / "job.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('history = "job.jsonl"\n[check]\ntable = "a"\npolicy = "p"\noutput = "job.jsonl"',
+         "job.jsonl: would be the history and what .check. writes"),
+        ('[report]\ntable = "a.parquet"\n[check]\ntable = "a"\npolicy = "p"\noutput = "./a.json"',
+         "a.json: would be what .report. writes and what .check. writes"),
+        ('[check]\ntable = "a"\npolicy = "p"\noutput = "job.toml"',
+         "job.toml: would be the job and what .check. writes"),
+        ('[tally]\ntable = "a"\nfile = "p"\n[check]\ntable = "a"\npolicy = "p"',
+         "p: would be a policy and what .tally. writes"),
+        ('[predict]\nimages = "."\nout = "a.parquet"\n[report]\noutput = "a.parquet"\n'
+         'format = ["html"]\n[compare]\nfirst = "b"\noutput = "a.parquet"\nformat = ["html"]',
+         "a.parquet.html: would be what .report. writes and what .compare. writes"),
+        ('history = "no/h.jsonl"\n[report]\ntable = "a"', "there is no folder no; create it first"),
+        ('[predict]\nimages = "."\nout = "no/a.parquet"', "there is no folder no"),
+        ('[predict]\nimages = "."\nout = "a.parquet"\ntasks = ["foo"]', "no task is called 'foo'"),
+        ('[predict]\nimages = "."\nout = "a.parquet"\ndetector = "foo"', "no detector is called"),
+        ('[predict]\nimages = "."\nout = "a.parquet"\nengine = "foo"', "no engine is called"),
+        ('[predict]\nimages = "."\nout = "a.parquet"\nmax_failures = "few"', "10 or 2%"),
+    ],
+)  # fmt: skip
+def test_what_would_be_seen_late_is_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FaceauditError, match=message):
+        check_job(read(tmp_path, text))
+
+
+def test_a_day_that_never_was_is_named() -> None:
+    with pytest.raises(ValueError, match="no day is 1 days before 0001-01-01"):
+        on_day("{date-1}", dt.date(1, 1, 1))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import polars as pl
 import pytest
 
 import faceaudit
-from faceaudit.errors import EXIT_ORDER, FaceauditError, LockedError
+from faceaudit.errors import EXIT_ORDER, FaceauditError, LockedError, TemporaryError
 from faceaudit.jobs import JobRun, StepRun, tell
 from faceaudit.jobs import run as run_job
 from faceaudit.jobs.history import append
-from faceaudit.jobs.steps import STEPS, Outcome
+from faceaudit.jobs.steps import Outcome
 from faceaudit.pipeline import pending
+from faceaudit.pipeline.target import TableFile
 from faceaudit.storage import exclusive
 from tests.jobs.conftest import POLICY, WriteJob, names_of, write_images
 
@@ -52,9 +54,9 @@ def test_the_second_night_scores_what_is_new(
     write_images(folder / "images", names_of(range(40, 50)))
     second = run_job(job)
     assert first.exit_code == again.exit_code == second.exit_code == 0
-    predicted = [found.steps[0].outcome.facts for found in (first, again, second)]
-    assert [facts["scored"] for facts in predicted] == [40, 0, 10]
-    assert [facts["images"] for facts in predicted] == [40, 40, 50]
+    predicted = [found.steps[0].outcome for found in (first, again, second)]
+    assert [one.scored for one in predicted] == [40, 0, 10]
+    assert [one.images for one in predicted] == [40, 40, 50]
     assert [step.name for step in second.steps] == ["predict", "tally", "report"]
     kept = json.loads((folder / "faces.json").read_text())
     assert kept["table"]["rows"] == 50
@@ -64,7 +66,24 @@ def test_the_second_night_scores_what_is_new(
     lines = history_of(folder)
     assert [line["steps"][0]["scored"] for line in lines] == [40, 0, 10]
     assert {line["job"] for line in lines} == {"nightly"}
-    assert pl.read_ndjson(folder / "history.jsonl").height == 3
+
+
+def test_a_history_is_read_as_its_documentation_says(
+    folder: Path, predict_table: str, write_job: WriteJob
+) -> None:
+    write_policy(folder, NEVER)
+    run_job(write_job(predict_table))
+    (folder / "history.jsonl").write_text((folder / "history.jsonl").read_text() * 100)
+    run_job(write_job(f'{predict_table}[check]\npolicy = "policy.toml"\n'))
+    read = pl.read_ndjson(folder / "history.jsonl", infer_schema_length=None)
+    assert read.height == 101
+    last = read.row(-1, named=True)
+    assert last["exit_codes"] == [10]
+    predict, check = last["steps"]
+    assert check["exit_codes"] == [10]
+    assert check["verdicts"][0]["outcome"] == "fail"
+    assert predict["statuses"] == [{"status": "ok", "images": 40}]
+    assert predict.keys() == check.keys()
 
 
 RULE = {
@@ -105,7 +124,7 @@ def test_exit_codes_come_in_the_order_of_the_contract() -> None:
     found = JobRun(None, None)  # type: ignore[arg-type]
     assert found.exit_codes == [0]
     for code in (4, 3, 10, 1, 75, 2):
-        found.steps.append(StepRun("predict", Outcome({}, (), [code])))
+        found.steps.append(StepRun("predict", Outcome((), [code])))
         assert found.exit_code == code
     assert found.exit_codes == list(EXIT_ORDER[:-1])
 
@@ -113,10 +132,10 @@ def test_exit_codes_come_in_the_order_of_the_contract() -> None:
 def test_without_a_table_what_follows_is_skipped(
     folder: Path, predict_table: str, write_job: WriteJob
 ) -> None:
-    text = predict_table.replace("faces.parquet", "not there/faces.parquet")
+    text = predict_table.replace('"images"', '"no images"')
     found = run_job(write_job(f"{text}[report]\n"))
     assert found.exit_code == 2
-    assert "there is no folder not there" in str(found.steps[0].error)
+    assert "no images" in str(found.steps[0].error)
     assert [step.was_skipped for step in found.steps] == [False, True]
     assert history_of(folder)[0]["steps"][1]["skipped"] is True
 
@@ -129,7 +148,7 @@ def test_a_step_that_cannot_work_leaves_the_others_their_turn(
     found = run_job(write_job(text))
     assert found.exit_codes == [2, 10]
     assert "no_such_column" in str(found.steps[1].error)
-    assert found.steps[2].outcome.facts["verdicts"][0]["outcome"] == "fail"
+    assert found.steps[2].outcome.verdicts[0].outcome == "fail"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +172,9 @@ def test_what_comes_hours_later_is_checked_first(
     with pytest.raises(FaceauditError, match=message):
         list(tell(write_job(text)))
     assert not (folder / "faces.parquet").exists()
+    (line,) = history_of(folder)
+    assert (line["exit_code"], line["steps"]) == (2, [])
+    assert message in line["error"]
 
 
 def test_names_are_seen_from_the_folder_of_the_job(
@@ -175,15 +197,23 @@ def test_a_night_has_its_own_table_and_is_compared_with_the_one_before(
 ) -> None:
     text = predict_table.replace("faces.parquet", "nights/{date}/faces.parquet")
     text = text.replace('"images"', '"incoming/{date}"')
+    text += '[report]\nbaseline = "nights/{date-1}/faces.parquet"\npolicy = "policy.toml"\n'
     text += '[compare]\nfirst = "nights/{date-1}/faces.parquet"\noutput = "changes/{date}.html"\n'
+    write_policy(folder, NEVER)
     for place, numbers in enumerate((range(40), range(40, 90))):
         write_images(folder / "incoming" / f"2026-03-0{place + 1}", names_of(numbers))
     for name in ("nights", "changes"):
         (folder / name).mkdir()
     first = run_job(write_job(text), date=dt.date(2026, 3, 1))
-    assert [step.error is None for step in first.steps] == [True, False]  # nothing before it
+    assert first.exit_code == 10  # the rule, though there is nothing to compare with
+    assert [step.was_skipped for step in first.steps] == [False, False, True]
+    said = "there is no nights/2026-02-28/faces.parquet to compare with"
+    assert [step.outcome.lines[0].endswith(said) for step in first.steps] == [False, True, True]
     second = run_job(write_job(text), date=dt.date(2026, 3, 2))
-    assert second.exit_code == 0
+    assert second.exit_codes == [10]
+    assert not any(step.was_skipped for step in second.steps)
+    page = json.loads((folder / "nights" / "2026-03-02" / "faces.json").read_text())
+    assert page["baseline"]["table"] == "faces.parquet"
     assert (folder / "nights" / "2026-03-02" / "faces.parquet").is_file()
     assert (folder / "changes" / "2026-03-02.json").is_file()
     assert [line["date"] for line in history_of(folder)] == ["2026-03-01", "2026-03-02"]
@@ -202,6 +232,13 @@ def test_a_dry_run_says_what_is_new_and_writes_nothing(
     run_job(job)
     write_images(folder / "images", names_of(range(40, 41)))
     assert "  1 image to score, of 41 images in images" in list(tell(job))
+    anew = write_job(f"{predict_table}restart = true\n")
+    assert "  41 images to score, of 41 images in images" in list(tell(anew))
+    (folder / "foreign").mkdir()
+    (folder / "foreign" / "notes.txt").touch()
+    foreign = write_job(predict_table.replace("faces.parquet", "foreign"))
+    with pytest.raises(FaceauditError, match="holds files that faceaudit did not write"):
+        list(tell(foreign))
 
 
 @pytest.mark.parametrize("out", ["faces", "faces.parquet"])
@@ -245,19 +282,88 @@ def test_a_bug_is_in_the_history_and_keeps_its_traceback(
     def broken(*given: object, **options: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(type(STEPS["report"]), "function", property(lambda kind: broken))
+    monkeypatch.setattr("faceaudit.reporting.run.read_source", broken)
     with pytest.raises(ZeroDivisionError):
-        run_job(_job_of_types(write_job, monkeypatch))
+        run_job(write_job(f'{predict_table}[report]\n[compare]\nfirst = "faces.parquet"\n'))
     (line,) = history_of(folder)
     assert line["exit_code"] == 1
-    assert line["steps"][0]["error"] == "a bug"
+    assert [step["error"] for step in line["steps"]] == [None, "a bug", None]
+    assert [step["skipped"] for step in line["steps"]] == [False, False, True]
 
 
-def _job_of_types(write_job: WriteJob, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A job with one step, whose options are known without asking the function."""
-    monkeypatch.setattr(type(STEPS["report"]), "types", property(lambda kind: {"table": Path}))
-    monkeypatch.setattr(type(STEPS["report"]), "needed", property(lambda kind: ["table"]))
-    return write_job('[report]\ntable = "a.parquet"\n')
+def test_a_signal_when_only_the_table_was_left_to_finish_ends_the_job(
+    folder: Path, predict_table: str, write_job: WriteJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = TableFile.finish
+
+    def finish(self: TableFile, *given: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(self, *given)
+
+    monkeypatch.setattr(TableFile, "finish", finish)
+    found = run_job(write_job(f"{predict_table}[report]\n"))
+    assert found.exit_codes == [75]
+    assert [step.was_skipped for step in found.steps] == [False, True]
+    assert (folder / "faces.parquet").is_file()
+    assert not (folder / "faces.html").exists()
+
+
+def test_jobs_in_threads_do_not_take_each_others_files(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    places = []
+    for rows in (10, 20):
+        place = tmp_path_factory.mktemp("job")
+        write_policy(place, NEVER)
+        columns = {"gender_true": ["Male", "Female"], "gender_pred": ["Male", "Male"]}
+        pl.concat([pl.DataFrame(columns)] * (rows // 2)).write_csv(place / "t.csv")
+        (place / "job.toml").write_text('[check]\ntable = "t.csv"\npolicy = "policy.toml"\n')
+        places.append(place)
+    where = Path.cwd()
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda place: run_job(place / "job.toml"), places * 4))
+    assert [one.steps[0].outcome.verdicts[0].n for one in found] == [10, 20] * 4
+    assert Path.cwd() == where
+
+
+def test_what_the_steps_said_is_not_lost_with_the_history(
+    folder: Path, predict_table: str, write_job: WriteJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_policy(folder, NEVER)
+
+    def full(*given: object) -> None:
+        raise TemporaryError("history.jsonl: the disk is full")
+
+    monkeypatch.setattr("faceaudit.jobs.history.append", full)
+    found = run_job(write_job(f'{predict_table}[check]\npolicy = "policy.toml"\n'))
+    assert found.exit_codes == [75, 10]
+    assert found.error == "history.jsonl: the disk is full"
+    assert found.steps[1].outcome.verdicts[0].outcome == "fail"
+
+
+@pytest.mark.parametrize("data", [None, b"\xff"])
+def test_a_history_that_cannot_be_read_stops_a_job_before_it_begins(
+    folder: Path, predict_table: str, write_job: WriteJob, data: bytes | None
+) -> None:
+    job = write_job(predict_table)
+    if data is None:
+        (folder / "history.jsonl").mkdir()
+        with pytest.raises(FaceauditError, match="the history cannot be read"):
+            run_job(job)
+        assert not (folder / "faces.parquet").exists()
+    else:  # bytes that are no text stay as they are
+        (folder / "history.jsonl").write_bytes(data)
+        run_job(job)
+        assert (folder / "history.jsonl").read_bytes().startswith(b"\xff\n{")
+
+
+def test_a_line_is_not_added_once_the_lock_was_lost(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise LockedError("lost")
+
+    with pytest.raises(LockedError):
+        append(tmp_path / "history.jsonl", {}, lost)
+    assert not (tmp_path / "history.jsonl").exists()
 
 
 def test_a_history_without_a_last_newline_is_gone_on_with(tmp_path: Path) -> None:
@@ -292,15 +398,15 @@ def test_the_command_says_what_was_done_and_ends_with_its_code(
     found = subprocess.run(command("run", job), capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert "faces.html\nfaces.json\n0 pass, 1 fail, 0 insufficient evidence\n" in found.stdout
-    assert found.stdout.splitlines()[-1].endswith(
-        "predict 0, report 10, compare 2; exit code 2"
-    )  # fmt: skip
+    assert found.stderr.splitlines()[-1].endswith("predict 0, report 10, compare 2; exit code 2")
     assert f"Error: {job}: [compare] x: " in found.stderr
     assert "Traceback" not in found.stderr
     quiet = subprocess.run(
-        command("run", job, "--quiet"), capture_output=True, text=True, check=False
-    )
+        command("run", job, "--quiet", "--date", "2026-03-01", "--log-format", "json"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert quiet.stdout == ""
+    assert "nightly on 2026-03-01: predict 0, report 10, compare 2" in quiet.stderr
 
 
 @pytest.mark.parametrize(
@@ -347,6 +453,7 @@ def test_a_job_that_is_terminated_ends_with_75_and_goes_on(
     (line,) = history_of(folder)
     assert line["exit_code"] == 75
     assert line["steps"][1]["skipped"] is True
+    assert f"goes on with: faceaudit run {job} --date {dt.date.today()}" in errors
     assert run_job(job).exit_code == 0
     assert history_of(folder)[1]["steps"][0]["images"] == 1500
     assert history_of(folder)[1]["steps"][0]["scored"] < 1500
