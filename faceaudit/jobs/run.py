@@ -173,6 +173,7 @@ def tell(job: str | Path, *, date: dt.date | None = None) -> Iterator[str]:
                 yield (
                     f"  {counted(pending.new, 'image')} to score, of "
                     f"{counted(pending.images, 'image')} in {options['images']}"
+                    f"{f'; {pending.purged:,} purged and passed over' if pending.purged else ''}"
                 )
         if asked.history is not None:
             yield f"a line in {asked.history}"

@@ -309,12 +309,13 @@ class DataSet:
         return self._digest(self.manifest.images, self.images)
 
     def note(self, digests: Mapping[int, ImageDigest]) -> None:
-        """Remember the digests of parts, by their number, until the manifest is written."""
+        """Remember the digests of parts, by their number."""
         parts = tuple(
             replace(part, digest=digests.get(number, part.digest))
             for number, part in enumerate(self.manifest.parts)
         )
         self.manifest = replace(self.manifest, parts=parts)
+        self._write_manifest()
 
     def mark_as_becoming(self, digest: ImageDigest) -> None:
         """Say in the manifest that a file of these images is being made of the parts."""

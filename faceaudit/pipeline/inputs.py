@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from faceaudit.pipeline.known import Listed
 from faceaudit.pipeline.purged import Purged
 from faceaudit.storage import as_path, identity, is_remote
 
+_EXAMPLE = re.compile(r" \(for example .*\)")
 AT_ONCE = 1024
 """Images that are listed at a time."""
 
@@ -57,7 +59,6 @@ class Inputs:
         outputs: Sequence[Output],
         age_bins: tuple[int, ...],
         limit: int | None = None,
-        purged: Purged | None = None,
     ) -> None:
         """Find the columns of what stands beside the images.
 
@@ -67,12 +68,14 @@ class Inputs:
             outputs: What the model predicts.
             age_bins: Lower bounds of the age groups, in years.
             limit: So many images are taken.
-            purged: Images that are passed over.
         """
         self.source = source
         self.labels = labels
         self.limit = limit
-        self._purged = purged or Purged()
+        self.purged = Purged()
+        """Images that are passed over."""
+        self.passed_over = 0
+        """How many the last walk passed over."""
         self._join = partial(join_extra, outputs=outputs, age_bins=age_bins)
         of_labels = None if labels is None else labels.columns
         self.extra = self._join(of_labels, source.carried_schema)
@@ -90,12 +93,12 @@ class Inputs:
         """What the labels of all images lack, once all were walked; later walks add nothing."""
         if self._notes is None:
             self._notes = () if self.labels is None else self.labels.notes()
-        return self._notes
+        return tuple(map(_without_example, self._notes)) if len(self.purged) else self._notes
 
     def names(self) -> Iterator[str]:
         """The names of all images in order."""
-        names = (ref.name for ref in self.source)
-        return islice((name for name in names if not self._purged.has(name)), self.limit)
+        names = (ref.name for ref in islice(self.source, self.limit))
+        return (name for name in names if not self.purged.has(name))
 
     def are_gone(self) -> bool:
         """Whether the folder or file that held the images can be seen no more.
@@ -135,24 +138,40 @@ class Inputs:
 
     def _rows(self) -> Iterator[tuple[ImageRef, tuple[Any, ...]]]:
         """Images and the values beside them, one by one."""
-        left = self.limit
+        left, passed_over = self.limit, 0
         for found in self.source.batches(AT_ONCE):
-            batch = self._without_purged(found)
-            refs = batch.refs[:left]
-            of_labels = None if self.labels is None else self.labels.of([ref.name for ref in refs])
-            carried = None if batch.carried is None else batch.carried[:left]
-            frame = self._join(of_labels, carried)
-            yield from zip(refs, frame.iter_rows() if frame.width else repeat(()), strict=False)
-            left = None if left is None else left - len(refs)
+            batch = self._without_purged(found, left)
+            names = [ref.name for ref in batch.refs]
+            of_labels = None if self.labels is None else self.labels.of(names)
+            frame = self._join(of_labels, batch.carried)
+            rows = frame.iter_rows() if frame.width else repeat(())
+            yield from zip(batch.refs, rows, strict=False)
+            taken = len(found.refs[:left])
+            passed_over += taken - len(batch.refs)
+            left = None if left is None else left - taken
             if left == 0:
-                return
+                break
+        self.passed_over = passed_over
 
-    def _without_purged(self, batch: Batch) -> Batch:
-        if not len(self._purged):
-            return batch
-        kept = [not self._purged.has(ref.name) for ref in batch.refs]
-        refs = list(compress(batch.refs, kept))
-        return Batch(refs, None if batch.carried is None else batch.carried.filter(kept))
+    def _without_purged(self, batch: Batch, left: int | None) -> Batch:
+        """The images of a batch that are taken, of the first so many."""
+        refs = batch.refs[:left]
+        carried = None if batch.carried is None else batch.carried[:left]
+        kept = [not self.purged.has(ref.name) for ref in refs]
+        if all(kept):
+            return Batch(refs, carried)
+        rest = None if carried is None else carried.filter(kept)
+        return Batch(list(compress(refs, kept)), rest)
+
+
+def _without_example(note: str) -> str:
+    """A note that names no image: it could be one that was purged.
+
+    Example:
+        >>> _without_example("1 label has no image (for example 'a (1).jpg')")
+        '1 label has no image'
+    """
+    return _EXAMPLE.sub("", note)
 
 
 def _digests(rows: Sequence[tuple[ImageRef, tuple[Any, ...]]]) -> list[ImageDigest]:

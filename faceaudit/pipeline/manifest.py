@@ -57,8 +57,8 @@ class Manifest:
     becomes: ImageDigest | None = None
     """The images of the file that is being made of the parts."""
     notes: tuple[str, ...] = ()
-    purging: bool = False
-    """Whether rows are being deleted, or were when a run was killed."""
+    purging: Mapping[str, Any] | None = None
+    """What a purge set out to do, from when it began until it ended."""
 
     @property
     def images(self) -> int:
@@ -94,7 +94,7 @@ class Manifest:
                 replaces=facts["replaces"],
                 becomes=ImageDigest.from_json(facts["becomes"]) if facts["becomes"] else None,
                 notes=tuple(facts["notes"]),
-                purging=facts.get("purging", False),
+                purging=facts.get("purging"),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(

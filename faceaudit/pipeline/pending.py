@@ -19,12 +19,14 @@ class Pending:
 
     images: int
     new: int
+    purged: int = 0
+    """Images that were purged from the table, and are not scored again."""
 
 
 def find_pending(
     images: str | Path, out: str | Path, limit: int | None = None, *, restart: bool = False
 ) -> Pending:
-    """How many images of a source a table lacks, by their names; without those purged from it.
+    """How many images of a source a table lacks, by their names.
 
     Args:
         images: As ``predict`` takes it.
@@ -37,8 +39,11 @@ def find_pending(
     """
     table = followed(as_path(out))
     known, purged = Known([]) if restart else known_images(table), read_purged(table)
-    count = new = 0
-    for ref in islice((ref for ref in find_images(images) if not purged.has(ref.name)), limit):
+    count = new = passed_over = 0
+    for ref in islice(find_images(images), limit):
         count += 1
-        new += known.group_of(ref.name) is None
-    return Pending(count, new)
+        if purged.has(ref.name):
+            passed_over += 1
+        elif known.group_of(ref.name) is None:
+            new += 1
+    return Pending(count, new, passed_over)

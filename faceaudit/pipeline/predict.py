@@ -35,7 +35,7 @@ from faceaudit.pipeline.extra import make_schema, say_labels, warn_of
 from faceaudit.pipeline.inputs import Chunk, Inputs
 from faceaudit.pipeline.known import compare
 from faceaudit.pipeline.plan import Settings
-from faceaudit.pipeline.purged import read_purged
+from faceaudit.pipeline.purged import purged_file, read_purged
 from faceaudit.pipeline.stopping import Stop, stop_on_signals
 from faceaudit.pipeline.target import Target, open_target
 from faceaudit.pipeline.witness import Watch
@@ -159,7 +159,7 @@ def predict(
     source = find_images(images)
     found = open_labels(labels, source, provenance=provenance)
     say_labels(found, labels, source)
-    inputs = Inputs(source, found, outputs, age_bins, limit, read_purged(out))
+    inputs = Inputs(source, found, outputs, age_bins, limit)
     total = in_background(source.count)
     settings = Settings(
         model=model,
@@ -180,6 +180,7 @@ def predict(
         if bundle.notice:
             log.warning("model %s: %s", bundle.name, bundle.notice)
         with exclusive(out) as still_mine, stop_on_signals() as stop:
+            inputs.purged = read_purged(out)
             target = open_target(
                 out, settings.schema, metadata, part_rows, restart=restart, still_mine=still_mine
             )
@@ -194,6 +195,11 @@ def predict(
                 totals, rate = target.totals(), work.rate
             finally:
                 target.tidy()
+            if inputs.passed_over:
+                log.warning(
+                    "%s: purged from it and passed over: %s (%s)",
+                    out, counted(inputs.passed_over, "image"), purged_file(out),
+                )  # fmt: skip
     available = None if limit is None else source.count()
     return Prediction(
         table=out,

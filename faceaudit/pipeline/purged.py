@@ -32,6 +32,10 @@ class Purged:
         """Whether the image of this name was purged."""
         return bool(self._hashes) and _bytes_of(name) in self._hashes
 
+    def among(self, table: pa.Table) -> pa.Array:
+        """Whether each row is of such an image."""
+        return pa.array([self.has(name) for name in table["image"].to_pylist()], pa.bool_())
+
     def with_names(self, names: Iterable[str]) -> Purged:
         """These names too."""
         return Purged(self._hashes.union(map(_bytes_of, names)))
@@ -41,11 +45,19 @@ def _bytes_of(name: str) -> bytes:
     return hash_of(name).to_bytes(BYTES, "little")
 
 
+def beside(out: Path, name: str) -> Path:
+    """A file that belongs to a table: in its folder, or beside its file."""
+    return out.with_name(f"{out.stem}.{name}") if out.suffix == ".parquet" else out / f"_{name}"
+
+
 def purged_file(out: Path) -> Path:
-    """Where the names that were purged of a table are kept: in its folder, or beside its file."""
-    if out.suffix == ".parquet":
-        return out.with_name(f"{out.stem}.purged.parquet")
-    return out / "_purged.parquet"
+    """Where the names that were purged of a table are kept."""
+    return beside(out, "purged.parquet")
+
+
+def begun_file(out: Path) -> Path:
+    """What says of a table that is one file that a purge of it has not ended."""
+    return beside(out, "purging.json")
 
 
 def read_purged(out: Path) -> Purged:

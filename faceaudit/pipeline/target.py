@@ -21,14 +21,16 @@ from faceaudit.pipeline.dataset import DataSet, columns_in, segments_in, tables_
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.known import Group, Known
 from faceaudit.pipeline.manifest import Manifest, read_manifest
+from faceaudit.pipeline.purged import begun_file
 from faceaudit.pipeline.table import in_row_groups, is_first_row, open_table, without_replaced
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
-from faceaudit.storage import arrow_file, never_lost, remove
+from faceaudit.storage import arrow_file, never_lost, remove, remove_unfinished
 from faceaudit.tables.files import read_metadata
 
 FILE_PARTS = 1 << 18
 """Rows of a part while one file is made."""
 DEFAULT_PART_ROWS = 1_000_000
+UNFINISHED_PURGE = "%s: a `faceaudit purge` of it was interrupted; run that again, then this"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Target(Protocol):
     def note(self, verified: Mapping[int, ImageDigest]) -> None:
         """Remember the digests of groups of images that were found to be the same.
 
-        It is kept when something is written, so that they need not be compared again.
+        They need not be compared again; those of a file, once something is added to it.
         """
 
     def finish(
@@ -224,6 +226,8 @@ def _groups_kept(folder: Path) -> Iterator[Group]:
 
 
 def _open_file(out: Path, wanted: Wanted, restart: bool) -> TableFile:
+    if begun_file(out).exists():
+        raise TemporaryError(UNFINISHED_PURGE % out)
     folder = out.parent / f".{out.name}.run"
     manifest = None if restart else read_manifest(folder)
     exists = out.exists()
@@ -322,7 +326,8 @@ class TableFolder:
 
     def note(self, verified: Mapping[int, ImageDigest]) -> None:
         """Remember the digests of parts."""
-        self.rows.note(verified)
+        if verified:
+            self.rows.note(verified)
 
     def finish(
         self, names: Callable[[], Iterable[str]], notes: Sequence[str], images: ImageDigest
@@ -349,6 +354,7 @@ class TableFolder:
 
 def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
     if restart and (out / MANIFEST_FILE).exists():  # be it damaged
+        remove_unfinished(out, "_purge*")
         return TableFolder(out, wanted.start(out), Known([]), complete=False, created=False)
     manifest = read_manifest(out)
     if manifest is None:
@@ -356,10 +362,8 @@ def _open_folder(out: Path, wanted: Wanted, restart: bool) -> TableFolder:
         if not created:
             _check_empty(out)
         return TableFolder(out, wanted.start(out), Known([]), complete=False, created=created)
-    if manifest.purging:
-        raise TemporaryError(
-            f"{out}: a `faceaudit purge` of it was interrupted; run that again, then this"
-        )
+    if manifest.purging is not None:
+        raise TemporaryError(UNFINISHED_PURGE % out)
     wanted.check(out, manifest.metadata, columns_in(out, manifest))
     rows = wanted.open(out, manifest)
     return TableFolder(

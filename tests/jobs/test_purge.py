@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import json
 import shutil
 import subprocess
@@ -25,11 +26,12 @@ from faceaudit.errors import (
 )
 from faceaudit.jobs import purge
 from faceaudit.models.bundle import Bundle
-from faceaudit.pipeline import deletion, known
+from faceaudit.pipeline import known
 from faceaudit.pipeline.pending import find_pending
 from faceaudit.pipeline.predict import Prediction
 from faceaudit.pipeline.purged import Purged, purged_file, read_purged, write_purged
 from faceaudit.storage import exclusive
+from faceaudit.tables.files import read_metadata
 from tests.jobs.conftest import names_of, write_images
 
 OUTS = ["faces", "faces.parquet"]
@@ -73,13 +75,13 @@ def test_an_image_goes_and_does_not_come_back(
     before = table_of(folder / out)
     gone = before["image"][13]
     found = purge(folder / out, image=[gone], reason="asked for on paper")
-    assert (found.images, found.rows, found.files) == (1, 1, 1)
+    assert (found.images, found.rows) == (1, 1)
     assert table_of(folder / out).equals(before.filter(pl.col("image") != gone))
     again = predict(folder, out, random_bundle)
     assert again.already_complete
     assert again.images == 39
     assert gone not in images_in(folder / out)
-    assert find_pending(folder / "images", folder / out).images == 39
+    assert find_pending(folder / "images", folder / out).purged == 1
     write_images(folder / "images", names_of(range(40, 45)))
     assert predict(folder, out, random_bundle).scored == 5
     assert sorted(images_in(folder / out)) == sorted({*names_of(range(45))} - {gone})
@@ -109,7 +111,7 @@ def test_parts_of_long_ago_go_and_their_counts_stay(folder: Path, random_bundle:
     faceaudit.tally(out, folder / "before.tally")
     make_old(out, 2, days=31)
     found = purge(out, older_than="30d", suppress_below=0)
-    assert (found.images, found.files) == (20, 2)
+    assert (found.images, found.rows) == (20, 20)
     assert table_of(out).equals(before[20:])
     assert found.tally is not None
     faceaudit.tally(out, folder / "rest.tally")
@@ -184,12 +186,10 @@ def test_a_part_that_lost_images_is_compared_once(
     read: list[str] = []
     real = known._sha256
     monkeypatch.setattr(known, "_sha256", lambda ref: read.append(ref.name) or real(ref))
-    write_images(folder / "images", names_of(range(40, 41)))
-    predict(folder, "faces", random_bundle)
+    assert predict(folder, "faces", random_bundle).already_complete
     assert len(read) == 9  # the other images of that part
     read.clear()
-    write_images(folder / "images", names_of(range(41, 42)))
-    predict(folder, "faces", random_bundle)
+    assert predict(folder, "faces", random_bundle).already_complete
     assert read == []
 
 
@@ -230,41 +230,206 @@ def test_a_trial_deletes_nothing(folder: Path, random_bundle: Bundle, out: str) 
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize("at", [("write_manifest", k) for k in range(3)] + [
-    ("write_part", 0), ("write_part", 1), ("list_parts", 0),
-])  # fmt: skip
-def test_a_purge_that_was_killed_is_gone_on_with(
-    folder: Path, random_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, at: tuple[str, int]
+MOMENTS = [
+    ("faceaudit.jobs.purge.write_purged", 0),
+    ("faceaudit.jobs.purge.count_table", 0),
+    ("faceaudit.jobs.purge.save_tally", 0),
+    ("faceaudit.jobs.history.append", 0),
+    ("faceaudit.jobs.purge.delete", 0),
+    ("faceaudit.pipeline.deletion.write_part", 0),
+    ("faceaudit.pipeline.deletion.write_part", 1),
+    ("faceaudit.pipeline.deletion.write_manifest", 1),
+    ("faceaudit.pipeline.deletion.list_parts", 0),
+    ("faceaudit.pipeline.deletion.write_manifest", 2),
+]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def kill_at(patch: pytest.MonkeyPatch, name: str, which: int) -> None:
+    """Let a function end the process when it is called for the n-th time."""
+    module, _, function = name.rpartition(".")
+    real = getattr(importlib.import_module(module), function)
+    calls = iter(range(100))
+
+    def killed(*given: Any, **options: Any) -> Any:
+        if next(calls) == which:
+            raise Killed
+        return real(*given, **options)
+
+    patch.setattr(importlib.import_module(module), function, killed)
+
+
+@pytest.mark.parametrize("at", MOMENTS, ids=lambda at: f"{at[0].rpartition('.')[2]}-{at[1]}")
+@pytest.mark.parametrize("other", [False, True], ids=["the same again", "another"])
+def test_a_purge_that_was_killed_is_finished_by_the_next(
+    folder: Path,
+    random_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    at: tuple[str, int],
+    other: bool,
 ) -> None:
     predict(folder, "faces", random_bundle)
     out = folder / "faces"
     make_old(out, 1, days=31)
     names = images_in(out)
     named = [names[12], names[23]]
-    step, which = at
-    real = getattr(deletion, step)
-    calls = iter(range(100))
+    with monkeypatch.context() as patch:
+        kill_at(patch, *at)
+        with pytest.raises(Killed):
+            purge(out, older_than="30d", image=named)
+    with pytest.raises(TemporaryError, match="purge` of it was interrupted"):
+        predict(folder, "faces", random_bundle)
+    with pytest.raises(TemporaryError):
+        faceaudit.report(out)
+    began = at != MOMENTS[0]  # before the names are kept, nothing was decided
+    if other:
+        purge(out, image=[names[39]])
+        gone = {*names[:10], *named} if began else set()
+        assert images_in(out) == [name for name in names[:39] if name not in gone]
+    purge(out, older_than="30d", image=named)
+    left = names[10:39] if other else names[10:]
+    assert images_in(out) == [name for name in left if name not in named]
+    assert len(list(out.glob("part-*"))) == 3
+    assert not [path for path in out.rglob("*") if path.name.endswith(".part")]
+    lines = [line for line in record_of(out) if line["images"] > 1]
+    assert [line["images"] for line in lines] == [12]
+    assert len(list(out.glob("*.tally"))) == 1
+    again = predict(folder, "faces", random_bundle)
+    assert again.images == len(left) - 2
+    assert again.scored == 0
 
-    def killed(*given: Any) -> Any:
-        if next(calls) == which:
-            raise KeyboardInterrupt
+
+@pytest.mark.parametrize(
+    "at",
+    [*MOMENTS[:5], ("faceaudit.pipeline.deletion.open_table", 0)],
+    ids=lambda at: at[0].rpartition(".")[2],
+)
+def test_a_purge_of_a_file_that_was_killed_is_finished_by_the_next(
+    folder: Path, random_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, at: tuple[str, int]
+) -> None:
+    predict(folder, "faces.parquet", random_bundle)
+    out = folder / "faces.parquet"
+    names = images_in(out)
+    with monkeypatch.context() as patch:
+        kill_at(patch, *at)
+        with pytest.raises(Killed):
+            purge(out, image=names[:12])
+    with pytest.raises(TemporaryError, match="purge` of it was interrupted"):
+        predict(folder, "faces.parquet", random_bundle)
+    purge(out, image=[*names[:12], names[20]])
+    assert images_in(out) == [*names[12:20], *names[21:]]
+    assert sum(line["images"] for line in record_of(out)) == 13
+    assert predict(folder, "faces.parquet", random_bundle).already_complete
+
+
+def test_what_a_killed_purge_had_written_goes(folder: Path, random_bundle: Bundle) -> None:
+    predict(folder, "faces", random_bundle)
+    out = folder / "faces"
+    names = images_in(out)
+    (out / ".part-00000_1.parquet.ab_d3fgh.part").write_bytes(names[1].encode())
+    purge(out, image=[names[1]])
+    assert not list(out.glob(".*.part"))
+
+
+def test_an_image_purged_while_a_run_begins_does_not_come_back(
+    folder: Path, random_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(folder, "faces.parquet", random_bundle)
+    gone = images_in(folder / "faces.parquet")[7]
+    flow = importlib.import_module("faceaudit.pipeline.predict")
+    real = flow.describe
+
+    def meanwhile(*given: Any) -> Any:
+        purge(folder / "faces.parquet", image=[gone])
         return real(*given)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(deletion, step, killed)
-        with pytest.raises(KeyboardInterrupt):
-            purge(out, older_than="30d", image=named)
-    begun = json.loads((out / "_manifest.json").read_text())["purging"]
-    if begun:
-        with pytest.raises(TemporaryError, match="purge` of it was interrupted"):
-            predict(folder, "faces", random_bundle)
-        with pytest.raises(TemporaryError):
-            faceaudit.report(out)
-    purge(out, older_than="30d", image=named)
-    assert images_in(out) == [name for name in names[10:] if name not in named]
-    assert len(list(out.glob("part-*"))) == 3
-    assert predict(folder, "faces", random_bundle).already_complete
-    assert len(record_of(out)) >= 1
+    monkeypatch.setattr(flow, "describe", meanwhile)
+    predict(folder, "faces.parquet", random_bundle)
+    assert gone not in images_in(folder / "faces.parquet")
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_notes_do_not_bring_a_name_back(folder: Path, random_bundle: Bundle, out: str) -> None:
+    names = names_of(range(40))
+    lines = ["file,gender", *(f"{name},Male" for name in names[1:])]
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    labels = f"table:{folder / 'labels.csv'}"
+    predict(folder, out, random_bundle, labels=labels)
+
+    def holding(name: str) -> list[Path]:
+        kept = [p for p in folder.rglob("*") if p.is_file() and p.parent.name != "images"]
+        return [p for p in kept if name.encode() in p.read_bytes() and p.name != "labels.csv"]
+
+    assert holding(names[0])  # it is the example of an image without a label
+    purge(folder / out, image=names[:12])
+    assert not holding(names[0])
+    (folder / "images" / names[1]).unlink()  # its label has no image from now on
+    write_images(folder / "images", names_of(range(40, 41)))
+    predict(folder, out, random_bundle, labels=labels)
+    assert not holding(names[1])
+    if out == "faces":
+        notes = json.loads((folder / out / "_manifest.json").read_text())["notes"]
+    else:
+        notes = read_metadata(folder / out).labels["notes"]  # type: ignore[union-attr]
+    assert any("has no image" in note for note in notes)
+
+
+def test_counts_are_made_without_names(
+    folder: Path, random_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(folder, "faces", random_bundle)
+    names = images_in(folder / "faces")
+    module = importlib.import_module("faceaudit.jobs.purge")
+    real, seen = module.count_table, []
+
+    def count(path: Path, *given: Any, **options: Any) -> Any:
+        seen.append(path.read_bytes())
+        return real(path, *given, **options)
+
+    monkeypatch.setattr(module, "count_table", count)
+    found = purge(folder / "faces", image=names[:20])
+    assert found.tally is not None
+    assert load_tally(found.tally).tables[0].images == 20
+    assert len(seen) == 1
+    assert not [name for name in names if name.encode() in seen[0]]
+
+
+def test_purges_of_one_second_keep_their_own_counts(folder: Path, random_bundle: Bundle) -> None:
+    predict(folder, "faces", random_bundle)
+    names = images_in(folder / "faces")
+    for start in (0, 10, 20):
+        purge(folder / "faces", image=names[start : start + 10])
+    assert len(list((folder / "faces").glob("*.tally"))) == 3
+    assert len({line["tally_sha256"] for line in record_of(folder / "faces")}) == 3
+
+
+def test_a_part_is_not_purged_by_itself(folder: Path, random_bundle: Bundle) -> None:
+    predict(folder, "faces", random_bundle)
+    with pytest.raises(UsageError, match=f"is a part of a table; name its folder, {folder}/faces"):
+        purge(folder / "faces" / "part-00000.parquet", image=["a"])
+
+
+def test_what_is_passed_over_is_said(
+    folder: Path, random_bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict(folder, "faces.parquet", random_bundle)
+    purge(folder / "faces.parquet", image=images_in(folder / "faces.parquet")[:3])
+    (folder / "faces.parquet").unlink()
+    with caplog.at_level("WARNING"):
+        assert predict(folder, "faces.parquet", random_bundle).images == 37
+    assert "purged from it and passed over: 3 images" in caplog.text
+    assert find_pending(folder / "images", folder / "faces.parquet").purged == 3
+
+
+def test_a_purged_image_leaves_no_room_for_another(folder: Path, random_bundle: Bundle) -> None:
+    predict(folder, "faces.parquet", random_bundle, limit=10)
+    purge(folder / "faces.parquet", image=[images_in(folder / "faces.parquet")[2]])
+    again = predict(folder, "faces.parquet", random_bundle, limit=10)
+    assert (again.scored, again.images) == (0, 9)
+    assert find_pending(folder / "images", folder / "faces.parquet", 10).new == 0
 
 
 @pytest.mark.parametrize("out", OUTS)
@@ -291,6 +456,8 @@ def test_a_table_that_a_run_has_not_finished_is_left_alone(
         ({}, UsageError, "name what is to go: --older-than 30d, or --image PATH"),
         ({"older_than": "30"}, UsageError, "give hours, days or weeks, such as 12h, 30d or 8w"),
         ({"older_than": "-1d"}, UsageError, "give hours, days or weeks"),
+        ({"older_than": "0d"}, UsageError, "give hours, days or weeks"),
+        ({"older_than": "999999w"}, UsageError, "give hours, days or weeks"),
         ({"older_than": "30d"}, UsageError, "is one file, whose rows may be of different days"),
         ({"image": ["nobody.png"]}, UsageError, "--image nobody.png: .* has no such image"),
         ({"image": ["a"], "suppress_below": -1}, UsageError, "suppress"),
@@ -371,7 +538,7 @@ def test_the_command_says_what_went(folder: Path, random_bundle: Bundle) -> None
     done = run("--image", name, "--reason", "on paper")
     assert "1 row of 1 image deleted" in done.stdout
     assert "too few for a tally" in done.stdout
-    assert "1 image that stayed had the same bytes as one of them: copy.png" in done.stdout
+    assert "1 image that stays has the same bytes: copy.png" in done.stdout
     assert "nothing to delete" in run("--image", name).stdout
     wrong = run("--older-than", "soon")
     assert wrong.returncode == 2
