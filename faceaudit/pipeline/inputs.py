@@ -13,6 +13,7 @@ from faceaudit.images.source import Batch, ImageSource
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Output
 from faceaudit.ordered import in_chunks
+from faceaudit.pipeline.carried import Carried
 from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.extra import join_extra
 from faceaudit.pipeline.known import Listed
@@ -58,6 +59,7 @@ class Inputs:
         age_bins: tuple[int, ...],
         limit: int | None = None,
         purged: Purged | None = None,
+        said: tuple[str, ...] = (),
     ) -> None:
         """Find the columns of what stands beside the images.
 
@@ -68,14 +70,20 @@ class Inputs:
             age_bins: Lower bounds of the age groups, in years.
             limit: So many images are taken.
             purged: Images that are passed over.
+            said: Notes on the choice of the labels.
+
+        Raises:
+            InputError: If an annotated column that comes with the images is of a type that is none.
         """
         self.source = source
         self.labels = labels
         self.limit = limit
         self._purged = purged or Purged()
+        self._said = said
+        self._carried = Carried(source, labels)
         self._join = partial(join_extra, outputs=outputs, age_bins=age_bins)
         of_labels = None if labels is None else labels.columns
-        self.extra = self._join(of_labels, source.carried_schema)
+        self.extra = self._join(of_labels, self._carried.of(source.carried_schema))
         """The columns of labels and carried values, without rows."""
         self._place = source.folder or as_path(source.source)
         self._was_there = self._seen()
@@ -89,7 +97,8 @@ class Inputs:
     def notes(self) -> tuple[str, ...]:
         """What the labels of all images lack, once all were walked; later walks add nothing."""
         if self._notes is None:
-            self._notes = () if self.labels is None else self.labels.notes()
+            of_labels = () if self.labels is None else self.labels.notes()
+            self._notes = (*self._said, *self._carried.notes(), *of_labels)
         return self._notes
 
     def names(self) -> Iterator[str]:
@@ -141,7 +150,7 @@ class Inputs:
             refs = batch.refs[:left]
             of_labels = None if self.labels is None else self.labels.of([ref.name for ref in refs])
             carried = None if batch.carried is None else batch.carried[:left]
-            frame = self._join(of_labels, carried)
+            frame = self._join(of_labels, self._carried.of(carried))
             yield from zip(refs, frame.iter_rows() if frame.width else repeat(()), strict=False)
             left = None if left is None else left - len(refs)
             if left == 0:
