@@ -21,12 +21,13 @@ IMAGE_SUFFIXES = frozenset(_IMAGE_SUFFIXES.split())
 _SIDE_SUFFIXES = {
     "tables": ".csv .tsv .json .jsonl .ndjson .parquet .arrow .feather .xls .xlsx .ods .cat .pts",
     "text": ".txt .md .rst .log .xml .html .htm .css .pdf .doc .docx .rtf .lst .idx",
-    "settings": ".yaml .yml .toml .ini .cfg",
+    "settings": ".yaml .yml .toml .ini .cfg .xmp .aae",
     "programs": ".py .pyc .ipynb .js .sh .bat .exe .m .r",
     "arrays and models": ".npy .npz .pkl .pickle .pt .pth .ckpt .onnx .safetensors .h5 .hdf5 .mat",
     "stores": ".tfrecord .rec .db .sqlite .lmdb .mdb",
     "archives": ".zip .tar .gz .tgz .bz2 .xz .zst .7z .rar",
-    "films and sound": ".mp4 .avi .mov .mkv .webm .mpg .wav .mp3 .m4a",
+    "films": ".mp4 .avi .mov .mkv .webm .mpg .mpeg .wmv .flv .3gp .m4v",
+    "sound": ".wav .mp3 .m4a .ogg .flac .aac",
     "leftovers": ".lock .part .tmp .bak .crc .md5 .sha256",
 }
 SIDE_SUFFIXES = frozenset(suffix for kind in _SIDE_SUFFIXES.values() for suffix in kind.split())

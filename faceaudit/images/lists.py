@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePath
 
 import polars as pl
@@ -35,7 +36,14 @@ class ImageList(ImageSource):
     """
 
     def __init__(
-        self, path: Path, folder: Path, table: pl.DataFrame, blank: int = 0, repeated: int = 0
+        self,
+        path: Path,
+        folder: Path,
+        table: pl.DataFrame,
+        *,
+        blank: int = 0,
+        repeated: int = 0,
+        backslashes: int = 0,
     ) -> None:
         """Keep the list.
 
@@ -45,11 +53,12 @@ class ImageList(ImageSource):
             table: The paths, and the columns that are carried.
             blank: Rows that name no image.
             repeated: Rows that are equal to one before, which the table lacks.
+            backslashes: Paths that were written with backslashes, which the table has with slashes.
         """
         super().__init__(str(path), folder)
         self._names = table[:, 0]
         self._carried = table[:, 1:] if table.width > 1 else None
-        self._blank, self._repeated = blank, repeated
+        self._blank, self._repeated, self._backslashes = blank, repeated, backslashes
         self._roots = _roots(path, self._names)
         self._base = str(folder).rstrip("/") if is_remote(folder) else str(folder)
         self._own = Store(as_remote_path(folder)) if is_remote(folder) else None
@@ -63,11 +72,13 @@ class ImageList(ImageSource):
         rows = "1 row names" if self._blank == 1 else f"{self._blank:,} rows name"
         again = "1 row repeats" if self._repeated == 1 else f"{self._repeated:,} rows repeat"
         counts = "counts" if self._repeated == 1 else "count"
+        paths = "1 path" if self._backslashes == 1 else f"{self._backslashes:,} paths"
         return tuple(
             f"{self.source}: {what}"
             for what, count in (
                 (f"{rows} no image", self._blank),
                 (f"{again} one before, and {counts} as one with it", self._repeated),
+                (f"backslashes in {paths} were read as slashes", self._backslashes),
             )
             if count
         )
@@ -148,21 +159,29 @@ def read_list(path: Path) -> ImageList:
     """The images that a list names.
 
     Paths are relative to the folder of the list or, where the first is not found there, to the
-    current folder. A file that is not there still gets a row.
+    current folder. Backslashes are slashes where the first path is there only with slashes. A file
+    that is not there still gets a row.
 
     Raises:
-        InputError: If the list cannot be read, has no column of paths, names one image twice with
-            different values in other columns, or a store gives none of its images.
+        InputError: If the list cannot be read, has no column of paths, has two columns of one name,
+            names one image twice with different values in other columns, or a store gives none of
+            its images.
     """
     frame = _read(path)
     column = _path_column(path, frame)
     filled = frame.with_columns(pl.col(column).str.strip_chars()).filter(pl.col(column) != "")
-    named = filled.with_columns(_tidy(filled[column])).unique(maintain_order=True)
-    blank, repeated = frame.height - filled.height, filled.height - named.height
+    paths = _with_slashes(path, filled[column])
+    backslashes = int((paths != filled[column]).sum())
+    named = filled.with_columns(_tidy(paths)).unique(maintain_order=True)
     _check(path, named, column)
-    folder = _base(path, named[column])
-    table = named.select(column, pl.exclude(column))
-    images = ImageList(path, folder, table, blank, repeated)
+    images = ImageList(
+        path,
+        _base(path, named[column]),
+        named.select(column, pl.exclude(column)),
+        blank=frame.height - filled.height,
+        repeated=filled.height - named.height,
+        backslashes=backslashes,
+    )
     images.check_stores()
     return images
 
@@ -172,16 +191,29 @@ def _read(path: Path) -> pl.DataFrame:
     if path.suffix.lower() == ".txt":
         return pl.DataFrame({PATH_COLUMNS[0]: _lines(path)}, schema={PATH_COLUMNS[0]: pl.String})
     if path.suffix.lower() == ".csv":
-        frame = read_csv(path)
+        frame = _with_trimmed_names(path, read_csv(path))
         column = _path_column(path, frame)
         return frame.select(
             frame[name] if name == column else typed(frame[name]) for name in frame.columns
         )
     try:
         frame = with_plain_types(pl.read_parquet(local_copy(path), glob=False))
+        frame = _with_trimmed_names(path, frame)
         return frame.with_columns(pl.col(_path_column(path, frame)).cast(pl.String))
     except pl.exceptions.PolarsError as error:
         raise InputError(f"{path}: is not a Parquet file with a column of paths") from error
+
+
+def _with_trimmed_names(path: Path, frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns by their names without the blanks around them, each of which stands once."""
+    trimmed = {name: name.strip() for name in frame.columns}
+    names = sorted(trimmed.values())
+    twice = [first for first, second in pairwise(names) if first == second]
+    # Of two columns of one name polars calls the second `site_duplicated_0`; some have no name.
+    twice += [name for name in names if name and f"{name}_duplicated_0" in names]
+    if twice:
+        raise InputError(f"{path}: the column {twice[0]!r} occurs more than once; keep one")
+    return frame.rename(trimmed)
 
 
 def _lines(path: Path) -> list[str]:
@@ -268,6 +300,27 @@ def _base(path: Path, names: pl.Series) -> Path:
     beside = path.parent
     if is_remote(path):
         return beside
-    if len(names) and not (beside / names[0]).exists() and Path(names[0]).exists():
+    if len(names) and not _is_there(beside, names[0]) and _is_there(Path(), names[0]):
         return Path()
     return beside
+
+
+def _with_slashes(path: Path, names: pl.Series) -> pl.Series:
+    """Paths of Windows with slashes; as they are where the first is there with its backslashes."""
+    if is_remote(path) or not len(names) or "\\" not in names[0]:
+        return names
+    slashed = names.str.replace_all("\\", "/", literal=True)
+    folders = (path.parent, Path())
+    if any(_is_there(folder, names[0]) for folder in folders):
+        return names
+    if not any(_is_there(folder, slashed[0]) for folder in folders):
+        return names
+    return names.zip_with(names.str.contains("://", literal=True), slashed)
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    """Whether a folder has a file of this name; a name that no file can have is not there."""
+    try:
+        return (folder / name).exists()
+    except OSError:  # the name is too long
+        return False

@@ -15,12 +15,12 @@ import polars as pl
 from faceaudit.errors import LabelError
 from faceaudit.labels.annotations import Annotations, Names
 from faceaudit.labels.join import KEY, Joined
-from faceaudit.labels.parse import MAX_YEARS
+from faceaudit.labels.parse import Column, categories, years
 from faceaudit.pixel_file import pixel_rows
 from faceaudit.schema import AGE_TRUE, GENDER, RACE, task_of_scheme
 from faceaudit.storage import local_copy
 
-GENDER_COLUMN, RACE_COLUMNS, AGE_COLUMN = "gender", ("ethnicity", "race"), "age"
+GENDER_COLUMNS, RACE_COLUMNS, AGE_COLUMN = ("gender",), ("ethnicity", "race"), "age"
 _GENDER = task_of_scheme(GENDER, "gender2")
 _RACE = task_of_scheme(RACE, "utkface5")
 
@@ -35,9 +35,16 @@ def read(path: Path | None, names: Names, folder: Path | None) -> Annotations:
     if source is None or not source.is_file():
         raise LabelError("labels pixels: give the file, as pixels:FILE.csv")
     keys = [name for name, _, _ in pixel_rows(source)]
-    table = _table(source).with_columns(pl.Series(KEY, keys, dtype=pl.String))
-    tasks = tuple(task for task in (_GENDER, _RACE) if task.true_column in table.columns)
-    return Joined(str(source), table, names, None, tasks=tasks)
+    columns = _columns(source)
+    table = pl.DataFrame([pl.Series(KEY, keys, dtype=pl.String), *(c.values for c in columns)])
+    return Joined(
+        str(source),
+        table,
+        names,
+        None,
+        tasks=tuple(column.task for column in columns if column.task is not None),
+        said=tuple(note for column in columns for note in column.notes),
+    )
 
 
 def find(names: Names, folder: Path | None) -> Annotations | None:
@@ -50,28 +57,36 @@ def find(names: Names, folder: Path | None) -> Annotations | None:
         return None
 
 
-def _table(path: Path) -> pl.DataFrame:
-    """Annotated columns, one row per row of the file; a code that is none is null."""
+def _columns(path: Path) -> list[Column]:
+    """Annotated columns, one value per row of the file; a code that is none is null and counted."""
     try:
         rows = pl.scan_csv(local_copy(path), infer_schema=False, glob=False)
-        columns = {name.strip(): name for name in rows.collect_schema().names()}
-        chosen = {}
-        if GENDER_COLUMN in columns:
-            chosen[_GENDER.true_column] = _class(columns[GENDER_COLUMN], _GENDER.classes)
-        race = next((columns[name] for name in RACE_COLUMNS if name in columns), None)
-        if race is not None:
-            chosen[_RACE.true_column] = _class(race, _RACE.classes)
-        if AGE_COLUMN in columns:
-            years = pl.col(columns[AGE_COLUMN]).str.strip_chars().cast(pl.Float32, strict=False)
-            chosen[AGE_TRUE] = pl.when(years.is_between(0, MAX_YEARS)).then(years)
+        given = {name.strip(): name for name in rows.collect_schema().names()}
+        named = [
+            (task.true_column, next((given[name] for name in names if name in given), None))
+            for task, names in ((_GENDER, GENDER_COLUMNS), (_RACE, RACE_COLUMNS))
+        ]
+        named.append((AGE_TRUE, given.get(AGE_COLUMN)))
+        chosen = {name: pl.col(source) for name, source in named if source is not None}
         if not chosen:
             raise LabelError(f"{path}: has none of the columns age, gender and ethnicity")
-        return rows.select(**chosen).collect()
+        raw = rows.select(**chosen).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise LabelError(f"{path}: cannot be read as a CSV with labels") from error
+    found = [
+        categories(task.name, _decoded(raw[task.true_column], task.classes), (task.scheme,))
+        for task in (_GENDER, _RACE)
+        if task.true_column in raw.columns
+    ]
+    return [*found, years(raw[AGE_TRUE])] if AGE_TRUE in raw.columns else found
 
 
-def _class(column: str, classes: Sequence[str]) -> pl.Expr:
-    codes = [str(code) for code in range(len(classes))]
-    text = pl.col(column).str.strip_chars()
-    return text.replace_strict(codes, list(classes), default=None, return_dtype=pl.String)
+def _decoded(codes: pl.Series, classes: Sequence[str]) -> pl.Series:
+    """Classes in the place of their codes; other text as it is.
+
+    A code is a whole number, also ``1.0``, as pandas writes it beside a missing value.
+    """
+    known = {float(code): name for code, name in enumerate(classes)}
+    numbers = codes.str.strip_chars().cast(pl.Float64, strict=False)
+    names = numbers.replace_strict(known, default=None, return_dtype=pl.String)
+    return names.fill_null(codes).alias(codes.name)

@@ -13,16 +13,16 @@ from faceaudit.images.find import find_images
 from faceaudit.images.lists import images_in
 from faceaudit.images.refs import ImageRef
 from faceaudit.labels import ANNOTATED, AUTO, NONE, read_labels
-from faceaudit.schema import AGE_GROUP, AGE_TRUE, GENDER, RACE, Task
+from faceaudit.leakage.annotated import TASKS, annotated_columns, with_annotations
+from faceaudit.schema import Task
 from faceaudit.schemes import task_of_values
 from faceaudit.storage import as_path, local_copy, parquet_schema
 from faceaudit.storage.paths import same_file
-from faceaudit.tables.files import SUFFIXES, find_parts, open_parts
-from faceaudit.tables.table import IMAGE, Draft
+from faceaudit.tables.files import SUFFIXES, find_parts, open_parts, with_image
+from faceaudit.tables.table import IMAGE, Draft, readable
 
 SHA256, FILE_NAME = "sha256", "file_name"
 PREPARED = "metadata.parquet"
-TASKS = (GENDER, RACE, AGE_GROUP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,22 +95,26 @@ def _as_table(source: str) -> Draft | None:
     is_file = path.suffix.lower() in SUFFIXES and path.is_file()
     if not is_file and not any(path.glob("part-*.parquet")):
         return None
-    draft = open_parts(path, find_parts(path))
+    parts = find_parts(path)
+    with readable(path):
+        draft = open_parts(path, parts)
     return draft if {IMAGE, SHA256} <= set(draft.dtypes) else None
 
 
 def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
-    columns = [f"{name}_true" for name in TASKS] + [AGE_TRUE]
-    present = [name for name in columns if name in draft.dtypes]
-    rows = draft.frame.select(pl.col(IMAGE).cast(pl.String), hashes(SHA256), *present)
-    # Rows without a name are an image each: nothing says that two of them are one.
-    frame = rows.filter(pl.col(IMAGE).is_null() | pl.col(IMAGE).is_first_distinct()).collect()
+    schemes = draft.metadata.annotated_tasks if draft.metadata else {}
+    present = annotated_columns(draft)
+    with readable(draft.path):
+        draft = with_annotations(with_image(draft), schemes)
+        rows = draft.frame.select(IMAGE, hashes(SHA256), *present)
+        # Rows without a name are an image each: nothing says that two of them are one.
+        distinct = pl.col(IMAGE).is_null() | pl.col(IMAGE).is_first_distinct()
+        frame = rows.filter(distinct).collect()
     if frame.is_empty():
         raise InputError(f"{source}: the table has no rows; predict some images first")
     names = tuple(frame[IMAGE].fill_null("").to_list())
     digests = tuple(frame[SHA256].to_list())
     place = None if folder is None else _folder(folder)
-    schemes = draft.metadata.annotated_tasks if draft.metadata else {}
     annotated = [name for name in present if frame[name].null_count() < len(frame)]
     return ImageSet(
         name=source,
@@ -121,6 +125,7 @@ def _of_table(source: str, draft: Draft, folder: str | None) -> ImageSet:
         annotations=frame.select(annotated),
         tasks=_tasks(frame.select(annotated), schemes),
         labels="table" if annotated else None,
+        notes=tuple(f"{source}: {note}" for note in draft.notes),
     )
 
 

@@ -14,6 +14,7 @@ from faceaudit.images.source import Batch, ImageSource
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Output
 from faceaudit.ordered import in_chunks
+from faceaudit.pipeline.carried import Carried
 from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.extra import join_extra
 from faceaudit.pipeline.known import Listed
@@ -59,6 +60,7 @@ class Inputs:
         outputs: Sequence[Output],
         age_bins: tuple[int, ...],
         limit: int | None = None,
+        said: tuple[str, ...] = (),
     ) -> None:
         """Find the columns of what stands beside the images.
 
@@ -68,6 +70,10 @@ class Inputs:
             outputs: What the model predicts.
             age_bins: Lower bounds of the age groups, in years.
             limit: So many images are taken.
+            said: Notes on the choice of the labels.
+
+        Raises:
+            InputError: If an annotated column that comes with the images is of a type that is none.
         """
         self.source = source
         self.labels = labels
@@ -76,9 +82,11 @@ class Inputs:
         """Images that are passed over."""
         self.passed_over = 0
         """How many the last walk passed over."""
+        self._said = said
+        self._carried = Carried(source, labels)
         self._join = partial(join_extra, outputs=outputs, age_bins=age_bins)
         of_labels = None if labels is None else labels.columns
-        self.extra = self._join(of_labels, source.carried_schema)
+        self.extra = self._join(of_labels, self._carried.of(source.carried_schema))
         """The columns of labels and carried values, without rows."""
         self._place = source.folder or as_path(source.source)
         self._was_there = self._seen()
@@ -92,7 +100,8 @@ class Inputs:
     def notes(self) -> tuple[str, ...]:
         """What the labels of all images lack, once all were walked; later walks add nothing."""
         if self._notes is None:
-            self._notes = () if self.labels is None else self.labels.notes()
+            of_labels = () if self.labels is None else self.labels.notes()
+            self._notes = (*self._said, *self._carried.notes(), *of_labels)
         return tuple(map(_without_example, self._notes)) if len(self.purged) else self._notes
 
     def names(self) -> Iterator[str]:
@@ -143,7 +152,7 @@ class Inputs:
             batch = self._without_purged(found, left)
             names = [ref.name for ref in batch.refs]
             of_labels = None if self.labels is None else self.labels.of(names)
-            frame = self._join(of_labels, batch.carried)
+            frame = self._join(of_labels, self._carried.of(batch.carried))
             rows = frame.iter_rows() if frame.width else repeat(())
             yield from zip(batch.refs, rows, strict=False)
             taken = len(found.refs[:left])

@@ -19,6 +19,7 @@ from faceaudit.labels.annotations import counted
 from faceaudit.models.bundle import DEFAULT_BUNDLE
 from faceaudit.models.load import load_model
 from faceaudit.ordered import in_background
+from faceaudit.pipeline.carried import choose_labels
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
@@ -157,9 +158,10 @@ def predict(
     bundle = load_model(model)
     outputs, age_bins = choose_outputs(bundle, tasks), tuple(age_bins)
     source = find_images(images)
-    found = open_labels(labels, source, provenance=provenance)
-    say_labels(found, labels, source)
-    inputs = Inputs(source, found, outputs, age_bins, limit)
+    chosen = choose_labels(open_labels(labels, source, provenance=provenance), labels, source)
+    found = chosen.labels
+    say_labels(found, labels, source, chosen.own)
+    inputs = Inputs(source, found, outputs, age_bins, limit, chosen.notes)
     total = in_background(source.count)
     settings = Settings(
         model=model,
