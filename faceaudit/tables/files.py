@@ -1,4 +1,4 @@
-"""Files that a table consists of: opened, named, and joined with labels."""
+"""Files that a table consists of, opened, with columns under their canonical names."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from faceaudit.errors import InputError, LabelError, SchemaError, TemporaryError
-from faceaudit.schema import AGE_GROUP, AGE_TRUE, MANIFEST_FILE, METADATA_KEY, TableMetadata
+from faceaudit.errors import InputError, SchemaError, TemporaryError
+from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import arrow_file, list_parts, local_copies, parquet_schema, sha256_of_file
 from faceaudit.tables.csv_file import scan_csv
-from faceaudit.tables.table import FACE, IMAGE, Draft, first_line
+from faceaudit.tables.table import IMAGE, Draft, first_line
 
 ENDINGS = ("pred", "true", "probs")
 """Of the columns that a task is read from, as ``gender_pred``."""
@@ -240,47 +240,6 @@ def with_columns_named(draft: Draft, columns: Mapping[str, str]) -> Draft:
             )
     replaced = [name for name in columns if name in draft.dtypes and name not in names]
     return draft.having(draft.frame.drop(replaced).rename(names))
-
-
-def with_labels(draft: Draft, labels: pl.DataFrame | None) -> Draft:
-    """Annotations joined by image; an image's label belongs to its face 0."""
-    if labels is None:
-        return draft
-    if IMAGE not in draft.dtypes:
-        raise LabelError(f"{draft.path}: labels are joined by the column image, which is missing")
-    duplicates = labels.height - labels[IMAGE].n_unique()
-    if duplicates:
-        raise LabelError(f"the labels name {duplicates} images more than once; give one row each")
-    matched = draft.frame.select(pl.col(IMAGE).is_in(labels[IMAGE].implode()).sum())
-    if not matched.collect().item():
-        raise LabelError(
-            f"{draft.path}: no image of the table is among the {labels.height} labeled images; "
-            f"the labels name images like {labels[IMAGE].head(1).to_list()}"
-        )
-    given = {name for name in labels.columns if name != IMAGE}
-    if AGE_TRUE in given:  # groups of years that no longer hold; they are formed anew
-        given.add(f"{AGE_GROUP}_true")
-    replaced = [name for name in draft.dtypes if name in given]
-    frame = draft.frame.drop(replaced).join(
-        labels.lazy(), on=IMAGE, how="left", maintain_order="left"
-    )
-    if FACE in draft.dtypes:
-        first = pl.col(FACE).fill_null(0) == 0
-        trues = [name for name in labels.columns if name.endswith("_true")]
-        frame = frame.with_columns(pl.when(first).then(pl.col(name)).alias(name) for name in trues)
-    return replace(draft, labels_joined=True, sliceable=False).having(frame)
-
-
-def with_image(draft: Draft) -> Draft:
-    """An image name in every row; without names every row is an image of its own."""
-    if IMAGE in draft.dtypes:
-        if draft.dtypes[IMAGE].is_nested():
-            raise SchemaError(
-                f"{draft.path}: image is of type {draft.dtypes[IMAGE]}; give names of images"
-            )
-        return draft.having(draft.frame.with_columns(pl.col(IMAGE).cast(pl.String)))
-    frame = draft.frame.with_row_index(IMAGE).with_columns(pl.col(IMAGE).cast(pl.String))
-    return replace(draft, named=False).having(frame)
 
 
 def sha256_of_parts(parts: Sequence[Path]) -> str:

@@ -9,14 +9,8 @@ import polars as pl
 
 from faceaudit.errors import SchemaError
 from faceaudit.schema import AGE_PRED, AGE_TRUE, OK, STATUSES
-from faceaudit.tables.files import (
-    find_parts,
-    open_parts,
-    sha256_of_parts,
-    with_columns_named,
-    with_image,
-    with_labels,
-)
+from faceaudit.tables.annotations import check_named, with_image, with_labels
+from faceaudit.tables.files import find_parts, open_parts, sha256_of_parts, with_columns_named
 from faceaudit.tables.table import (
     FACE,
     IMAGE,
@@ -66,10 +60,7 @@ def read_table(
     _check_classes(classes or {})
     parts = find_parts(path)
     with readable(path):
-        draft = open_parts(path, parts, (columns or {}).get(IMAGE, IMAGE))
-        draft = with_columns_named(draft, columns or {})
-        draft = with_labels(draft, labels)
-        draft = with_image(draft)
+        draft = with_labels(_opened(path, parts, columns or {}), labels)
         draft = with_years(draft)
         draft, classes = with_groups_of_predicted_years(draft, classes or {}, age_bins)
         told = len(draft.notes)
@@ -78,6 +69,28 @@ def read_table(
         draft = with_groups_of_annotated_years(draft)
         draft = _with_status(draft, reasons)
         return _finished(draft, parts)
+
+
+def _opened(path: Path, parts: Sequence[Path], columns: Mapping[str, str]) -> Draft:
+    """A table as it is written, under the names of ``--columns``, with images named by text."""
+    draft = open_parts(path, parts, columns.get(IMAGE, IMAGE))
+    return with_image(with_columns_named(draft, columns))
+
+
+def image_names(path: Path, columns: Mapping[str, str] | None = None) -> list[str]:
+    """Each image that a table names once, in order; nothing else of it is looked at.
+
+    Raises:
+        InputError: If the file cannot be read.
+        SchemaError: If ``columns`` do not fit.
+        LabelError: If the table names no images.
+    """
+    parts = find_parts(path)
+    with readable(path):
+        draft = _opened(path, parts, columns or {})
+        check_named(draft)
+        names = draft.frame.select(pl.col(IMAGE).drop_nulls().unique(maintain_order=True))
+        return names.collect()[IMAGE].to_list()
 
 
 def column_names(path: Path) -> list[str]:

@@ -104,9 +104,13 @@ def values_of(draft: Draft, column: str) -> dict[str, int]:
 
 def face_number(frame: pl.LazyFrame) -> pl.Expr:
     """The number of each row's face in its image; 0 where it has none."""
-    dtype = frame.collect_schema().get(FACE, pl.Null())
-    given = dtype.is_numeric() or dtype == pl.String
-    return pl.col(FACE).cast(pl.Int64, strict=False).fill_null(0) if given else pl.lit(0, pl.Int64)
+    dtype, number = frame.collect_schema().get(FACE, pl.Null()), pl.col(FACE)
+    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        text = number.cast(pl.String).str.strip_chars()
+        number = text.cast(pl.Float64, strict=False)  # also "1.0"
+    elif not dtype.is_numeric():
+        return pl.lit(0, pl.Int64)
+    return number.cast(pl.Int64, strict=False).fill_null(0)
 
 
 def hashes_of(frame: pl.LazyFrame, key: pl.Expr) -> pl.Series:
