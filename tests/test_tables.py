@@ -579,6 +579,24 @@ def test_a_prediction_with_very_many_values_is_no_task(
     assert "id_pred has 150 different values" in table.notes[0]
 
 
+@pytest.mark.parametrize("form", ["columns", "struct", "list"])
+def test_scores_of_very_many_classes_are_no_task_and_are_not_read(
+    read: Callable[..., PredictionTable], form: str
+) -> None:
+    names, score = [f"c{k}" for k in range(3_000)], 1 / 3_000
+    forms: dict[str, dict[str, Any]] = {
+        "columns": {f"id_prob_{name}": [score] for name in names},
+        "struct": {"id_probs": [dict.fromkeys(names, score)]},
+        "list": {"id_probs": [[score] * len(names)]},
+    }
+    classes = {"id": names} if form == "list" else None
+    table = read({"gender_pred": ["Male"], **forms[form]}, classes=classes)
+    assert [task.name for task in table.tasks] == ["gender"]
+    assert table.notes == ("id has scores of 3,000 classes, too many; it was not audited.",)
+    with pytest.raises(SchemaError, match="scores of 3,000 classes, too many"):
+        read(forms[form], classes=classes)
+
+
 def test_options_that_name_no_task_or_column_are_refused(
     read: Callable[..., PredictionTable],
 ) -> None:
