@@ -15,6 +15,8 @@ from faceaudit.schema import AGE, AGE_GROUP, GENDER, RACE, TableMetadata, Task
 IMAGE, STATUS, FACE = "image", "status", "face"
 NOT_SCORED = "not_scored"
 """Status of an image without a prediction in a table that gives no reasons."""
+DECIMAL_COMMA = (r"^(-?\d+),(\d+)$", "$1.$2")
+"""How spreadsheets of many countries write a number, and what a point makes of it."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,7 @@ def as_number(draft: Draft, column: str, value: pl.Expr, dtype: pl.DataType) -> 
     if not isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         raise SchemaError(f"{draft.path}: {column} is of type {dtype}; give numbers")
     text = value.cast(pl.String).str.strip_chars()
-    # Spreadsheets of many countries write a comma for the point.
-    number = text.str.replace(r"^(-?\d+),(\d+)$", "$1.$2").cast(pl.Float64, strict=False)
+    number = text.str.replace(*DECIMAL_COMMA).cast(pl.Float64, strict=False)
     return pl.when(text != "").then(number.fill_null(float("nan")))
 
 
