@@ -123,7 +123,7 @@ def _with_one_spelling(
     classes: Sequence[str],
 ) -> tuple[Draft, Mapping[str, int], Mapping[str, int]]:
     """Every class in one spelling, visibly, and the counts of both columns' values."""
-    changes = spellings(predicted, annotated, classes)
+    changes = spellings(name, predicted, annotated, classes)
     if not changes:
         return draft, predicted, annotated
     frame = draft.frame.with_columns(

@@ -82,6 +82,11 @@ def repaired_age_group(text: str) -> str | None:
     return next((name for name in names if name in DATE_LIKE), None)
 
 
+def age_group_or_date(text: str) -> str | None:
+    """The name of an age group, also where a spreadsheet has turned it into a date."""
+    return age_group(text) or repaired_age_group(text)
+
+
 def _date_parts(text: str) -> list[int]:
     """The numbers of a date, months by name as numbers; empty where there is another word."""
     date = re.sub(r"[ t][0-9]{1,2}:[0-9:.]+$", "", text.strip().casefold())
