@@ -448,8 +448,8 @@ def test_schemes_without_a_mapping_are_refused(read: Callable[..., PredictionTab
 
 def test_disjoint_values_are_refused(read: Callable[..., PredictionTable]) -> None:
     probs = [{"Male": 0.5, "Female": 0.5}]
-    with pytest.raises(SchemaError, match="man"):
-        read({"gender_true": ["man"], "gender_probs": probs})
+    with pytest.raises(SchemaError, match="Herr"):
+        read({"gender_true": ["Herr"], "gender_probs": probs})
 
 
 @pytest.mark.parametrize("coding", [["M", "F"], ["male", "female"], ["1", "0"]])
@@ -461,6 +461,74 @@ def test_two_codings_of_one_thing_are_refused(
         read(columns)
     table = read(columns, classes={"smile": ["Yes", "No", *coding]})
     assert table.task("smile").classes == ("Yes", "No", *coding)
+
+
+def test_spellings_of_a_class_are_one_class(read: Callable[..., PredictionTable]) -> None:
+    true = ["M", "f", "woman", "Man", None]
+    forms: list[dict[str, Any]] = [
+        {"gender_true": true, "gender_pred": ["Male", "Female"] * 2 + ["Male"]},
+        {"gender_true": true, "gender_probs": [{"Male": 0.5, "Female": 0.5}] * 5},
+    ]
+    for columns in forms:
+        table = read(columns)
+        assert table.tasks == (GENDER,)
+        found = rows_of_table(table)["gender_true"].to_list()
+        assert found == ["Male", "Female", "Female", "Male", None]
+        assert any("was read as 'Male'" in note for note in table.notes)
+    both = read({"gender_true": ["M", "F"], "gender_pred": ["M", "M"]})
+    assert both.tasks[0].classes == ("F", "M")
+
+
+def test_a_letter_that_may_mean_something_else_is_no_spelling(
+    read: Callable[..., PredictionTable],
+) -> None:
+    """Of M and W one is no spelling of Male and Female, so that M may be none either."""
+    with pytest.raises(SchemaError, match="no value of gender_pred"):
+        read({"gender_true": ["Male", "Female"], "gender_pred": ["M", "W"]})
+
+
+def test_marks_between_words_make_no_other_class(read: Callable[..., PredictionTable]) -> None:
+    true = ["East_Asian", "middle-eastern", "Latino Hispanic", "WHITE"]
+    probs = [seven(White=0.7)] * 4
+    table = read({"race_true": true, "race_probs": probs})
+    assert rows_of_table(table)["race_true"].to_list() == [
+        "East Asian",
+        "Middle Eastern",
+        "Latino_Hispanic",
+        "White",
+    ]
+
+
+AGE_GROUPS = {
+    "3\N{EN DASH}9": "3-9",
+    "9-Mar": "3-9",
+    "19-Oct": "10-19",
+    "(20, 29)": "20-29",
+    "more than 70": "70+",
+    "70 +": "70+",
+    "70+": "70+",
+}
+
+
+@pytest.mark.parametrize("column", ["age_group_true", "age_group_pred"])
+def test_age_groups_are_read_as_labels_are(
+    read: Callable[..., PredictionTable], column: str
+) -> None:
+    other = {"age_group_true": "age_group_pred", "age_group_pred": "age_group_true"}[column]
+    table = read({column: [*AGE_GROUPS], other: [*AGE_GROUPS.values()]})
+    assert table.tasks == (task_of_scheme("age_group", "fairface9"),)
+    assert rows_of_table(table)[column].to_list() == [*AGE_GROUPS.values()]
+    assert "age_group: '70 +', 'more than 70' was read as '70+'." in table.notes
+
+
+def test_predicted_years_are_grouped_by_annotations_in_any_spelling(
+    read: Callable[..., PredictionTable],
+) -> None:
+    groups = ["0\N{EN DASH}14", "15 - 25", "26-40", "41-60", "61 +"]
+    table = read({"age_group_true": groups, "age_pred": [3.0, 20.0, 30.0, 50.0, 80.0]})
+    assert table.task("age_group") == task_of_scheme("age_group", "dj5")
+    rows = rows_of_table(table)
+    assert rows["age_group_true"].to_list() == rows["age_group_pred"].to_list()
 
 
 def test_stray_values_are_left_out_and_counted(read: Callable[..., PredictionTable]) -> None:
@@ -577,6 +645,24 @@ def test_a_prediction_with_very_many_values_is_no_task(
     table = read({"id_pred": [f"{i}" for i in range(150)], "gender_pred": ["Male"] * 150})
     assert [task.name for task in table.tasks] == ["gender"]
     assert "id_pred has 150 different values" in table.notes[0]
+
+
+@pytest.mark.parametrize("form", ["columns", "struct", "list"])
+def test_scores_of_very_many_classes_are_no_task_and_are_not_read(
+    read: Callable[..., PredictionTable], form: str
+) -> None:
+    names, score = [f"c{k}" for k in range(3_000)], 1 / 3_000
+    forms: dict[str, dict[str, Any]] = {
+        "columns": {f"id_prob_{name}": [score] for name in names},
+        "struct": {"id_probs": [dict.fromkeys(names, score)]},
+        "list": {"id_probs": [[score] * len(names)]},
+    }
+    classes = {"id": names} if form == "list" else None
+    table = read({"gender_pred": ["Male"], **forms[form]}, classes=classes)
+    assert [task.name for task in table.tasks] == ["gender"]
+    assert table.notes == ("id has scores of 3,000 classes, too many; it was not audited.",)
+    with pytest.raises(SchemaError, match="scores of 3,000 classes, too many"):
+        read(forms[form], classes=classes)
 
 
 def test_options_that_name_no_task_or_column_are_refused(

@@ -67,7 +67,7 @@ class Joined(Annotations):
             said: Notes on the columns.
 
         Raises:
-            UnmatchedError: If no label is of any image.
+            UnmatchedError: If there are no labels, or none is of any image.
         """
         self.source, self.tasks, self._said = source, tasks, said
         spelled = table.with_columns(_tidy(table[KEY]), table[KEY].alias(_RAW))
@@ -165,7 +165,12 @@ class Joined(Annotations):
         return np.intersect1d(hashes[counts > 1], self._hashes)
 
     def _check(self, match: _Match, names: Names) -> None:
-        if names.first and len(self._keys) and not match.used:
+        if names.first and not len(self._keys):
+            raise UnmatchedError(
+                f"{self.source}: no row of it names an image; give a row for each image that is "
+                "labeled"
+            )
+        if names.first and not match.used:
             raise UnmatchedError(
                 f"{self.source}: no label is of an image here; labels are of images like "
                 f"{self._keys[0]!r}, the images are like {names.first[0]!r}"

@@ -17,10 +17,11 @@ from faceaudit.schema import (
     SCHEMES,
     Task,
     age_bins_of,
-    age_group_names,
     age_group_task,
     task_of_scheme,
 )
+from faceaudit.tables.table import DECIMAL_COMMA
+from faceaudit.tables.wording import age_group, plain, repaired_age_group, spelled
 
 CUSTOM = "custom"
 MAX_YEARS = 116
@@ -31,19 +32,8 @@ CUSTOM_SHARE, CUSTOM_ROWS = 0.05, 5
 MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "none", "null", "unknown"})
 """Ways to say that nothing is known, in lower case."""
 
-SPELLINGS = {
-    "m": "Male",
-    "man": "Male",
-    "f": "Female",
-    "woman": "Female",
-    "other": "Others",
-}
-"""Further spellings of classes; case, spaces, ``_`` and ``-`` never matter."""
-
 SCHEMES_OF = {GENDER: ("gender2",), RACE: ("fairface4", "utkface5", "fairface7")}
 """Named schemes that a column may belong to, the smallest first."""
-
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +65,15 @@ def categories(name: str, raw: pl.Series, schemes: Sequence[str] | None = None) 
         schemes: Schemes to choose from, where the format says which; then none is custom.
     """
     counts = _counts(raw)
-    spelled = {scheme: _spelled(counts, SCHEMES[scheme]) for scheme in schemes or SCHEMES_OF[name]}
-    scheme = max(spelled, key=lambda one: sum(counts[value] for value in spelled[one]))
-    known = spelled[scheme]
+    spellings = {one: spelled(counts, SCHEMES[one]) for one in schemes or SCHEMES_OF[name]}
+    scheme = max(spellings, key=lambda one: sum(counts[value] for value in spellings[one]))
+    known = spellings[scheme]
     stray = {value: count for value, count in counts.items() if value not in known}
     if schemes is None and _are_classes(stray, counts):
         found = _as_written(counts) | known
         task = Task(name, CUSTOM, tuple(sorted({*found.values()})))
         return Column(_replaced(raw, found), task, (_custom_note(task),))
-    alike = [one for one in spelled if one != scheme and len(spelled[one]) == len(known)]
+    alike = [one for one in spellings if one != scheme and len(spellings[one]) == len(known)]
     return Column(
         _replaced(raw, known),
         task_of_scheme(name, scheme),
@@ -118,7 +108,8 @@ def age_groups(raw: pl.Series, scheme: str | None = None) -> Column:
     read = {value: group for value in counts if (group := age_group(value))}
     repaired = {value: group for value in counts if (group := repaired_age_group(value))}
     found = {**read, **repaired}
-    if scheme is None and sum(counts[value] for value in found) < sum(counts.values()) / 2:
+    by_name = scheme is None and sum(counts[one] for one in found) < sum(counts.values()) / 2
+    if by_name:
         found = _as_written(counts)
     task = task_of_scheme(AGE_GROUP, scheme) if scheme else _age_task(set(found.values()))
     found = {value: group for value, group in found.items() if group in task.classes}
@@ -126,68 +117,11 @@ def age_groups(raw: pl.Series, scheme: str | None = None) -> Column:
     return Column(
         _replaced(raw, found),
         task,
-        (*_repair_note(counts, repaired), *_note(AGE_GROUP, stray, counts)),
+        (
+            *((_custom_note(task),) if by_name else _repair_note(counts, repaired)),
+            *_note(AGE_GROUP, stray, counts),
+        ),
     )
-
-
-def age_group(text: str) -> str | None:
-    """The name of an age group, or None where the text is none.
-
-    Example:
-        >>> age_group("03 - 9"), age_group("more than 70"), age_group("(0, 2)"), age_group("adult")
-        ('3-9', '70+', '0-2', None)
-    """
-    plain = re.sub("[\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}]", "-", text.strip().casefold())
-    if found := re.fullmatch(r"\(?([0-9]{1,3}) *[-,] *([0-9]{1,3})\)?", plain):
-        low, high = int(found[1]), int(found[2])
-        return f"{low}-{high}" if low <= high else None
-    # FairFace writes "more than 70" for the group from 70 on.
-    if found := re.fullmatch(r"more than ([0-9]{1,3})|([0-9]{1,3}) *\+", plain):
-        return f"{int(found[1] or found[2])}+"
-    return None
-
-
-DATE_LIKE = frozenset(
-    name
-    for bins in AGE_BINS.values()
-    for name in age_group_names(bins)
-    if "-" in name and 1 <= int(name.split("-")[0]) <= 12
-)
-"""Age groups that a spreadsheet takes for a date: ``3-9`` and ``10-19``."""
-
-
-def repaired_age_group(text: str) -> str | None:
-    """The age group that a spreadsheet has turned into a date, or None where the text is no date.
-
-    Example:
-        >>> repaired_age_group("09-Mar"), repaired_age_group("3-Sep"), repaired_age_group("Oct-19")
-        ('3-9', '3-9', '10-19')
-        >>> repaired_age_group("2019-10-01 00:00:00"), repaired_age_group("3-9")
-        ('10-19', None)
-    """
-    parts = _date_parts(text)
-    if len(parts) == 3:
-        year = next((part for part in (parts[0], parts[2]) if part > 31), parts[2])
-        parts.remove(year)
-        # "10-19" may have become the first of October 2019.
-        pairs = [parts] + [[part, year % 100] for part in parts if sorted(parts)[0] == 1]
-    else:
-        pairs = [parts] if len(parts) == 2 and re.search("[a-z]", text.casefold()) else []
-    names = ("-".join(map(str, sorted(pair))) for pair in pairs)
-    return next((name for name in names if name in DATE_LIKE), None)
-
-
-def _date_parts(text: str) -> list[int]:
-    """The numbers of a date, months by name as numbers; empty where there is another word."""
-    date = re.sub(r"[ t][0-9]{1,2}:[0-9:.]+$", "", text.strip().casefold())
-    words = re.findall(r"[0-9]+|[^\W\d_]+", date)
-    numbers = [int(word) if word.isdecimal() else _month(word) for word in words]
-    return [number for number in numbers if number] if None not in numbers else []
-
-
-def _month(word: str) -> int | None:
-    is_month = len(word) >= 3 and word[:3] in _MONTHS
-    return 1 + _MONTHS.index(word[:3]) if is_month else None
 
 
 def _age_task(groups: set[str]) -> Task:
@@ -207,8 +141,8 @@ def _lower_bound(group: str) -> tuple[int, str]:
 
 
 def _numbers(raw: pl.Series) -> pl.Series:
-    """Values as finite numbers; null where they are none."""
-    numbers = raw.str.strip_chars().cast(pl.Float64, strict=False)
+    """Values as finite numbers, with a point or a comma; null where they are none."""
+    numbers = raw.str.strip_chars().str.replace(*DECIMAL_COMMA).cast(pl.Float64, strict=False)
     return numbers.set(~numbers.is_finite().fill_null(value=False), None)
 
 
@@ -219,22 +153,10 @@ def _counts(raw: pl.Series) -> dict[str, int]:
     return {value: count for value, count in pairs if value.strip().casefold() not in MISSING}
 
 
-def _plain(text: str) -> str:
-    """A class name without case and marks between its words."""
-    return " ".join(re.split(r"[\s_/-]+", text.strip().casefold()))
-
-
-def _spelled(values: Mapping[str, int], classes: Sequence[str]) -> dict[str, str]:
-    """Value as written -> class, for the values that name one."""
-    known = {_plain(name): name for name in classes}
-    known |= {text: name for text, name in SPELLINGS.items() if name in classes}
-    return {value: known[_plain(value)] for value in values if _plain(value) in known}
-
-
 def _as_written(values: Mapping[str, int]) -> dict[str, str]:
     """Value -> itself, in the first of the spellings that differ only in case and marks."""
     first: dict[str, str] = {}
-    return {value: first.setdefault(_plain(value), value.strip()) for value in values}
+    return {value: first.setdefault(plain(value), value.strip()) for value in values}
 
 
 def _are_classes(stray: Mapping[str, int], counts: Mapping[str, int]) -> bool:

@@ -26,7 +26,7 @@ from faceaudit.errors import SchemaError, UsageError
 from faceaudit.labels import ANNOTATED, NONE, LabelTable, none_found, read_labels
 from faceaudit.reporting.subject import MIXED, Provenance
 from faceaudit.storage import as_path, check_outputs
-from faceaudit.tables import IMAGE, PredictionTable, read_table
+from faceaudit.tables import PredictionTable, image_names, read_table
 
 log = logging.getLogger(__name__)
 
@@ -296,8 +296,7 @@ def _read_labels(path: Path, reading: Reading) -> tuple[LabelTable | None, tuple
     """Annotations of the table's images, None without any; and a note where none were found."""
     if reading.labels == NONE:
         return None, ()
-    images = read_table(path, columns=reading.columns).frame.select(IMAGE)
-    names = images.unique(maintain_order=True).collect()[IMAGE].to_list()
+    names = image_names(path, reading.columns)
     found = read_labels(reading.labels, names, None, provenance=reading.provenance)
     if found:
         return found, ()

@@ -98,7 +98,12 @@ def _read(path: Path) -> pl.DataFrame:
         raise InputError(f"{path}: there is no such file; write it with `faceaudit leaks`")
     try:
         if path.suffix.lower() == ".csv":
-            table = pl.read_csv(local_copy(path), infer_schema_length=None, glob=False)
+            table = pl.read_csv(
+                local_copy(path),
+                infer_schema_length=None,
+                schema_overrides=dict.fromkeys(("first", "second"), pl.String),
+                glob=False,
+            )
         else:
             table = pl.read_parquet(local_copy(path), glob=False)
         missing = [name for name in NEEDED if name not in table.columns]

@@ -27,7 +27,13 @@ from faceaudit.storage.paths import (
     make_folder,
     remove,
 )
-from faceaudit.storage.tabular import arrow_file, parquet_schema, read_csv
+from faceaudit.storage.tabular import (
+    arrow_file,
+    check_header,
+    parquet_schema,
+    read_csv,
+    separator_of,
+)
 from faceaudit.storage.versions import version_of
 
 __all__ = [
@@ -35,6 +41,7 @@ __all__ = [
     "arrow_file",
     "as_path",
     "atomic_write",
+    "check_header",
     "check_outputs",
     "exclusive",
     "followed",
@@ -51,6 +58,7 @@ __all__ = [
     "remove",
     "remove_unfinished",
     "retrying",
+    "separator_of",
     "sha256_of_file",
     "version_of",
     "without_secrets",

@@ -11,7 +11,7 @@
 """
 
 from faceaudit.tables.files import SUFFIXES, find_parts
-from faceaudit.tables.read import column_names, read_table
+from faceaudit.tables.read import column_names, image_names, read_table
 from faceaudit.tables.scores import SUM_TOLERANCE
 from faceaudit.tables.table import (
     FACE,
@@ -40,6 +40,7 @@ __all__ = [
     "column_names",
     "face_number",
     "find_parts",
+    "image_names",
     "read_table",
     "readable",
     "score_column",

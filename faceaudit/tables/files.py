@@ -1,4 +1,4 @@
-"""Files that a table consists of: opened, named, and joined with labels."""
+"""Files that a table consists of, opened, with columns under their canonical names."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from faceaudit.errors import InputError, LabelError, SchemaError, TemporaryError
-from faceaudit.schema import AGE_GROUP, AGE_TRUE, MANIFEST_FILE, METADATA_KEY, TableMetadata
+from faceaudit.errors import InputError, SchemaError, TemporaryError
+from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import arrow_file, list_parts, local_copies, parquet_schema, sha256_of_file
-from faceaudit.tables.table import FACE, IMAGE, Draft, first_line
+from faceaudit.tables.csv_file import scan_csv
+from faceaudit.tables.table import IMAGE, Draft, first_line
 
 ENDINGS = ("pred", "true", "probs")
 """Of the columns that a task is read from, as ``gender_pred``."""
@@ -70,15 +71,21 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def open_parts(path: Path, parts: Sequence[Path]) -> Draft:
+def open_parts(path: Path, parts: Sequence[Path], image: str = IMAGE) -> Draft:
     """A table as it is written, its parts one after the other.
+
+    Args:
+        path: The table.
+        parts: Its files.
+        image: The column of a CSV file that names images, which is text whatever it holds.
 
     Raises:
         InputError: If it cannot be read.
         SchemaError: If its parts do not fit together.
     """
     if SUFFIXES[parts[0].suffix.lower()] == "csv":
-        return _with_trimmed_names(Draft(path, _scan_csv(path, parts[0]), None))
+        frame, notes = scan_csv(path, parts[0], image)
+        return _with_trimmed_names(Draft(path, frame, None, notes=notes))
     metadata = _metadata(path, parts)
     schemas = [parquet_schema(part) for part in parts]
     same = all(schema == schemas[0] for schema in schemas)
@@ -97,57 +104,6 @@ def _with_trimmed_names(draft: Draft) -> Draft:
         )
     changed = {name: new for name, new in trimmed.items() if name != new}
     return draft.having(draft.frame.rename(changed) if changed else draft.frame)
-
-
-# --- CSV --------------------------------------------------------------------------------------
-
-
-def _scan_csv(path: Path, file: Path) -> pl.LazyFrame:
-    separator = _separator(path, file)
-    frame = pl.scan_csv(file, separator=separator, infer_schema_length=None, glob=False)
-    names = frame.collect_schema().names()
-    _check_header(path, names)
-    try:
-        # Reading single columns would overlook rows with too many fields.
-        frame.select(pl.all().null_count()).collect(engine="streaming")
-    except pl.exceptions.ComputeError as error:
-        advice = {
-            "utf-8": "it is not UTF-8 text; save it as CSV UTF-8",
-            "more fields": "a row has more fields than the header; quote values that hold the "
-            "separator",
-        }
-        for mark, what in advice.items():
-            if mark in str(error):
-                raise InputError(f"{path}: cannot be read: {what}") from error
-        raise
-    # Types would be inferred anew in every pass over the rows, at the cost of several passes.
-    return pl.scan_csv(file, separator=separator, schema=frame.collect_schema(), glob=False)
-
-
-def _separator(path: Path, file: Path) -> str:
-    """The mark that the first line of a CSV file has most of: comma, semicolon, tab or bar."""
-    with file.open("rb") as opened:
-        first = opened.readline()
-    try:
-        text = first.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text; save it as CSV UTF-8") from error
-    if "\r" in text.rstrip("\r\n"):
-        raise InputError(f"{path}: its lines end in carriage returns; save it with line feeds")
-    return max(",;\t|", key=text.count)
-
-
-def _check_header(path: Path, names: Sequence[str]) -> None:
-    """Names that tell columns apart; polars would number a second column of one name."""
-    for name in names:
-        first, mark, number = name.rpartition("_duplicated_")
-        if mark and number.isdecimal() and first in names:
-            raise SchemaError(f"{path}: the column {first!r} occurs more than once; keep one")
-    if len(names) == 1 and any(blank in names[0].strip() for blank in " \t"):
-        raise SchemaError(
-            f"{path}: its first line {names[0][:80]!r} names a single column; "
-            "separate columns by a comma, semicolon, tab or bar"
-        )
 
 
 # --- Parquet ----------------------------------------------------------------------------------
@@ -284,47 +240,6 @@ def with_columns_named(draft: Draft, columns: Mapping[str, str]) -> Draft:
             )
     replaced = [name for name in columns if name in draft.dtypes and name not in names]
     return draft.having(draft.frame.drop(replaced).rename(names))
-
-
-def with_labels(draft: Draft, labels: pl.DataFrame | None) -> Draft:
-    """Annotations joined by image; an image's label belongs to its face 0."""
-    if labels is None:
-        return draft
-    if IMAGE not in draft.dtypes:
-        raise LabelError(f"{draft.path}: labels are joined by the column image, which is missing")
-    duplicates = labels.height - labels[IMAGE].n_unique()
-    if duplicates:
-        raise LabelError(f"the labels name {duplicates} images more than once; give one row each")
-    matched = draft.frame.select(pl.col(IMAGE).is_in(labels[IMAGE].implode()).sum())
-    if not matched.collect().item():
-        raise LabelError(
-            f"{draft.path}: no image of the table is among the {labels.height} labeled images; "
-            f"the labels name images like {labels[IMAGE].head(1).to_list()}"
-        )
-    given = {name for name in labels.columns if name != IMAGE}
-    if AGE_TRUE in given:  # groups of years that no longer hold; they are formed anew
-        given.add(f"{AGE_GROUP}_true")
-    replaced = [name for name in draft.dtypes if name in given]
-    frame = draft.frame.drop(replaced).join(
-        labels.lazy(), on=IMAGE, how="left", maintain_order="left"
-    )
-    if FACE in draft.dtypes:
-        first = pl.col(FACE).fill_null(0) == 0
-        trues = [name for name in labels.columns if name.endswith("_true")]
-        frame = frame.with_columns(pl.when(first).then(pl.col(name)).alias(name) for name in trues)
-    return replace(draft, labels_joined=True, sliceable=False).having(frame)
-
-
-def with_image(draft: Draft) -> Draft:
-    """An image name in every row; without names every row is an image of its own."""
-    if IMAGE in draft.dtypes:
-        if draft.dtypes[IMAGE].is_nested():
-            raise SchemaError(
-                f"{draft.path}: image is of type {draft.dtypes[IMAGE]}; give names of images"
-            )
-        return draft.having(draft.frame.with_columns(pl.col(IMAGE).cast(pl.String)))
-    frame = draft.frame.with_row_index(IMAGE).with_columns(pl.col(IMAGE).cast(pl.String))
-    return replace(draft, named=False).having(frame)
 
 
 def sha256_of_parts(parts: Sequence[Path]) -> str:

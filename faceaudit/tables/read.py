@@ -9,14 +9,8 @@ import polars as pl
 
 from faceaudit.errors import SchemaError
 from faceaudit.schema import AGE_PRED, AGE_TRUE, OK, STATUSES
-from faceaudit.tables.files import (
-    find_parts,
-    open_parts,
-    sha256_of_parts,
-    with_columns_named,
-    with_image,
-    with_labels,
-)
+from faceaudit.tables.annotations import check_named, with_image, with_labels
+from faceaudit.tables.files import find_parts, open_parts, sha256_of_parts, with_columns_named
 from faceaudit.tables.table import (
     FACE,
     IMAGE,
@@ -66,16 +60,37 @@ def read_table(
     _check_classes(classes or {})
     parts = find_parts(path)
     with readable(path):
-        draft = open_parts(path, parts)
-        draft = with_columns_named(draft, columns or {})
-        draft = with_labels(draft, labels)
-        draft = with_image(draft)
+        draft = with_labels(_opened(path, parts, columns or {}), labels)
         draft = with_years(draft)
         draft, classes = with_groups_of_predicted_years(draft, classes or {}, age_bins)
+        told = len(draft.notes)
         draft = with_tasks(draft, classes, scheme_map or {}, age_bins)
+        reasons = draft.notes[told:]
         draft = with_groups_of_annotated_years(draft)
-        draft = _with_status(draft)
+        draft = _with_status(draft, reasons)
         return _finished(draft, parts)
+
+
+def _opened(path: Path, parts: Sequence[Path], columns: Mapping[str, str]) -> Draft:
+    """A table as it is written, under the names of ``--columns``, with images named by text."""
+    draft = open_parts(path, parts, columns.get(IMAGE, IMAGE))
+    return with_image(with_columns_named(draft, columns))
+
+
+def image_names(path: Path, columns: Mapping[str, str] | None = None) -> list[str]:
+    """Each image that a table names once, in order; nothing else of it is looked at.
+
+    Raises:
+        InputError: If the file cannot be read.
+        SchemaError: If ``columns`` do not fit.
+        LabelError: If the table names no images.
+    """
+    parts = find_parts(path)
+    with readable(path):
+        draft = _opened(path, parts, columns or {})
+        check_named(draft)
+        names = draft.frame.select(pl.col(IMAGE).drop_nulls().unique(maintain_order=True))
+        return names.collect()[IMAGE].to_list()
 
 
 def column_names(path: Path) -> list[str]:
@@ -97,12 +112,20 @@ def _check_classes(classes: Mapping[str, Sequence[str]]) -> None:
             )
 
 
-def _with_status(draft: Draft) -> Draft:
-    """A status for every row: as written, else whether the row has any prediction."""
+def _with_status(draft: Draft, reasons: Sequence[str]) -> Draft:
+    """A status for every row: as written, else whether the row has any prediction.
+
+    Args:
+        draft: The table.
+        reasons: Why tasks are not audited.
+
+    Raises:
+        SchemaError: If nothing is predicted.
+    """
     names = [task.pred_column for task in draft.tasks] + [AGE_PRED]
     preds = [name for name in names if name in draft.dtypes]
     if not preds:
-        raise SchemaError(_no_predictions(draft))
+        raise SchemaError(_no_predictions(draft, reasons))
     predicted = pl.any_horizontal(pl.col(name).is_not_null() for name in preds)
     given = _status_values(draft, predicted)
     if given and set(given) <= KNOWN_STATUSES:
@@ -117,10 +140,10 @@ def _with_status(draft: Draft) -> Draft:
     return draft.having(draft.frame.with_columns(status), *notes)
 
 
-def _no_predictions(draft: Draft) -> str:
+def _no_predictions(draft: Draft, reasons: Sequence[str]) -> str:
     """Why a table cannot be audited, in one line."""
-    if draft.notes:
-        return f"{draft.path}: no predictions that can be audited: {draft.notes[0]}"
+    if reasons:
+        return f"{draft.path}: no predictions that can be audited: {reasons[0]}"
     return (
         f"{draft.path}: no predictions found: no column ends in _pred or _probs; map yours with "
         f"--columns, such as race_pred=yhat; there are: {', '.join(draft.dtypes)}"

@@ -52,6 +52,16 @@ def with_scores(
     return draft.having(draft.frame.with_columns(scores).drop(column)), classes
 
 
+def number_of_scores(draft: Draft, name: str, given: Sequence[str] | None) -> int:
+    """How many classes of a task are scored; nothing of them is looked at but names and types."""
+    dtype = draft.dtypes.get(f"{name}_probs")
+    if isinstance(dtype, pl.Struct):
+        return len(dtype.fields)
+    if isinstance(dtype, pl.List | pl.Array):
+        return len(given or ())
+    return sum(column.startswith(f"{name}_prob_") for column in draft.dtypes)
+
+
 def _check_list(draft: Draft, column: str, classes: Sequence[str]) -> None:
     name = column.removesuffix("_probs")
     if not classes:

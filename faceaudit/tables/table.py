@@ -15,6 +15,8 @@ from faceaudit.schema import AGE, AGE_GROUP, GENDER, RACE, TableMetadata, Task
 IMAGE, STATUS, FACE = "image", "status", "face"
 NOT_SCORED = "not_scored"
 """Status of an image without a prediction in a table that gives no reasons."""
+DECIMAL_COMMA = (r"^(-?\d+),(\d+)$", "$1.$2")
+"""How spreadsheets of many countries write a number, and what a point makes of it."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,13 @@ def values_of(draft: Draft, column: str) -> dict[str, int]:
 
 def face_number(frame: pl.LazyFrame) -> pl.Expr:
     """The number of each row's face in its image; 0 where it has none."""
-    dtype = frame.collect_schema().get(FACE, pl.Null())
-    given = dtype.is_numeric() or dtype == pl.String
-    return pl.col(FACE).cast(pl.Int64, strict=False).fill_null(0) if given else pl.lit(0, pl.Int64)
+    dtype, number = frame.collect_schema().get(FACE, pl.Null()), pl.col(FACE)
+    if isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
+        text = number.cast(pl.String).str.strip_chars()
+        number = text.cast(pl.Float64, strict=False)  # also "1.0"
+    elif not dtype.is_numeric():
+        return pl.lit(0, pl.Int64)
+    return number.cast(pl.Int64, strict=False).fill_null(0)
 
 
 def hashes_of(frame: pl.LazyFrame, key: pl.Expr) -> pl.Series:
@@ -125,8 +131,7 @@ def as_number(draft: Draft, column: str, value: pl.Expr, dtype: pl.DataType) -> 
     if not isinstance(dtype, pl.String | pl.Categorical | pl.Enum):
         raise SchemaError(f"{draft.path}: {column} is of type {dtype}; give numbers")
     text = value.cast(pl.String).str.strip_chars()
-    # Spreadsheets of many countries write a comma for the point.
-    number = text.str.replace(r"^(-?\d+),(\d+)$", "$1.$2").cast(pl.Float64, strict=False)
+    number = text.str.replace(*DECIMAL_COMMA).cast(pl.Float64, strict=False)
     return pl.when(text != "").then(number.fill_null(float("nan")))
 
 

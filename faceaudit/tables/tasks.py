@@ -10,13 +10,19 @@ import polars as pl
 from faceaudit.errors import SchemaError
 from faceaudit.schema import AGE_GROUP, AGE_PRED, AGE_TRUE, Task, age_group_task, task_of_scheme
 from faceaudit.schemes import Agreement, agree, merge_note, named_task, schemes_with, task_of_values
-from faceaudit.tables.scores import argmax, with_checked_scores, with_scores, with_summed_scores
+from faceaudit.tables.scores import (
+    argmax,
+    number_of_scores,
+    with_checked_scores,
+    with_scores,
+    with_summed_scores,
+)
 from faceaudit.tables.spelling import respelled, spelling_notes, spellings
 from faceaudit.tables.table import Draft, some_of, task_names, values_of
 from faceaudit.tables.years import without_groups_of_years
 
 MAX_CLASSES = 100
-"""A column with more different values is a measurement, not a class."""
+"""A column with more different values is a measurement, not a class; so are as many scores."""
 
 
 def with_tasks(
@@ -57,16 +63,16 @@ def with_tasks(
 
 def _with_task(draft: Draft, name: str, given: Sequence[str] | None, wanted: Task | None) -> Draft:
     """One task in canonical columns, its scores checked and its schemes brought together."""
+    count = number_of_scores(draft, name, given)
+    if count > MAX_CLASSES:  # expressions over thousands of columns would fill the memory
+        return _not_audited(draft, f"{name} has scores of {count:,} classes, too many")
     draft, score_classes = with_scores(draft, name, given)
     draft = _with_text(draft, name, score_classes)
     predicted: Mapping[str, int] = values_of(draft, f"{name}_pred")
     annotated: Mapping[str, int] = values_of(draft, f"{name}_true")
     if len(predicted) > MAX_CLASSES:
-        note = (
-            f"{name}_pred has {len(predicted):,} different values, too many for classes; "
-            "it was not audited."
-        )
-        return draft.having(draft.frame, note)
+        many = f"{len(predicted):,} different values, too many for classes"
+        return _not_audited(draft, f"{name}_pred has {many}")
     task = _declared_task(draft, name, score_classes or given)
     draft, predicted, annotated = _with_one_spelling(
         draft, name, predicted, annotated, task.classes if task else ()
@@ -87,6 +93,10 @@ def _with_task(draft: Draft, name: str, given: Sequence[str] | None, wanted: Tas
     draft = _with_agreement(draft, agreement, predicted, annotated, scored=bool(score_classes))
     scored = draft.scored | ({name} if score_classes else set())
     return replace(draft, tasks=(*draft.tasks, agreement.task), scored=scored)
+
+
+def _not_audited(draft: Draft, why: str) -> Draft:
+    return draft.having(draft.frame, f"{why}; it was not audited.")
 
 
 def _check_names(draft: Draft, tasks: Sequence[str]) -> None:
@@ -113,7 +123,7 @@ def _with_one_spelling(
     classes: Sequence[str],
 ) -> tuple[Draft, Mapping[str, int], Mapping[str, int]]:
     """Every class in one spelling, visibly, and the counts of both columns' values."""
-    changes = spellings(predicted, annotated, classes)
+    changes = spellings(name, predicted, annotated, classes)
     if not changes:
         return draft, predicted, annotated
     frame = draft.frame.with_columns(

@@ -19,6 +19,7 @@ from faceaudit.schema import (
 )
 from faceaudit.schemes import task_of_values
 from faceaudit.tables.table import Draft, as_number, task_names, values_of
+from faceaudit.tables.wording import age_group_or_date
 
 MAX_YEARS = 130
 """An annotated age above this is a year of birth or a mistake."""
@@ -78,7 +79,8 @@ def with_groups_of_predicted_years(
 
 def _annotated_bins(draft: Draft) -> tuple[int, ...] | None:
     """Lower bounds of the annotated age groups, where they are groups with bounds."""
-    values = values_of(draft, f"{AGE_GROUP}_true")
+    written = values_of(draft, f"{AGE_GROUP}_true")
+    values = {age_group_or_date(str(value)) or str(value) for value in written}
     return age_bins_of(task_of_values(AGE_GROUP, values, []).classes) if values else None
 
 

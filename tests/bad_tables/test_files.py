@@ -6,9 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
-from tests.bad_tables.conftest import PRED, TRUE, assert_one_line, figures, parquet_bytes
+from faceaudit.tables import read_table
+from tests.bad_tables.conftest import (
+    PRED,
+    ROWS,
+    TRUE,
+    assert_one_line,
+    facts_of,
+    figures,
+    parquet_bytes,
+    repeated,
+)
 
 CSV = "image,gender_true,gender_pred,age_true,age_pred\n" + "".join(
     f"{index}.jpg,{true},{pred},{index},{index + 1}.5\n"
@@ -79,6 +90,78 @@ def test_a_csv_reads_alike_however_it_was_written(name: str, tmp_path: Path) -> 
     values = figures(tmp_path / name)
     assert values["gender", "accuracy", None] == 0.5
     assert values["age", "mae", None] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n\n", ",,,,\n"])
+def test_blank_lines_are_no_images(blank: str, tmp_path: Path) -> None:
+    lines = CSV.splitlines(keepends=True)
+    (tmp_path / "t.csv").write_text("".join([*lines[:9], blank, *lines[9:], blank]))
+    facts = facts_of(tmp_path / "t.csv")
+    assert facts["table"]["rows"] == 40
+    count = 2 * blank.count("\n")
+    assert f"{count} blank lines of the table were left out." in facts["notes"]
+    assert read_table(tmp_path / "t.csv").frame.select("status").collect().n_unique() == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (["02134", "2134"], True),
+        (["1.10", "1.1"], True),
+        (["12e4", "120e3"], True),
+        (["1E5", "2E3"], True),
+        (["+5", "5"], True),
+        (["inf", "1.0"], True),
+        (["1e+05", "100000"], True),
+        (["99999999999999999999", "1"], True),
+        (["7", "-12"], False),
+        (["0.50", "1.25"], False),
+        (["1e-05", "0.25"], False),
+        (["NaN", "0.25"], False),
+    ],
+)
+def test_a_column_of_codes_is_kept_as_it_is_written(
+    written: list[str], kept: bool, tmp_path: Path
+) -> None:
+    lines = ["site,gender_pred", *(f"{code},Male" for code in repeated(*written)), ",Male"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    found = read_table(tmp_path / "t.csv").frame.collect()["site"]
+    assert found.dtype.is_numeric() != kept
+    assert not kept or found.to_list() == [*repeated(*written), None]
+
+
+def test_codes_that_look_like_one_number_are_subgroups_of_their_own(tmp_path: Path) -> None:
+    codes = repeated("02134", "2134")
+    rows = [f"{c},{t},{p}" for c, t, p in zip(codes, TRUE, PRED, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["zip,gender_true,gender_pred", *rows]))
+    facts = facts_of(tmp_path / "t.csv", by=["zip"])
+    assert {one["subgroup"].get("zip") for one in facts["metrics"]} == {None, "02134", "2134"}
+
+
+@pytest.mark.parametrize("column", ["image", "file"])
+@pytest.mark.parametrize("form", ["{:04}", "{}.0", "{}.50", "1e{}"])
+def test_names_of_images_are_text_in_a_csv_as_in_parquet(
+    column: str, form: str, tmp_path: Path
+) -> None:
+    names = [form.format(number) for number in range(ROWS)]
+    frame = pl.DataFrame({column: names, "gender_pred": PRED})
+    frame.write_csv(tmp_path / "t.csv")
+    frame.write_parquet(tmp_path / "t.parquet")
+    for file in ("t.csv", "t.parquet"):
+        table = read_table(tmp_path / file, columns={"image": column})
+        assert table.frame.collect()["image"].to_list() == names
+
+
+def test_what_measures_is_a_number_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "face,age_true,age_pred,gender_prob_Male,gender_prob_Female\n"
+        "00,030,3e1,1.0,0\n01,07.50,+8,0.750,.25\n"
+    )
+    rows = read_table(tmp_path / "t.csv").frame.collect()
+    assert rows["face"].to_list() == [0, 1]
+    assert rows["age_true"].to_list() == [30.0, 7.5]
+    assert rows["age_pred"].to_list() == [30.0, 8.0]
+    assert rows["gender_prob_Male"].to_list() == [1.0, 0.75]
 
 
 def test_a_damaged_byte_never_ends_in_a_traceback(

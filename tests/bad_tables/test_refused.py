@@ -40,7 +40,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "two_codings": ({**GENDER, "gender_pred": repeated("M", "W")}, "no value of gender_pred"),
     "predictions_outside_the_scored_classes": (
-        {**GENDER, **SCORES, "gender_pred": repeated("Man", "Woman")},
+        {**GENDER, **SCORES, "gender_pred": repeated("Herr", "Frau")},
         "is among the classes that are scored (Male, Female)",
     ),
     "scores_that_sum_to_more": (

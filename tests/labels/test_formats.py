@@ -347,3 +347,16 @@ def test_fairface_data(place: str) -> None:
     found = labels_of(spec, relative_names(folder), folder)
     assert (found.frame.height, found.notes) == (39_994, ())
     assert sum(found.frame.null_count().row(0)) == 0
+
+
+def test_a_column_that_occurs_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("image,gender,gender\n1.jpg,Male,Female\n")
+    with pytest.raises(LabelError, match="'gender' occurs more than once"):
+        read_labels(f"table:{path}", ["1.jpg"], None)
+
+
+def test_columns_may_be_separated_by_bars(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("image|gender\n1.jpg|Male\n")
+    assert labels_of(f"table:{path}", ["1.jpg"]).frame["gender_true"].to_list() == ["Male"]

@@ -126,9 +126,14 @@ def test_images_named_twice_get_the_same() -> None:
     assert joined_genders([("1", "Male")], ["1", "1"])[0] == ["Male", "Male"]
 
 
-def test_no_images_and_no_labels() -> None:
+def test_no_images_get_no_labels() -> None:
     assert joined_genders([("1", "Male")], [])[0] == []
-    assert joined_genders([], ["1"])[0] == [None]
+
+
+@pytest.mark.parametrize("labels", [[], [("", "Male"), (" ", "Female")]])
+def test_labels_of_which_no_row_names_an_image_are_refused(labels: list[tuple[str, str]]) -> None:
+    with pytest.raises(LabelError, match="no row of it names an image"):
+        joined_genders(labels, ["1"])
 
 
 @given(NAMES, st.randoms(use_true_random=False))

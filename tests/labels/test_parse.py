@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faceaudit.labels.parse import (
-    DATE_LIKE,
-    age_group,
-    age_groups,
-    are_years,
-    categories,
-    repaired_age_group,
-    years,
-)
+from faceaudit.labels.parse import age_groups, are_years, categories, years
 from faceaudit.schema import AGE_BINS, SCHEMES, age_group_names, task_of_scheme
+from faceaudit.tables.wording import DATE_LIKE, age_group, repaired_age_group
 
 
 def text(*values: str | None) -> pl.Series:
@@ -122,6 +115,24 @@ def test_numbers_are_years_and_groups_are_not() -> None:
     assert not are_years(text("20-29", "3-9", "70", None))
 
 
+def test_a_decimal_comma_is_one_of_a_number() -> None:
+    column = years(text("3,5", " 25,50", "40", "-1,5", "(3, 5)", "1,2,3"))
+    assert column.values.to_list() == [3.5, 25.5, 40.0, None, None, None]
+    assert are_years(text("3,5", "25,50"))
+
+
+@pytest.mark.parametrize(
+    "values", [["child", "adult"], ["0.5", "1.5"], ["25 years", "6 months"], ["3,5", "25,50"]]
+)
+def test_age_groups_by_other_names_than_bounds_are_told(values: list[str]) -> None:
+    column = age_groups(text(*values))
+    assert column.values.to_list() == values
+    (note,) = column.notes
+    assert note.startswith("the age_group labels are of no known scheme; they are taken as classes")
+    assert all(repr(value) in note for value in values)
+    assert age_groups(text("8-13", "25-32")).notes == ()
+
+
 @pytest.mark.parametrize(
     ("written", "group"),
     [
@@ -130,6 +141,10 @@ def test_numbers_are_years_and_groups_are_not() -> None:
         (" 3 - 9 ", "3-9"),
         ("3\N{EN DASH}9", "3-9"),
         ("(0, 2)", "0-2"),
+        ("(0,2)", "0-2"),
+        ("0, 2", "0-2"),
+        ("3,5", None),
+        ("25,50", None),
         ("more than 70", "70+"),
         ("More Than 70", "70+"),
         ("70 +", "70+"),

@@ -161,6 +161,17 @@ def test_a_table_without_hashes_is_matched_by_name_and_it_is_said(tmp_path: Path
     assert any("matched by the names" in note for note in found.audit.notes)
 
 
+def test_images_whose_names_are_numbers_are_found_in_a_csv_of_leaks(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "t.parquet").drop("sha256")
+    numbers = pl.Series([f"{k:04}" for k in range(ROWS)])
+    table.with_columns(image=numbers).write_parquet(tmp_path / "t.parquet")
+    leaks = pl.read_parquet(write_leaks(tmp_path / "l.parquet")).filter("leak")
+    names = numbers.head(LEAKED)
+    leaks.with_columns(first=names, second=names).write_csv(tmp_path / "l.csv")
+    found = report(tmp_path / "t.parquet", without_leaks=tmp_path / "l.csv", verify="never")
+    assert facts_of(found).rows == LEAKED
+
+
 def test_a_table_that_no_leak_is_in_is_audited_whole_and_it_is_said(tmp_path: Path) -> None:
     write_table(tmp_path / "t.parquet")
     others = dict.fromkeys(("second_sha256", "second_file_sha256"), pl.lit("e" * 64))
