@@ -16,6 +16,7 @@ from faceaudit.images.remote import Store, as_remote_path
 from faceaudit.images.source import Batch, ImageSource, with_plain_types
 from faceaudit.schema import BASE_FIELDS
 from faceaudit.storage import as_path, is_remote, local_copy, read_csv
+from faceaudit.storage.numerals import typed
 
 LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 PATH_COLUMNS = ("image", "path", "file", "file_name", "filename")
@@ -23,8 +24,6 @@ PATH_COLUMNS = ("image", "path", "file", "file_name", "filename")
 
 TRIED = 5
 """So many images of a store, all over the list, are asked for before any is read."""
-_WHOLE = r"^-?(?:0|[1-9][0-9]*)$"
-_DECIMAL = rf"{_WHOLE.removesuffix('$')}(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?$"
 _UNTIDY = r"//|(^|/)\.(/|$)|/$"
 """Paths that have ``./``, doubled slashes or a slash at their end."""
 
@@ -223,43 +222,6 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text; save the list as UTF-8") from error
     return [line for line in text.split("\n") if line.strip()]
-
-
-def typed(column: pl.Series) -> pl.Series:
-    """A text column as numbers, where each can be written as it was: ``007`` stays text.
-
-    Also text are versions such as ``1.1`` and ``1.10``, integers of more than 64 bits, digits that
-    a 64-bit float does not hold, ``nan`` and ``inf``.
-    """
-    text = column.drop_nulls()
-    if text.is_empty():
-        return column
-    if (text.cast(pl.Int64, strict=False).cast(pl.String) == text).fill_null(value=False).all():
-        return column.cast(pl.Int64)
-    if text.str.contains(_DECIMAL).all() and _is_written_again(text, text.cast(pl.Float64)):
-        return column.cast(pl.Float64)
-    return column
-
-
-def _is_written_again(text: pl.Series, numbers: pl.Series) -> bool:
-    """Whether decimals are all in one form, and have no more digits than their numbers."""
-    decimals = text.str.extract(r"\.([0-9]+)").fill_null("")
-    padded = decimals.str.ends_with("0")
-    in_one_form = (
-        decimals.str.len_bytes().n_unique() == 1  # as in 0.50 and 1.25
-        or not padded.any()  # as in 1 and 2.5
-        or ((decimals.filter(padded) == "0").all() and not text.str.contains(_WHOLE).any())
-    )
-    return (
-        in_one_form
-        and (_digits(text) == _digits(numbers.cast(pl.String))).all()
-        and text.n_unique() == numbers.n_unique()
-    )
-
-
-def _digits(numbers: pl.Series) -> pl.Series:
-    """Significant digits."""
-    return numbers.str.replace(r"[eE].*", "").str.replace_all(r"[-.]", "").str.strip_chars("0")
 
 
 def _path_column(path: Path, frame: pl.DataFrame) -> str:

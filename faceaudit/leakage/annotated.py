@@ -61,7 +61,7 @@ def _with_one_spelling(draft: Draft, name: str, classes: Sequence[str]) -> Draft
     column = f"{name}_true"
     draft = draft.having(draft.frame.with_columns(_as_text(draft, column).alias(column)))
     counts = values_of(draft, column)
-    changes = spellings({}, counts, classes)
+    changes = spellings(name, {}, counts, classes)
     if not changes:
         return draft
     spelled = pl.col(column).replace(list(changes), list(changes.values()))

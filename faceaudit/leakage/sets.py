@@ -18,7 +18,8 @@ from faceaudit.schema import Task
 from faceaudit.schemes import task_of_values
 from faceaudit.storage import as_path, local_copy, parquet_schema
 from faceaudit.storage.paths import same_file
-from faceaudit.tables.files import SUFFIXES, find_parts, open_parts, with_image
+from faceaudit.tables.annotations import with_image
+from faceaudit.tables.files import SUFFIXES, find_parts, open_parts
 from faceaudit.tables.table import IMAGE, Draft, readable
 
 SHA256, FILE_NAME = "sha256", "file_name"

@@ -34,7 +34,7 @@ def check_header(path: Path, names: Sequence[str]) -> None:
     """
     for name in names:
         first, mark, number = name.rpartition(_NUMBERED)
-        if mark and number.isdecimal() and first in names:
+        if first and mark and number.isdecimal() and first in names:
             raise SchemaError(f"{path}: the column {first!r} occurs more than once; keep one")
     if len(names) == 1 and any(blank in names[0].strip() for blank in " \t"):
         *others, last = SEPARATORS.values()

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from faceaudit.errors import InputError
 from faceaudit.images.find import find_images
 from faceaudit.images.folders import IMAGE_SUFFIXES, SIDE_SUFFIXES
-from faceaudit.images.lists import typed
 from faceaudit.images.refs import ImageRef, read_bytes, stamps_of
 from faceaudit.images.source import ImageSource, unique_names
+from faceaudit.storage.numerals import typed
 
 
 def fill(folder: Path, *names: str) -> None:
