@@ -17,6 +17,8 @@ from faceaudit.audit.results import Verdict
 from faceaudit.audit.tally import Tally
 from faceaudit.audit.verdict import exit_codes
 from faceaudit.errors import EXIT_TEMPORARY
+from faceaudit.jobs.purge import Purge
+from faceaudit.jobs.purge import message as purge_message
 from faceaudit.pipeline.messages import failures_message, prediction_message
 from faceaudit.pipeline.predict import Prediction
 from faceaudit.reporting import Check, CompareFiles, ReportFiles
@@ -28,7 +30,7 @@ from faceaudit.storage import as_path
 
 NAMES = {"scheme_map": "map", "formats": "format"}
 """Keywords of functions whose option has another name."""
-NOT_OPTIONS = ("quiet", "runtime")
+NOT_OPTIONS = ("quiet", "runtime", "dry_run")
 """Keywords that are no options of a job."""
 TYPES = {"policy": Path}
 """Keywords that a job gives in one form of several."""
@@ -43,7 +45,7 @@ class Outcome:
     exit_codes: Sequence[int] = ()
     """All that apply, but for 0."""
     images: int | None = None
-    """In the table."""
+    """In the table; of a purge, those that were deleted."""
     scored: int | None = None
     """Images that this run scored."""
     faces: int | None = None
@@ -155,6 +157,11 @@ def _of_comparison(found: CompareFiles) -> Outcome:
     return Outcome(files, files=files)
 
 
+def _of_purge(found: Purge) -> Outcome:
+    files = [str(path) for path in (found.tally, found.record) if path is not None]
+    return Outcome(purge_message(found), images=found.images, files=files)
+
+
 def _verdict(one: Verdict) -> dict[str, Any]:
     return {
         "rule": one.rule,
@@ -201,6 +208,7 @@ STEPS = {
             "compare", ("first", "second"), _of_comparison, _changes,
             table="second", earlier="first",
         ),
+        StepKind("purge", ("dataset",), _of_purge, _named(), outputs=(), table="dataset"),
     )
 }  # fmt: skip
 """In the order in which a job does them."""

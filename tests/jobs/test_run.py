@@ -267,6 +267,25 @@ def test_what_is_left_of_a_begun_table_is_counted_without_touching_it(
     assert sorted(path for path in folder.rglob("*") if path.is_file()) == held
 
 
+def test_what_is_kept_too_long_goes_after_it_was_counted(
+    folder: Path, predict_table: str, write_job: WriteJob
+) -> None:
+    text = predict_table.replace("faces.parquet", "faces") + "part_rows = 10\n[report]\n"
+    run_job(write_job(text))
+    manifest = folder / "faces" / "_manifest.json"
+    facts = json.loads(manifest.read_text())
+    for part in facts["parts"][:2]:
+        part["written"] = "2026-01-01T00:00:00+00:00"
+    manifest.write_text(json.dumps(facts))
+    job = write_job(f'{text}[purge]\nolder_than = "30d"\nreason = "retention"\n')
+    first, second = run_job(job), run_job(job)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert [found.steps[2].outcome.images for found in (first, second)] == [20, 0]
+    assert [found.steps[0].outcome.scored for found in (first, second)] == [0, 0]
+    assert json.loads((folder / "faces.json").read_text())["table"]["rows"] == 20
+    assert first.steps[2].outcome.files[0].endswith(".tally")
+
+
 def test_two_runs_of_a_job_do_not_meet(
     folder: Path, predict_table: str, write_job: WriteJob
 ) -> None:
