@@ -10,6 +10,7 @@ from faceaudit.tables import read_table
 from scripts import audit_of_research as document
 
 FOUND = audit(read_table(document.PREDICTIONS), verify="never")
+OLD = ("40-49", "50-59", "60-69", "70+")
 FAIRFACE = audit(read_table(PREDICTIONS), verify="never")
 
 
@@ -32,11 +33,11 @@ def test_the_predictions_name_no_image() -> None:
     assert table["image"].to_list() == [f"{row:05d}" for row in range(len(table))]
 
 
-def test_it_is_better_at_ages_and_race_and_about_as_good_at_gender() -> None:
+def test_it_is_better_at_ages_and_race_and_no_worse_at_gender() -> None:
     assert value(FOUND, "age", "mae") < value(FAIRFACE, "age", "mae") - 0.3
     assert value(FOUND, "race", "accuracy") > value(FAIRFACE, "race", "accuracy") + 0.05
     difference = value(FOUND, "gender", "accuracy") - value(FAIRFACE, "gender", "accuracy")
-    assert abs(difference) < 0.015
+    assert 0 <= difference < 0.015
 
 
 def test_gender_is_worst_where_the_document_says() -> None:
@@ -48,15 +49,21 @@ def test_gender_is_worst_where_the_document_says() -> None:
     assert gap.worst == {"race": "Asian"}
     assert gap.low is not None
     assert gap.low > 0
-    assert value(FOUND, "gender", "accuracy", race="Others") < 0.9
+    races = {
+        race: value(FOUND, "gender", "accuracy", race=race)
+        for race in ("White", "Black", "Asian", "Indian", "Others")
+    }
+    assert sorted(races, key=races.__getitem__)[:2] == ["Asian", "Others"]
 
 
 def test_others_are_mostly_missed_and_the_old_are_made_young() -> None:
     assert value(FOUND, "race", "accuracy", race="Others") < 0.5
     old = [
-        one.estimates["mean_signed_step"].high
+        one.estimates["mean_signed_step"]
         for one in FOUND.conditioned_age
-        if not one.subgroup and one.age_group in ("60-69", "70+") and not one.standardised
+        if not one.subgroup and one.age_group in OLD and not one.standardised
     ]
-    assert len(old) == 2
-    assert all(high is not None and high < 0 for high in old)
+    assert len(old) == len(OLD)
+    assert all(one.high is not None and one.high < 0 for one in old)
+    steps = [one.value for one in old]
+    assert steps == sorted(steps, reverse=True)
