@@ -147,9 +147,10 @@ def check(
     """Hold a policy against a table: pass, fail or insufficient evidence per rule, by exit code."""
     start_logging(quiet, verbose, log_format)
     if init is not None:
-        from faceaudit.reporting.check import write_starter
+        from faceaudit.audit.policy import STARTER
+        from faceaudit.storage import as_path, write_starter
 
-        write_starter(init)
+        write_starter(as_path(init), STARTER)
         typer.echo(shown_path(init))
         return
     if not table or policy is None:

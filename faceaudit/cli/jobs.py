@@ -35,11 +35,12 @@ def run(
 ) -> None:
     """Do one scheduled batch job: predict what is new, report, check."""
     start_logging(quiet, verbose, log_format)
+    from faceaudit.jobs import STARTER, summary, tell
     from faceaudit.jobs import run as do
-    from faceaudit.jobs import summary, tell, write_starter
+    from faceaudit.storage import as_path, write_starter
 
     if init is not None:
-        write_starter(init)
+        write_starter(as_path(init), STARTER)
         typer.echo(init)
         return
     if job is None:

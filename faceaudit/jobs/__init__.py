@@ -4,8 +4,8 @@
 line of each run. ``purge`` deletes what must not be kept.
 """
 
-from faceaudit.jobs.job import write_starter
+from faceaudit.jobs.job import STARTER
 from faceaudit.jobs.purge import Purge, purge
 from faceaudit.jobs.run import JobRun, StepRun, run, summary, tell
 
-__all__ = ["JobRun", "Purge", "StepRun", "purge", "run", "summary", "tell", "write_starter"]
+__all__ = ["STARTER", "JobRun", "Purge", "StepRun", "purge", "run", "summary", "tell"]

@@ -14,7 +14,7 @@ from typing import Any
 from faceaudit.errors import InputError, UnknownNameError, UsageError
 from faceaudit.jobs.days import DatedFolder, dated, has_day
 from faceaudit.jobs.steps import STEPS, StepKind, option_of
-from faceaudit.storage import as_path, write_text
+from faceaudit.storage import as_path
 from faceaudit.typed import as_type
 
 STARTER = Path(__file__).with_name("starter_job.toml")
@@ -159,15 +159,3 @@ def _joined(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_joined, value))
     return str(as_path(value)) if isinstance(value, Path) else str(value)
-
-
-def write_starter(path: str | Path) -> None:
-    """Write the starter job, whose comments explain it.
-
-    Raises:
-        UsageError: If there is such a file already.
-    """
-    path = Path(path)
-    if path.exists():
-        raise UsageError(f"--init {path}: exists already; give another name")
-    write_text(path, STARTER.read_text(encoding="utf-8"))

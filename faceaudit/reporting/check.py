@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceaudit.audit.policy import STARTER, Policy, parse_rules, read_policy
+from faceaudit.audit.policy import Policy, parse_rules, read_policy
 from faceaudit.audit.results import LeaksLeftOut, Outcome, PolicyFacts, Verdict
 from faceaudit.audit.ruled import audit_of_rules
 from faceaudit.audit.run import find_verdicts
 from faceaudit.audit.suppress import check_suppression, suppress_verdicts
 from faceaudit.audit.verdict import exit_codes, outcome_of
-from faceaudit.errors import InputError, UnknownNameError, UsageError, first_exit
+from faceaudit.errors import InputError, UnknownNameError, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.format import NOT_AVAILABLE, count, subgroup_name
 from faceaudit.reporting.json_report import (
@@ -200,18 +200,6 @@ def load_policy(given: PolicySource) -> Policy:
             f"{path}: the policy cannot be read ({error.strerror}); "
             "`faceaudit check --init policy.toml` writes one to begin with"
         ) from error
-
-
-def write_starter(path: Path) -> None:
-    """Write the starter policy, whose comments explain it.
-
-    Raises:
-        UsageError: If there is such a file already.
-    """
-    path = as_path(path)
-    if path.exists():
-        raise UsageError(f"--init {path}: exists already; give another name")
-    write_text(path, STARTER.read_text(encoding="utf-8"))
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

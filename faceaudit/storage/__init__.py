@@ -12,6 +12,7 @@ from faceaudit.storage.files import (
     never_lost,
     remove_unfinished,
     sha256_of_file,
+    write_starter,
     write_text,
 )
 from faceaudit.storage.outages import retrying, without_secrets
@@ -62,5 +63,6 @@ __all__ = [
     "sha256_of_file",
     "version_of",
     "without_secrets",
+    "write_starter",
     "write_text",
 ]

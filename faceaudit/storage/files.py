@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from faceaudit.errors import FaceauditError, InputError, LockedError, TemporaryError
+from faceaudit.errors import FaceauditError, InputError, LockedError, TemporaryError, UsageError
 from faceaudit.storage.paths import FULL, as_remote, followed, is_remote
 
 UNFINISHED = f"{'[a-z0-9_]' * 8}.part"
@@ -93,6 +93,21 @@ def write_text(path: Path, text: str) -> None:
     data = text.encode("utf-8", errors="replace")
     with atomic_write(path) as file:
         file.write(data)
+
+
+def write_starter(path: Path, starter: Path) -> None:
+    """Write a commented file to begin with, as ``--init`` asks for.
+
+    Args:
+        path: A file that does not exist.
+        starter: What it begins as.
+
+    Raises:
+        UsageError: If there is such a file already.
+    """
+    if path.exists():
+        raise UsageError(f"--init {path}: exists already; give another name")
+    write_text(path, starter.read_text(encoding="utf-8"))
 
 
 @contextmanager

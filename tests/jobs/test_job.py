@@ -14,8 +14,9 @@ from faceaudit.errors import FaceauditError, InputError, UsageError
 from faceaudit.jobs import job as jobs
 from faceaudit.jobs.checks import check_job
 from faceaudit.jobs.days import on_day
-from faceaudit.jobs.job import Job, read_job, write_starter
+from faceaudit.jobs.job import Job, read_job
 from faceaudit.jobs.steps import STEPS, StepKind, option_of
+from faceaudit.storage import write_starter
 
 DAY = dt.date(2026, 3, 1)
 
@@ -147,11 +148,11 @@ def test_folders_named_by_the_day_are_made_and_no_others(tmp_path: Path) -> None
 
 
 def test_the_starter_is_a_job_whose_every_line_can_be_used(tmp_path: Path) -> None:
-    write_starter(tmp_path / "job.toml")
+    write_starter(tmp_path / "job.toml", jobs.STARTER)
     job = read_job(tmp_path / "job.toml", DAY)
     assert [step.kind.name for step in job.steps] == ["predict", "report"]
     with pytest.raises(UsageError, match="exists already"):
-        write_starter(tmp_path / "job.toml")
+        write_starter(tmp_path / "job.toml", jobs.STARTER)
     lines = jobs.STARTER.read_text(encoding="utf-8").splitlines()
     whole = "\n".join(line.removeprefix("# ") for line in lines[lines.index("") :])
     assert "[tally]" in whole
@@ -161,7 +162,7 @@ def test_the_starter_is_a_job_whose_every_line_can_be_used(tmp_path: Path) -> No
 
 def test_a_starter_is_not_written_to_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FaceauditError, match="no folder"):
-        write_starter(tmp_path / "not there" / "job.toml")
+        write_starter(tmp_path / "not there" / "job.toml", jobs.STARTER)
 
 
 @pytest.mark.parametrize(

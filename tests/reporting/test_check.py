@@ -15,10 +15,12 @@ import pytest
 
 import faceaudit
 from faceaudit import cli
+from faceaudit.audit.policy import STARTER
 from faceaudit.errors import EXIT_ORDER, InputError, UsageError, first_exit
-from faceaudit.reporting.check import summary, write_starter
+from faceaudit.reporting.check import summary
 from faceaudit.reporting.json_report import SCHEMA_FILE
 from faceaudit.showcase.run import PREDICTIONS
+from faceaudit.storage import write_starter
 
 Run = Callable[..., "Ended"]
 HOSTILE = '<script>alert("1")</script>'
@@ -167,7 +169,7 @@ def test_a_policy_that_is_not_there_names_what_writes_one(table: Path) -> None:
 
 def test_starter_is_not_written_over_a_file(table: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
-        write_starter(table)
+        write_starter(table, STARTER)
 
 
 def test_tallies_are_checked_like_their_table(table: Path, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 import faceaudit
 from faceaudit import reporting
+from faceaudit.audit.policy import STARTER
 from faceaudit.cli import app
 from faceaudit.errors import EXIT_TEMPORARY, EXIT_USAGE, InputError, RefusedError, TemporaryError
-from faceaudit.reporting.check import write_starter
-from faceaudit.storage import as_path, atomic_write, outages, write_text
+from faceaudit.storage import as_path, atomic_write, outages, write_starter, write_text
 from tests.storage.conftest import KEY, SECRET, Proxy
 
 SHOWCASE = Path(faceaudit.__file__).parent / "showcase" / "utkface_val.parquet"
@@ -120,7 +120,7 @@ def test_policies_comparisons_samples_and_labels_are_read_and_written_there(
     table: str, here: Path
 ) -> None:
     folder = table.rpartition("/")[0]
-    write_starter(as_path(f"{folder}/starter.toml"))
+    write_starter(as_path(f"{folder}/starter.toml"), STARTER)
     write_text(as_path(f"{folder}/policy.toml"), POLICY)
     found = faceaudit.check(table, f"{folder}/policy.toml", output=f"{folder}/verdicts.json")
     assert [verdict.outcome for verdict in found.verdicts] == ["pass"]
