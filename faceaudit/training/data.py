@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from faceaudit.labels.tables import recorded_tasks
 from faceaudit.models.bundle import Bundle
 from faceaudit.schema import AGE, task_of_scheme
 from faceaudit.training.distillation import NO_TEACHERS, Teachers
+from faceaudit.training.folders import folders_of
 from faceaudit.training.labels import UNKNOWN, age_intervals, class_rows
 from faceaudit.training.recipe import NO_AUGMENTATION, Augmentation, Data, Recipe
 
@@ -197,6 +199,43 @@ def check_labels(crops: CropSet, recipe: Recipe) -> None:
             raise LabelError(
                 f"--data: no {name}_true is a class of the scheme {task.scheme}; {advice}"
             )
+
+
+def enlargements(crops: CropSet, folders: Sequence[Path], recipe: Recipe) -> list[str]:
+    """A sentence for each prepared folder whose views a recipe would only enlarge.
+
+    Stored crops show more than the view that is trained on; what is left of their pixels in the
+    view must be as many as the network's largest input, or the input has no more to see.
+
+    Args:
+        crops: Those to train on.
+        folders: That ``faceaudit prepare`` wrote.
+        recipe: Has the sizes of the inputs.
+    """
+    size = max(stage.size for stage in recipe.stages)
+    place = np.asarray(folders_of(crops.files, folders))
+    found = []
+    for number, folder in enumerate(folders):
+        rows = np.flatnonzero(place == number)
+        stored = next(filter(None, (_stored_size(crops.files[row]) for row in rows)), None)
+        if stored is None:
+            continue
+        view = float(np.median(crops.views[rows]))
+        if round(stored / view) < size:
+            found.append(
+                f"{folder}: its crops have {stored} pixels, of which the view of "
+                f"{recipe.name} takes {stored / view:.0f}, enlarged to {size}; where images "
+                f"show more, `faceaudit prepare --size {math.ceil(size * view)}` keeps it"
+            )
+    return found
+
+
+def _stored_size(path: Path) -> int | None:
+    """Height of a prepared crop in pixels; None where it cannot be read."""
+    try:
+        return int(simplejpeg.decode_jpeg_header(path.read_bytes())[0])
+    except UNREADABLE:
+        return None
 
 
 def is_held_out(sha256: str, validation_share: float) -> bool:

@@ -32,7 +32,7 @@ from faceaudit.runtimes.torch_runtime import devices_of
 from faceaudit.schema import AGE
 from faceaudit.storage import exclusive, make_folder, write_text
 from faceaudit.training.ancestors import RULE, ancestors_share, held_out_doubts, without_learned
-from faceaudit.training.data import CropSet, check_labels, read_folders
+from faceaudit.training.data import CropSet, check_labels, enlargements, read_folders
 from faceaudit.training.gaps import find_gaps
 from faceaudit.training.group import Group, open_group
 from faceaudit.training.history import draw_history
@@ -225,8 +225,13 @@ def _find_split(
             *parts,
             len(crops) - sum(parts),
         )
-        doubts = (doubts_about_terms(recipe, data), find_gaps(recipe, split).sentences())
-        for doubt in (*held_out_doubts(recipe, split), *itertools.chain(*doubts)):
+        doubts = (
+            held_out_doubts(recipe, split),
+            doubts_about_terms(recipe, data),
+            find_gaps(recipe, split).sentences(),
+            enlargements(split.training, data, recipe),
+        )
+        for doubt in itertools.chain(*doubts):
             log.warning("%s", doubt)
     return split
 

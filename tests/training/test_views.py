@@ -19,7 +19,14 @@ from faceaudit.faces.crop import TEMPLATE, TEMPLATE_SIZE
 from faceaudit.models.bundle import load_bundle
 from faceaudit.pipeline import prepare as module
 from faceaudit.pipeline.prepare import prepare
-from faceaudit.training.data import central_view, join_crops, read_crop, read_crops, view_matrix
+from faceaudit.training.data import (
+    central_view,
+    enlargements,
+    join_crops,
+    read_crop,
+    read_crops,
+    view_matrix,
+)
 from faceaudit.training.quantize import read_views
 from faceaudit.training.recipe_files import load_recipe
 
@@ -144,3 +151,25 @@ def test_a_folder_without_a_crop_is_named(tmp_path: Path) -> None:
     pl.DataFrame({"file_name": [], "view": []}).write_parquet(tmp_path / "metadata.parquet")
     with pytest.raises(InputError, match="has no crops; `faceaudit prepare` found no face"):
         read_crops(tmp_path, load_recipe("fairface"))
+
+
+def test_views_that_a_recipe_only_enlarges_are_named(
+    images: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    crops = tmp_path / "crops"
+    prepare(tmp_path / "images", crops, detector="whole", size=100)
+    recipe = load_recipe("fairface")
+    read = read_crops(crops, recipe)
+    (doubt,) = enlargements(read, [crops], recipe)
+    assert doubt == (
+        f"{crops}: its crops have 100 pixels, of which the view of fairface takes 100, enlarged to "
+        "112; where images show more, `faceaudit prepare --size 112` keeps it"
+    )
+    small = replace(recipe, stages=(replace(recipe.stages[0], size=100),))
+    assert not enlargements(read, [crops], small)
+    twice = replace(read, views=read.views * 2)
+    assert "takes 50, enlarged to 100" in enlargements(twice, [crops], small)[0]
+    assert "--size 200" in enlargements(twice, [crops], small)[0]
+    for file in read.files:
+        file.write_bytes(b"damaged")
+    assert not enlargements(read, [crops], recipe)
