@@ -16,7 +16,7 @@ FaceauditError                exit 2, one line on stderr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 EXIT_DONE = 0
 EXIT_BUG = 1
@@ -68,6 +68,21 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
         super().__init__(f"no {kind} is called {given!r}; choose one of: {', '.join(known)}")
+
+
+def check_names(kind: str, given: Sequence[str], known: Iterable[str]) -> None:
+    """Check that names are a list, and that each is known.
+
+    Raises:
+        UsageError: If they are one text: its letters would be the names.
+        UnknownNameError: If one is not known.
+    """
+    if isinstance(given, str):
+        raise UsageError(f"{kind} {given!r}: give a list, such as [{given!r}]")
+    known = tuple(known)
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
 
 
 class InputError(FaceauditError):

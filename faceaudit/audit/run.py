@@ -271,6 +271,12 @@ def check_confidence(confidence: float) -> None:
         raise UsageError(f"--confidence {confidence}: give a share between 0 and 1, such as 0.95")
 
 
+def check_min_n(min_n: int) -> None:
+    """Raise a UsageError where a smallest number of faces is no whole number of at least 1."""
+    if min_n < 1 or min_n != int(min_n):
+        raise UsageError(f"--min-n {min_n}: give a whole number of at least 1; 30 is the default")
+
+
 def _check_options(min_n: int, confidence: float, replicates: int, seed: int) -> None:
     check_confidence(confidence)
     if not 100 <= replicates <= MOST_REPLICATES:
@@ -278,8 +284,7 @@ def _check_options(min_n: int, confidence: float, replicates: int, seed: int) ->
             f"--replicates {replicates}: give at least 100 and at most {MOST_REPLICATES}; "
             "2000 is the default"
         )
-    if min_n < 1:
-        raise UsageError(f"--min-n {min_n}: give at least 1; 30 is the default")
+    check_min_n(min_n)
     if seed < 0:
         raise UsageError(f"--seed {seed}: give 0 or more; 0 is the default")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from faceaudit.errors import InputError, UnknownNameError, UsageError
+from faceaudit.errors import InputError, UnknownNameError, UsageError, check_names
 from faceaudit.models.bundle import Bundle, Output
 from faceaudit.schema import AGE_GROUP, TASK_OPTIONS
 from faceaudit.storage import as_path, has_folder
@@ -91,9 +91,7 @@ def choose_outputs(bundle: Bundle, tasks: Sequence[str]) -> tuple[Output, ...]:
         UnknownNameError: If there is no such task.
         UsageError: If the bundle predicts none of them.
     """
-    for name in tasks:
-        if name not in TASK_OPTIONS:
-            raise UnknownNameError("task", name, TASK_OPTIONS)
+    check_names("task", tasks, TASK_OPTIONS)
     chosen = tuple(output for output in bundle.tasks if task_option(output.name) in tasks)
     if not chosen:
         has = ", ".join(output.name for output in bundle.tasks)

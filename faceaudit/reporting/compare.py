@@ -9,9 +9,9 @@ from pathlib import Path
 
 import faceaudit
 from faceaudit.audit.changes import Changes
-from faceaudit.audit.run import check_confidence
+from faceaudit.audit.run import check_confidence, check_min_n
 from faceaudit.audit.tally import TALLY_SUFFIX
-from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.errors import UnknownNameError, UsageError, check_names
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.changes import (
     Choices,
@@ -191,15 +191,12 @@ def _check(
     min_n: int,
     confidence: float,
 ) -> None:
-    for name in formats:
-        if name not in FORMATS:
-            raise UnknownNameError("format of a comparison", name, FORMATS)
+    check_names("format of a comparison", formats, FORMATS)
     if not formats:
         raise UsageError(f"--format: give at least one of {', '.join(FORMATS)}")
     if provenance not in PROVENANCES:
         raise UnknownNameError("provenance of labels", provenance, PROVENANCES)
-    if min_n < 1:
-        raise UsageError(f"--min-n {min_n}: give at least 1; 30 is the default")
+    check_min_n(min_n)
     check_confidence(confidence)
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output}: a folder; give a file such as {output}/compare.html")

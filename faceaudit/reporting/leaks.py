@@ -21,8 +21,8 @@ from faceaudit.errors import (
     EXIT_DONE,
     EXIT_RULE_FAILED,
     InputError,
-    UnknownNameError,
     UsageError,
+    check_names,
 )
 from faceaudit.images.decode import decode
 from faceaudit.images.refs import ImageRef, read_bytes
@@ -174,12 +174,8 @@ def leaks(
 def _checked(output: Path, formats: Sequence[str], fail_on: Sequence[str]) -> Path:
     if output.suffix not in TABLE_SUFFIXES:
         raise UsageError(f"{output}: the table of pairs is named NAME.parquet or NAME.csv")
-    for name in formats:
-        if name not in ("html", "json"):
-            raise UnknownNameError("format of leaks", name, ("html", "json"))
-    for name in fail_on:
-        if name not in (*FAILURES, NOTHING):
-            raise UnknownNameError("value of --fail-on", name, (*FAILURES, NOTHING))
+    check_names("format of leaks", formats, ("html", "json"))
+    check_names("value of --fail-on", fail_on, (*FAILURES, NOTHING))
     return output
 
 

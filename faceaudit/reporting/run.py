@@ -13,7 +13,7 @@ from faceaudit.audit.suppress import check_suppression, suppress
 from faceaudit.audit.suppress_changes import suppress_both
 from faceaudit.audit.tally import TALLY_SUFFIX
 from faceaudit.audit.verdict import exit_codes
-from faceaudit.errors import SchemaError, UnknownNameError, UsageError, first_exit
+from faceaudit.errors import SchemaError, UnknownNameError, UsageError, check_names, first_exit
 from faceaudit.labels import ANNOTATED, NONE, PROVENANCES
 from faceaudit.reporting.calibration import with_composition
 from faceaudit.reporting.changes import Choices, find_changes, in_common_schemes, readings_of
@@ -204,9 +204,7 @@ def target(table: Path, output: Path | None, suffix: str) -> Path:
 
 
 def _check(formats: Sequence[str], provenance: str, output: Path | None) -> None:
-    for name in formats:
-        if name not in FORMATS:
-            raise UnknownNameError("report format", name, FORMATS)
+    check_names("report format", formats, FORMATS)
     if not formats:
         raise UsageError(f"--format: give at least one of {', '.join(FORMATS)}")
     if provenance not in PROVENANCES:

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from faceaudit.audit.sampling import Drawn, draw
-from faceaudit.errors import SchemaError, UnknownNameError, UsageError
+from faceaudit.errors import SchemaError, UsageError, check_names
 from faceaudit.reporting.calibration import STRATUM, WEIGHT
 from faceaudit.storage import as_path, atomic_write, check_outputs, read_csv
 from faceaudit.tables import FACE, IMAGE, PredictionTable, face_number, read_table, score_columns
@@ -114,9 +114,7 @@ def _wanted(table: PredictionTable, tasks: Sequence[str] | None) -> list[str]:
         UnknownNameError: If one is not predicted.
     """
     known = [task.name for task in table.tasks]
-    for name in tasks or ():
-        if name not in known:
-            raise UnknownNameError("predicted task", name, known)
+    check_names("predicted task", tasks or (), known)
     if not known:
         raise SchemaError(f"{table.path}: only years are predicted; there are no classes to sample")
     return list(dict.fromkeys(tasks or known))

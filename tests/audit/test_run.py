@@ -254,7 +254,14 @@ def test_hundreds_of_rare_combinations_are_audited(
 
 
 @pytest.mark.parametrize(
-    "options", [{"confidence": 95}, {"confidence": 1 - 1e-16}, {"replicates": 5}, {"min_n": 0}]
+    "options",
+    [
+        {"confidence": 95},
+        {"confidence": 1 - 1e-16},
+        {"replicates": 5},
+        {"min_n": 0},
+        {"min_n": 29.5},
+    ],
 )
 def test_options_that_cannot_work_are_refused(
     open_table: OpenTable, options: dict[str, Any]

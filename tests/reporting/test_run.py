@@ -133,6 +133,8 @@ def test_unknown_names_are_refused_before_any_work(tmp_path):
         report(tmp_path / "absent.csv", provenance="guessed")
     with pytest.raises(UsageError, match="at least one of"):
         report(tmp_path / "absent.csv", formats=[])
+    with pytest.raises(UsageError, match=r"report format 'json': give a list, such as \['json'\]"):
+        report(tmp_path / "absent.csv", formats="json")
 
 
 def test_report_is_offered_by_the_package():
