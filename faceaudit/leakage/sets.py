@@ -12,8 +12,11 @@ from faceaudit.errors import InputError, LabelError, UsageError
 from faceaudit.images.find import find_images
 from faceaudit.images.lists import images_in
 from faceaudit.images.refs import ImageRef
-from faceaudit.labels import ANNOTATED, AUTO, NONE, read_labels
+from faceaudit.images.source import Batch
+from faceaudit.labels import AUTO, NONE, Labels, open_labels
+from faceaudit.labels.carried import Carried, Chosen, choose_labels
 from faceaudit.leakage.annotated import TASKS, annotated_columns, with_annotations
+from faceaudit.ordered import in_chunks
 from faceaudit.schema import Task
 from faceaudit.schemes import task_of_values
 from faceaudit.storage import as_path, local_copy, parquet_schema
@@ -24,6 +27,8 @@ from faceaudit.tables.table import IMAGE, Draft, readable
 
 SHA256, FILE_NAME = "sha256", "file_name"
 PREPARED = "metadata.parquet"
+AT_ONCE = 4096
+"""Images whose labels are read at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,16 +164,21 @@ def _tasks(annotations: pl.DataFrame, declared: Mapping[str, Task]) -> dict[str,
 
 def _of_images(source: str, labels: str) -> ImageSet:
     found = find_images(source)
-    refs = tuple(found)
+    batches = list(found.batches(AT_ONCE))
+    refs = tuple(ref for batch in batches for ref in batch.refs)
     names = tuple(ref.name for ref in refs)
     notes = list(found.notes)
     try:
-        given = read_labels(labels, names, found.folder, provenance=ANNOTATED)
+        given = open_labels(labels, found)
     except LabelError as error:
         if labels != AUTO:
             raise
         given = None
         notes.append(f"{source}: its labels were left out: {error}")
+    chosen = choose_labels(given, labels, found.carried_schema, source)
+    annotations, of_labels = _labeled(chosen.labels, names)
+    own, of_own = _own(source, chosen, found.carried_schema, batches)
+    said = of_labels if labels != NONE else ()
     digests, view = _prepared(found.folder, names)
     return ImageSet(
         name=source,
@@ -176,11 +186,38 @@ def _of_images(source: str, labels: str) -> ImageSet:
         refs=refs,
         sha256=digests,
         view=view,
-        annotations=given.frame.drop(IMAGE) if given else pl.DataFrame(),
-        tasks={task.name: task for task in given.tasks} if given else {},
-        labels=given.format if given else None,
-        notes=(*notes, *(given.notes if given and labels != NONE else ())),
+        annotations=pl.concat([annotations, own], how="horizontal"),
+        tasks={**_tasks(own, {}), **_tasks_of(chosen.labels)},
+        labels=chosen.labels.format if chosen.labels else "table" if own.width else None,
+        notes=(*notes, *chosen.notes, *said, *of_own),
     )
+
+
+def _labeled(labels: Labels | None, names: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Label columns of the images, one row each, and notes on them."""
+    if labels is None:
+        return pl.DataFrame(), ()
+    parts = [labels.of(part) for part in in_chunks(names, AT_ONCE)]
+    return pl.concat([labels.columns, *parts]), labels.notes()
+
+
+def _tasks_of(labels: Labels | None) -> dict[str, Task]:
+    return {} if labels is None else {task.name: task for task in labels.tasks}
+
+
+def _own(
+    source: str, chosen: Chosen, columns: pl.DataFrame | None, batches: Sequence[Batch]
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Annotated columns of the source itself, one row per image, and notes on them."""
+    if not chosen.own or columns is None:
+        return pl.DataFrame(), ()
+    carried = Carried(columns, source, chosen.labels)
+    rows = [carried.of(batch.carried) for batch in batches]
+    frame = pl.concat([one for one in (carried.of(columns), *rows) if one is not None])
+    draft = Draft(as_path(source), frame.lazy(), None, dtypes=frame.schema)
+    draft = with_annotations(draft, {})
+    kept = draft.frame.select(name for name in annotated_columns(draft) if name in chosen.own)
+    return kept.collect(), (*carried.notes(), *(f"{source}: {note}" for note in draft.notes))
 
 
 def _prepared(

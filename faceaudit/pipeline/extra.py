@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import polars as pl
 import pyarrow as pa
 
+from faceaudit.errors import InputError
 from faceaudit.images.source import ImageSource
-from faceaudit.labels import AUTO, Labels, none_found
+from faceaudit.labels import AUTO, none_found, open_labels
 from faceaudit.labels.annotations import SAMPLE
+from faceaudit.labels.carried import TRUE, Chosen, choose_labels
 from faceaudit.models.bundle import Output
-from faceaudit.pipeline.carried import TRUE, check_names
 from faceaudit.pipeline.scores import predicted_tasks
 from faceaudit.schema import (
     AGE_GROUP,
@@ -24,25 +25,29 @@ from faceaudit.schema import (
 
 log = logging.getLogger(__name__)
 
+_PREDICTED, _PROBABILITY = ("_pred", "_probs"), "_prob_"
 
-def say_labels(
-    found: Labels | None, spec: str, source: ImageSource, own: Sequence[str] = ()
-) -> None:
-    """Log which labels were taken.
+
+def labels_of(source: ImageSource, spec: str, provenance: str) -> Chosen:
+    """The annotations of images: labels, and columns of the source; says which were taken.
 
     Args:
-        found: The labels.
-        spec: How they were asked for.
         source: The images.
-        own: Annotated columns that are taken from the source itself.
+        spec: As ``labels.open_labels`` takes it.
+        provenance: Where the labels come from.
+
+    Raises:
+        LabelError: If labels are named that cannot be read, or are of none of the images.
     """
-    if own:
-        log.info("labels: %s, from %s itself", ", ".join(own), source.source)
-    if found is None:
-        if spec == AUTO and not own:
-            log.info("labels: %s", none_found([ref.name for ref in source.first(SAMPLE)]))
-        return
-    log.info("labels: %s, from %s (%s)", found.format, found.source, found.provenance)
+    found = open_labels(spec, source, provenance=provenance)
+    chosen = choose_labels(found, spec, source.carried_schema, source.source)
+    if chosen.own:
+        log.info("labels: %s, from %s itself", ", ".join(chosen.own), source.source)
+    if taken := chosen.labels:
+        log.info("labels: %s, from %s (%s)", taken.format, taken.source, taken.provenance)
+    elif spec == AUTO and not chosen.own:
+        log.info("labels: %s", none_found([ref.name for ref in source.first(SAMPLE)]))
+    return chosen
 
 
 def warn_of(images: Iterable[str], labels: Iterable[str]) -> None:
@@ -101,3 +106,36 @@ def make_schema(
     written = {*table_schema(tasks, with_age=with_age).names, AGE_PRED}
     check_names(extra.columns, written, [task.name for task in tasks])
     return table_schema(tasks, with_age=with_age, labels=labels, carried=carried)
+
+
+def check_names(carried: Sequence[str], written: Collection[str], tasks: Iterable[str]) -> None:
+    """Refuse names that would be read as something else in the table than what they are.
+
+    Args:
+        carried: Names of columns that come with the images.
+        written: Names that ``predict`` writes itself.
+        tasks: What is predicted.
+
+    Raises:
+        InputError: If a name is one of ``predict``, or of a prediction, or is another but for case.
+    """
+    known = {*carried, *written, AGE_TRUE, *(f"{task}{TRUE}" for task in tasks)}
+    for name in carried:
+        if problem := _problem(name, written, known):
+            raise InputError(f"column {name!r} beside the images: {problem}; rename it")
+
+
+def _problem(name: str, written: Collection[str], known: Collection[str]) -> str | None:
+    """Why a column cannot have this name; None where it can."""
+    plain = name.strip()
+    lower = plain.casefold()
+    if name in written:
+        return "predict writes one of that name"
+    if lower.endswith(_PREDICTED) or _PROBABILITY in lower:
+        return "names with _pred or _probs at their end, or _prob_, are of predictions"
+    if plain != name and plain in known:
+        return f"it is {plain!r} but for blanks"
+    overlooked = lower in known or not plain.endswith(TRUE)
+    if lower.endswith(TRUE) and lower != plain and overlooked:
+        return f"it is not read as {lower!r}, because case counts"
+    return None

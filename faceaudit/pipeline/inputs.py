@@ -12,9 +12,9 @@ from typing import Any
 from faceaudit.images.refs import ImageRef, stamps_of
 from faceaudit.images.source import Batch, ImageSource
 from faceaudit.labels import Labels
+from faceaudit.labels.carried import Carried
 from faceaudit.models.bundle import Output
 from faceaudit.ordered import in_chunks
-from faceaudit.pipeline.carried import Carried
 from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.extra import join_extra
 from faceaudit.pipeline.known import Listed
@@ -83,7 +83,7 @@ class Inputs:
         self.passed_over = 0
         """How many the last walk passed over."""
         self._said = said
-        self._carried = Carried(source, labels)
+        self._carried = Carried(source.carried_schema, source.source, labels)
         self._join = partial(join_extra, outputs=outputs, age_bins=age_bins)
         of_labels = None if labels is None else labels.columns
         self.extra = self._join(of_labels, self._carried.of(source.carried_schema))

@@ -14,12 +14,10 @@ import pyarrow as pa
 
 from faceaudit.errors import EXIT_DONE, EXIT_TOO_MANY_FAILURES, TemporaryError, UsageError
 from faceaudit.images.find import find_images
-from faceaudit.labels import open_labels
 from faceaudit.labels.annotations import counted
 from faceaudit.models.bundle import DEFAULT_BUNDLE
 from faceaudit.models.load import load_model
 from faceaudit.ordered import in_background
-from faceaudit.pipeline.carried import choose_labels
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
@@ -32,7 +30,7 @@ from faceaudit.pipeline.checks import (
 from faceaudit.pipeline.custody import describe
 from faceaudit.pipeline.digest import ImageDigest, total
 from faceaudit.pipeline.engines import ENGINES, Engine
-from faceaudit.pipeline.extra import make_schema, say_labels, warn_of
+from faceaudit.pipeline.extra import labels_of, make_schema, warn_of
 from faceaudit.pipeline.inputs import Chunk, Inputs
 from faceaudit.pipeline.known import compare
 from faceaudit.pipeline.plan import Settings
@@ -158,9 +156,8 @@ def predict(
     bundle = load_model(model)
     outputs, age_bins = choose_outputs(bundle, tasks), tuple(age_bins)
     source = find_images(images)
-    chosen = choose_labels(open_labels(labels, source, provenance=provenance), labels, source)
+    chosen = labels_of(source, labels, provenance)
     found = chosen.labels
-    say_labels(found, labels, source, chosen.own)
     inputs = Inputs(source, found, outputs, age_bins, limit, chosen.notes)
     total = in_background(source.count)
     settings = Settings(

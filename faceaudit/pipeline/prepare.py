@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ import faceaudit
 from faceaudit.errors import UsageError
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector, view_kind
 from faceaudit.images.find import find_images
-from faceaudit.labels import open_labels
-from faceaudit.ordered import available_cores, in_chunks, in_order
+from faceaudit.labels.carried import TRUE
+from faceaudit.ordered import available_cores, in_order
 from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
@@ -39,7 +38,8 @@ from faceaudit.pipeline.checks import (
     checked,
 )
 from faceaudit.pipeline.crops import CroppedImage, CropSettings, crop_images
-from faceaudit.pipeline.extra import say_labels, warn_of
+from faceaudit.pipeline.extra import labels_of, warn_of
+from faceaudit.pipeline.inputs import Chunk, Inputs
 from faceaudit.progress import progress
 from faceaudit.schema import METADATA_KEY, OK, TableMetadata
 from faceaudit.storage import atomic_write, exclusive, make_folder, remove_unfinished
@@ -107,12 +107,11 @@ def prepare(
     begun = time.monotonic()
     folder = Path(folder)
     source = find_images(images)
-    refs = list(islice(source, limit))
-    found = open_labels(labels, source, provenance=provenance)
-    names = pl.Series("image", [ref.name for ref in refs], dtype=pl.String)
-    labelled = None if found is None else found.of(names.to_list()).insert_column(0, names)
-    say_labels(found, labels, source)
-    warn_of(source.notes, () if found is None else found.notes())
+    chosen = labels_of(source, labels, provenance)
+    inputs = Inputs(source, chosen.labels, (), (), limit, chosen.notes)
+    chunks = list(inputs.chunks(DEFAULT_BATCH))
+    annotated = _annotated(inputs, chunks)
+    warn_of(source.notes, inputs.notes())
     settings = CropSettings(
         detector=open_detector(detector, threads=1),
         faces=checked("choice of faces", faces, FACE_POLICIES),
@@ -129,11 +128,11 @@ def prepare(
     work = partial(_write_crops, settings, folder)
     with (
         exclusive(folder / METADATA_FILE),
-        progress("prepare", len(refs), quiet=quiet) as advance,
+        progress("prepare", sum(map(len, chunks)), quiet=quiet) as advance,
         closing(
             in_order(
                 work,
-                enumerate(in_chunks(refs, DEFAULT_BATCH)),
+                enumerate(chunk.images for chunk in chunks),
                 workers or available_cores(),
             )
         ) as results,
@@ -144,14 +143,13 @@ def prepare(
             rows += done
             advance(sum(row["face"] in (None, 0) for row in done))
         table = pl.DataFrame(rows, infer_schema_length=None)
-        if labelled is not None:
-            labelled = labelled.unique("image", keep="first")
-            table = table.join(labelled, on="image", how="left", maintain_order="left")
+        if annotated.width > 1:
+            table = table.join(annotated, on="image", how="left", maintain_order="left")
             first_face = pl.col("face").fill_null(0) == 0  # whose the label of an image is
             table = table.with_columns(pl.when(first_face).then(cs.ends_with("_true")))
         metadata = TableMetadata(
             tasks=(),
-            labels={} if found is None else found.facts(),
+            labels={} if chosen.labels is None else chosen.labels.facts(),
             version=faceaudit.__version__,
         )
         faces_table = table.drop("file_name", "align", "margin", "offset", "view")
@@ -167,6 +165,15 @@ def prepare(
         statuses=dict(sorted(Counter(row["status"] for row in first).items())),
         seconds=time.monotonic() - begun,
     )
+
+
+def _annotated(inputs: Inputs, chunks: Sequence[Chunk]) -> pl.DataFrame:
+    """The name and what is annotated of every image; of two of one name the first's."""
+    columns = [name for name in inputs.columns if name.endswith(TRUE)]
+    names = [ref.name for chunk in chunks for ref in chunk.images]
+    values = {name: [value for chunk in chunks for value in chunk.extra[name]] for name in columns}
+    kinds = inputs.extra.select(columns).insert_column(0, pl.Series("image", [], pl.String)).schema
+    return pl.DataFrame({"image": names, **values}, kinds).unique("image", keep="first")
 
 
 def check_apart(images: Path, folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from faceaudit.errors import InputError
 from faceaudit.leakage.find import Leaks, find_leaks
 from faceaudit.leakage.sets import read_sets
+from faceaudit.showcase.images import photograph
 
 DIGEST = "ab" * 32
 
@@ -45,6 +46,46 @@ def test_spellings_of_one_value_do_not_conflict(
     found = find_leaks(read_sets([table(tmp_path / "a.parquet", **{column: values})]))
     task = "age" if column.startswith("age") else column.removesuffix("_true")
     assert conflicts(found, task) == [False]
+
+
+def test_annotations_of_a_list_conflict_in_one_spelling(tmp_path: Path) -> None:
+    lists = []
+    for name, gender, race, age in (
+        ("a", "female", "east asian", "25,0"),
+        ("b", "Male", "East Asian", "25"),
+    ):
+        photograph().save(tmp_path / f"{name}.png")
+        lists.append(tmp_path / f"{name}.csv")
+        text = f'image,gender_true,race_true,age_true,site\n{name}.png,{gender},{race},"{age}",x\n'
+        lists[-1].write_text(text, encoding="utf-8")
+    sets = read_sets([str(path) for path in lists], labels="none")
+    assert [one.labels for one in sets] == ["table", "table"]
+    assert sets[0].annotations.row(0, named=True) == {
+        "gender_true": "Female",
+        "race_true": "East Asian",
+        "age_true": 25.0,
+    }
+    found = find_leaks(sets)
+    assert [conflicts(found, name) for name in ("gender", "race", "age")] == [
+        [True],
+        [False],
+        [False],
+    ]
+
+
+def test_labels_that_are_named_go_before_those_of_a_list(tmp_path: Path) -> None:
+    name = "21_1_0_20170101120000000.jpg"  # Female, White, 21
+    photograph().save(tmp_path / name)
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"image,gender_true,mood_true\n{name},Male,glad\n", encoding="utf-8")
+    (named,) = read_sets([str(listed)], labels="utkface")
+    assert named.annotations["gender_true"].to_list() == ["Female"]
+    assert named.labels == "utkface"
+    assert any("made way for those of utkface" in note for note in named.notes)
+    (found,) = read_sets([str(listed)])
+    assert found.annotations["gender_true"].to_list() == ["Male"]
+    assert found.annotations["race_true"].to_list() == ["White"]
+    assert "mood_true" not in found.annotations.columns
 
 
 @pytest.mark.parametrize("missing", ["NA", "n/a", "", "  ", "NaN"])

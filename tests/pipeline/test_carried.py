@@ -12,8 +12,9 @@ import pytest
 
 from faceaudit.errors import InputError, SchemaError
 from faceaudit.models.bundle import Bundle
-from faceaudit.pipeline.carried import check_names
+from faceaudit.pipeline.extra import check_names
 from faceaudit.pipeline.predict import predict
+from faceaudit.pipeline.prepare import prepare
 from faceaudit.schema import Task, table_schema
 from faceaudit.showcase.images import photograph
 from faceaudit.tables import read_table
@@ -59,6 +60,25 @@ def test_annotations_of_a_list_go_before_labels_that_are_only_found(
     assert metadata is not None
     assert metadata.labels["notes"][0] == note
     assert list(metadata.annotated_tasks) == ["race"]
+
+
+def test_annotations_of_a_list_are_prepared_with_the_crops(listed: Path) -> None:
+    header = "image,split,gender_true,age_true"
+    lines = (header, f"{NAMES[0]},a,Male,31", f"{NAMES[1]},b,Female,unknown")
+    listed.write_text("\n".join(lines), encoding="utf-8")
+    crops = listed.with_name("crops")
+    prepare(listed, crops, detector="whole", size=32)
+    for name in ("metadata.parquet", "faces.parquet"):
+        rows = pl.read_parquet(crops / name)
+        assert rows["gender_true"].to_list() == ["Male", "Female"]
+        assert rows["age_true"].to_list() == [31, None]
+        assert rows["race_true"].to_list() == ["White", "Asian"]  # of the file names
+        assert "split" not in rows.columns
+    prepare(listed, crops, detector="whole", size=32, labels="utkface")
+    assert pl.read_parquet(crops / "metadata.parquet")["age_true"].to_list() == [21, 43]
+    prepare(listed, crops, detector="whole", size=32, labels="none", limit=1)
+    table = pl.read_parquet(crops / "metadata.parquet")
+    assert (table["age_true"].to_list(), "race_true" in table.columns) == ([31], False)
 
 
 def test_a_list_that_annotates_everything_needs_no_labels(

@@ -1,4 +1,4 @@
-"""What a list, a tar or a Parquet file says of its images: annotations, and names that mislead."""
+"""Annotations that a list, a tar or a Parquet file has of its images, beside those of labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from faceaudit.errors import InputError
-from faceaudit.images.source import ImageSource
 from faceaudit.labels import AUTO, Labels
 from faceaudit.labels.annotations import Annotations, Tallied, counted, were
 from faceaudit.labels.parse import MISSING, years
@@ -16,7 +15,6 @@ from faceaudit.schema import AGE_GROUP, AGE_TRUE
 
 TRUE = "_true"
 """What names of annotated columns end in."""
-_PREDICTED, _PROBABILITY = ("_pred", "_probs"), "_prob_"
 _AGES = frozenset({AGE_TRUE, f"{AGE_GROUP}{TRUE}"})
 
 
@@ -30,7 +28,9 @@ class Chosen:
     notes: tuple[str, ...] = ()
 
 
-def choose_labels(found: Labels | None, spec: str, source: ImageSource) -> Chosen:
+def choose_labels(
+    found: Labels | None, spec: str, carried: pl.DataFrame | None, source: str
+) -> Chosen:
     """Which annotations are taken where labels and the source itself say something of the images.
 
     Labels that were named go before those of the source; labels that were only found do not.
@@ -38,19 +38,19 @@ def choose_labels(found: Labels | None, spec: str, source: ImageSource) -> Chose
     Args:
         found: The labels.
         spec: How they were asked for, as ``labels.open_labels`` takes it.
-        source: The images.
+        carried: Columns of the source without rows; None where it has none.
+        source: What holds the images.
     """
-    carried = source.carried_schema
     own = [] if carried is None else [name for name in carried.columns if name.endswith(TRUE)]
     if found is None or not (both := also_in(own, found.columns.columns)):
         return Chosen(found, own)
     theirs = f"those of {found.format} ({found.source})"
     if spec != AUTO:
-        note = f"{source.source}: its {', '.join(both)} made way for {theirs}"
+        note = f"{source}: its {', '.join(both)} made way for {theirs}"
         return Chosen(found, [name for name in own if name not in both], (note,))
     kept = _Without(found.annotations, also_in(found.columns.columns, own))
     labels = Labels(found.format, found.provenance, kept) if kept.of([]).columns else None
-    note = f"{source.source}: its {', '.join(both)} were taken, and not {theirs}"
+    note = f"{source}: its {', '.join(both)} were taken, and not {theirs}"
     return Chosen(labels, own, (note,))
 
 
@@ -81,13 +81,17 @@ class Carried:
     What is no age is null and counted.
     """
 
-    def __init__(self, source: ImageSource, labels: Labels | None) -> None:
+    def __init__(self, columns: pl.DataFrame | None, source: str, labels: Labels | None) -> None:
         """Check the types of what is annotated.
+
+        Args:
+            columns: Columns of the source without rows; None where it has none.
+            source: What holds the images.
+            labels: Labels that replace what they have, too.
 
         Raises:
             InputError: If an annotated column holds lists, structs or bytes.
         """
-        columns = source.carried_schema
         self._replaced: list[str] = []
         self._strange = Tallied()
         if columns is None:
@@ -97,7 +101,7 @@ class Carried:
         for name, dtype in columns.drop(self._replaced).schema.items():
             if name.endswith(TRUE) and (dtype.is_nested() or dtype == pl.Binary):
                 what = "years" if name == AGE_TRUE else "class names"
-                raise InputError(f"{source.source}: {name} is of type {dtype}; give {what}")
+                raise InputError(f"{source}: {name} is of type {dtype}; give {what}")
 
     def of(self, rows: pl.DataFrame | None) -> pl.DataFrame | None:
         """What is carried of some images."""
@@ -119,36 +123,3 @@ class Carried:
             f"{counted(number, 'value')} of {AGE_TRUE} beside the images {were(number)} no age "
             f"and left empty (for example {self._strange.first!r})",
         )
-
-
-def check_names(carried: Sequence[str], written: Collection[str], tasks: Iterable[str]) -> None:
-    """Refuse names that would be read as something else in the table than what they are.
-
-    Args:
-        carried: Names of columns that come with the images.
-        written: Names that ``predict`` writes itself.
-        tasks: What is predicted.
-
-    Raises:
-        InputError: If a name is one of ``predict``, or of a prediction, or is another but for case.
-    """
-    known = {*carried, *written, AGE_TRUE, *(f"{task}{TRUE}" for task in tasks)}
-    for name in carried:
-        if problem := _problem(name, written, known):
-            raise InputError(f"column {name!r} beside the images: {problem}; rename it")
-
-
-def _problem(name: str, written: Collection[str], known: Collection[str]) -> str | None:
-    """Why a column cannot have this name; None where it can."""
-    plain = name.strip()
-    lower = plain.casefold()
-    if name in written:
-        return "predict writes one of that name"
-    if lower.endswith(_PREDICTED) or _PROBABILITY in lower:
-        return "names with _pred or _probs at their end, or _prob_, are of predictions"
-    if plain != name and plain in known:
-        return f"it is {plain!r} but for blanks"
-    overlooked = lower in known or not plain.endswith(TRUE)
-    if lower.endswith(TRUE) and lower != plain and overlooked:
-        return f"it is not read as {lower!r}, because case counts"
-    return None
