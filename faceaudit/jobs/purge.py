@@ -30,18 +30,18 @@ from faceaudit.pipeline.deletion import (
     parts_older_than,
     rows_of,
 )
-from faceaudit.pipeline.purged import Purged, beside, read_purged, write_purged
+from faceaudit.pipeline.purged import Purged, read_purged, write_purged
 from faceaudit.pipeline.table import is_first_row
 from faceaudit.reporting.source import Reading, count_table
 from faceaudit.schema import METADATA_KEY, SCHEMA_VERSION, TableMetadata
 from faceaudit.storage import arrow_file, as_path, exclusive, followed, sha256_of_file
+from faceaudit.tables.purges import RECORD, beside
 
 SUPPRESS_BELOW = 10
 """Cells of the tally that is kept with fewer images are put together."""
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 SHOWN = 3
 """Names that a message has."""
-RECORD = "purges.jsonl"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from faceaudit.errors import InputError
 from faceaudit.pipeline.digest import BYTES, hash_of
 from faceaudit.storage import arrow_file, atomic_write
+from faceaudit.tables.purges import beside
 
 COLUMN = "name_hash"
 
@@ -43,11 +44,6 @@ class Purged:
 
 def _bytes_of(name: str) -> bytes:
     return hash_of(name).to_bytes(BYTES, "little")
-
-
-def beside(out: Path, name: str) -> Path:
-    """A file that belongs to a table: in its folder, or beside its file."""
-    return out.with_name(f"{out.stem}.{name}") if out.suffix == ".parquet" else out / f"_{name}"
 
 
 def purged_file(out: Path) -> Path:

@@ -18,6 +18,7 @@ from faceaudit.errors import InputError, SchemaError, TemporaryError
 from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
 from faceaudit.storage import arrow_file, list_parts, local_copies, parquet_schema, sha256_of_file
 from faceaudit.tables.csv_file import scan_csv
+from faceaudit.tables.purges import purge_notes
 from faceaudit.tables.table import IMAGE, Draft, first_line
 
 ENDINGS = ("pred", "true", "probs")
@@ -90,7 +91,7 @@ def open_parts(path: Path, parts: Sequence[Path], image: str = IMAGE) -> Draft:
     schemas = [parquet_schema(part) for part in parts]
     same = all(schema == schemas[0] for schema in schemas)
     frame = pl.scan_parquet(list(parts), glob=False) if same else _scan_unlike(path, parts, schemas)
-    draft = Draft(path, frame, metadata, sliceable=same)
+    draft = Draft(path, frame, metadata, notes=purge_notes(path), sliceable=same)
     return _with_trimmed_names(draft)
 
 

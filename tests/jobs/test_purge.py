@@ -32,6 +32,7 @@ from faceaudit.pipeline.predict import Prediction
 from faceaudit.pipeline.purged import Purged, purged_file, read_purged, write_purged
 from faceaudit.storage import exclusive
 from faceaudit.tables.files import read_metadata
+from faceaudit.tables.purges import RECORD, beside
 from tests.jobs.conftest import names_of, write_images
 
 OUTS = ["faces", "faces.parquet"]
@@ -102,6 +103,30 @@ def test_it_is_written_down_what_went_and_why_but_no_name(
     assert found.tally is None
     kept = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "images"]
     assert not [path for path in kept if gone.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_a_report_says_what_was_purged_of_its_table(
+    folder: Path, random_bundle: Bundle, out: str
+) -> None:
+    predict(folder, out, random_bundle)
+    first, second = images_in(folder / out)[:2]
+
+    def notes() -> list[str]:
+        found = faceaudit.report(folder / out, output=folder / "r.json", formats=["json"])
+        return [note for note in found.audit.notes if "purged" in note]
+
+    assert notes() == []
+    purge(folder / out, image=[first], reason="consent withdrawn")
+    today = dt.datetime.now(dt.UTC).date()
+    left = "its rows are what was left."
+    assert notes() == [f"1 image was purged from this table (on {today}); {left}"]
+    purge(folder / out, image=[second])
+    last = f"in 2 purges, the last on {today}"
+    assert notes() == [f"2 images were purged from this table ({last}); {left}"]
+    record = beside(folder / out, RECORD)
+    record.write_text("damaged")
+    assert notes() == []
 
 
 def test_parts_of_long_ago_go_and_their_counts_stay(folder: Path, random_bundle: Bundle) -> None:
