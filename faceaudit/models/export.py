@@ -2,6 +2,8 @@
 
 The graph's weights are references into ``weights.safetensors``: safetensors stores each tensor as
 plain little-endian bytes, which is what ONNX external data is. One copy serves both runtimes.
+Kernels and matrices are stored in half precision, which is half the size; the network is rounded
+so, the graph widens them, and a runtime does that once, on loading: it computes in float32.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,8 @@ from faceaudit.models.heads import Deployed, MultiTaskNetwork
 from faceaudit.storage import atomic_write, write_text
 
 OPSET = 17
+HALF, WIDE = "F16", ".float32"
+"""What safetensors calls half precision, and what ends the names of tensors made of it."""
 
 
 def write_bundle(
@@ -40,7 +44,8 @@ def write_bundle(
 
     Args:
         folder: Created where it does not exist; its three files are replaced.
-        network: In any mode; it is left in evaluation mode on the CPU.
+        network: In any mode; it is left in evaluation mode on the CPU, its kernels and matrices
+            rounded to half precision.
         facts: The outputs' names must be the network's heads, in the same order.
         mean: Of pixels in 0 to 1, per channel, as in training.
         std: The same.
@@ -50,8 +55,9 @@ def write_bundle(
     json.dumps(facts_of(facts))  # what JSON cannot hold is told before a file is written
     folder.mkdir(parents=True, exist_ok=True)
     deployed = Deployed(network.cpu(), mean, std, gray, scales).eval()
+    halved = halve(deployed)
     state = {
-        name: tensor.contiguous()
+        name: (tensor.half() if name in halved else tensor).contiguous()
         for name, tensor in deployed.state_dict().items()
         if tensor.is_floating_point()
     }
@@ -129,23 +135,67 @@ def _drop_unread(graph: onnx.GraphProto, settled: set[str]) -> None:
     graph.node.extend(reversed(kept))
 
 
+def halve(network: nn.Module) -> set[str]:
+    """Round parameters of two and more axes to half precision, in place; which they are.
+
+    Those with a value that half precision cannot hold stay as they are.
+    """
+    halved = set()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            rounded = parameter.half()
+            if parameter.ndim > 1 and torch.isfinite(rounded).all():
+                parameter.copy_(rounded)
+                halved.add(name)
+    return halved
+
+
 def refer_to_weights(graph: onnx.ModelProto, weights: Path) -> None:
     """Replace the initializers that stand in a safetensors file by references to its bytes."""
-    offsets = tensor_offsets(weights)
+    stored = stored_tensors(weights)
+    widening = []
     for initializer in graph.graph.initializer:
-        if initializer.name not in offsets:
+        tensor = stored.get(initializer.name)
+        if tensor is None:
             continue
-        begin, end = offsets[initializer.name]
         initializer.ClearField("raw_data")
         initializer.data_location = onnx.TensorProto.EXTERNAL
         del initializer.external_data[:]
-        for key, value in (("location", weights.name), ("offset", begin), ("length", end - begin)):
+        for key, value in (
+            ("location", weights.name),
+            ("offset", tensor.begin),
+            ("length", tensor.end - tensor.begin),
+        ):
             entry = initializer.external_data.add()
             entry.key, entry.value = key, str(value)
+        if tensor.dtype == HALF:
+            initializer.data_type = onnx.TensorProto.FLOAT16
+            widening.append(initializer.name)
+    nodes = [widen(graph.graph.node, name) for name in widening]
+    nodes += graph.graph.node
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
 
 
-def tensor_offsets(weights: Path) -> Mapping[str, tuple[int, int]]:
-    """Tensor name -> first byte and byte after the last, counted from the start of the file.
+def widen(readers: Iterable[onnx.NodeProto], name: str) -> onnx.NodeProto:
+    """A node that makes a tensor of half precision a float32 one, which its readers now read."""
+    wide = f"{name}{WIDE}"
+    for node in readers:
+        node.input[:] = [wide if given == name else given for given in node.input]
+    return onnx.helper.make_node("Cast", [name], [wide], wide, to=onnx.TensorProto.FLOAT)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a tensor is in a safetensors file: first byte, and byte after the last."""
+
+    begin: int
+    end: int
+    dtype: str
+
+
+def stored_tensors(weights: Path) -> Mapping[str, Stored]:
+    """The tensors of a safetensors file by name; bytes are counted from the start of the file.
 
     Source:
         safetensors format: 8 bytes of little-endian header length, the JSON header, the data.
@@ -155,7 +205,9 @@ def tensor_offsets(weights: Path) -> Mapping[str, tuple[int, int]]:
         header = json.loads(file.read(length))
     start = 8 + length
     return {
-        name: (start + facts["data_offsets"][0], start + facts["data_offsets"][1])
+        name: Stored(
+            start + facts["data_offsets"][0], start + facts["data_offsets"][1], facts["dtype"]
+        )
         for name, facts in header.items()
         if name != "__metadata__"
     }

@@ -237,7 +237,11 @@ def refer_to_weights(
         original: The same with its weights.
         factors: Name of a convolution -> factor of its input channels, as ``equalize`` returns it.
     """
-    known = {node.name: node.input[1] for node in _convolutions(referring.graph.node)}
+    stored = {node.output[0]: node.input[0] for node in referring.graph.node if is_cast(node)}
+    known = {
+        node.name: stored.get(node.input[1], node.input[1])
+        for node in _convolutions(referring.graph.node)
+    }
     external = {i.name: i for i in referring.graph.initializer if i.external_data}
     values = _initializers(original)
     own = _initializers(made)
@@ -250,7 +254,8 @@ def refer_to_weights(
         source = known.get(node.name, "")
         if name not in own or source not in external:
             continue
-        ours, theirs = numpy_helper.to_array(own[name]), numpy_helper.to_array(values[source])
+        ours = numpy_helper.to_array(own[name])
+        theirs = numpy_helper.to_array(values[source]).astype(np.float32)
         if ours.shape != theirs.shape:
             continue
         columns = factors.get(node.name, np.ones(ours.shape[1], np.float32))[None, :, None, None]
@@ -264,6 +269,10 @@ def refer_to_weights(
             made.graph.initializer.add().CopyFrom(external[source])
         steps = [(columns, "columns")] * (node.name in factors) + [(rows, "rows")]
         before = source
+        if external[source].data_type == onnx.TensorProto.FLOAT16:
+            before = f"{node.name}.wide"
+            to = onnx.TensorProto.FLOAT
+            scaling.append(helper.make_node("Cast", [source], [before], to=to))
         for factor, title in steps:
             after = f"{node.name}.{title}"
             constant = numpy_helper.from_array(factor.astype(np.float32), f"{after}.factor")
@@ -322,6 +331,11 @@ class _Feeds:
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self._feeds, None)
+
+
+def is_cast(node: onnx.NodeProto) -> bool:
+    """Whether a node changes nothing but the type, as of weights that are stored smaller."""
+    return bool(node.op_type == "Cast")
 
 
 def group_of(node: onnx.NodeProto) -> int:

@@ -5,11 +5,13 @@ from datetime import date
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import pytest
+import torch
 
 from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.bundle import Bundle, facts_of
-from faceaudit.models.export import settle_padding, write_bundle
+from faceaudit.models.export import halve, settle_padding, stored_tensors, write_bundle
 from faceaudit.runtimes.torch_runtime import load_network
 
 
@@ -47,3 +49,32 @@ def test_a_card_replaces_no_fact(random_bundle: Bundle) -> None:
     facts = facts_of(replace(random_bundle, card=card))
     assert (facts["name"], facts["sha256"]) == (random_bundle.name, random_bundle.sha256)
     assert facts["intended_use"] == "tests"
+
+
+def test_kernels_are_stored_in_half_precision_and_widened_once_on_loading(
+    random_bundle: Bundle, tmp_path: Path
+) -> None:
+    stored = stored_tensors(random_bundle.weights)
+    network = load_network(random_bundle)
+    for name, parameter in network.named_parameters():
+        assert stored[name].dtype == ("F16" if parameter.ndim > 1 else "F32")
+        assert torch.equal(parameter.half().float(), parameter) or parameter.ndim == 1
+    assert stored["mean"].dtype == "F32"
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(str(random_bundle.graph), options, ["CPUExecutionProvider"])
+    optimized = onnx.load(tmp_path / "optimized.onnx", load_external_data=False)
+    nodes = optimized.graph.node
+    casts = [node.input[0] for node in nodes if node.op_type == "Cast"]
+    assert len([one for one in casts if "weight" in one]) == 0
+    assert len(casts) <= 1  # of the crops
+
+
+def test_what_half_precision_cannot_hold_stays() -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    with torch.no_grad():
+        network[0].weight[0, 0] = 1e6
+        network[1].weight[0, 0] = 1 / 3
+    assert halve(network) == {"1.weight"}
+    assert network[0].weight[0, 0] == 1e6
+    assert network[1].weight[0, 0] == torch.tensor(1 / 3).half().float()

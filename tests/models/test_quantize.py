@@ -101,7 +101,8 @@ def test_the_graph_takes_its_weights_from_those_of_float32(
 ) -> None:
     own = onnx.load(residual_bundle.graph, load_external_data=False).graph
     made = onnx.load(int8, load_external_data=False).graph
-    weights = {node.input[1] for node in own.node if node.op_type == "Conv"}
+    stored = {node.output[0]: node.input[0] for node in own.node if node.op_type == "Cast"}
+    weights = {stored[node.input[1]] for node in own.node if node.op_type == "Conv"}
     referred = {one.name: one for one in made.initializer if one.external_data}
     assert set(referred) == weights
     theirs = {one.name: one for one in own.initializer}
