@@ -169,7 +169,8 @@ def draw_view(
     if reduction > 1:
         matrix = np.column_stack([matrix[:, :2] * reduction, matrix[:, 2]])
     image, matrix = halved_to(image, matrix, size)
-    oversampling = max(1, math.ceil(1 / scale_of(matrix) - 1e-6))
+    # What was halved is at most twice as large, or the same everywhere.
+    oversampling = min(2, max(1, math.ceil(1 / scale_of(matrix) - 1e-6)))
     drawn_size = (size * oversampling, size * oversampling)
     if (part := whole_pixels(image, matrix, size)) is not None:
         drawn = cv2.resize(part, drawn_size, interpolation=cv2.INTER_LINEAR)
@@ -211,7 +212,9 @@ def halved_to(
     Returns:
         That part, and the same view of it.
     """
-    times = halvings(scale_of(matrix), *image.shape[:2])
+    # By the longer side: of 60000 x 1 the shorter one cannot be halved, and need not be.
+    longer = max(image.shape[:2])
+    times = halvings(scale_of(matrix), longer, longer)
     if not times:
         return image, matrix
     step = 2**times
@@ -219,7 +222,8 @@ def halved_to(
     seen = corners @ np.linalg.inv(matrix[:, :2]).T
     limit = np.array(image.shape[1::-1])
     # One pixel more on every side for the interpolation; starts at whole steps within the image.
-    low = np.clip(np.floor(seen.min(axis=0) / step) - 1, 0, limit // step - 1).astype(int) * step
+    last = np.maximum(limit // step - 1, 0)
+    low = np.clip(np.floor(seen.min(axis=0) / step) - 1, 0, last).astype(int) * step
     high = np.clip(np.ceil(seen.max(axis=0) / step) + 1, low // step + 1, None) * step
     part = image[low[1] : int(high[1]), low[0] : int(high[0])]
     origin = matrix[:, :2] @ low + matrix[:, 2]

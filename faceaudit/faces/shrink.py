@@ -28,11 +28,13 @@ def halvings(scale: float, height: int, width: int) -> int:
 def halve(image: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
     """The image at ``2 ** -times`` of its size; of an odd number of pixels the last is left out.
 
+    A side of one pixel stays one: such an image is the same all along that side.
+
     A view from the first pixel: what was at ``x`` in continuous coordinates is at
     ``x * 2 ** -times``.
     """
     for _ in range(times):
-        height, width = image.shape[0] // 2, image.shape[1] // 2
+        height, width = (max(1, side // 2) for side in image.shape[:2])
         even = image[: 2 * height, : 2 * width]
         # At exactly one half this is several times as fast as at any other scale.
         half = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)

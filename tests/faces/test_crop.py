@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from functools import cache
 
 import cv2
@@ -206,6 +207,21 @@ def test_a_long_image_is_shown_whole(shape: tuple[int, int]) -> None:
     face = Face(0, 0, shape[1], shape[0])
     crop = crop_face(image, face, size=64, align="none", margin=0)
     assert (crop == 77).all()
+
+
+@pytest.mark.parametrize("width", [4000, 30_000, 60_000])
+@pytest.mark.parametrize("height", [1, 3, 50])
+def test_a_very_long_image_is_drawn_at_once(height: int, width: int) -> None:
+    ramp = np.linspace(0, 255, width).astype(np.uint8)
+    image = np.ascontiguousarray(np.broadcast_to(ramp[None, :, None], (height, width, 3)))
+    expected = (np.arange(64) + 0.5) / 64 * 255
+    for turned in (image, image.transpose(1, 0, 2)):
+        face = Face(0, 0, *turned.shape[1::-1])
+        start = time.perf_counter()
+        crop = crop_face(np.ascontiguousarray(turned), face, size=64, align="none", margin=0)
+        assert time.perf_counter() - start < 2
+        along = crop[32] if turned is image else crop[:, 32]
+        assert np.abs(along[:, 0] - expected).max() < 3
 
 
 def test_shrinking_does_not_alias() -> None:
