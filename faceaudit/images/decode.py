@@ -32,7 +32,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, enough_side: int | None
         data: The whole file.
         max_pixels: An image with more is ``too_large``, told from its header and never decoded.
         enough_side: Longer side that is enough, pixels: a large JPEG is decoded at a half, a
-            quarter or an eighth of its size (``Decoded.reduction``) as long as it has that much.
+            quarter or an eighth of its size (``Decoded.reduction``) as long as it has that much;
+            one that is turned, only where that divides its sides.
     """
     if not data:
         return failed(UNREADABLE, "the file is empty")
@@ -72,7 +73,7 @@ def decode_gray(data: bytes, side: int, *, max_pixels: int = MAX_PIXELS) -> Deco
     orientation = orientation_of_jpeg(data)
     try:
         pixels = read_pixels(data, "GRAY", min_height=side, min_width=side)
-    except (ValueError, MemoryError) as error:
+    except ValueError as error:
         return unreadable("JPEG", error)
     size = upright_size(header.width, header.height, orientation)
     return Decoded(OK, None, upright(pixels[:, :, 0], orientation), *size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -49,6 +50,8 @@ class ImageFormat:
     """From the file; None where the reader finds the EXIF block."""
     size: Callable[[bytes], tuple[int, int] | None] | None = None
     """Width and height, where the reader would reserve memory before it tells them."""
+    check: Callable[[bytes, ImageFile], None] | None = None
+    """Raises OSError where the file ends before the pixels, and the reader does not say so."""
 
 
 def find_format(data: bytes) -> ImageFormat | None:
@@ -112,6 +115,37 @@ def _orientation_of_png(data: bytes) -> int:
     return UPRIGHT
 
 
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""By color type; PNG specification, 11.2.2."""
+_INFLATED_AT_ONCE = 1 << 20
+
+
+def _check_rows_of_png(data: bytes, image: ImageFile) -> None:
+    """Refuse a loaded PNG whose compressed data end properly, but before its last row.
+
+    Raises:
+        OSError: If they do; an interlaced one, whose rows come in no order, passes.
+    """
+    last_row = image.crop((0, image.height - 1, *image.size))
+    if image.info.get("interlace") or any(last_row.tobytes()):  # rows that are missing stay 0
+        return
+    chunks = [(name, data[start + 8 : end - 4]) for name, start, end in _png_chunks(data)]
+    width, height, depth, color = struct.unpack_from(">LLBB", dict(chunks)[b"IHDR"])
+    row_bytes = 1 + -(-width * depth * _PNG_CHANNELS[color] // 8)  # the filter's and the pixels'
+    packed = b"".join(body for name, body in chunks if name == b"IDAT")
+    if not _inflates_to(packed, height * row_bytes):
+        raise OSError("its rows end early")
+
+
+def _inflates_to(packed: bytes, size: int) -> bool:
+    """Whether compressed data hold at least so many bytes; hardly more are inflated."""
+    inflater = zlib.decompressobj()
+    while size > 0 and packed:
+        size -= len(inflater.decompress(packed, _INFLATED_AT_ONCE))
+        packed = inflater.unconsumed_tail
+    return size <= 0 or size <= len(inflater.flush())
+
+
 _TIFF_PIXEL_TAGS = frozenset(
     {
         *(254, 256, 257, 258, 259, 262, 266),  # page, size, bits, compression, color, bit order
@@ -137,7 +171,7 @@ def _pixel_tags_only(data: bytes) -> bytes:
     clean = bytearray(data)
     order = byte_order(data)
     found = directory(data)
-    if found is None:
+    if found is None or found.end + found.pointer > len(data):
         raise OSError("the directory of the file is missing or cut off")
     for entry in found.entries:
         if entry.tag not in _TIFF_PIXEL_TAGS:
@@ -209,6 +243,7 @@ FORMATS: tuple[ImageFormat, ...] = (
         PngImagePlugin.PngImageFile,
         _pixel_chunks_only,
         _orientation_of_png,
+        check=_check_rows_of_png,
     ),
     ImageFormat(
         "WebP",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ import simplejpeg
 from PIL import Image
 
 from faceaudit.images.decoded import Decoded, failed, too_large, unreadable, upright_size
-from faceaudit.images.orientation import Pixels, orientation_of_jpeg
+from faceaudit.images.orientation import UPRIGHT, Pixels, orientation_of_jpeg
+from faceaudit.images.segments import END_OF_IMAGE, START_OF_SCAN, segments_of_jpeg
 from faceaudit.images.turn import upright
 from faceaudit.statuses import OK, UNREADABLE
 
@@ -23,10 +25,9 @@ Encoders write ten or so."""
 REDUCTIONS = (8, 4, 2)
 """Sizes that the inverse cosine transform gives at once, and fast."""
 
-_HARMLESS = ("extraneous bytes before marker 0xd9", "unknown JFIF revision")
-"""Complaints about a JPEG whose pixels are all there."""
-
-_START_OF_SCAN = b"\xff\xda"
+_UNKNOWN_REVISION = "unknown JFIF revision"
+_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+"""Bytes that the pixels did not need: padding, or data in which the decoder lost its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,14 @@ def decode_jpeg(
     if has_too_many_scans(data):
         return failed(UNREADABLE, f"damaged JPEG file: more than {MAX_SCANS} scans")
     colors = "CMYK" if header.colors in INKS else "RGB"
-    times = _reduction(data, header, enough_side)
+    times = _reduction(data, header, enough_side, orientation)
     reduced = {
         "min_width": -(-header.width // times),
         "min_height": -(-header.height // times),
     }
     try:
         image = read_pixels(data, colors, **reduced if times > 1 else {})
-    except (ValueError, MemoryError) as error:
+    except ValueError as error:
         return unreadable("JPEG", error)
     if colors == "CMYK":
         # Adobe writes inks inverted, and every other writer of CMYK JPEGs does as Adobe does.
@@ -75,15 +76,20 @@ def decode_jpeg(
     return Decoded(OK, None, upright(image, orientation), *size, times)
 
 
-def _reduction(data: bytes, header: JpegHeader, enough_side: int | None) -> int:
+def _reduction(data: bytes, header: JpegHeader, enough_side: int | None, orientation: int) -> int:
     """The largest of 1, 2, 4 and 8 by which the sides may be divided."""
-    side = max(header.width, header.height)
+    sides = (header.width, header.height)
     # What takes the time of a progressive JPEG is the same at every size.
-    if enough_side is None or header.colors in INKS or side < 2 * enough_side:
+    if enough_side is None or header.colors in INKS or max(sides) < 2 * enough_side:
         return 1
     if _has_several_scans(data):
         return 1
-    return next(times for times in REDUCTIONS if side >= times * enough_side)
+    for times in REDUCTIONS:
+        # A last pixel that stands for fewer than the others would come first in a turned image.
+        whole = orientation == UPRIGHT or not any(side % times for side in sides)
+        if whole and max(sides) >= times * enough_side:
+            return times
+    return 1
 
 
 def read_pixels(data: bytes, colors: str, **reduced: int) -> Pixels:
@@ -95,26 +101,42 @@ def read_pixels(data: bytes, colors: str, **reduced: int) -> Pixels:
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, colors, **reduced)
     except ValueError as error:
-        if not any(complaint in str(error) for complaint in _HARMLESS):
+        if not _is_harmless(str(error), data):
             raise
         pixels = simplejpeg.decode_jpeg(data, colors, strict=False, **reduced)
     return pixels
 
 
+def _is_harmless(complaint: str, data: bytes) -> bool:
+    """Whether a decoder's complaint is about a JPEG whose pixels are all there."""
+    if left_over := _LEFT_OVER.search(complaint):
+        return _is_padded(data, int(left_over[1]))
+    return _UNKNOWN_REVISION in complaint
+
+
+def _is_padded(data: bytes, count: int) -> bool:
+    """Whether so many bytes before the end of the image are padding: zeros or ones."""
+    pixels = next((at for marker, at in segments_of_jpeg(data) if marker == START_OF_SCAN), None)
+    if pixels is None:
+        return False
+    # The first end counts: thumbnails stand before the pixels, further images behind their end.
+    end = data.find(bytes((0xFF, END_OF_IMAGE)), pixels)
+    # Ones alone may stand before any marker, and are not in the count.
+    return not data[pixels:end].rstrip(b"\xff")[-count:].strip(b"\x00\xff")
+
+
 def has_too_many_scans(data: bytes) -> bool:
     """Whether a JPEG would be gone over more often than any real one; cheap for a plain one."""
     # Within the pixels' data these two bytes never stand side by side; in a thumbnail they may.
-    return _has_several_scans(data) and data.count(_START_OF_SCAN) > MAX_SCANS
+    return _has_several_scans(data) and data.count(bytes((0xFF, START_OF_SCAN))) > MAX_SCANS
 
 
 def _has_several_scans(data: bytes) -> bool:
     """Whether the first scan holds less than the whole image, or that cannot be told."""
-    position, components = 2, None
-    while position + 10 <= len(data) and data[position] == 0xFF:
-        marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
+    components = None
+    for marker, start in segments_of_jpeg(data):
         if marker in (0xC0, 0xC1):  # sequential: a scan is gone over once
-            components = data[position + 9]
-        elif marker == 0xDA:
-            return components is None or components != data[position + 4]
-        position += 1 if marker == 0xFF else 2 + length
+            components = data[start + 7 : start + 8]
+        elif marker == START_OF_SCAN:
+            return components is None or components != data[start + 2 : start + 3]
     return True

@@ -4,18 +4,18 @@ The orientation tag is read here and not by the image library, whose reader of m
 damaged entries and turns some formats by itself.
 
 Source:
-    EXIF 2.32 (CIPA DC-008), tag 0x0112; TIFF 6.0, section 2: image file directories; ITU-T T.81,
-    annex B: segments of a JPEG.
+    EXIF 2.32 (CIPA DC-008), tag 0x0112; TIFF 6.0, section 2: image file directories.
 """
 
 from __future__ import annotations
 
-import re
 import struct
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from faceaudit.images.segments import segments_of_jpeg
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
@@ -23,10 +23,8 @@ ORIENTATION = 0x0112
 UPRIGHT = 1
 _SHORT, _LONG = 3, 4
 
-_START_OF_IMAGE, _EXIF = b"\xff\xd8", b"Exif\x00\x00"
-_MARKER = re.compile(rb"\xff[^\x00\xff]")
-"""What a segment of a JPEG begins with; bytes that are in its way are skipped as readers do."""
-_APP1, _PIXELS_OR_END = 0xE1, b"\xda\xd9"
+_EXIF = b"Exif\x00\x00"
+_APP1 = 0xE1
 
 
 def swaps_sides(orientation: int) -> bool:
@@ -58,13 +56,13 @@ class Directory:
 
     entries: tuple[Entry, ...]
     end: int
-    """Position after the entries, where the position of the next directory stands."""
+    """Position after all entries, where that of the next directory stands; both may be cut off."""
     pointer: int
     """Bytes of a position: 4, in a BigTIFF 8."""
 
 
 def directory(tiff: bytes) -> Directory | None:
-    """The first directory; None where it is not complete.
+    """The first directory, of entries that are cut off without these; None where there is none.
 
     Args:
         tiff: Data that begins with a TIFF header: a TIFF file, or the inside of an EXIF block.
@@ -84,14 +82,12 @@ def directory(tiff: bytes) -> Directory | None:
     if first > len(tiff):
         return None
     (count,) = struct.unpack_from(order + number, tiff, start)
-    end = first + count * each
-    if end + pointer > len(tiff):
-        return None
+    whole = min(count, (len(tiff) - first) // each)
     entries = (
         Entry(position, *struct.unpack_from(order + fields, tiff, position))
-        for position in range(first, end, each)
+        for position in range(first, first + whole * each, each)
     )
-    return Directory(tuple(entries), end, pointer)
+    return Directory(tuple(entries), first + count * each, pointer)
 
 
 def orientation_of_exif(exif: bytes) -> int:
@@ -113,13 +109,8 @@ def orientation_of_exif(exif: bytes) -> int:
 
 def orientation_of_jpeg(data: bytes) -> int:
     """The orientation of a JPEG file, 1 to 8; 1 where it names none."""
-    position = len(_START_OF_IMAGE)
-    while found := _MARKER.search(data, position):
-        marker, start = found[0][-1], found.end()
-        if marker in _PIXELS_OR_END:
-            break
-        length = int.from_bytes(data[start : start + 2], "big")
+    for marker, start in segments_of_jpeg(data):
         if marker == _APP1 and data.startswith(_EXIF, start + 2):
+            length = int.from_bytes(data[start : start + 2])
             return orientation_of_exif(data[start + 2 : start + length])
-        position = start + length
     return UPRIGHT

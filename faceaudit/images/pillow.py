@@ -59,6 +59,8 @@ def read_with_pillow(found: ImageFormat, data: bytes, max_pixels: int) -> tuple[
         if size[0] * size[1] > limit:
             return too_large(size, limit), orientation
         image.load()
+        if found.check is not None:
+            found.check(data, image)
         if image.mode == "LAB":
             error = "images in the LAB color space are not supported"
             return failed(UNSUPPORTED, error), orientation

@@ -72,6 +72,11 @@ def jpeg_of_many_scans() -> bytes:
     return data[:last] + data[last:-2] * 2000 + b"\xff\xd9"
 
 
+def jpeg_of_many_segments() -> bytes:
+    data = saved("JPEG")
+    return data[:2] + b"\xff\xe4\x00\x02" * 5_000_000 + data[2:]
+
+
 def gif_of_a_huge_frame() -> bytes:
     data = saved("GIF")
     return patched(data, data.index(b"\x2c", 13 + 3 * 256) + 5, "<HH", HUGE, HUGE)
@@ -100,6 +105,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "ppm": ("too_large", lambda: b"P6 60000 60000 255\n" + bytes(100)),
     "jpeg": ("too_large", lambda: jpeg(65500)),
     "jpeg-scans": ("unreadable", jpeg_of_many_scans),
+    "jpeg-segments": ("ok", jpeg_of_many_segments),
     "jpeg2000": ("too_large", lambda: jpeg2000(HUGE)),
 }
 

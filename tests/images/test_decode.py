@@ -7,9 +7,12 @@ import os
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -17,6 +20,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.fuzz import png_chunk
 from faceaudit.images.decode import MAX_PIXELS, Decoded, decode, decode_gray
 
 DATA = Path(os.environ.get("FACEAUDIT_DATA", "~/faceaudit-data")).expanduser()
@@ -124,6 +128,15 @@ def test_orientation_in_either_byte_order(order: str) -> None:
     assert (decode(data).width, decode(data).height) == (40, 48)
 
 
+@pytest.mark.parametrize("missing", [4, 1])
+def test_orientation_counts_without_the_place_of_a_next_directory(missing: int) -> None:
+    body = struct.pack("<LHHHLHHL", 8, 1, 0x0112, 3, 1, 6, 0, 0)[:-missing]
+    data = encoded(picture(), "JPEG", exif=b"Exif\x00\x00II\x2a\x00" + body)
+    assert (decode(data).width, decode(data).height) == (40, 48)
+    cut = decode(b"II\x2a\x00" + body)
+    assert "directory of the file is missing or cut off" in (cut.error or "")
+
+
 @pytest.mark.parametrize("value", [0, 9, 255, 65535])
 def test_impossible_orientation_is_ignored(value: int) -> None:
     body = struct.pack("<LHHHLHHL", 8, 1, 0x0112, 3, 1, value, 0, 0)
@@ -158,6 +171,39 @@ def test_orientation_of_a_thumbnail_or_behind_the_pixels_does_not_count() -> Non
     data = encoded(picture(), "JPEG")
     for other in (data[:2] + segment(0xE4, inner) + data[2:], data + inner):
         assert (decode(other).width, decode(other).height) == (48, 40)
+
+
+def blots(width: int, height: int) -> Image.Image:
+    """A picture that a shift by a few pixels changes everywhere."""
+    small = np.random.default_rng(0).integers(0, 256, (height // 20, width // 20, 3), np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(803, 642), (801, 640), (804, 642)])
+def test_a_turned_photograph_is_not_shifted_by_decoding_it_smaller(
+    size: tuple[int, int], orientation: int
+) -> None:
+    data = encoded(blots(*size), "JPEG", quality=95, exif=exif_of(orientation))
+    full, small = decode(data), decode(data, enough_side=100)
+    assert full.image is not None
+    assert small.image is not None
+    times = small.reduction
+    height, width = full.image.shape[0] // times, full.image.shape[1] // times
+    whole = full.image[: height * times, : width * times]
+    means = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+    assert np.abs(means.astype(int) - small.image[:height, :width]).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation", "reduction"),
+    [((4000, 3000), 6, 8), ((4001, 3000), 1, 8), ((4004, 3000), 6, 4), ((4001, 3000), 3, 1)],
+)
+def test_turned_photographs_are_decoded_as_small_as_their_sides_can_be_divided(
+    size: tuple[int, int], orientation: int, reduction: int
+) -> None:
+    data = encoded(Image.new("RGB", size), "JPEG", exif=exif_of(orientation))
+    assert decode(data, enough_side=500).reduction == reduction
 
 
 def test_cut_off_exif_is_ignored() -> None:
@@ -354,8 +400,55 @@ def test_jpeg_whose_data_ends_early_is_unreadable() -> None:
 
 def test_jpeg_with_padding_is_read() -> None:
     data = encoded(picture(), "JPEG", quality=95)
-    for padded in (data + bytes(50), data[:-2] + bytes(9) + data[-2:]):
+    paddings = (b"\x00" * 9, b"\xff" * 9, b"\xff\x00" * 9, b"\x00" * 900 + b"\xff" * 9)
+    for padded in (data + bytes(50), *(data[:-2] + padding + data[-2:] for padding in paddings)):
         assert distance(decode(padded), np.asarray(picture())) < 3
+        assert decode_gray(padded, 9).status == "ok"
+
+
+def test_jpeg_with_data_left_over_is_unreadable() -> None:
+    data = encoded(picture(), "JPEG", quality=95)
+    damaged = data[:-2] + bytes(range(1, 60)) + data[-2:]
+    for file in (damaged, damaged[:-2] + b"\xff" * 99 + data[-2:], damaged + bytes(99) + data[-2:]):
+        assert "extraneous bytes" in (decode(file).error or "")
+        assert decode_gray(file, 9).status == "unreadable"
+
+
+def test_only_the_end_of_the_pixels_counts_for_padding() -> None:
+    data = encoded(picture(), "JPEG", quality=95)
+    padded, damaged = (data[:-2] + more + data[-2:] for more in (bytes(9), b"\x11" * 30))
+    thumbnail = segment(0xE4, damaged)
+    assert decode(padded[:2] + thumbnail + padded[2:] + damaged).status == "ok"
+    assert decode(damaged[:2] + segment(0xE4, padded) + damaged[2:] + padded).status == "unreadable"
+
+
+@pytest.mark.parametrize("read", [decode, partial(decode_gray, side=9)])
+def test_a_want_of_memory_is_no_damage(
+    read: Callable[[bytes], Decoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simplejpeg.decode_jpeg", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        read(encoded(picture(), "JPEG"))
+
+
+def png_of_rows(rows: int, depth: int = 8, color: int = 0) -> bytes:
+    """A PNG of 13 x 11 black pixels that has so many rows, and ends properly."""
+    row = bytes(1 + -(-13 * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] // 8))
+    header = png_chunk(b"IHDR", struct.pack(">LLBBBBB", 13, 11, depth, color, 0, 0, 0))
+    palette = png_chunk(b"PLTE", bytes(3)) if color == 3 else b""
+    pixels = png_chunk(b"IDAT", zlib.compress(row * rows))
+    return b"\x89PNG\r\n\x1a\n" + header + palette + pixels + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("depth", "color"), [(1, 0), (8, 0), (16, 0), (8, 2), (16, 2), (2, 3), (8, 3), (8, 4), (16, 6)]
+)
+def test_png_whose_rows_end_early_is_unreadable(depth: int, color: int) -> None:
+    for rows in (0, 5, 10):
+        assert decode(png_of_rows(rows, depth, color)).status == "unreadable"
+    assert "rows end early" in (decode(png_of_rows(5, depth, color)).error or "")
+    for rows in (11, 20):
+        assert decode(png_of_rows(rows, depth, color)).status == "ok"
 
 
 @pytest.mark.parametrize(
