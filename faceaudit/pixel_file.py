@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from faceaudit.errors import InputError
 
 PIXELS, NAMES = "pixels", ("img_name", "image", "file_name", "file")
-_VALUES = re.compile(rb"[0-9]+(?: +[0-9]+)*")
+_AROUND = " \t[]()\"'"
+"""What may stand around the values of a row."""
 
 
 def pixel_rows(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name of each row, and where in the file its values begin and how many bytes they take.
 
     A row is named by the column ``img_name`` (or ``image``, ``file_name``, ``file``), else by its
-    number, ``row-000001``; a name that stands twice gets the number too.
+    number, ``row-000001``; a name that stands twice gets the number too. Whether the values
+    are an image is not looked at.
 
     Raises:
         InputError: If the file cannot be read or has no column ``pixels``.
@@ -26,7 +27,8 @@ def pixel_rows(path: Path) -> Iterator[tuple[str, int, int]]:
     taken: set[str] = set()
     for number, (name, offset, size) in enumerate(_rows(path), 1):
         own = name or f"row-{number:06}"
-        own = f"{own}#{number}" if own in taken else own
+        while own in taken:  # once, unless the name with its number came before too
+            own += f"#{number}"
         taken.add(own)
         yield own, offset, size
 
@@ -50,11 +52,10 @@ def _rows(path: Path) -> Iterator[tuple[str, int, int]]:
 
 def _row(line: bytes, place: int, pixels: int, name: int | None) -> tuple[str, int, int]:
     fields = _fields(line)
-    values = fields[pixels].encode() if pixels < len(fields) else b""
+    values = fields[pixels].strip(_AROUND).encode() if pixels < len(fields) else b""
     start = line.find(values) if values else len(line)
-    found = _VALUES.search(values)
-    if found:
-        start, values = start + found.start(), found.group()
+    if start < 0 or line.count(b'"') % 2:  # written oddly, or cut off: no part of it is an image
+        start, values = 0, line
     named = fields[name].strip() if name is not None and name < len(fields) else ""
     return named, place + start, len(values)
 

@@ -14,7 +14,7 @@ import struct
 import sys
 from typing import BinaryIO
 
-from PIL import AvifImagePlugin
+from PIL import AvifImagePlugin, Image
 
 from faceaudit.images.pillow import read_with_pillow
 
@@ -41,6 +41,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    least = Image.MAX_IMAGE_PIXELS or 0
     base = _give_way()
     answers.write(READY)
     while head := requests.read(SIZES.size):
@@ -48,6 +49,7 @@ def main() -> None:
         found, max_pixels, cpu_seconds, wall_seconds = pickle.loads(facts)
         _limit_memory(base, _BYTES_PER_PIXEL * max_pixels + _COPIES * len(data) + _ROOM)
         _limit_time(cpu_seconds, wall_seconds)
+        Image.MAX_IMAGE_PIXELS = max(least, max_pixels)  # of tiles and frames; images are checked
         result, orientation = read_with_pillow(found, data, max_pixels)
         _limit_time(0, 0)
         shape = None if result.image is None else result.image.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ from faceaudit.errors import FaceauditError, InputError
 from faceaudit.images.folders import (
     SIDE_SUFFIXES,
     Folder,
+    Unreadable,
     is_image,
     is_shown,
     readable,
@@ -102,6 +104,7 @@ def _matching(pattern: str, path: Path) -> ImageSource:
     """The files that a glob names; a matching folder is not entered, nor a hidden one."""
     facts = matching(path) if is_remote(path) else {}
     named, fixed = _named_remote(path, facts) if is_remote(path) else _matching_local(path)
+    missed = () if is_remote(path) else _missed_by(pattern, path, fixed)
     files = [(n, place) for n, place in named if all(map(is_shown, n.split("/")))]
     files.sort(key=lambda file: (file[0].split("/")[:-1], file[0].split("/")[-1]))
     suffix = path.suffix.lower()
@@ -111,7 +114,7 @@ def _matching(pattern: str, path: Path) -> ImageSource:
             (f"{name}/", as_path(place)) for name, (_, place) in zip(names, files, strict=True)
         ]
         of = Shards if suffix == SHARD_SUFFIX else ParquetImages
-        return of(pattern, fixed, shards)
+        return of(pattern, fixed, shards, missed)
     if is_remote(path):
         store = Store(as_remote_path(path))
         refs = [
@@ -129,7 +132,7 @@ def _matching(pattern: str, path: Path) -> ImageSource:
         files = [(name, place) for name, place in files if is_image(place)]
         names = readable_names([name for name, _ in files])
         refs = [ImageRef(name, place) for name, (_, place) in zip(names, files, strict=True)]
-    return NamedImages(pattern, fixed, refs)
+    return NamedImages(pattern, fixed, refs, missed)
 
 
 def _matching_local(pattern: Path) -> tuple[list[tuple[str, str]], Path]:
@@ -142,6 +145,28 @@ def _matching_local(pattern: Path) -> tuple[list[tuple[str, str]], Path]:
     except ValueError as error:
         raise InputError(f"{pattern}: is no glob ({error})") from error
     return [(path.relative_to(fixed).as_posix(), str(path)) for path in paths], fixed
+
+
+def _missed_by(pattern: str, path: Path, fixed: Path) -> tuple[str, ...]:
+    """A note on folders that a glob would look into and cannot, which it passes over."""
+    parts = path.parts[len(fixed.parts) :]
+    closed = Unreadable(pattern)
+    for depth, part in enumerate(parts):
+        is_listed = glob.has_magic(part) or "**" in parts[depth - 1 : depth]
+        for folder in fixed.glob(str(Path(*parts[:depth]))) if depth else (fixed,):
+            name = folder.relative_to(fixed)
+            try:
+                if not all(map(is_shown, name.parts)) or not folder.is_dir():
+                    continue
+                if is_listed:
+                    os.scandir(folder).close()
+                else:
+                    os.lstat(folder / part)
+            except FileNotFoundError:
+                continue
+            except PermissionError as error:
+                closed.add(readable(name.as_posix()), error)
+    return closed.notes()
 
 
 def _named_remote(pattern: Path, found: Iterable[str]) -> tuple[list[tuple[str, str]], Path]:

@@ -229,6 +229,17 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
     return width & 0x3FFF, height & 0x3FFF
 
 
+def _orientation_of_webp(data: bytes) -> int:
+    """The orientation that a WebP's EXIF chunk names, wherever it stands."""
+    start = 12
+    while start + 8 <= len(data):
+        name, size = struct.unpack_from("<4sL", data, start)
+        if name == b"EXIF":
+            return orientation_of_exif(data[start + 8 : start + 8 + size])
+        start += 8 + size + size % 2  # chunks begin at even places
+    return UPRIGHT
+
+
 FORMATS: tuple[ImageFormat, ...] = (
     ImageFormat(
         "JPEG",
@@ -249,6 +260,7 @@ FORMATS: tuple[ImageFormat, ...] = (
         "WebP",
         re.compile(rb"RIFF....WEBP", re.DOTALL),
         WebPImagePlugin.WebPImageFile,
+        orientation=_orientation_of_webp,
         size=_webp_size,
     ),
     ImageFormat("GIF", re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
@@ -263,7 +275,8 @@ FORMATS: tuple[ImageFormat, ...] = (
     ImageFormat("PNM", re.compile(rb"P[1-6]\s"), PpmImagePlugin.PpmImageFile),
     ImageFormat(
         "AVIF",
-        re.compile(rb"....ftypavi[fs]", re.DOTALL),
+        # By its own brand, or that of images in general and its own among the compatible ones.
+        re.compile(rb"....ftyp(?:avi[fs]|m[is]f1....(?:[ -~]{4})*?avi[fs])", re.DOTALL),
         AvifImagePlugin.AvifImageFile,
         _without_exif_item,
     ),

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from faceaudit.images.decoded import Decoded, failed, too_large, unreadable, upright_size
 from faceaudit.images.formats import ImageFormat, orientation_of
@@ -34,6 +34,10 @@ READER_ERRORS = (
 """What Pillow's readers raise on damaged files; found by damaging files at random."""
 
 
+_UNKNOWN_PIXELS = "unknown pixel mode"
+"""What Pillow's TIFF reader says of three floats per pixel, or one of 64 bits."""
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""The tag of a TIFF that says what values mean; Pillow heeds it up to 8 bits (TIFF 6.0, 8)."""
 _BLOCK_PIXELS = 1 << 20
 """Pixels of a deep image that are scaled at once: their fractions take much memory."""
 
@@ -49,7 +53,8 @@ def read_with_pillow(found: ImageFormat, data: bytes, max_pixels: int) -> tuple[
     limit = _limit(found, max_pixels)
     size = found.size(data) if found.size else None
     if size and size[0] * size[1] > limit:
-        return too_large(size, limit), UPRIGHT
+        orientation = found.orientation(data) if found.orientation else UPRIGHT
+        return too_large(upright_size(*size, orientation), limit), orientation
     try:
         # The reader itself, not Image.open: that one warns about large images before their size
         # can be checked here, and reports damaged files of a known format as unknown.
@@ -69,11 +74,17 @@ def read_with_pillow(found: ImageFormat, data: bytes, max_pixels: int) -> tuple[
     except Image.DecompressionBombError as error:
         return failed(TOO_LARGE, str(error).split(",", 1)[0]), UPRIGHT
     except READER_ERRORS as error:
+        if found.name == "TIFF" and _UNKNOWN_PIXELS in str(error):
+            reason = "TIFF images with pixels of this kind or depth are not supported"
+            return failed(UNSUPPORTED, reason), UPRIGHT
         return unreadable(found.name, error), UPRIGHT
 
 
 def _limit(found: ImageFormat, max_pixels: int) -> int:
-    """Pixels that may be decoded: Pillow's TIFF reader has a limit of its own."""
+    """Pixels that may be decoded: Pillow's TIFF reader has a limit of its own.
+
+    A process for decoding raises it to what is allowed.
+    """
     own = Image.MAX_IMAGE_PIXELS if found.name == "TIFF" else None
     return max_pixels if own is None else min(max_pixels, own)
 
@@ -82,10 +93,19 @@ def _rgb(image: Image.Image) -> Pixels:
     """Pixels of an opened image as 8-bit RGB, (H, W, 3)."""
     if image.mode == "F" or image.mode.startswith("I"):
         gray = _to_8_bits(np.asarray(image))
+        if image.mode.startswith("I;16") and _is_negative(image):
+            gray = 255 - gray
         return np.repeat(gray[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         return _on_white(image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Whether an image is a TIFF in which the lowest value is white."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    return bool(image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
 
 
 def _on_white(image: Image.Image) -> Pixels:

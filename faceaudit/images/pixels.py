@@ -37,9 +37,10 @@ def as_image(values: bytes) -> bytes:
         >>> as_image(b"0 255 10 20")
         b'P5 2 2 255\n\x00\xff\n\x14'
     """
+    numbers = values.split()
     try:
-        grey = bytes(map(int, values.split()))
-    except ValueError:  # no number, or none from 0 to 255
+        grey = bytes(map(int, numbers)) if all(map(bytes.isdigit, numbers)) else b""
+    except ValueError:  # more than 255
         return values
     side = math.isqrt(len(grey))
     return b"P5 %d %d 255\n" % (side, side) + grey if side and side * side == len(grey) else values

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def image_column(schema: pa.Schema) -> str | None:
     for name in IMAGE_COLUMNS:
         if name not in schema.names:
             continue
-        field = schema.field(name)
+        field = schema.field(schema.names.index(name))
         if _is(field, _BINARY):
             return name
         if pa.types.is_struct(field.type) and field.type.get_field_index(BYTES) >= 0:
@@ -93,18 +93,25 @@ class ParquetImages(ImageSource):
     with bytes, and with facts that faceaudit establishes anew, are left out.
     """
 
-    def __init__(self, source: str, folder: Path | None, files: Sequence[tuple[str, Path]]) -> None:
+    def __init__(
+        self,
+        source: str,
+        folder: Path | None,
+        files: Sequence[tuple[str, Path]],
+        missed: tuple[str, ...] = (),
+    ) -> None:
         """Read the schemas.
 
         Args:
             source: As it was given.
             folder: What the names are relative to.
             files: Beginning of the names, and path, of each file; at least one.
+            missed: Notes on places where others may lie.
 
         Raises:
             InputError: If a file is no Parquet, has no images, or other columns than the first.
         """
-        super().__init__(source, folder)
+        super().__init__(source, folder, missed)
         self._files = files
         self._reader = RowReader({str(path): path for _, path in files})
         self._count = 0
@@ -122,17 +129,20 @@ class ParquetImages(ImageSource):
     @property
     def carried_schema(self) -> pl.DataFrame | None:
         kept = self._layout.kept
-        return self._layout.carried(kept.empty_table()) if kept.names else None
+        if not kept.names:
+            return None
+        return self._layout.carried(self._files[0][1], kept.empty_table())
 
     @property
     def notes(self) -> tuple[str, ...]:
         names = ", ".join(map(repr, self._layout.left_out))
-        return (f"{self.source}: columns that are not carried: {names}",) if names else ()
+        said = (f"{self.source}: columns that are not carried: {names}",) if names else ()
+        return (*self._missed, *said)
 
     def _walk(self) -> Iterator[ImageRef]:
         for prefix, path in self._files:
             with _opened(path) as file:
-                names = self._layout.names(file)
+                names = self._layout.names(path, file)
             for row, name in enumerate(names):
                 yield ImageRef(prefix + name, str(path), row, holder=self._reader)
 
@@ -142,7 +152,7 @@ class ParquetImages(ImageSource):
             return
         for prefix, path in self._files:
             with _opened(path) as file:
-                names, start = self._layout.names(file), 0
+                names, start = self._layout.names(path, file), 0
                 for rows in file.iter_batches(size, columns=self._layout.kept.names):
                     stop = start + len(rows)
                     refs = [
@@ -150,7 +160,8 @@ class ParquetImages(ImageSource):
                         for row, name in enumerate(names[start:stop], start)
                     ]
                     start = stop
-                    yield Batch(refs, self._layout.carried(pa.Table.from_batches([rows])))
+                    carried = self._layout.carried(path, pa.Table.from_batches([rows]))
+                    yield Batch(refs, carried)
 
     def count(self) -> int:
         return self._count
@@ -194,7 +205,7 @@ class _Layout:
     classes: tuple[tuple[str, tuple[str, ...]], ...]
     """Columns of numbers that stand for classes, and the names of these."""
 
-    def names(self, file: pq.ParquetFile) -> pl.Series:
+    def names(self, path: Path, file: pq.ParquetFile) -> pl.Series:
         """Names of all rows of a file, each once."""
         numbers = pl.int_range(1, file.metadata.num_rows + 1, eager=True).cast(pl.String)
         by_row = "row-" + numbers.str.zfill(6)
@@ -203,22 +214,44 @@ class _Layout:
         column = file.read(columns=[self.name]).column(0)
         if pa.types.is_struct(column.type):
             column = pc.struct_field(column, PATH)
-        given = pl.Series(column.cast(pa.string()))
+        given = _series(path, self.name, column.cast(pa.string()))
         given = given.set(given.str.len_bytes().fill_null(0) == 0, None).fill_null(by_row)
         return unique_names(given)
 
-    def carried(self, rows: pa.Table) -> pl.DataFrame:
+    def carried(self, path: Path, rows: pa.Table) -> pl.DataFrame:
         """Carried columns; numbers of classes as their names, null where there is no such class."""
-        frame = with_plain_types(pl.DataFrame(rows))
+        columns = zip(rows.schema.names, rows.columns, strict=True)
+        frame = with_plain_types(pl.DataFrame([_series(path, *column) for column in columns]))
         return frame.with_columns(
             pl.col(name)
-            .cast(pl.Int64)
+            .cast(pl.Int64, strict=False)
             .replace_strict(range(len(names)), names, default=None, return_dtype=pl.String)
             for name, names in self.classes
         )
 
 
+def _series(path: Path, name: str, values: pa.ChunkedArray) -> pl.Series:
+    """A column of a file.
+
+    Raises:
+        InputError: If its values are damaged, such as text that is no UTF-8, or of a type that
+            a table cannot have.
+    """
+    try:
+        values.validate(full=True)
+        return pl.Series(name, values)
+    except (pa.ArrowException, pl.exceptions.PolarsError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: the column {name!r} cannot be read ({reason})") from error
+
+
 def _layout(path: Path, schema: pa.Schema) -> _Layout:
+    twice = [name for name, number in Counter(schema.names).items() if number > 1]
+    if twice:
+        raise InputError(
+            f"{path}: has several columns of the name {', '.join(map(repr, twice))}; give each a "
+            "name of its own"
+        )
     image = image_column(schema)
     if image is None:
         raise InputError(
@@ -235,7 +268,8 @@ def _layout(path: Path, schema: pa.Schema) -> _Layout:
     others = [field for field in schema if field.name not in known]
     kept = [field for field in others if field.name not in _OWN and not _has_bytes(field.type)]
     left_out = tuple(field.name for field in others if field not in kept)
-    classes = {n: c for n, c in _class_labels(schema).items() if n in {f.name for f in kept}}
+    numbers = {field.name for field in kept if pa.types.is_integer(field.type)}
+    classes = {n: c for n, c in _class_labels(schema).items() if n in numbers}
     return _Layout(image, name, pa.schema(kept), left_out, tuple(classes.items()))
 
 

@@ -43,7 +43,11 @@ class Shards(ImageSource):
     """
 
     def __init__(
-        self, source: str, folder: Path | None, shards: Sequence[tuple[str, Path]]
+        self,
+        source: str,
+        folder: Path | None,
+        shards: Sequence[tuple[str, Path]],
+        missed: tuple[str, ...] = (),
     ) -> None:
         """Read the headers.
 
@@ -51,11 +55,12 @@ class Shards(ImageSource):
             source: As it was given.
             folder: What the names are relative to.
             shards: Beginning of the names, and path, of each file.
+            missed: Notes on places where others may lie.
 
         Raises:
             InputError: If a file is not an uncompressed tar, or is damaged.
         """
-        super().__init__(source, folder)
+        super().__init__(source, folder, missed)
         self._shards = shards
         self._last: tuple[Path, _Index] | None = None
         self._count = 0
@@ -101,7 +106,7 @@ class Shards(ImageSource):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self._notes
+        return (*self._missed, *self._notes)
 
     def _walk(self) -> Iterator[ImageRef]:
         for batch in self.batches(1024):
@@ -156,6 +161,11 @@ class _Index:
                             self.damaged.append(name)
                         else:
                             said.add(_key(name), fields)
+                    elif member.issparse() and suffix_of(name) not in _NO_IMAGES:
+                        raise InputError(
+                            f"{path}: stores {name!r} without its zeros, as a sparse file; write "
+                            "the tar without --sparse"
+                        )
                     else:
                         self._found.add(name, member)
                 self.ended = _is_ended(file, tar.offset)
@@ -261,9 +271,20 @@ def _read_fields(tar: tarfile.TarFile, member: tarfile.TarInfo) -> dict[str, Any
     file = tar.extractfile(member)
     try:
         found = json.loads(file.read()) if file else None
+        return _in_unicode(found) if isinstance(found, dict) else None
     except (ValueError, RecursionError):  # bad JSON, bad UTF-8, brackets without end
         return None
-    return found if isinstance(found, dict) else None
+
+
+def _in_unicode(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields whose names and texts are Unicode: the half of a character becomes U+FFFD.
+
+    JSON writes a character beyond 16 bits as two halves, between which a caption may be cut.
+    """
+    text = json.dumps(fields, ensure_ascii=False)
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    found: dict[str, Any] = fields if whole == text else json.loads(whole)
+    return found
 
 
 def _is_hidden(name: str) -> bool:

@@ -74,10 +74,12 @@ class ImageSource(ABC):
     larger than memory.
     """
 
-    def __init__(self, source: str, folder: Path | None) -> None:
+    def __init__(self, source: str, folder: Path | None, missed: tuple[str, ...] = ()) -> None:
         self.source = source
         self.folder = folder
         """What the names are relative to; None for a tar file, and a pixel file itself."""
+        self._missed = missed
+        """What a reader must see of places that could not be looked into."""
         self._begun: Iterator[ImageRef] | None = None
 
     @property
@@ -88,7 +90,7 @@ class ImageSource(ABC):
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that a reader must see; what a walk comes upon is added when it has ended."""
-        return ()
+        return self._missed
 
     @abstractmethod
     def _walk(self) -> Iterator[ImageRef]:
@@ -118,8 +120,14 @@ class ImageSource(ABC):
 class NamedImages(ImageSource):
     """Images whose references are known: one file, or the files that a glob names."""
 
-    def __init__(self, source: str, folder: Path | None, refs: list[ImageRef]) -> None:
-        super().__init__(source, folder)
+    def __init__(
+        self,
+        source: str,
+        folder: Path | None,
+        refs: list[ImageRef],
+        missed: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(source, folder, missed)
         self._refs = refs
 
     def _walk(self) -> Iterator[ImageRef]:

@@ -336,6 +336,32 @@ def test_lab_is_unsupported() -> None:
     assert (result.status, result.image) == ("unsupported", None)
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_16_bit_tiff_whose_zero_is_white(compression: str) -> None:
+    ramp = np.linspace(0, 65535, 256 * 4).astype(np.uint16).reshape(4, 256)
+    data = encoded(Image.fromarray(ramp), "TIFF", compression=compression)
+    entry = struct.pack("<HHLH", 262, 3, 1, 1)
+    assert entry in data
+    turned = decode(data.replace(entry, struct.pack("<HHLH", 262, 3, 1, 0)))
+    assert np.array_equal(pixels_of(turned), 255 - pixels_of(decode(data)))
+
+
+@pytest.mark.parametrize("kind", ["three floats", "64 bits"])
+def test_tiff_with_pixels_of_another_kind_is_unsupported(kind: str) -> None:
+    values = np.zeros((4, 4, 3), np.float32) if kind == "three floats" else np.zeros((4, 4))
+    result = decode(cv2.imencode(".tiff", values)[1].tobytes())
+    assert (result.status, result.image) == ("unsupported", None)
+    assert "of this kind or depth" in (result.error or "")
+
+
+@pytest.mark.parametrize("brand", [b"mif1", b"msf1"])
+def test_an_avif_may_have_its_brand_among_the_compatible_ones(brand: bytes) -> None:
+    data = encoded(picture(), "AVIF", quality=95)
+    assert data[8:24] == b"avif\0\0\0\0avifmif1"
+    for brands in (b"\0\0\0\0avifmif1", b"\0\0\0\0miafavif"):
+        assert distance(decode(data[:8] + brand + brands + data[24:]), np.asarray(picture())) < 3
+
+
 # --- limits and damage ------------------------------------------------------------------------
 
 
@@ -348,9 +374,17 @@ def test_too_large_is_told_from_the_header(kind: str) -> None:
     assert decode(data, max_pixels=1000).status == "ok"
 
 
-def test_size_of_a_too_large_image_is_that_of_the_upright_one() -> None:
-    result = decode(encoded(picture(50, 20), "JPEG", exif=exif_of(6)), max_pixels=10)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_size_of_a_too_large_image_is_that_of_the_upright_one(kind: str) -> None:
+    result = decode(encoded(picture(50, 20), kind, exif=exif_of(6)), max_pixels=10)
     assert (result.width, result.height) == (20, 50)
+
+
+def test_a_tiff_may_have_as_many_pixels_as_are_allowed() -> None:
+    data = encoded(Image.new("1", (9_500, 9_500)), "TIFF", compression="group4")
+    assert decode(data, max_pixels=90_000_000).status == "too_large"
+    result = decode(data, max_pixels=90_250_000)  # more than Pillow's reader takes by itself
+    assert (result.status, result.width, result.height) == ("ok", 9_500, 9_500)
 
 
 def png_bomb(side: int) -> bytes:

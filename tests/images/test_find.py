@@ -432,6 +432,15 @@ def test_shard_keeps_its_order_and_carries_fields(tmp_path: Path) -> None:
     assert "s/0.json" in found.notes[0]
 
 
+def test_half_a_character_in_the_fields_of_a_shard_is_replaced(tmp_path: Path) -> None:
+    fields = b'{"caption": "so \\ud83d", "\\ude00": ["\\ud83d\\ude00", {"x": "\\udc00!"}]}'
+    write_shard(tmp_path / "0.tar", {"1.jpg": b"x", "1.json": fields})
+    assert carried_by(find_images(str(tmp_path / "0.tar"))) == {
+        "caption": ["so \ufffd"],
+        "\ufffd": ['["\U0001f600", {"x": "\ufffd!"}]'],
+    }
+
+
 @pytest.mark.parametrize("source", ["all.tar", "[0-2].tar"])
 def test_integers_beside_floats_keep_their_digits(tmp_path: Path, source: str) -> None:
     members = {}
@@ -537,6 +546,17 @@ def test_pipes_and_devices_in_a_shard_are_counted(tmp_path: Path) -> None:
     ]
 
 
+def test_a_shard_with_sparse_files_is_refused(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("holes.bmp")
+    member.size = 4
+    # Of ten bytes, four from the sixth on are stored, as `tar --sparse --format=pax` writes it.
+    member.pax_headers = {"GNU.sparse.size": "10", "GNU.sparse.map": "6,4"}
+    with tarfile.open(tmp_path / "0.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(b"data"))
+    with pytest.raises(InputError, match=r"0\.tar: stores 'holes\.bmp' .*without --sparse"):
+        find_images(str(tmp_path / "0.tar"))
+
+
 def test_members_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         for number, name in enumerate(["x.jpg", "y.jpg", "x.jpg", "x.jpg#3", "x.jpg"]):
@@ -621,6 +641,36 @@ def test_folders_that_cannot_be_read_are_noted_and_left_out(
         f"{tmp_path}: 2 folders could not be read and are left out, such as 'a' "
         "(Permission denied)",
     )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "kept", "note"),
+    [
+        ("*/*.jpg", ["b/3.jpg"], "2 folders could not be read and are left out, such as "),
+        ("**/*.jpg", ["1.jpg", "b/3.jpg"], "2 folders could not be read and are left out"),
+        ("**/3.jpg", ["b/3.jpg"], "2 folders could not"),
+        ("*/*.tar", ["b/5.tar/x.jpg"], "2 folders could not"),
+        ("[b]/*.jpg", ["b/3.jpg"], ""),
+        ("*/3.jpg", ["b/3.jpg"], ""),
+    ],
+)
+def test_folders_that_a_glob_cannot_read_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, kept: list[str], note: str
+) -> None:
+    fill(tmp_path, "1.jpg", "a/2.jpg", "b/3.jpg", "c/4.jpg", "lost+found/6.jpg")
+    write_shard(tmp_path / "b/5.tar", {"x.jpg": b"a"})
+    scandir = os.scandir
+
+    def guarded(place: str | Path) -> object:
+        if Path(place).name in ("a", "c", "lost+found"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    found = find_images(f"{tmp_path}/{pattern}")
+    assert names_of(found) == kept
+    assert len(found.notes) == bool(note)
+    assert all(note in said and "(Permission denied)" in said for said in found.notes)
 
 
 def test_a_folder_that_vanishes_is_noted(tmp_path: Path) -> None:

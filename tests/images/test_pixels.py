@@ -52,6 +52,45 @@ def test_rows_without_or_with_equal_names_stay_apart(tmp_path: Path) -> None:
     assert names == ["row-000001", "a.jpg", "a.jpg#3"]
 
 
+def test_a_name_with_a_number_that_is_given_too_stays_apart(tmp_path: Path) -> None:
+    path = written(tmp_path / "faces.csv", row(0, "a#3"), row(1, "a"), row(2, "a"), row(3, "a"))
+    names = [ref.name for ref in find_images(f"pixels:{path}")]
+    assert names == ["a#3", "a", "a#3#3", "a#4"]
+
+
+@pytest.mark.parametrize("field", ["10\t20  30 40", '"[10 20 30 40]"', " 10 20 30 40 "])
+def test_blanks_brackets_and_quotes_are_no_values(tmp_path: Path, field: str) -> None:
+    path = written(tmp_path / "faces.csv", f"30,1,0,a.jpg,{field}", f"30,1,0,b.jpg,{field}")
+    for ref in find_images(f"pixels:{path}"):
+        pixels = decode(read_bytes(ref)).image
+        assert pixels is not None
+        assert pixels[:, :, 0].tolist() == [[10, 20], [30, 40]]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "0 1 2 3 -1 5 6 7 8",
+        "0.5 0.25 0.75 1.0",
+        '"12,34,56,78"',
+        "7 nan 3 4",
+        "1 2 3 4 n/a",
+        "+1 2 3 4",
+        "1_0 2 3 4",
+        '"1 2 3 4',
+        '"1 2 ""3"" 4"',
+    ],
+)
+def test_values_that_are_no_whole_gray_values_are_never_left_out(
+    tmp_path: Path, field: str
+) -> None:
+    path = written(tmp_path / "faces.csv", f"30,1,0,a.jpg,{field}", row(0))
+    first, second = map(decode, map(read_bytes, find_images(f"pixels:{path}")))
+    assert (first.status, first.image) == ("unsupported", None)
+    assert first.error == "not an image of a supported format: text"
+    assert second.status == "ok"
+
+
 def test_damaged_rows_get_a_row_that_says_so(tmp_path: Path) -> None:
     path = written(
         tmp_path / "faces.csv",

@@ -118,6 +118,38 @@ def test_classes_are_carried_by_name_and_own_facts_are_not(tmp_path: Path) -> No
     assert found.notes == (f"{tmp_path}/a.parquet: columns that are not carried: 'width', 'mask'",)
 
 
+@pytest.mark.parametrize("values", [["Male", "x"], [1.5, 0.0], [[0], [1]]])
+def test_names_of_classes_are_those_of_whole_numbers_only(
+    tmp_path: Path, values: list[object]
+) -> None:
+    features = {"gender": {"names": ["Male", "Female"], "_type": "ClassLabel"}}
+    table = pa.table({"image": pa.array(structs("a", "b"), IMAGE), "gender": values})
+    info = json.dumps({"info": {"features": features}})
+    pq.write_table(table.replace_schema_metadata({"huggingface": info}), tmp_path / "a.parquet")
+    (batch,) = find_images(str(tmp_path / "a.parquet")).batches(9)
+    assert batch.carried is not None
+    assert batch.carried["gender"].to_list() == values
+
+
+@pytest.mark.parametrize("name", ["image", "place"])
+def test_columns_of_one_name_are_one_clear_error(tmp_path: Path, name: str) -> None:
+    images = pa.array(structs("a"), IMAGE)
+    other = images if name == "image" else pa.array([1])
+    table = pa.Table.from_arrays([images, other, other], ["image", name, name])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=rf"a\.parquet: has several columns of the name '{name}'"):
+        find_images(str(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("name", ["path", "place"])
+def test_text_that_is_no_utf8_is_one_clear_error(tmp_path: Path, name: str) -> None:
+    bad = pa.array([b"a.jpg", b"b\xff.jpg"])
+    text = pa.Array.from_buffers(pa.string(), len(bad), bad.buffers())
+    pq.write_table(pa.table({"image": [b"1", b"2"], name: text}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=rf"a\.parquet: the column '{name}' cannot be read .*UTF"):
+        list(find_images(str(tmp_path / "a.parquet")).batches(9))
+
+
 @pytest.mark.parametrize("content", [b"PAR1", b"", b"PAR1" + b"\0" * 100 + b"PAR1"])
 def test_what_is_no_parquet_file_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
