@@ -72,4 +72,6 @@ def _columns(path: Path, header: bytes) -> list[str]:
 
 def _fields(line: bytes) -> list[str]:
     text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
+    if len(text) > csv.field_size_limit():  # an image of 190 x 190 pixels fills the usual limit
+        csv.field_size_limit(len(text))
     return next(csv.reader(io.StringIO(text)), [])

@@ -292,7 +292,9 @@ def _class_labels(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
         return {
             name: tuple(map(str, feature["names"]))
             for name, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+            if isinstance(feature, dict)
+            and feature.get("_type") == "ClassLabel"
+            and feature["names"]
         }
     except (ValueError, AttributeError, KeyError, TypeError):  # metadata of another kind
         return {}

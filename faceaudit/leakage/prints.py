@@ -187,7 +187,13 @@ def _take(view: float, max_pixels: int, images: Sequence[ImageRef]) -> Prints:
             continue
         digest = hashlib.sha256(data).hexdigest() if data else None
         prints.sha256[row] = prints.file_sha256[row] = digest
-        found = decode_gray(data, DECODED_SIDE, max_pixels=max_pixels)
+        try:
+            found = decode_gray(data, DECODED_SIDE, max_pixels=max_pixels)
+        except MemoryError as error:
+            raise TemporaryError(
+                f"{image.name}: the memory does not suffice for this image; use fewer --workers, "
+                "or free some memory, and run again"
+            ) from error
         prints.error[row] = found.error
         if found.image is not None:
             picture = small_picture(found.image, view)

@@ -91,6 +91,16 @@ def test_values_that_are_no_whole_gray_values_are_never_left_out(
     assert second.status == "ok"
 
 
+def test_images_may_be_larger_than_a_field_that_the_csv_reader_expects(tmp_path: Path) -> None:
+    values = grey(1, side=200)
+    text = " ".join(map(str, values.ravel()))
+    path = written(tmp_path / "faces.csv", f"20,0,0,large.jpg,{text}")
+    (ref,) = find_images(f"pixels:{path}")
+    image = decode(read_bytes(ref)).image
+    assert image is not None
+    assert np.array_equal(image[:, :, 0], values)
+
+
 def test_damaged_rows_get_a_row_that_says_so(tmp_path: Path) -> None:
     path = written(
         tmp_path / "faces.csv",

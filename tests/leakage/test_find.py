@@ -249,6 +249,17 @@ def test_no_room_for_pictures_can_be_tried_again(
         find_leaks(read_sets([str(splits[0])]))
 
 
+def test_a_full_memory_is_no_damaged_image(
+    splits: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(prints, "decode_gray", full)
+    with pytest.raises(TemporaryError, match=r"\.\w+: the memory does not suffice"):
+        find_leaks(read_sets([str(splits[0])]))
+
+
 def test_labels_that_cannot_be_read_are_said_and_left_out(tmp_path: Path) -> None:
     save(draw(1), tmp_path / "a.jpg")
     (tmp_path / "metadata.csv").write_bytes(b"file_name,gender\na.jpg,\xff\n")
