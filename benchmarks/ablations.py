@@ -1,6 +1,6 @@
 """What each choice of a recipe gives: ``python -m benchmarks.ablations run`` (and ``--help``).
 
-Trains the recipe ``fairface`` on a short budget (one cycle at 64 pixels), and again with one choice
+Trains the recipe ``fairface_lite0`` on a short budget (one cycle at 64 pixels), and again with one choice
 changed at a time, with several seeds; all on the same crops, split and order, but where labels that
 conflict are kept, which adds crops.
 ``write`` adds what each finished one got right to docs/results/ablations.parquet, compares
@@ -37,7 +37,7 @@ from faceaudit.training.splits import SPLITS
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "ablations.json"
 RIGHT = RESULTS.with_suffix(".parquet")
-RECIPE, WHOLE, CONFLICTS = "fairface", "whole", "conflicting labels kept"
+RECIPE, WHOLE, CONFLICTS = "fairface_lite0", "whole", "conflicting labels kept"
 SHORT = {"stages": [{"epochs": 2, "size": 64}]}
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     WHOLE: {},

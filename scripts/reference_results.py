@@ -206,14 +206,14 @@ def _luck(seeds: int) -> str:
 
 
 def _ablations() -> Iterator[str]:
-    yield "## What each choice in the default bundle's recipe gives\n"
+    yield "## What each choice in a bundle's recipe gives\n"
     if not ablations.RESULTS.is_file():
         yield "Not run yet: `python -m benchmarks.ablations run` answers it.\n"
         return
     found = read(ablations.RESULTS)
     stage, seeds = ablations.SHORT["stages"][0], found[0].seeds
     yield (
-        f"Recipe `fairface`, {stage['epochs']} epochs at {stage['size']} pixels, and "
+        f"Recipe `{ablations.RECIPE}`, {stage['epochs']} epochs at {stage['size']} pixels, and "
         "one choice changed at a time (conflicting labels kept are more crops, too). "
         f"{seeds} seed{'s' * (seeds > 1)}. Points of "
         f"accuracy on the same {found[0].images:,} held-out images, with 95 % intervals; * where "

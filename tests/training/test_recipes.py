@@ -91,7 +91,7 @@ def test_a_recipe_can_rest_on_a_file_beside_it(tmp_path: Path) -> None:
     )
     (tmp_path / "other.toml").write_text('base = "mine.toml"\nname = "other"\nbatch = 8\n')
     recipe = load_recipe(str(tmp_path / "other.toml"))
-    assert (recipe.name, recipe.batch, recipe.backbone) == ("other", 8, "efficientnet_lite0")
+    assert (recipe.name, recipe.batch, recipe.backbone) == ("other", 8, "efficientnet_lite2")
     assert list(recipe.tasks) == ["gender", "age"]
     assert (recipe.tasks["gender"].scheme, recipe.tasks["gender"].weight) == ("gender2", 2.0)
 
