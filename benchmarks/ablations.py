@@ -1,8 +1,8 @@
 """What each choice of a recipe gives: ``python -m benchmarks.ablations run`` (and ``--help``).
 
-Trains the recipe ``fairface_lite0`` on a short budget (one cycle at 64 pixels), and again with one choice
-changed at a time, with several seeds; all on the same crops, split and order, but where labels that
-conflict are kept, which adds crops.
+Trains the recipe ``fairface_lite0`` on a short budget (one cycle at 64 pixels), and again with one
+choice changed at a time, with several seeds; all on the same crops, split and order, but where
+labels that conflict are kept, which adds crops.
 ``write`` adds what each finished one got right to docs/results/ablations.parquet, compares
 each with the whole recipe in pairs on the same held-out images (``benchmarks/paired_runs.py``), and
 writes docs/results/ablations.json, from which ``scripts/reference_results.py`` makes a table. A run

@@ -143,12 +143,13 @@ def test_every_module_stands_in_the_architecture(package: str) -> None:
 
 
 def test_what_the_readme_says_of_the_bundle_is_what_its_card_says() -> None:
-    card = load_bundle("fairface").card
+    bundle = load_bundle("fairface")
+    card = bundle.card
     text = " ".join(readme.README.read_text(encoding="utf-8").split())
     assert "taught by the bundle of that name before it" in text
     assert "start" not in card
     (teacher,) = card["teachers"]
-    assert (teacher["bundle"], teacher["licence"]) == ("fairface", card["licence"])
+    assert (teacher["bundle"], teacher["licence"]) == ("fairface", bundle.licence)
     assert card["backbone"].replace("_", "-") in text.lower()
     assert card["weights"].startswith("imagenet")
     assert card["weights_licence"] in text

@@ -47,7 +47,7 @@ def test_the_benchmark_counts_the_work_before_the_first_rows_but_not_the_start(
     plain = keep(600, 64, "local").core_seconds
     module = importlib.import_module("faceaudit.pipeline.predict")
     monkeypatch.setattr(scale.Ready, "__init__", busy(3, scale.Ready.__init__))
-    monkeypatch.setattr(module, "open_labels", busy(1, module.open_labels))
+    monkeypatch.setattr(module, "labels_of", busy(1, module.labels_of))
     assert 0.8 < keep(600, 64, "local").core_seconds - plain < 2
 
 
