@@ -13,7 +13,7 @@ from faceaudit.images.find import find_images
 from faceaudit.images.lists import images_in
 from faceaudit.images.refs import ImageRef
 from faceaudit.images.source import Batch
-from faceaudit.labels import AUTO, NONE, Labels, open_labels
+from faceaudit.labels import AUTO, Labels, open_labels
 from faceaudit.labels.carried import Carried, Chosen, choose_labels
 from faceaudit.leakage.annotated import TASKS, annotated_columns, with_annotations
 from faceaudit.ordered import in_chunks
@@ -178,7 +178,6 @@ def _of_images(source: str, labels: str) -> ImageSet:
     chosen = choose_labels(given, labels, found.carried_schema, source)
     annotations, of_labels = _labeled(chosen.labels, names)
     own, of_own = _own(source, chosen, found.carried_schema, batches)
-    said = of_labels if labels != NONE else ()
     digests, view = _prepared(found.folder, names)
     return ImageSet(
         name=source,
@@ -189,7 +188,7 @@ def _of_images(source: str, labels: str) -> ImageSet:
         annotations=pl.concat([annotations, own], how="horizontal"),
         tasks={**_tasks(own, {}), **_tasks_of(chosen.labels)},
         labels=chosen.labels.format if chosen.labels else "table" if own.width else None,
-        notes=(*notes, *chosen.notes, *said, *of_own),
+        notes=(*notes, *chosen.notes, *of_labels, *of_own),
     )
 
 
