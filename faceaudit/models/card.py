@@ -63,9 +63,10 @@ def _origin(card: Mapping[str, Any]) -> str:
     """Weights and their license, and the bundle that training went on from."""
     licence = card.get("weights_licence")
     weights = f"{card.get('weights', '')}{f' (license: {licence})' if licence else ''}"
-    start = card.get("start")
-    goes_on = f"the bundle {start['bundle']} (SHA-256 {start['sha256']})" if start else ""
-    return "; ".join(one for one in (weights, goes_on) if one)
+    start = card.get("start") or []
+    starts = [start] if isinstance(start, Mapping) else start
+    goes_on = [f"the bundle {one['bundle']} (SHA-256 {one['sha256']})" for one in starts]
+    return "; ".join(one for one in (weights, *goes_on) if one)
 
 
 def _teachers(card: Mapping[str, Any]) -> str:

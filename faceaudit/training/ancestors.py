@@ -87,8 +87,8 @@ def held_out_doubts(recipe: Recipe, split: Split) -> list[str]:
 
 
 def _ancestors(recipe: Recipe) -> Iterator[tuple[str, Bundle]]:
-    if recipe.start:
-        yield "start", load_bundle(recipe.start)
+    for name in recipe.starts:
+        yield "start", load_bundle(name)
     for name in recipe.distillation.teachers:
         yield "teacher", load_bundle(name)
 

@@ -1,13 +1,11 @@
-"""Prepared crops with their labels: split, augmented, in batches."""
+"""Prepared crops with their labels: read, split, seen in random views."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -23,7 +21,6 @@ from faceaudit.faces.crop import pixel_indices
 from faceaudit.labels.tables import recorded_tasks
 from faceaudit.models.bundle import Bundle
 from faceaudit.schema import AGE, task_of_scheme
-from faceaudit.training.distillation import NO_TEACHERS, Teachers
 from faceaudit.training.folders import folders_of
 from faceaudit.training.labels import UNKNOWN, age_intervals, class_rows
 from faceaudit.training.recipe import NO_AUGMENTATION, Augmentation, Data, Recipe
@@ -243,18 +240,6 @@ def is_held_out(sha256: str, validation_share: float) -> bool:
     return int(sha256[:8], 16) / 2**32 < validation_share
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Normalized-to-nothing pixels and labels of one step."""
-
-    images: Pixels  # (N, S, S, 3) RGB
-    labels: dict[str, NDArray[np.int64]]  # (N,) each
-    skipped: tuple[Path, ...] = ()
-    """Crops that could not be decoded: they are not in the batch, which is smaller for it."""
-    taught: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Teachers' logits of the images by output, (N, K) each; empty without teachers."""
-
-
 def read_crop(path: Path) -> Pixels:
     """RGB pixels of a prepared crop, (H, W, 3)."""
     return np.asarray(simplejpeg.decode_jpeg(path.read_bytes(), colorspace="RGB"), np.uint8)
@@ -360,48 +345,22 @@ def _recolor(image: Pixels, settings: Augmentation, rng: np.random.Generator) ->
     return np.asarray(colors, np.uint8)
 
 
-def batches(
-    crops: CropSet,
-    order: Sequence[int],
-    size: int,
-    batch: int,
-    augmentation: Augmentation | None,
-    seed: tuple[int, ...],
-    first: int = 0,
-    workers: int = 2,
-    teachers: Teachers = NO_TEACHERS,
-) -> Iterator[Batch]:
-    """Batches in a given order, made a few ahead by threads, which ask the teachers too.
-
-    What a crop looks like depends on the seed and its position in the order alone, so a run that
-    goes on at batch ``first`` sees what the uninterrupted run would have seen.
-    """
-
-    def make(start: int) -> Batch:
-        found, rows, skipped = [], [], []
-        for k, row in enumerate(order[start : start + batch]):
-            try:
-                found.append(_view(crops, row, size, augmentation, (*seed, start + k)))
-                rows.append(row)
-            except UNREADABLE:
-                skipped.append(crops.files[row])
-        images = np.stack(found) if found else np.empty((0, size, size, 3), np.uint8)
-        labels = {name: values[rows] for name, values in crops.labels.items()}
-        return Batch(images, labels, tuple(skipped), teachers.logits(images))
-
-    starts = iter(range(first * batch, len(order), batch))
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: list[Future[Batch]] = [
-            pool.submit(make, start) for start in islice(starts, 2 * workers)
-        ]
-        while waiting:
-            yield waiting.pop(0).result()
-            waiting += [pool.submit(make, start) for start in islice(starts, 1)]
-
-
-def _view(
+def training_view(
     crops: CropSet, row: int, size: int, augmentation: Augmentation | None, seed: tuple[int, ...]
 ) -> Pixels:
+    """One crop as a network learns from it, (size, size, 3).
+
+    Args:
+        crops: Those on disk.
+        row: Position among them.
+        size: Width of the view in pixels.
+        augmentation: What varies; None for the central view.
+        seed: Decides what the view looks like.
+
+    Raises:
+        OSError: If the file cannot be read (``UNREADABLE``).
+        ValueError: If it cannot be decoded.
+    """
     crop, view = read_crop(crops.files[row]), float(crops.views[row])
     if augmentation is None or plain(augmentation):
         return central_view(crop, size, view)

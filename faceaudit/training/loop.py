@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from faceaudit.errors import InputError, UsageError
-from faceaudit.ordered import available_cores
 from faceaudit.storage import write_text
-from faceaudit.training.data import Batch, CropSet, batches
+from faceaudit.training.batches import Batch, batches
+from faceaudit.training.data import CropSet
 from faceaudit.training.distillation import Teachers, open_teachers
 from faceaudit.training.folding import unfold_norms
 from faceaudit.training.group import ALONE, Group
@@ -159,8 +159,8 @@ def _run_epoch(
         recipe.augmentation,
         (recipe.seed, state.epoch, *([group.rank] if group.size > 1 else [])),
         first=state.step,
-        workers=available_cores(),
         teachers=teachers,
+        device=device_of(state.network).type,
     )
     state.network.train()
     first, begun = state.step, time.monotonic()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import to_gray
 from faceaudit.schema import AGE, YEARS
-from faceaudit.training.data import Batch
+from faceaudit.training.batches import Batch
 from faceaudit.training.labels import class_sets
 from faceaudit.training.losses import (
     classes_between,
@@ -174,7 +174,7 @@ def normalized(
     images: NDArray[np.uint8], recipe: Recipe, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Network input (N, 3, S, S), channels last in memory, of uint8 RGB crops (N, S, S, 3)."""
-    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float()
+    pixels = torch.from_numpy(images).to(device, non_blocking=True).permute(0, 3, 1, 2).float()
     mean = 255 * torch.tensor(recipe.mean, device=device).view(1, 3, 1, 1)
     std = 255 * torch.tensor(recipe.std, device=device).view(1, 3, 1, 1)
     return ((to_gray(pixels) if recipe.gray else pixels) - mean) / std

@@ -239,7 +239,8 @@ class Recipe:
 
     ``weights``: ``none`` (random), a name of the backbone's weight sources (``imagenet``,
     ``vggface``, ``mobilefacenet``), or a file. ``start``: a bundle, by name or folder, whose trunk
-    and heads the training begins with instead (``weights`` then says where those came from).
+    and heads the training begins with instead (``weights`` then says where those came from); of
+    several backbones side by side, a bundle of each, and the network begins as the mean of them.
     ``frozen``: the part of the trunk that is not trained. ``norms = "folded"`` trains a pretrained
     trunk without its batch norms, about twice as fast on a CPU (see ``folding``). ``ema`` averages
     weights over steps (0: not). ``weight_decay`` spares norms and biases. ``clip_norm`` bounds the
@@ -258,7 +259,7 @@ class Recipe:
     bundle so in any case, and a file of weights whose terms are not known does unless this is
     false."""
     weights: str = "imagenet"
-    start: str = ""
+    start: str | tuple[str, ...] = ""
     frozen: Frozen = "none"
     norms: Literal["batch", "folded"] = "batch"
     align: Align = "similarity"
@@ -286,6 +287,13 @@ class Recipe:
     reference: Reference | None = None
     tune: Tune | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def starts(self) -> tuple[str, ...]:
+        """The bundles that the training begins with; empty where it begins with weights."""
+        if isinstance(self.start, str):
+            return (self.start,) if self.start else ()
+        return self.start
 
     @property
     def size(self) -> int:

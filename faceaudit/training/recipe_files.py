@@ -169,7 +169,8 @@ def _check(recipe: Recipe, where: str) -> None:
             raise UsageError(f"{where}: tasks.{name}.scheme: {error}") from error
     check_values(recipe, where)
     _check_heads(recipe, where)
-    if recipe.norms == "folded" and (recipe.weights == NO_WEIGHTS or recipe.frozen != "none"):
+    random = recipe.weights == NO_WEIGHTS and not recipe.starts
+    if recipe.norms == "folded" and (random or recipe.frozen != "none"):
         raise UsageError(
             f"{where}: norms: folded needs pretrained weights and a trunk that is trained whole; "
             "choose batch"
@@ -211,9 +212,9 @@ def check_files(recipe: Recipe) -> None:
 
     backbone = find_backbone(recipe.backbone)
     source = source_of(backbone, recipe.weights)
-    if source is not None and not recipe.start:
+    if source is not None and not recipe.starts:
         file_of(backbone, recipe.weights, source)
-    if recipe.start:
+    if recipe.starts:
         begun_network(recipe)
     for name in recipe.distillation.teachers:
         load_teacher(name, recipe)

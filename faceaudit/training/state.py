@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from faceaudit.errors import InputError, UsageError
 from faceaudit.models.backbones import find_backbone
@@ -90,39 +92,77 @@ def begun_network(recipe: Recipe) -> MultiTaskNetwork:
     """
     backbone = find_backbone(recipe.backbone)
     trunk = backbone.build()
-    if not recipe.start:
+    if not recipe.starts:
         load_weights(backbone, trunk, recipe.weights)
     outputs = {task.output: max(1, len(task.classes)) for task in recipe.outputs()}
     heads = recipe.heads
     network = MultiTaskNetwork(
         trunk, backbone.features, outputs, heads.dropout, heads.kind, heads.units
     )
-    if recipe.start:
+    if recipe.starts:
         begin_with(network, recipe)
     return network
 
 
 def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
-    """Copy the weights of the bundle that a recipe starts from.
+    """Copy the weights of the bundles that a recipe starts from.
+
+    One bundle gives the whole network. Of several, each gives one of the trunks side by side, and
+    the heads begin as the mean of theirs, so that logits are the mean of the bundles' logits.
 
     Raises:
-        BundleError: If the bundle is missing or damaged.
+        BundleError: If a bundle is missing or damaged.
         UsageError: If it has no network for torch, another backbone, other heads or other outputs.
     """
-    bundle = load_bundle(recipe.start)
+    found = [_startable(recipe, name) for name in recipe.starts]
+    trunks = list(getattr(network.trunk, "parts", ()))
+    if len(found) > 1 and (len(found) != len(trunks) or network.kind != "linear"):
+        raise UsageError(
+            f"recipe {recipe.name}: start: {len(found)} bundles begin a network of {len(found)} "
+            f"backbones side by side with linear heads; backbone is {recipe.backbone}, heads.kind "
+            f"{network.kind}"
+        )
+    try:
+        if len(found) == 1:
+            network.load_state_dict(found[0].state_dict())
+        else:
+            _begin_with_mean(network, trunks, found)
+    except (RuntimeError, LookupError) as error:
+        raise UsageError(
+            f"recipe {recipe.name}: start: the bundle {' or '.join(recipe.starts)} has another "
+            "backbone, other heads or other outputs than the recipe"
+        ) from error
+
+
+def _startable(recipe: Recipe, name: str) -> MultiTaskNetwork:
+    """The network of a bundle that a recipe starts from."""
+    bundle = load_bundle(name)
     if not bundle.for_torch:
         raise UsageError(
-            f"recipe {recipe.name}: start: {recipe.start} is a graph alone, which cannot be "
+            f"recipe {recipe.name}: start: {name} is a graph alone, which cannot be "
             "trained on; give the folder of a bundle that `faceaudit train` wrote"
         )
-    found = load_network(bundle).network.state_dict()
-    try:
-        network.load_state_dict(found)
-    except RuntimeError as error:
-        raise UsageError(
-            f"recipe {recipe.name}: start: the bundle {bundle.name} has another backbone, other "
-            "heads or other outputs than the recipe"
-        ) from error
+    return load_network(bundle).network
+
+
+@torch.no_grad()
+def _begin_with_mean(
+    network: MultiTaskNetwork, trunks: Sequence[nn.Module], starts: Sequence[MultiTaskNetwork]
+) -> None:
+    """Let each trunk begin as that of its start, and each head as the mean of theirs.
+
+    Raises:
+        RuntimeError: If shapes differ.
+        KeyError: If a start lacks an output.
+    """
+    for trunk, start in zip(trunks, starts, strict=True):
+        trunk.load_state_dict(start.trunk.state_dict())
+    given = [start.last_layers() for start in starts]
+    for name, layer in network.last_layers().items():
+        own = [layers[name].state_dict() for layers in given]
+        weight = torch.cat([one["weight"] for one in own], dim=1) / len(own)
+        bias = torch.stack([one["bias"] for one in own]).mean(dim=0)
+        layer.load_state_dict({"weight": weight, "bias": bias})
 
 
 def make_optimizer(network: MultiTaskNetwork, recipe: Recipe) -> torch.optim.Optimizer:
@@ -150,13 +190,17 @@ def make_optimizer(network: MultiTaskNetwork, recipe: Recipe) -> torch.optim.Opt
 def update_average(state: State, decay: float) -> None:
     """Move the averaged weights toward the current ones; fast at first, slowly later."""
     decay = min(decay, (1 + state.total) / (10 + state.total))
+    means: list[Tensor] = []
+    values: list[Tensor] = []
     for mean, now in zip(
         state.average.state_dict().values(), state.network.state_dict().values(), strict=True
     ):
         if mean.is_floating_point():
-            mean.lerp_(now, 1 - decay)
+            means.append(mean)
+            values.append(now)
         else:
             mean.copy_(now)
+    get_ema_multi_avg_fn(decay)(means, values, None)  # type: ignore[no-untyped-call]
 
 
 def identity_of(

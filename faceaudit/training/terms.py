@@ -26,7 +26,7 @@ def terms_of(recipe: Recipe) -> tuple[str, bool]:
         BundleError: If its start or a teacher is missing or damaged.
     """
     source = source_of(find_backbone(recipe.backbone), recipe.weights)
-    names = [*([recipe.start] if recipe.start else []), *recipe.distillation.teachers]
+    names = [*recipe.starts, *recipe.distillation.teachers]
     binding = [one for one in map(load_bundle, names) if one.card.get("research_only")]
     licence = recipe.licence
     for ancestor in binding:

@@ -169,7 +169,7 @@ def _identity_of(recipe: Recipe, split: Split, data: Sequence[Path], max_steps: 
     facts = {
         **identity_of(recipe, split.training, split.validation, max_steps, teachers),
         "test crops": digest_of(split.test),
-        "start": load_bundle(recipe.start).sha256 if recipe.start else "",
+        "start": " ".join(load_bundle(name).sha256 for name in recipe.starts),
         "folders": [str(folder.resolve()) for folder in data],
         "recipe": recipe.to_json(),
     }
@@ -357,7 +357,7 @@ def describe(
     """The facts of a bundle that is about to be written; its metrics come with its audit."""
     share, tested = recipe.data.validation_share, recipe.data.test_share
     source = source_of(find_backbone(recipe.backbone), recipe.weights)
-    start = load_bundle(recipe.start) if recipe.start else None
+    starts = [load_bundle(name) for name in recipe.starts]
     teachers = [load_bundle(name) for name in recipe.distillation.teachers]
     weights = name_of(recipe.weights)
     licence, research_only = terms_of(recipe)
@@ -368,7 +368,7 @@ def describe(
         "parameters": sum(p.numel() for p in network.parameters()),
         "weights": weights if source is None else f"{weights}: {source.training_data}",
         "weights_licence": "" if source is None else source.licence,
-        **({"start": {"bundle": start.name, "sha256": start.sha256}} if start else {}),
+        **_started(starts),
         **({"teachers": [_named(teacher) for teacher in teachers]} if teachers else {}),
         "research_only": research_only,
         "data": sources_of(data, split.table["file"]),
@@ -390,7 +390,7 @@ def describe(
         + ("" if len(split.test) else ", the same that the metrics are of"),
         "temperatures": dict(temperatures),
         "normalization": {"mean": recipe.mean, "std": recipe.std, "where": "in the graph"},
-        "recipe": _told(recipe, start, teachers),
+        "recipe": _told(recipe, starts, teachers),
     }
     if sentences := gaps.sentences():
         card["limits"] = [*recipe.card.get("limits", []), *sentences]
@@ -409,13 +409,30 @@ def describe(
     )
 
 
-def _told(recipe: Recipe, start: Bundle | None, teachers: Sequence[Bundle]) -> dict[str, Any]:
+def _told(recipe: Recipe, starts: Sequence[Bundle], teachers: Sequence[Bundle]) -> dict[str, Any]:
     """A recipe as a card tells it: with the names of bundles and files, not with their folders."""
     told: dict[str, Any] = recipe.to_json() | {"weights": name_of(recipe.weights)}
-    told["start"] = start.name if start else ""
+    names = [start.name for start in starts]
+    told["start"] = names if len(names) > 1 else "".join(names)
     told["data"]["split"] = Path(recipe.data.split).name
     told["distillation"]["teachers"] = [teacher.name for teacher in teachers]
     return told
+
+
+def _started(starts: Sequence[Bundle]) -> dict[str, Any]:
+    """For a card: the bundle that was begun with, or the list of several.
+
+    Several are of backbones side by side, whose weights came from where theirs did.
+    """
+    facts = [{"bundle": start.name, "sha256": start.sha256} for start in starts]
+    if len(starts) < 2:
+        return {"start": facts[0]} if facts else {}
+    cards = [start.card for start in starts]
+    return {
+        "start": facts,
+        "weights": "; ".join(str(card.get("weights", "")) for card in cards),
+        "weights_licence": "; ".join(str(card.get("weights_licence", "")) for card in cards),
+    }
 
 
 def _named(teacher: Bundle) -> dict[str, str]:

@@ -214,7 +214,7 @@ def _identity_of(settings: Recipe, crops: CropSet, max_steps: int | None) -> dic
     facts = settings.to_json()
     facts |= {f"tune.{key}": facts["tune"][key] for key in ("ranges", "sampler", "share")}
     del facts["tune"]
-    bundles = [*settings.distillation.teachers, *([settings.start] if settings.start else [])]
+    bundles = [*settings.distillation.teachers, *settings.starts]
     recorded = settings.data.split
     return {key: json.dumps(value, sort_keys=True, default=str) for key, value in facts.items()} | {
         "crops": digest_of(crops),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from faceaudit.errors import InputError
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
-from faceaudit.ordered import available_cores
 from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
-from faceaudit.training.data import Batch, CropSet, batches
+from faceaudit.training.batches import batches
+from faceaudit.training.data import CropSet
 from faceaudit.training.labels import class_sets
 from faceaudit.training.objective import device_of, forward, normalized, task_losses
 from faceaudit.training.recipe import Recipe, TaskRecipe, age_bins
@@ -50,13 +50,12 @@ def predict_logits(
     network.eval()
     found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in recipe.tasks}
     labels: dict[str, list[NDArray[np.int64]]] = {name: [] for name in crops.labels}
-    source: Iterator[Batch] = batches(
-        crops, range(len(crops)), size, 128, None, (0,), workers=available_cores()
-    )
+    place = device_of(network)
+    source = batches(crops, range(len(crops)), size, 128, None, (0,), device=place.type)
     for batch in source:
         if not len(batch.images):
             continue
-        images = normalized(batch.images, recipe, device_of(network))
+        images = normalized(batch.images, recipe, place)
         for name, value in forward(network, images, recipe).items():
             found[name].append(value.cpu().numpy())
         for name, rows in batch.labels.items():

@@ -34,7 +34,7 @@ def test_every_module_in_the_folder_is_listed() -> None:
         else backbone.build.__module__
         for backbone in BACKBONES.values()
     }
-    apart = {"__init__", "backbone", "timm_trunk", "weights"}
+    apart = {"__init__", "backbone", "joined", "timm_trunk", "weights"}
     assert {name.rpartition(".")[2] for name in listed} == modules - apart
 
 
@@ -125,7 +125,7 @@ def test_densenet_reads_the_names_of_torchvisions_old_file(cache: Path) -> None:
     assert all(torch.equal(found[f"features.{name}"], value) for name, value in wanted.items())
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, "timm:resnet10t"])
+@pytest.mark.parametrize("name", [*BACKBONES, "timm:resnet10t", "custom_cnn+mobilenet_v2"])
 def test_a_file_of_another_network_is_refused_by_every_architecture_in_one_line(
     name: str, tmp_path: Path
 ) -> None:
@@ -134,7 +134,8 @@ def test_a_file_of_another_network_is_refused_by_every_architecture_in_one_line(
     backbone = find_backbone(name)
     with pytest.raises(BundleError) as caught:
         load_weights(backbone, backbone.build(), str(path))
-    told = rf"{re.escape(str(path))}: does not hold weights of {name}: it lacks [\w.]+[^\n]*"
+    given, whose = re.escape(str(path)), re.escape(name)
+    told = rf"{given}: does not hold weights of {whose}: it lacks [\w.]+[^\n]*"
     assert re.fullmatch(told, str(caught.value))
 
 

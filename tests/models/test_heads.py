@@ -121,7 +121,13 @@ def test_every_kind_of_head_exports_and_agrees(kind: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "backbone",
-    ["mobilefacenet", "mobilenet_v3_small", "efficientnet_b1", "timm:mambaout_femto"],
+    [
+        "mobilefacenet",
+        "mobilenet_v3_small",
+        "efficientnet_b1",
+        "timm:mambaout_femto",
+        "mobilenet_v3_small+mobilefacenet",
+    ],
 )
 def test_an_architecture_exports_and_agrees(backbone: str, tmp_path: Path) -> None:
     check_export("linear", backbone, tmp_path)

@@ -24,7 +24,8 @@ from faceaudit.runtimes.torch_runtime import TorchRuntime
 from faceaudit.showcase.images import photograph
 from faceaudit.training import distillation, loop, objective
 from faceaudit.training.ancestors import RULE, held_out_doubts, without_learned
-from faceaudit.training.data import Batch, CropSet, batches, read_crops
+from faceaudit.training.batches import Batch, batches
+from faceaudit.training.data import CropSet, read_crops
 from faceaudit.training.distillation import open_teachers, resized
 from faceaudit.training.losses import distillation_loss
 from faceaudit.training.recipe import NO_AUGMENTATION, Recipe

@@ -26,7 +26,8 @@ from faceaudit.errors import UsageError
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training import loop, objective
-from faceaudit.training.data import METADATA_FILE, Batch
+from faceaudit.training.batches import Batch
+from faceaudit.training.data import METADATA_FILE
 from faceaudit.training.group import Group, join_norms, open_group
 from faceaudit.training.recipe_files import load_recipe, recipe_from_facts
 from faceaudit.training.state import new_state

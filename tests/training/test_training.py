@@ -29,10 +29,10 @@ from faceaudit.pipeline.predict import predict
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training import loop, objective, schedule
+from faceaudit.training.batches import batches
 from faceaudit.training.data import (
     CropSet,
     augmented_view,
-    batches,
     central_view,
     check_labels,
     join_crops,
@@ -203,6 +203,24 @@ def test_augmentation_depends_on_its_seed_alone(crops: Path, recipe: str) -> Non
     rest = list(batches(found, range(30), 32, 4, settings.augmentation, (0, 0), first=5))
     assert len(whole) == 8
     assert np.array_equal(whole[5].images, rest[0].images)
+
+
+def test_processes_make_for_a_gpu_what_threads_make(crops: Path, recipe: str) -> None:
+    settings = load_recipe(recipe)
+    found = read_crops(crops, settings)
+    missing = replace(found, files=(crops / "missing.jpg", *found.files[1:]))
+    given = missing, range(30), 32, 4, settings.augmentation, (0, 0)
+    by_threads = list(batches(*given, first=1))
+    by_processes = list(batches(*given, first=1, device="cuda:0"))
+    assert len(by_processes) == 7
+    for one, other in zip(by_threads, by_processes, strict=True):
+        assert np.array_equal(one.images, other.images)
+        assert {name: rows.tolist() for name, rows in one.labels.items()} == {
+            name: rows.tolist() for name, rows in other.labels.items()
+        }
+    (first,) = batches(missing, range(3), 32, 4, None, (0,), device="cuda:0")
+    assert first.skipped == (crops / "missing.jpg",)
+    assert len(first.images) == 2
 
 
 def test_the_rate_warms_up_and_ends_at_zero() -> None:

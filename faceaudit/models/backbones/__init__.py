@@ -7,7 +7,7 @@ torch is imported only when a trunk is built.
 from __future__ import annotations
 
 from faceaudit.errors import UnknownNameError
-from faceaudit.models.backbones import timm_trunk
+from faceaudit.models.backbones import joined, timm_trunk
 from faceaudit.models.backbones.backbone import Backbone
 from faceaudit.models.backbones.custom_cnn import CUSTOM_CNN
 from faceaudit.models.backbones.densenet import DENSENET121
@@ -41,13 +41,16 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def find_backbone(name: str) -> Backbone:
-    """The backbone of this name; ``timm:NAME`` is any network of timm.
+    """The backbone of this name; ``timm:NAME`` is any network of timm, ``A+B`` two side by side.
 
     Raises:
         UnknownNameError: If there is none.
+        UsageError: If the parts of several do not go together.
     """
+    if joined.SIGN in name:
+        return joined.join([find_backbone(part) for part in name.split(joined.SIGN)])
     if name.startswith(timm_trunk.PREFIX):
         return timm_trunk.find(name)
     if name not in BACKBONES:
-        raise UnknownNameError("backbone", name, [*BACKBONES, "timm:NAME"])
+        raise UnknownNameError("backbone", name, [*BACKBONES, "timm:NAME", "A+B"])
     return BACKBONES[name]

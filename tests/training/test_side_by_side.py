@@ -1,0 +1,139 @@
+"""Several backbones in one network: where it begins, what it trains to, what its card says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.models.backbones import find_backbone
+from faceaudit.models.bundle import load_bundle
+from faceaudit.models.card import card_text
+from faceaudit.pipeline.prepare import prepare
+from faceaudit.runtimes import open_runtime
+from faceaudit.showcase.images import photograph
+from faceaudit.training.recipe import Recipe
+from faceaudit.training.recipe_files import recipe_from_facts
+from faceaudit.training.state import begun_network
+from faceaudit.training.train import train
+
+PARTS = ("custom_cnn", "mobilenet_v3_small")
+FACTS: dict[str, Any] = {
+    "licence": "none",
+    "training_data": "one photograph",
+    "weights": "none",
+    "batch": 4,
+    "stages": [{"epochs": 1, "size": 32}],
+    "tasks": {"gender": {"scheme": "gender2"}, "age": {"scheme": "years"}},
+    "data": {"validation_share": 0.3, "near_duplicates": False},
+}
+
+
+def recipe_of(backbone: str, **changes: Any) -> Recipe:
+    return recipe_from_facts({"name": backbone, "backbone": backbone, **FACTS, **changes}, "a.toml")
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    images, folder = (tmp_path_factory.mktemp(name) for name in ("images", "crops"))
+    for k in range(24):
+        crop = photograph().crop((120 + k, 40, 380 + k, 300)).resize((100, 100))
+        crop.save(images / f"{12 + 2 * k}_{k % 2}_{k % 5}_201701010000000{k:02d}.jpg")
+    prepare(images, folder, size=64, detector="whole", labels="utkface")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundles(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """A bundle of each part; that of the second is for research only."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for part in PARTS:
+        recipe = recipe_of(part, research_only=part == PARTS[1])
+        train(recipe, data=[crops], output=folder / part)
+    return {part: folder / part for part in PARTS}
+
+
+def joined(bundles: Mapping[str, Path], *starts: str, **changes: Any) -> Recipe:
+    given = {"start": [str(bundles[one]) for one in starts], "norms": "folded"}
+    return recipe_of("+".join(PARTS), **given, **changes)
+
+
+def logits(folder: Path, images: np.ndarray[Any, np.dtype[np.uint8]]) -> dict[str, Any]:
+    bundle = load_bundle(folder)
+    names = [task.tensor for task in bundle.tasks]
+    return open_runtime(bundle, outputs=names, device="cpu").infer(images)
+
+
+def test_its_features_are_those_of_every_part() -> None:
+    backbone = find_backbone("+".join(PARTS))
+    trunk = backbone.build().eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        found = trunk(images)
+        own = [adaptive_avg_pool2d(part(images), 1) for part in trunk.parts]
+    assert found.shape == (2, backbone.features, 1, 1)
+    assert torch.equal(found, torch.cat(own, dim=1))
+    assert backbone.features == sum(find_backbone(part).features for part in PARTS)
+    assert backbone.last_block[0].startswith("parts.0.")
+
+
+def test_parts_must_be_known_and_of_one_input_size() -> None:
+    assert find_backbone("custom_cnn+mobilefacenet").size == 112
+    with pytest.raises(UnknownNameError, match="efficientnet_lite9"):
+        find_backbone("custom_cnn+efficientnet_lite9")
+    with pytest.raises(UsageError, match=r"mobilefacenet of 112 pixels, timm:vit_.* of 224 pixels"):
+        find_backbone("mobilefacenet+timm:vit_tiny_patch16_224")
+
+
+def test_it_begins_as_the_mean_of_its_starts(bundles: Mapping[str, Path]) -> None:
+    images = torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        found = begun_network(joined(bundles, *PARTS)).eval()(images)
+        own = [begun_network(recipe_of(p, start=str(bundles[p]))).eval()(images) for p in PARTS]
+    for name, values in found.items():
+        mean = torch.stack([one[name] for one in own]).mean(dim=0)
+        torch.testing.assert_close(values, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_it_trains_to_a_bundle_whose_card_names_its_starts(
+    bundles: Mapping[str, Path], crops: Path, tmp_path: Path
+) -> None:
+    made = train(joined(bundles, *PARTS), data=[crops], output=tmp_path / "both")
+    starts = made.card["start"]
+    assert [one["bundle"] for one in starts] == list(PARTS)
+    assert [one["sha256"] for one in starts] == [load_bundle(bundles[p]).sha256 for p in PARTS]
+    assert made.card["recipe"]["start"] == list(PARTS)
+    assert made.card["research_only"]
+    assert all(f"the bundle {part} (SHA-256" in card_text(made) for part in PARTS)
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    assert {name: values.shape for name, values in logits(made.graph.parent, images).items()} == {
+        "gender": (5, 2),
+        "age": (5, 101),
+    }
+    again = recipe_of("+".join(PARTS), start=str(made.graph.parent))
+    assert begun_network(again).outputs == ("gender", "age")
+
+
+def test_starts_that_do_not_fit_are_told_before_crops_are_read(
+    bundles: Mapping[str, Path], tmp_path: Path
+) -> None:
+    first, second = PARTS
+    for recipe, told in (
+        (joined(bundles, second, first), "has another backbone, other heads or other outputs"),
+        (joined(bundles, first, second, first), "start: 3 bundles begin a network of 3 backbones"),
+        (
+            joined(bundles, *PARTS, heads={"kind": "dense", "units": [8]}),
+            r"side by side with linear heads; backbone is .*, heads\.kind dense",
+        ),
+        (recipe_of(first, start=[str(one) for one in bundles.values()]), "backbone is custom_cnn"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            train(recipe, data=[tmp_path / "absent"], output=tmp_path / "none")
+    with pytest.raises(UsageError, match="give start, a bundle of each of its parts, with weights"):
+        joined(bundles, *PARTS, weights="imagenet")
