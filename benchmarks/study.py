@@ -202,7 +202,13 @@ def answers(found: Sequence[Comparison]) -> list[str]:
             f"{interval(one)} points"
             for one in told
         ]
-        if rest:
+        alone = [one for one in rest if one.seeds > 1 and not one.low <= 0 <= one.high]
+        parts += [
+            f"{one.task.replace('_', ' ')} differs by {interval(one)} points by itself, which is "
+            "not shown once all comparisons are allowed for"
+            for one in alone
+        ]
+        if rest := [one for one in rest if one not in alone]:
             tasks = ", ".join(one.task.replace("_", " ") for one in rest)
             low, high = min(one.low for one in rest), max(one.high for one in rest)
             parts.append(

@@ -6,8 +6,9 @@ Every other module takes these names from here; none writes them again.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +27,9 @@ SCHEMA_VERSION = 1
 METADATA_KEY = b"faceaudit"
 MANIFEST_FILE = "_manifest.json"
 """In a folder of parts: which there are, of which images, and whether they are complete."""
+
+EXAMPLE = re.compile(r" \(for example .*\)")
+"""Where a note on labels names an image."""
 
 # --- tasks and schemes ------------------------------------------------------------------------
 
@@ -254,6 +258,8 @@ class TableMetadata:
             )
             found = cls(**facts)
             found._check()
+            if notes := found.labels.get("notes"):
+                found = replace(found, labels=with_notes(found.labels, notes))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SchemaError(
                 f"{where}: its faceaudit metadata cannot be read ({error}); "
@@ -270,6 +276,21 @@ class TableMetadata:
             if not isinstance(getattr(self, name), str | None):
                 raise TypeError(f"{name} is no text")
         _ = self.annotated_tasks
+
+
+def with_notes(labels: Mapping[str, Any], notes: Iterable[str]) -> dict[str, Any]:
+    """What a table says of its labels, with notes on them: none of these names an image."""
+    return {**labels, "notes": [without_example(note) for note in notes]}
+
+
+def without_example(note: str) -> str:
+    """A note on labels without the image that it names, which pages and tallies must not tell.
+
+    Example:
+        >>> without_example("1 label has no image (for example 'a (1).jpg')")
+        '1 label has no image'
+    """
+    return EXAMPLE.sub("", note)
 
 
 def table_schema(

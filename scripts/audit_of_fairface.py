@@ -93,12 +93,17 @@ def ages() -> str:
 
 
 def mix() -> str:
-    """What the widest gaps of age errors consist of."""
+    """What the widest gaps of age errors consist of, and those to all others that ages leave."""
     rows = []
-    for one in found().decompositions:
-        if (one.task, one.metric, one.within) != ("age", "mae", "age_group") or not one.second:
-            continue
-        sides = [text.subgroup_name(side) for side in (one.first, one.second)]
+    taken = [
+        d
+        for d in found().decompositions
+        if (d.task, d.metric, d.within) == ("age", "mae", "age_group")
+    ]
+    left = [d for d in taken if not d.second and "race" in d.by and leaves_out_zero(d.rate)]
+    for one in (*(d for d in taken if d.second), *left):
+        second = text.subgroup_name(one.second) if one.second else "all others"
+        sides = [text.subgroup_name(one.first), second]
         parts = [_shown(part, "signed_years") for part in (one.gap, one.mix, one.rate)]
         rows.append((" against ".join(sides), *parts))
     return table(("error in years", "gap", "of it age mix", "left at the same ages"), rows)
@@ -128,7 +133,7 @@ def verdicts() -> str:
     for one in found().verdicts:
         needed = "" if one.n_needed is None else text.count(one.n_needed)
         rows.append((one.rule, one.outcome, one.explanation, needed))
-    return table(("rule of the example", "outcome", "why", "faces needed"), rows)
+    return table(("rule of the example", "outcome", "why", "faces needed in every subgroup"), rows)
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -139,6 +144,15 @@ PARTS: dict[str, Callable[[], str]] = {
 def filled(document: str) -> str:
     """The document with every table made anew."""
     return fill(document, PARTS, DOCUMENT.name)
+
+
+def leaves_out_zero(estimate: Estimate) -> bool:
+    """Whether chance alone is an unlikely explanation of a difference."""
+    return (
+        estimate.low is not None
+        and estimate.high is not None
+        and not estimate.low <= 0 <= estimate.high
+    )
 
 
 def figure(task: str, metric: str, subgroup: Subgroup, label: str | None = None) -> Estimate:

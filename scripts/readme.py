@@ -99,6 +99,29 @@ def figures() -> str:
     return table(("on UTKFace", "all faces", "worst annotated gender x race"), rows)
 
 
+def held_out() -> str:
+    """What the shipped bundle's card says of the held-out part of its own data."""
+    from faceaudit.models.bundle import load_bundle
+
+    card = load_bundle("fairface").card
+    trained, held = card["split"]["training"], card["split"]["validation"]
+    lines = [
+        f"It learned from {trained:,} of FairFace's training images. On {held:,} others of them "
+        "that were held out, in the model's own classes:",
+        "",
+    ]
+    for title, key, worst in zip(
+        ("Gender", "Race, seven classes", "Age group, nine classes"),
+        ("gender", "race", "age_group"),
+        card["weakest"],
+        strict=False,
+    ):
+        one = card["metrics"][key]
+        accuracy, low, high = (f"{100 * one[name]:.1f} %" for name in ("accuracy", "low", "high"))
+        lines.append(f"- {title}: {accuracy} ({low} to {high}). {worst}")
+    return "\n".join(lines)
+
+
 def speed() -> str:
     """Images per second as the benchmark of predict wrote them, and how many times others'."""
     from benchmarks.predict import per_second
@@ -118,7 +141,7 @@ def speed() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (commands, detectors, labels, figures, speed)
+    part.__name__: part for part in (commands, detectors, labels, figures, held_out, speed)
 }
 
 

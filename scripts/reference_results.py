@@ -123,10 +123,13 @@ def _from_scratch() -> Iterator[str]:
 
 def _splits(found: Sequence[from_scratch.Learned]) -> str:
     """What is to be said of rows that were held out otherwise than the last."""
-    if len({one.held_out for one in found}) == 1:
+    today = found[-1].held_out
+    others = sorted({one.held_out for one in found} - {today})
+    if not others:
         return ""
     return (
-        "Rows with other numbers of held-out images were split by each image's hash alone, which "
+        f"The rows of {today:,} held-out images were split by groups of duplicates, those of "
+        f"{' or '.join(f'{number:,}' for number in others)} by each image's hash alone, which "
         "leaves one in a hundred with a copy that was learned. "
     )
 

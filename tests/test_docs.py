@@ -11,7 +11,10 @@ import pytest
 from typer.models import CommandInfo
 
 from faceaudit import cli
+from faceaudit.images.formats import FORMATS
 from faceaudit.models.bundle import load_bundle
+from faceaudit.schema import BASE_FIELDS
+from faceaudit.statuses import STATUSES
 from scripts import readme, reference_results
 
 ROOT = Path(__file__).parents[1]
@@ -161,7 +164,7 @@ def test_the_steps_to_the_bundle_that_ships_name_every_script_that_reads_it() ->
     checked = [
         path.stem
         for path in sorted((ROOT / "scripts").glob("*.py"))
-        if "--check" in path.read_text(encoding="utf-8")
+        if re.search(r"--check|rewrite\(", path.read_text(encoding="utf-8"))
     ]
     assert checked
     assert [name for name in checked if f"scripts.{name}" not in steps] == []
@@ -176,3 +179,14 @@ def test_every_command_has_the_common_options(command: CommandInfo) -> None:
     assert command.callback is not None
     options = set(inspect.signature(command.callback).parameters)
     assert {"quiet", "verbose", "log_format"} <= options
+
+
+def test_the_columns_and_status_values_of_a_table_are_all_described() -> None:
+    text = (ROOT / "docs" / "table.md").read_text(encoding="utf-8")
+    for field in BASE_FIELDS:
+        assert f"`{field.name}`" in text, field.name
+    for status, meaning in STATUSES.items():
+        meaning = meaning.replace("--max-pixels", "`--max-pixels`")
+        assert f"| `{status}` | {meaning} |" in text
+    for known in FORMATS:
+        assert known.name in text, known.name

@@ -121,5 +121,5 @@ class Carried:
             return ()
         return (
             f"{counted(number, 'value')} of {AGE_TRUE} beside the images {were(number)} no age "
-            f"and left empty (for example {self._strange.first!r})",
+            f"and left empty (such as {self._strange.first!r})",
         )

@@ -182,7 +182,7 @@ def _repair_note(counts: Mapping[str, int], repaired: Mapping[str, str]) -> tupl
     value, group = next(iter(repaired.items()))
     return (
         f"{counted(number, 'age group')} {were(number)} repaired from spreadsheet dates "
-        f"(for example {value!r} to {group})",
+        f"(such as {value!r} to {group})",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,9 +18,9 @@ from faceaudit.pipeline.digest import ImageDigest, digest_of
 from faceaudit.pipeline.extra import join_extra
 from faceaudit.pipeline.known import Listed
 from faceaudit.pipeline.purged import Purged
+from faceaudit.schema import without_example
 from faceaudit.storage import as_path, identity, is_remote
 
-_EXAMPLE = re.compile(r" \(for example .*\)")
 AT_ONCE = 1024
 """Images that are listed at a time."""
 
@@ -102,7 +101,7 @@ class Inputs:
         if self._notes is None:
             of_labels = () if self.labels is None else self.labels.notes()
             self._notes = (*self._said, *self._carried.notes(), *of_labels)
-        return tuple(map(_without_example, self._notes)) if len(self.purged) else self._notes
+        return tuple(map(without_example, self._notes)) if len(self.purged) else self._notes
 
     def names(self) -> Iterator[str]:
         """The names of all images in order."""
@@ -171,16 +170,6 @@ class Inputs:
             return Batch(refs, carried)
         rest = None if carried is None else carried.filter(kept)
         return Batch(list(compress(refs, kept)), rest)
-
-
-def _without_example(note: str) -> str:
-    """A note that names no image: it could be one that was purged.
-
-    Example:
-        >>> _without_example("1 label has no image (for example 'a (1).jpg')")
-        '1 label has no image'
-    """
-    return _EXAMPLE.sub("", note)
 
 
 def _digests(rows: Sequence[tuple[ImageRef, tuple[Any, ...]]]) -> list[ImageDigest]:

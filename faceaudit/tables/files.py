@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from faceaudit.errors import InputError, SchemaError, TemporaryError
-from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata
+from faceaudit.schema import MANIFEST_FILE, METADATA_KEY, TableMetadata, with_notes
 from faceaudit.storage import arrow_file, list_parts, local_copies, parquet_schema, sha256_of_file
 from faceaudit.tables.csv_file import scan_csv
 from faceaudit.tables.purges import purge_notes
@@ -190,7 +190,7 @@ def _metadata(path: Path, parts: Sequence[Path]) -> TableMetadata | None:
     notes = _manifest(path).get("notes")
     if found[0] is None or not notes or not found[0].labels:
         return found[0]
-    return replace(found[0], labels={**found[0].labels, "notes": notes})
+    return replace(found[0], labels=with_notes(found[0].labels, notes))
 
 
 def _named(path: Path, part: Path) -> str:

@@ -159,7 +159,7 @@ def test_fairface_table(tmp_path: Path) -> None:
     assert found.notes == (
         "1 of 4 gender labels was not understood and left empty: 'Femal' (1)",
         "1 of 4 race labels was not understood and left empty: 'Martian' (1)",
-        "2 age groups were repaired from spreadsheet dates (for example '3-Sep' to 3-9)",
+        "2 age groups were repaired from spreadsheet dates (such as '3-Sep' to 3-9)",
         "1 image has no label (for example '5.jpg')",
     )
 

@@ -223,7 +223,7 @@ def test_repairs_and_slips_are_counted() -> None:
     column = age_groups(text("3-Sep", "9-Mar", "Oct-19", "20-29", "adult", None), "fairface9")
     assert column.values.to_list() == ["3-9", "3-9", "10-19", "20-29", None, None]
     assert column.notes == (
-        "3 age groups were repaired from spreadsheet dates (for example '3-Sep' to 3-9)",
+        "3 age groups were repaired from spreadsheet dates (such as '3-Sep' to 3-9)",
         "1 of 5 age_group labels was not understood and left empty: 'adult' (1)",
     )
 

@@ -117,7 +117,7 @@ def test_years_of_a_list_are_read_or_counted(
         rows = rows_of(listed, model, "image,age_true", *lines)
     assert rows["age_true"].to_list() == [44.5, None, None, None, 20, None]
     assert (
-        "2 values of age_true beside the images were no age and left empty (for example 'forty')"
+        "2 values of age_true beside the images were no age and left empty (such as 'forty')"
     ) in caplog.text
     assert "none found" not in caplog.text
 
