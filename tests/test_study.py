@@ -97,9 +97,9 @@ def test_answers_tell_what_is_shown_and_what_remains_possible() -> None:
     ]
     (alone,) = answers([replace(one, p_adjusted=0.083), other])
     assert alone == (
-        "**Does it help?** gender differs by -2.0 (-3.0 to -1.0) points by itself, which is not shown "
-        "once all comparisons are allowed for; age group: no difference is shown; one between 0.0 and "
-        "+1.0 points remains possible."
+        "**Does it help?** gender differs by -2.0 (-3.0 to -1.0) points by itself, which is not "
+        "shown once all comparisons are allowed for; age group: no difference is shown; one "
+        "between 0.0 and +1.0 points remains possible."
     )
     assert "< 0.001" in table([replace(one, p_adjusted=0.0)])
     # One seed tells nothing of chance, however small its p value.
