@@ -197,7 +197,9 @@ def growth() -> list[Row]:
                 f"crop and infer {core_ms(crop_and_infer):.1f}",
             )
         )
-    rows += batches("the network", load_bundle().graph, 112, 112, (1, 4, 16, 64, 256))
+    bundle = load_bundle()
+    size = bundle.input.size
+    rows += batches("the network", bundle.graph, size, size, (1, 4, 16, 64, 256))
     return rows + batches("the detector", WEIGHTS, 480, 640, (1, 2, 4))
 
 

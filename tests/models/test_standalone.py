@@ -15,7 +15,8 @@ from faceaudit.models.card import card_text
 from faceaudit.models.standalone import export
 from faceaudit.runtimes import open_runtime
 
-CROPS = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+SIZE = load_bundle("fairface").input.size
+CROPS = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
 
 
 def test_an_exported_bundle_is_one_file_that_answers_like_the_bundle(tmp_path: Path) -> None:
