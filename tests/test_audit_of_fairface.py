@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from faceaudit.audit.results import Decomposition, Estimate
+from faceaudit.models.bundle import load_bundle
 from scripts import audit_of_fairface as document
 
 OTHERS = "Others"
@@ -67,6 +68,23 @@ def test_ages_hide_a_part_of_the_gap_by_gender_and_are_the_widest_gaps_by_race()
     for one in (taken_apart("race"), taken_apart("gender", "race")):
         assert bounds(one.mix)[0] > 0
         assert bounds(one.rate)[0] < 0 < bounds(one.rate)[1]
+
+
+def test_gaps_to_all_other_faces_are_left_at_the_same_ages_for_those_that_are_named() -> None:
+    left = {
+        tuple(one.first.values()): one.rate
+        for one in document.found().decompositions
+        if (one.task, one.metric) == ("age", "mae") and not one.second and "race" in one.by
+    }
+    for larger in (("Black",), ("Female", "Black"), ("Female", "White")):
+        assert bounds(left[larger])[0] > 0, larger
+    assert bounds(left["Asian",])[1] < 0
+    assert max(left, key=lambda name: left[name].value or 0.0) == ("Female", "Black")
+
+
+def test_of_its_own_seven_races_it_is_worst_where_the_document_says() -> None:
+    race = next(one for one in load_bundle("fairface").card["weakest"] if one.startswith("Race is"))
+    assert "gender Female, race Middle Eastern" in race
 
 
 def test_most_errors_of_race_are_others_and_whoever_is_predicted_others_mostly_is_not() -> None:

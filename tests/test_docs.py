@@ -149,10 +149,14 @@ def test_what_the_readme_says_of_the_bundle_is_what_its_card_says() -> None:
     bundle = load_bundle("fairface")
     card = bundle.card
     text = " ".join(readme.README.read_text(encoding="utf-8").split())
-    assert "taught by the bundle of that name before it" in text
-    assert "start" not in card
-    (teacher,) = card["teachers"]
-    assert (teacher["bundle"], teacher["licence"]) == ("fairface", bundle.licence)
+    assert (
+        "going on from the bundle of that name before it and taught by that and the one before"
+        in text
+    )
+    assert f"at {bundle.input.size} pixels" in text
+    assert [one["bundle"] for one in (card["start"], *card["teachers"])] == ["fairface"] * 3
+    assert card["teachers"][0]["sha256"] == card["start"]["sha256"]
+    assert {one["licence"] for one in card["teachers"]} == {bundle.licence}
     assert card["backbone"].replace("_", "-") in text.lower()
     assert card["weights"].startswith("imagenet")
     assert card["weights_licence"] in text
