@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from faceaudit.errors import UnknownNameError, UsageError
 from faceaudit.models.backbones import find_backbone
@@ -83,12 +83,22 @@ def test_its_features_are_those_of_every_part() -> None:
     assert backbone.last_block[0].startswith("parts.0.")
 
 
-def test_parts_must_be_known_and_of_one_input_size() -> None:
-    assert find_backbone("custom_cnn+mobilefacenet").size == 112
+def test_parts_must_be_known() -> None:
     with pytest.raises(UnknownNameError, match="efficientnet_lite9"):
         find_backbone("custom_cnn+efficientnet_lite9")
-    with pytest.raises(UsageError, match=r"mobilefacenet of 112 pixels, timm:vit_.* of 224 pixels"):
-        find_backbone("mobilefacenet+timm:vit_tiny_patch16_224")
+
+
+def test_a_part_that_was_made_for_one_size_gets_images_of_that_size() -> None:
+    trunk = find_backbone("custom_cnn+mobilefacenet").build().eval()
+    images = torch.rand(2, 3, 128, 128)
+    smaller = interpolate(images, size=(112, 112), mode="bilinear")
+    with torch.inference_mode():
+        found = trunk(images)
+        own = [
+            adaptive_avg_pool2d(part(seen), 1)
+            for part, seen in zip(trunk.parts, (images, smaller), strict=True)
+        ]
+    assert torch.equal(found, torch.cat(own, dim=1))
 
 
 def test_it_begins_as_the_mean_of_its_starts(bundles: Mapping[str, Path]) -> None:

@@ -45,7 +45,6 @@ def find_backbone(name: str) -> Backbone:
 
     Raises:
         UnknownNameError: If there is none.
-        UsageError: If the parts of several do not go together.
     """
     if joined.SIGN in name:
         return joined.join([find_backbone(part) for part in name.split(joined.SIGN)])

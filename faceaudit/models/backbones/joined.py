@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from faceaudit.errors import UsageError
 from faceaudit.models.backbones.backbone import Backbone
 
 if TYPE_CHECKING:
@@ -20,32 +19,32 @@ def build(parts: Sequence[Backbone]) -> nn.Module:
     """The trunks of the parts; the pooled features of all, in their order, are its maps."""
     import torch
     from torch import nn
-    from torch.nn.functional import adaptive_avg_pool2d
+    from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
     class Joined(nn.Module):
-        """Pooled features (N, F, 1, 1) of several trunks, F being the sum of theirs."""
+        """Pooled features (N, F, 1, 1) of several trunks, F being the sum of theirs.
+
+        A trunk that was made for one size gets the images in that size.
+        """
 
         def __init__(self) -> None:
             super().__init__()
             self.parts = nn.ModuleList(part.build() for part in parts)
+            self.sizes = tuple(part.size for part in parts)
 
         def forward(self, images: Tensor) -> Tensor:
-            return torch.cat([adaptive_avg_pool2d(part(images), 1) for part in self.parts], dim=1)
+            pooled = []
+            for part, size in zip(self.parts, self.sizes, strict=True):
+                seen = interpolate(images, size=(size, size), mode="bilinear") if size else images
+                pooled.append(adaptive_avg_pool2d(part(seen), 1))
+            return torch.cat(pooled, dim=1)
 
     return Joined()
 
 
 def join(parts: Sequence[Backbone]) -> Backbone:
-    """The backbone of several, which starts from a bundle of each or from random weights.
-
-    Raises:
-        UsageError: If a part has no name, or two were made for inputs of different sizes.
-    """
+    """The backbone of several, which starts from a bundle of each or from random weights."""
     name = SIGN.join(part.name for part in parts)
-    sizes = {part.size: part.name for part in parts if part.size}
-    if len(sizes) > 1:
-        told = ", ".join(f"{one} of {size} pixels" for size, one in sizes.items())
-        raise UsageError(f"backbone {name}: its parts take images of different sizes: {told}")
     return Backbone(
         name=name,
         features=sum(part.features for part in parts),
@@ -57,6 +56,5 @@ def join(parts: Sequence[Backbone]) -> Backbone:
         )
         if all(part.last_block for part in parts)
         else (),
-        size=next(iter(sizes), None),
         elsewhere=(f'{name}: give start, a bundle of each of its parts, with weights = "none"'),
     )
