@@ -40,7 +40,9 @@ MANY_IN_CELL = 10
 ONE_UNIT = "all faces are of one unit"
 NO_SCORES = "it needs the scores of the set and of labeled faces"
 NO_SPREAD = "no interval: too few faces or units tell how far it varies"
-EM_WITHOUT_FACES = "no interval: how well the scores are calibrated is known of no single faces"
+EM_WITHOUT_FACES = (
+    "no interval: the model's card has counts of held-out faces, not the scores of single ones"
+)
 
 
 @dataclass(frozen=True)

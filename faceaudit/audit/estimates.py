@@ -14,7 +14,7 @@ from faceaudit.audit.intervals import normal_quantile
 from faceaudit.audit.metrics import Metric
 from faceaudit.audit.results import Estimate
 
-NO_SPREAD = "no interval: it needs two faces, of two units, whose errors differ"
+NO_SPREAD = "no interval: it needs two faces (with --unit, of two units) whose errors differ"
 OF_CLASS = 6
 """A class that is seen in fewer faces, or with units in fewer of them, tells too little of how it
 fares. Asked of all classes of the task together, as a table that lacks one is no better for it."""

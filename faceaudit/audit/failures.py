@@ -177,7 +177,9 @@ def _loss(scored: Estimate, every: Estimate, failed: Estimate) -> Estimate:
 
     Source:
         Zou and Donner: Construction of confidence limits about effect measures, Statistics in
-        Medicine 27, 2008: the bounds of the two factors are carried through the product.
+        Medicine 27, 2008: the bounds of the two factors are carried through the product, upwards
+        with the product of both distances (Goodman: On the exact variance of products, JASA 55,
+        1960), without which two factors of 0 would have no uncertainty.
     """
     if scored.value is None or every.value is None:
         return Estimate(None, None, None, every.n, scored.reason or every.reason)
@@ -190,6 +192,8 @@ def _loss(scored: Estimate, every: Estimate, failed: Estimate) -> Estimate:
         failed.value * (scored.value - scored.low), scored.value * (failed.value - failed.low)
     )
     above = math.hypot(
-        failed.value * (scored.high - scored.value), scored.value * (failed.high - failed.value)
+        failed.value * (scored.high - scored.value),
+        scored.value * (failed.high - failed.value),
+        (scored.high - scored.value) * (failed.high - failed.value),
     )
     return Estimate(value, max(value - below, 0.0), min(value + above, 1.0), every.n)

@@ -30,7 +30,7 @@ from faceaudit.models.facts import (
     wrong,
     years_output,
 )
-from faceaudit.storage import without_secrets
+from faceaudit.storage import without_secrets, write_text
 
 __all__ = ["Bundle", "Input", "Output", "load_bundle", "years_output"]
 
@@ -140,6 +140,21 @@ def find_bundle(name: str | Path) -> Path:
     raise UnknownNameError("model", given, [*shipped(), "FOLDER", "FILE.onnx", "MODULE:FACTORY"])
 
 
+def facts_path(graph: Path) -> Path:
+    """The JSON that holds the facts of a bundle with this graph."""
+    own = graph.with_suffix(".json")
+    return graph.with_name(FACTS) if graph.name == GRAPH and not own.is_file() else own
+
+
+def write_facts(bundle: Bundle) -> None:
+    """Write a bundle's facts beside its graph.
+
+    Raises:
+        TemporaryError: If the disk is full.
+    """
+    write_text(facts_path(bundle.graph), json.dumps(facts_of(bundle), indent=2) + "\n")
+
+
 def load_bundle(name: str | Path = DEFAULT_BUNDLE) -> Bundle:
     """A bundle's facts, with its hash checked against its files.
 
@@ -150,26 +165,24 @@ def load_bundle(name: str | Path = DEFAULT_BUNDLE) -> Bundle:
         BundleError: If a file is missing or damaged, or a fact is missing or impossible.
     """
     graph = find_bundle(name)
-    facts_path = graph.with_suffix(".json")
-    if graph.name == GRAPH and not facts_path.is_file():
-        facts_path = graph.with_name(FACTS)
+    path = facts_path(graph)
     try:
-        facts = json.loads(facts_path.read_text(encoding="utf-8-sig"))
+        facts = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise BundleError(f"{graph}: its facts are missing; expected {facts_path}") from error
+        raise BundleError(f"{graph}: its facts are missing; expected {path}") from error
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{facts_path}: is not JSON ({error})") from error
-    weights = [graph.with_name(WEIGHTS)] if facts_path.name == FACTS else []
+        raise BundleError(f"{path}: is not JSON ({error})") from error
+    weights = [graph.with_name(WEIGHTS)] if path.name == FACTS else []
     found = hash_of([graph, *(path for path in weights if path.is_file())])
     try:
         bundle = bundle_from_facts(facts, graph)
     except ValueError as error:
         missing = str(error).startswith("sha256")
         this = f"; that of {graph.name} is {found}" if missing else ""
-        raise BundleError(f"{facts_path}: {error}{this}") from error
+        raise BundleError(f"{path}: {error}{this}") from error
     if found != bundle.sha256:
         raise BundleError(
-            f"{graph}: its sha256 is {found[:12]}..., {facts_path.name} says "
+            f"{graph}: its sha256 is {found[:12]}..., {path.name} says "
             f"{bundle.sha256[:12]}...; the files are damaged or do not belong together"
         )
     return bundle

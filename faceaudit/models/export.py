@@ -22,9 +22,9 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from faceaudit.models.bundle import FACTS, GRAPH, WEIGHTS, Bundle, facts_of, hash_of
+from faceaudit.models.bundle import GRAPH, WEIGHTS, Bundle, facts_of, hash_of, write_facts
 from faceaudit.models.heads import Deployed, MultiTaskNetwork
-from faceaudit.storage import atomic_write, write_text
+from faceaudit.storage import atomic_write
 
 OPSET = 17
 HALF, WIDE = "F16", ".float32"
@@ -71,7 +71,7 @@ def write_bundle(
     written = replace(
         facts, graph=folder / GRAPH, sha256=hash_of([folder / GRAPH, folder / WEIGHTS])
     )
-    write_text(folder / FACTS, json.dumps(facts_of(written), indent=2) + "\n")
+    write_facts(written)
     return written
 
 

@@ -140,8 +140,9 @@ def linear_streams(model: onnx.ModelProto) -> Iterator[list[str]]:
     for stream in {id(stream): stream for stream in joined.values()}.values():
         nodes = [node for name in stream for node in (makers.get(name), *readers[name])]
         kinds = {None if node is None else node.op_type for node in nodes}
-        reads = any(node.op_type == "Conv" for name in stream for node in readers[name])
-        if kinds <= {"Conv", "Add"} and reads and not stream & outputs:
+        reads = [node for name in stream for node in readers[name] if node.op_type == "Conv"]
+        plain = all(group_of(node) == 1 or _is_depthwise(model, node) for node in reads)
+        if kinds <= {"Conv", "Add"} and reads and plain and not stream & outputs:
             yield sorted(stream)
 
 
@@ -336,6 +337,12 @@ class _Feeds:
 def is_cast(node: onnx.NodeProto) -> bool:
     """Whether a node changes nothing but the type, as of weights that are stored smaller."""
     return bool(node.op_type == "Cast")
+
+
+def _is_depthwise(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    """Whether a convolution has one kernel of one channel for each of its inputs."""
+    kernels, channels = _initializers(model)[node.input[1]].dims[:2]
+    return bool(channels == 1 and kernels == group_of(node))
 
 
 def group_of(node: onnx.NodeProto) -> int:

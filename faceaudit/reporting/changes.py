@@ -191,7 +191,10 @@ def _mode(
     if wanted != "auto":
         return wanted, f"The mode was asked for; {share}.", matching
     if matching.shared >= SAME_IMAGES:
-        return "paired", f"The tables are of the same images: {share}.", matching
+        if matching.by_bytes:
+            return "paired", f"The tables are of the same images: {share}.", matching
+        words = f"Rows are paired by the name of the image alone: {share}."
+        return "paired", f"{words} That the images are the same was not checked.", matching
     overlap = " Images in both make the two figures alike, so that the intervals are too wide."
     if matching.shared + matching.unclear >= SAME_IMAGES:
         return (

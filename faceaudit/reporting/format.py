@@ -15,6 +15,8 @@ from faceaudit.reporting.names import isolated, visible
 NOT_AVAILABLE = "n/a"
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
+MORE_DECIMALS = 4
+"""How many more decimals than usual a figure is given so that it does not read as none or all."""
 NEGLIGIBLE = 1e-7
 """What is so near to 0, or to all, differs from it by rounding alone: of shares in percent."""
 
@@ -223,11 +225,18 @@ def _plain(value: float, digits: int, end: float = 0.0) -> str:
 
     Args:
         value: The value.
-        digits: Decimals, more where the value would read as 0 or as ``end`` and is neither.
+        digits: Decimals, more where the value would read as 0 or as ``end`` and is neither, but at
+            most ``MORE_DECIMALS``; a value that is nearer than those tell is a bound.
         end: The other value that it must not be taken for.
     """
     text = f"{value:.{digits}f}"
+    most = digits + MORE_DECIMALS
     while float(text) in (0.0, end) and abs(value - float(text)) > NEGLIGIBLE:
+        if digits == most:
+            step = 10.0**-most
+            away = step if value > float(text) else -step
+            side = "<" if away > 0 else ">"
+            return f"{side} {float(text) + away:.{digits}f}".replace("-", MINUS)
         digits += 1
         text = f"{value:.{digits}f}"
     if float(text) == 0:

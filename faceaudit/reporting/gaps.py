@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from faceaudit.audit.results import Contribution, Decomposition, Estimate, Subgroup
+from faceaudit.audit.results import Decomposition, Estimate, Subgroup
 from faceaudit.reporting import format as text
 from faceaudit.reporting.glossary import DIFFERENCES, Unit, feature_title, metric_facts, task_title
 from faceaudit.reporting.subject import Subject, groupings, index_metrics, key, label_word, min_n
@@ -160,7 +160,7 @@ def _of_drivers(one: Decomposition, sign: float, unit: Unit, word: str) -> str:
     low, high = one.rate.low, one.rate.high
     if low is None or high is None or low <= 0 <= high or one.rate.value is None:
         return ""
-    towards = [part for part in one.contributions if _adds(part, one.rate.value)]
+    towards = [part for part in one.contributions if _adds(part.estimate, one.rate.value)]
     named = [
         f"{text.class_name(part.value)} ({text.difference(abs(part.estimate.value or 0.0), unit)})"
         for part in towards[:MOST_NAMED]
@@ -168,14 +168,19 @@ def _of_drivers(one: Decomposition, sign: float, unit: Unit, word: str) -> str:
     if not named:
         return ""
     said = sum(abs(part.estimate.value or 0.0) for part in towards[:MOST_NAMED])
-    lead = "Most of that comes" if said > abs(one.rate.value) / 2 else "The largest parts come"
     feature = feature_title(one.within, word).replace(" group", "")
+    if said > abs(one.rate.value):
+        parts = f"{feature} {' and '.join(named)}"
+        return f"More than that comes from {parts}; at others it is the other way."
+    lead = "Most of that comes" if said > abs(one.rate.value) / 2 else "Shown parts of that come"
     return f"{lead} from {feature} {' and '.join(named)}."
 
 
-def _adds(part: Contribution, rate: float) -> bool:
-    value = part.estimate.value
-    return value is not None and value * rate > 0
+def _adds(part: Estimate, rate: float) -> bool:
+    """Whether a part is shown to be on the side of the whole; few faces may put it there."""
+    if part.value is None or part.low is None or part.high is None:
+        return False
+    return part.value * rate > 0 and not part.low <= 0 <= part.high
 
 
 def _bounds(low: float | None, high: float | None, unit: Unit) -> str:

@@ -36,6 +36,15 @@ class Gap:
         return self.disparity.shown and self.disparity.worst is not None
 
     @property
+    def worst_alone(self) -> bool:
+        """Whether the worst subgroup is shown to differ from every other ranked one."""
+        if not self.ends_shown or self.disparity.n_ranked == 2:
+            return self.ends_shown
+        pairs = self.comparison.pairs if self.comparison else ()
+        own = [one for one in pairs if self.disparity.worst in (one.first, one.second)]
+        return len(own) == self.disparity.n_ranked - 1 and all(one.shown for one in own)
+
+    @property
     def pair(self) -> PairwiseDifference | None:
         """The pair farthest apart of those shown to differ, the worse subgroup first."""
         shown = self.comparison.shown if self.comparison else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -238,7 +239,7 @@ def _page(found: Leaks, title: str | None, output: Path) -> LeaksPage:
         near=found.count(NEAR),
         sets=_sets(found),
         overlaps=_overlaps(found) if found.overlaps else None,
-        conflicts=_conflicts(found) if found.conflicts else None,
+        conflicts=_conflicts(found) if any(one.groups for one in found.conflicts) else None,
         sizes=_sizes(found) if found.sizes else None,
         sentences=tuple(sentences(found)),
         similar=SIMILAR,
@@ -275,7 +276,8 @@ def sentences(found: Leaks) -> list[str]:
             share = number(one.images / totals[one.of], "share")
             said.append(
                 f"{one.images:,} of {totals[one.of]:,} images of {short[one.of]} ({share}) "
-                f"show a picture that is also in {short[one.other]}; {one.exact:,} of them are "
+                f"{'shows' if one.images == 1 else 'show'} a picture that is also in "
+                f"{short[one.other]}; {one.exact:,} of them {'is' if one.exact == 1 else 'are'} "
                 "byte-identical to an image there."
             )
     if len(found.sets) > 1 and not found.leaked:
@@ -283,8 +285,9 @@ def sentences(found: Leaks) -> list[str]:
     for facts in found.sets:
         if facts.repeated:
             said.append(
-                f"{facts.repeated:,} of {facts.images:,} images of {short[facts.name]} show a "
-                "picture that another image of the same set shows."
+                f"{facts.repeated:,} of {facts.images:,} images of {short[facts.name]} "
+                f"{'shows' if facts.repeated == 1 else 'show'} a picture that another "
+                "image of the same set shows."
             )
     for conflict in found.conflicts:
         if conflict.conflicting:
@@ -295,11 +298,18 @@ def sentences(found: Leaks) -> list[str]:
                 else ""
             )
             said.append(
-                f"Of {conflict.groups:,} pictures whose {class_name(conflict.task)} is annotated "
-                f"more than once, {conflict.conflicting:,} "
-                f"({share}) are annotated differently{far}."
+                f"Of {counted(conflict.groups, 'picture')} whose {class_name(conflict.task)} is "
+                f"annotated more than once, {conflict.conflicting:,} ({share}) "
+                f"{'is' if conflict.conflicting == 1 else 'are'} annotated differently{far}."
             )
-    if not said:
+    unlabeled = [facts for facts in found.sets if not facts.labels]
+    if len(unlabeled) < len(found.sets):
+        for facts in unlabeled:
+            said.append(
+                f"{short[facts.name]} came without labels that can be read: its images have no "
+                "part in the comparison of annotations."
+            )
+    if not any(found.sizes):
         said.append("No picture was found in more than one image.")
     unread = sum(one.unreadable for one in found.sets)
     if unread:
@@ -447,7 +457,8 @@ def _shown_pairs(
         first = refs.get((row["first_split"], row["first"]))
         second = refs.get((row["second_split"], row["second"]))
         mirrored = ", mirrored" if row["mirrored"] else ""
-        words = f"similarity {row['similarity']:.3f}, {row['distance']} bits{mirrored}"
+        similar = math.floor(1000 * row["similarity"]) / 1000  # 1 is for equal pixels
+        words = f"similarity {similar:.3f}, {counted(row['distance'], 'bit')}{mirrored}"
         if first and second:
             left, right = (_data_uri(one, max_pixels) for one in (first, second))
             shown.append(ShownPair(left, right, words))

@@ -166,7 +166,8 @@ def scale_over(estimates: Iterable[Estimate], facts: MetricFacts, mark: float | 
     if facts.better == "zero":
         bounds.append(0.0)
     low, high = (min(bounds), max(bounds)) if bounds else (0.0, 1.0)
-    step = _round_step(max(high - low, 0.02))
+    narrowest = 0.02 if facts.unit in ("share", "index") or facts.unit.endswith("points") else 0.2
+    step = _round_step(max(high - low, narrowest))
     start, end = math.floor(low / step) * step, math.ceil(high / step) * step
     if end <= start:
         start, end = start - step, end + step

@@ -96,7 +96,8 @@ def in_brief(told: ToldApart) -> str:
         alone = ", no pair told apart" if found.pairs else ""
         return f"differs: {_apart(told.rests[0], unit)} ({many}{alone})"
     if told.any_gap and gap is not None:
-        return f"some gap ({text.probability(gap.p_value)}), {_nobody(found)}"
+        same = f"at the same {told.word} {strata} there" if (strata := _strata(gap)) else "there"
+        return f"{same} is a gap ({text.probability(gap.p_value)}); as measured, {_nobody(found)}"
     return f"no difference shown; {_would_have_shown(found)}"
 
 
@@ -169,9 +170,10 @@ def _who(told: ToldApart) -> str:
         return _apart(told.pairs[0], unit)
     named = "; ".join(_apart(one, unit) for one in rests[:MOST_NAMED])
     more = len(rests) - MOST_NAMED
-    others = f"; {more} more differ from all others" if more > 0 else ""
+    others = f"; {more} more {'differs' if more == 1 else 'differ'} from all others"
     alone = "; no two subgroups can be told apart from each other"
-    return f"{named}{others}{alone if told.found.pairs and not told.pairs else ''}"
+    ends = alone if told.found.pairs and not told.pairs else ""
+    return f"{named}{others if more > 0 else ''}{ends}"
 
 
 def _apart(one: PairwiseDifference, unit: Unit) -> str:
@@ -188,6 +190,8 @@ def _nobody(found: Comparison) -> str:
     """That no difference is shown, of those that were looked at."""
     if not found.pairs:
         return "none of them can be told apart from all others"
+    if len(found.ranked) == 2:
+        return "the two cannot be told apart"
     rests = ", and none from all others" if found.versus_rest else ""
     return f"no two of them can be told apart{rests}"
 
@@ -206,7 +210,7 @@ def _beyond_mix(told: ToldApart, gap: AnyGapTest) -> str:
         return "" if told.any_gap else f"The test of any gap at all does not show one ({p_value})."
     mix = f"mix of {told.word} {strata}"
     if told.any_gap:
-        return f"Their {mix} does not explain it ({p_value})."
+        return f"Not all of this comes from their {mix} ({p_value})."
     return (
         f"The test of any gap at the same {told.word} {strata} does not show one ({p_value})"
         f"{_why(told, strata)}."
@@ -234,4 +238,5 @@ def _would_have_shown(found: Comparison) -> str:
     if found.smallest_detectable is None:
         return "how large a gap would have shown is not known"
     gap = text.difference(found.smallest_detectable, metric_facts(found.metric).unit)
-    return f"a gap of {gap} between any two would have shown with a chance of {POWER:.0%}"
+    whom = "between the two" if len(found.ranked) == 2 else "between any two"
+    return f"a gap of {gap} {whom} would have shown with a chance of {POWER:.0%}"

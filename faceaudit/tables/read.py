@@ -31,6 +31,10 @@ from faceaudit.tables.years import (
 )
 
 KNOWN_STATUSES = {*STATUSES, NOT_SCORED}
+ONLY_SCORED = (
+    "The table has no column status and a prediction in every row: images without one may have "
+    "been left out of it, and are in no figure here."
+)
 
 
 def read_table(
@@ -132,6 +136,11 @@ def _with_status(draft: Draft, reasons: Sequence[str]) -> Draft:
         return _without_failed_predictions(draft, preds, sum(n for _, n in given.values()))
     status = pl.when(predicted).then(pl.lit(OK)).otherwise(pl.lit(NOT_SCORED)).alias(STATUS)
     notes = []
+    if (
+        not given
+        and not draft.frame.select(predicted.not_().any()).collect(engine="streaming").item()
+    ):
+        notes.append(ONLY_SCORED)
     if strange := [value or "" for value in given if value not in KNOWN_STATUSES]:
         notes.append(
             f"The column status holds {some_of(strange)}, none of {', '.join(STATUSES)}; "

@@ -122,7 +122,10 @@ def _seen(bundle: Bundle, split: Split) -> NDArray[np.bool_] | None:
     if alike and not known.get(LEFT_OUT_AS_LEARNED):  # else its ancestors went by other groups
         digests = smallest_hashes(digests, split.table["group"].to_numpy())
     kept = np.asarray([is_held_out(one, share) for one in digests], bool)
-    return np.asarray(_is_held(split) & ~kept)
+    # Whoever learned one picture of a group has learned all of it.
+    _, group = np.unique(split.table["group"].to_numpy(), return_inverse=True)
+    learned = np.bincount(group, weights=~kept) > 0
+    return np.asarray(_is_held(split) & learned[group])
 
 
 def _is_held(split: Split) -> NDArray[np.bool_]:

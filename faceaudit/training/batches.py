@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +27,7 @@ ASKING = 2
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalized-to-nothing pixels and labels of one step."""
+    """Pixels as they are, before normalization, and labels of one step."""
 
     images: Pixels  # (N, S, S, 3) RGB
     labels: dict[str, NDArray[np.int64]]  # (N,) each
@@ -58,18 +59,23 @@ def batches(
     starts = range(first * batch, len(order), batch)
     ask = partial(_taught, crops, teachers)
     if not device.startswith("cuda"):
-        yield from in_order(lambda start: ask(views[start]), starts, available_cores())
+        yield from in_order(lambda start: ask(views[start]), starts, _own_cores())
         return
     made: DataLoader[_Made] = DataLoader(
         views,
         sampler=starts,
         batch_size=None,
-        num_workers=min(available_cores(), max(1, len(starts))),
+        num_workers=min(_own_cores(), max(1, len(starts))),
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
     )
     yield from in_order(ask, made, ASKING)
+
+
+def _own_cores() -> int:
+    """Cores for this process, of those that it shares with others of ``torchrun``."""
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 _Made = tuple[Tensor, list[int], list[int]]

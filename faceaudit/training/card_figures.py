@@ -216,8 +216,9 @@ def calibration_error(
     """Root mean squared difference of confidence and accuracy, less what chance alone adds.
 
     Faces are sorted into bins of equal size; from each bin's squared difference the variance of its
-    accuracy is subtracted, so that the error of a calibrated model is near 0 for any number of
-    faces.
+    accuracy is subtracted, so that its square is right on average for any number of faces. Below 0
+    it counts as 0, so that of a calibrated model it is above 0 on average, the more the fewer
+    faces: about .09 of 30, .01 of 1,000.
 
     Args:
         confidence: Probability of the predicted class, (N,), 0 to 1.

@@ -20,7 +20,7 @@ from faceaudit.faces import ViewKind, view_side
 from faceaudit.faces.crop import pixel_indices
 from faceaudit.labels.tables import recorded_tasks
 from faceaudit.models.bundle import Bundle
-from faceaudit.schema import AGE, task_of_scheme
+from faceaudit.schema import AGE, MAX_AGE, task_of_scheme
 from faceaudit.training.folders import folders_of
 from faceaudit.training.labels import UNKNOWN, age_intervals, class_rows
 from faceaudit.training.recipe import NO_AUGMENTATION, Augmentation, Data, Recipe
@@ -81,7 +81,8 @@ def read_crops(folder: Path, recipe: Recipe) -> CropSet:
     annotated = recorded_tasks([folder / METADATA_FILE])
     for name, task in recipe.tasks.items():
         if name == AGE:
-            labels["age_low"], labels["age_high"] = age_intervals(table, folder)
+            ends = age_intervals(table, folder)
+            labels["age_low"], labels["age_high"] = (np.minimum(one, MAX_AGE) for one in ends)
         else:
             head = task_of_scheme(name, task.scheme)
             labels[name] = class_rows(table, head, annotated.get(name), folder)

@@ -119,6 +119,11 @@ def _differences(bundle: Bundle, recipe: Recipe) -> Iterator[str]:
         counts = fact != "offset" or recipe.align == "similarity"  # boxes are not moved
         if own != wanted and counts:
             yield f"its {fact} is {own}, the recipe's {wanted}"
+    yield from differing_outputs(bundle, recipe)
+
+
+def differing_outputs(bundle: Bundle, recipe: Recipe) -> Iterator[str]:
+    """What outputs of a recipe a bundle has not, in words."""
     given = {output.name: output for output in bundle.tasks}
     for output in recipe.outputs():
         found = given.get(output.name)

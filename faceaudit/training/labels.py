@@ -137,6 +137,8 @@ def _fitting(values: pl.Series, head: Task, folder: Path) -> Task:
 def age_intervals(table: pl.DataFrame, folder: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and last possible year of each face, from years where given, else from groups.
 
+    Years are as annotated, also beyond ``MAX_AGE``.
+
     Raises:
         LabelError: If an age is none, or the name of an age group does not say its years.
     """
@@ -151,7 +153,7 @@ def age_intervals(table: pl.DataFrame, folder: Path) -> tuple[NDArray[np.int64],
     if AGE_TRUE in table.columns:
         years = _years(table[AGE_TRUE], folder)
         known = ~np.isnan(years)
-        low[known] = high[known] = np.minimum(years[known].astype(np.int64), MAX_AGE)
+        low[known] = high[known] = years[known].astype(np.int64)
     return low, high
 
 

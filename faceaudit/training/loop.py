@@ -83,7 +83,8 @@ def train(
     group.check(recipe.batch)
     state = new_state(recipe, device)
     own = recipe.batch // group.size
-    teachers = open_teachers(recipe, str(device_of(state.network)), own)
+    place = device_of(state.network)
+    teachers = open_teachers(recipe, "mps" if place.type == "mps" else str(place), own)
     identity = identity_of(recipe, training, validation, max_steps, teachers.sha256)
     checkpoint = work / CHECKPOINT
     if checkpoint.is_file():
@@ -187,7 +188,7 @@ def _take_step(
     recipe: Recipe, state: State, joined: nn.Module, batch: Batch, steps: int, group: Group
 ) -> None:
     """Learn from a batch; one that a process of the group cannot learn from is left out of all."""
-    factor = rate_at(recipe, state.epoch, state.step / steps)
+    factor = rate_at(recipe, state.epoch, (state.step + 0.5) / steps)  # never 0
     for each in state.optimizer.param_groups:
         each["lr"] = each["base_lr"] * factor
     own = faces_of(batch.labels, recipe)

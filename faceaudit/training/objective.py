@@ -190,7 +190,7 @@ def forward(network: nn.Module, images: Tensor, recipe: Recipe) -> dict[str, Ten
 
 def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
     """What convolutions compute in: bfloat16 where asked for, or where a GPU has it."""
-    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     wanted = recipe.precision == "bfloat16" or (recipe.precision == "auto" and able)
     return torch.bfloat16 if wanted else torch.float32
 

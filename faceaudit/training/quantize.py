@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections import defaultdict
@@ -19,14 +18,14 @@ from numpy.typing import NDArray
 from faceaudit.audit.changes import Change
 from faceaudit.audit.paired_shares import tango_interval
 from faceaudit.errors import InputError, UsageError
-from faceaudit.models.bundle import FACTS, Bundle, facts_of, hash_of, load_bundle
+from faceaudit.models.bundle import Bundle, hash_of, load_bundle, write_facts
 from faceaudit.models.int8 import INT8, POOLED, int8_graph
 from faceaudit.models.quantize import KEPT_FLOAT, quantize_graph
 from faceaudit.reporting.compare import compare
 from faceaudit.runtimes import Runtime
 from faceaudit.runtimes.onnx_runtime import OnnxRuntime, read_input
 from faceaudit.runtimes.preprocess import prepare
-from faceaudit.storage import atomic_write, write_text
+from faceaudit.storage import atomic_write, exclusive
 from faceaudit.training.ancestors import held_out_share
 from faceaudit.training.data import (
     UNREADABLE,
@@ -67,9 +66,14 @@ def quantize(model: str | Path, *, data: Sequence[Path], held_out: Sequence[Path
         UsageError: If there is nothing to calibrate or to compare on.
         BundleError: If the graph cannot be quantized.
     """
-    bundle = load_bundle(model)
     if not data:
         raise UsageError("--data: name at least one folder that `faceaudit prepare` wrote")
+    with exclusive(load_bundle(model).graph.parent):
+        return _quantized(load_bundle(model), data, held_out)
+
+
+def _quantized(bundle: Bundle, data: Sequence[Path], held_out: Sequence[Path]) -> Bundle:
+    """The bundle with its int8 graph; nobody else writes to it meanwhile."""
     training, sets = divided(bundle, data, held_out)
     outputs = list(dict.fromkeys(task.tensor for task in bundle.tasks))
     target = int8_graph(bundle)
@@ -91,16 +95,13 @@ def quantize(model: str | Path, *, data: Sequence[Path], held_out: Sequence[Path
             folders = ", ".join(str(folder) for folder, _ in sets)
             raise UsageError(f"{folders}: no held-out crop is annotated with a task of the bundle")
         # Killed before its facts are written, the bundle has none of a graph, never wrong ones.
-        _write_facts(bundle, {name: one for name, one in bundle.card.items() if name != INT8})
+        card = {name: one for name, one in bundle.card.items() if name != INT8}
+        write_facts(replace(bundle, card=card))
         trial.replace(target)
     finally:
         trial.unlink(missing_ok=True)
-    return _write_facts(bundle, {**bundle.card, INT8: facts})
-
-
-def _write_facts(bundle: Bundle, card: dict[str, Any]) -> Bundle:
-    changed = replace(bundle, card=card)
-    write_text(facts_path(bundle), json.dumps(facts_of(changed), indent=2) + "\n")
+    changed = replace(bundle, card={**bundle.card, INT8: facts})
+    write_facts(changed)
     return changed
 
 
@@ -154,12 +155,6 @@ def _are_new(crops: CropSet, trained: set[str], seen: set[tuple[str, str]]) -> N
         new.append(digest not in trained and face not in seen)
         seen.add(face)
     return np.asarray(new, bool)
-
-
-def facts_path(bundle: Bundle) -> Path:
-    """The JSON that holds a bundle's facts."""
-    own = bundle.graph.with_suffix(".json")
-    return own if own.is_file() else bundle.graph.with_name(FACTS)
 
 
 def read_views(folder: Path, bundle: Bundle) -> CropSet:

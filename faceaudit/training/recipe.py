@@ -26,7 +26,7 @@ class TaskRecipe:
 
     ``scheme`` of ``age`` is ``years`` (a distribution over years), ``value`` (a regression), or a
     list of age groups: a name of ``AGE_BINS`` or lower bounds such as ``0,18,40`` (a
-    classification). ``weight`` multiplies the task's loss. ``smoothness`` penalises curvature of a
+    classification). ``weight`` multiplies the task's loss. ``smoothness`` penalizes curvature of a
     distribution over years; a file that leaves it out has ``YEARS_SMOOTHNESS`` where the scheme is
     ``years``. ``scale`` is the number of years that a regression divides by.
     """

@@ -287,13 +287,13 @@ def hashes_of(file: Path, view: float) -> NDArray[np.uint8] | None:
         view: Width of the crop as a multiple of the view.
     """
     try:
-        grey = simplejpeg.decode_jpeg(
+        gray = simplejpeg.decode_jpeg(
             file.read_bytes(), "GRAY", min_height=HASHED_SIZE, min_width=HASHED_SIZE
         )[:, :, 0]
     except (OSError, ValueError):
         return None
-    edge = round(grey.shape[0] * (1 - 1 / view) / 2)
-    return picture_hashes(grey[edge : grey.shape[0] - edge, edge : grey.shape[1] - edge])
+    edge = round(gray.shape[0] * (1 - 1 / view) / 2)
+    return picture_hashes(gray[edge : gray.shape[0] - edge, edge : gray.shape[1] - edge])
 
 
 def smallest_hashes(sha256: Sequence[str], groups: NDArray[np.int64]) -> list[str]:

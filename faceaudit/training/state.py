@@ -7,7 +7,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,11 +23,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from faceaudit.errors import InputError, UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.weights import load_weights
-from faceaudit.models.bundle import load_bundle
+from faceaudit.models.bundle import Bundle, load_bundle
 from faceaudit.models.heads import MultiTaskNetwork, freeze
 from faceaudit.runtimes.torch_runtime import load_network
 from faceaudit.storage import atomic_write
 from faceaudit.training.data import CropSet
+from faceaudit.training.distillation import differing_outputs
 from faceaudit.training.folding import fold_norms
 from faceaudit.training.recipe import Recipe
 
@@ -142,7 +143,19 @@ def _startable(recipe: Recipe, name: str) -> MultiTaskNetwork:
             f"recipe {recipe.name}: start: {name} is a graph alone, which cannot be "
             "trained on; give the folder of a bundle that `faceaudit train` wrote"
         )
+    if differences := [*differing_outputs(bundle, recipe), *_differing_pixels(bundle, recipe)]:
+        raise UsageError(f"recipe {recipe.name}: start: {name}: {'; '.join(differences)}")
     return load_network(bundle).network
+
+
+def _differing_pixels(bundle: Bundle, recipe: Recipe) -> Iterator[str]:
+    """What a bundle's network is given otherwise than the recipe's, as far as its card says."""
+    made_by = bundle.card.get("recipe")
+    known: Mapping[str, Any] = made_by if isinstance(made_by, Mapping) else {}
+    for fact in ("mean", "std", "gray"):
+        own, wanted = known.get(fact), getattr(recipe, fact)
+        if own is not None and np.any(np.asarray(own) != np.asarray(wanted)):
+            yield f"its {fact} is {own}, the recipe's {wanted}"
 
 
 @torch.no_grad()
@@ -278,8 +291,6 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     names = [name for name in dict.fromkeys([*identity, *known]) if name != CROP_FILES]
     names += [CROP_FILES] if CROP_FILES in known else []
     differing = [name for name in names if known.get(name) != identity.get(name)]
-    if differing == ["stages"] and _is_continued(known["stages"], identity["stages"]):
-        differing = []
     if differing:
         raise UsageError(
             f"{path}: belongs to a training with other {', '.join(differing)}; "
@@ -292,13 +303,6 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
         setattr(state, name, found[name])
     # Checkpoints of older versions summed the losses of every step.
     state.counts = found.get(COUNTS, dict.fromkeys(state.sums, state.step))
-
-
-def _is_continued(before: str, now: str) -> bool:
-    """Whether stages, as text, only add a new cycle behind those before."""
-    old, new = json.loads(before), json.loads(now)
-    added = new[len(old) :]
-    return bool(added) and new[: len(old)] == old and bool(added[0]["restart"])
 
 
 def write_tensors(facts: Any, path: Path) -> None:

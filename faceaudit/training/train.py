@@ -21,8 +21,8 @@ from scipy.optimize import minimize_scalar
 from faceaudit.errors import FaceauditError, InputError, UsageError
 from faceaudit.memory import keep_freed_memory
 from faceaudit.models.backbones import find_backbone
-from faceaudit.models.backbones.weights import source_of
-from faceaudit.models.bundle import FACTS, Bundle, Input, facts_of, load_bundle
+from faceaudit.models.backbones.weights import file_of, source_of
+from faceaudit.models.bundle import FACTS, Bundle, Input, load_bundle, write_facts
 from faceaudit.models.export import write_bundle
 from faceaudit.models.facts import VALUE_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
@@ -30,7 +30,7 @@ from faceaudit.models.int8 import INT8, int8_graph
 from faceaudit.runtimes import choose_device
 from faceaudit.runtimes.torch_runtime import devices_of
 from faceaudit.schema import AGE
-from faceaudit.storage import exclusive, make_folder, write_text
+from faceaudit.storage import exclusive, make_folder, sha256_of_file, write_text
 from faceaudit.training.ancestors import RULE, ancestors_share, held_out_doubts, without_learned
 from faceaudit.training.data import CropSet, check_labels, enlargements, read_folders
 from faceaudit.training.gaps import find_gaps
@@ -102,7 +102,7 @@ def train(
     check_sizes(settings)
     check_files(settings)
     output = output or Path(settings.name)
-    _check_output(output)
+    _check_output(output, settings)
     work = work or output.with_name(f"{output.name}.training")
     with open_group(open_device(device)) as (group, place):
         group.check(settings.batch)
@@ -127,7 +127,7 @@ def train(
         return load_bundle(output)
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, recipe: Recipe) -> None:
     """Refuse, before the training, what cannot be a bundle's folder."""
     if output.name in ("", ".."):
         raise UsageError(
@@ -135,6 +135,12 @@ def _check_output(output: Path) -> None:
         )
     if not output.is_dir() and (output.exists() or output.is_symlink()):
         raise UsageError(f"--output {output}: is no folder; give another name for the bundle's")
+    for name in (*recipe.starts, *recipe.distillation.teachers):
+        if load_bundle(name).graph.parent.resolve() == output.resolve():
+            raise UsageError(
+                f"--output {output}: is the bundle {name} itself, which the recipe learns "
+                "from; give another folder"
+            )
 
 
 @contextmanager
@@ -170,10 +176,20 @@ def _identity_of(recipe: Recipe, split: Split, data: Sequence[Path], max_steps: 
         **identity_of(recipe, split.training, split.validation, max_steps, teachers),
         "test crops": digest_of(split.test),
         "start": " ".join(load_bundle(name).sha256 for name in recipe.starts),
+        "weights": _hash_of_weights(recipe),
         "folders": [str(folder.resolve()) for folder in data],
         "recipe": recipe.to_json(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_of_weights(recipe: Recipe) -> str:
+    """Of the file of weights that the trunk begins with; empty where there is none."""
+    backbone = find_backbone(recipe.backbone)
+    source = source_of(backbone, recipe.weights)
+    if source is None or recipe.starts:
+        return ""
+    return sha256_of_file(file_of(backbone, recipe.weights, source))
 
 
 def _is_finished(output: Path, work: Path, identity: str) -> bool:
@@ -272,20 +288,16 @@ def finish(
     scales = {AGE: recipe.tasks[AGE].scale} if is_regression(recipe) else {}
     before = _facts_before(output)
     bundle = write_bundle(output, network, facts, recipe.mean, recipe.std, recipe.gray, scales)
-    part, crops = (TEST, split.test) if len(split.test) else (VALIDATION, split.validation)
-    found = audit_held_out(bundle, crops, data, work, part)
-    card = {
-        **bundle.card,
-        "metrics": found.metrics,
-        "weakest": found.weakest,
-        "confusion": found.confusion,
-    }
     if before.get("sha256") == bundle.sha256 and INT8 in before:
-        card[INT8] = before[INT8]
+        bundle = replace(bundle, card={**bundle.card, INT8: before[INT8]})
+        write_facts(bundle)  # now, as the audit takes minutes
     else:
         int8_graph(bundle).unlink(missing_ok=True)  # of other weights
-    bundle = replace(bundle, card=card)
-    write_text(output / FACTS, json.dumps(facts_of(bundle), indent=2) + "\n")
+    part, crops = (TEST, split.test) if len(split.test) else (VALIDATION, split.validation)
+    found = audit_held_out(bundle, crops, data, work, part)
+    figures = {"metrics": found.metrics, "weakest": found.weakest, "confusion": found.confusion}
+    bundle = replace(bundle, card={**bundle.card, **figures})
+    write_facts(bundle)
     return bundle
 
 
@@ -328,7 +340,7 @@ def best_temperature(
     recipe: Recipe,
     name: str,
 ) -> float:
-    """Temperature between 0.2 and 5 that minimises the held-out loss of one head.
+    """Temperature between 0.2 and 5 that minimizes the held-out loss of one head.
 
     It is 1 where no face has a label.
     """

@@ -65,7 +65,7 @@ class Tuned:
     best: Mapping[str, Any]
     """Dotted key -> value."""
     value: float
-    """What the recipe's selection maximises, on validation crops."""
+    """What the recipe's selection maximizes, on validation crops."""
     trials: int
     """Settings that were tried, with the pruned and the failed ones."""
     pruned: int
@@ -94,7 +94,7 @@ def tune(
     of a CPU a second time: the first time may be the doing of others.
 
     Every trial trains the recipe with one choice of settings on the same split; after each epoch
-    those that are behind the median of the others at that epoch are given up. What is maximised is
+    those that are behind the median of the others at that epoch are given up. What is maximized is
     the recipe's ``selection`` on the validation crops, best epoch. The value of the best of many
     trials is too hopeful: audit the model that is trained with it on crops of its own.
 

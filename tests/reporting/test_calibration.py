@@ -451,7 +451,9 @@ def test_the_summary_does_not_lead_with_an_estimate_that_is_in_doubt(with_card):
     pq.write_table(blurred.to_arrow().replace_schema_metadata(metadata), table)
     page = report(table).paths[0].read_text()
     assert "That assumption does not hold here" in page
-    assert "What this estimate assumes does not hold here" in page
+    assert "the shares are as predicted, with its errors: label a sample" in page
+    assert "Gender: most often predicted Male" in page
+    assert "Gender: most frequent is" not in page
 
 
 def test_a_card_of_another_model_is_not_used(with_card):

@@ -109,7 +109,10 @@ def test_full_coverage_is_told(sample_subject):
         for c in sample_subject.audit.coverage
     )
     subject = replace(sample_subject, audit=replace(sample_subject.audit, coverage=full))
-    assert next(iter(missing_faces(subject))).heading == "Coverage: every image was scored"
+    assert (
+        next(iter(missing_faces(subject))).heading
+        == "Coverage: every image of the table was scored"
+    )
 
 
 def with_coverage(subject, *counts, by=(("gender",),)):
@@ -145,7 +148,7 @@ def test_where_all_subgroups_lose_as_many_images_no_share_is_largest(sample_subj
 
 def test_a_single_image_is_counted_as_one(sample_subject):
     (told,) = missing_faces(with_coverage(sample_subject, (1, 0, {})))
-    assert told.sentence == "The one image has a scored face."
+    assert told.sentence == "Its one image has a scored face."
     (told,) = missing_faces(with_coverage(sample_subject, (1, 1, {})))
     assert told.heading == "Coverage: 1 of 1 image was not scored"
 
@@ -211,7 +214,9 @@ def test_a_class_is_recognized_least_only_where_its_interval_is_apart(sample_sub
     counts[2, 1:3] = 8, 82
     (told,) = race_finding(sample_subject, counts)
     assert told.heading == "Race: Black is recognized least often as measured"
-    assert told.hedge.startswith("That may be chance")
+    assert told.hedge.startswith(
+        "Which class is least may be chance: the interval of Black meets that of Latino Hispanic. "
+    )
 
 
 def test_classes_without_a_mistake_or_with_as_many_have_none_recognized_least(sample_subject):

@@ -232,3 +232,29 @@ def test_years_that_are_all_right_have_no_largest_error(tmp_path):
     assert ", the farthest apart" not in render(
         Subject(found, Provenance("t", "ab" * 32, len(rows)), "t")
     )
+
+
+def test_a_subgroup_is_the_lowest_only_where_it_differs_from_every_other(subject_of):
+    def told(second):
+        found = (("A", 2000, 1200), ("B", 2000, second), ("C", 2000, 1700))
+        groups = [(n, right, {"site": site}) for site, n, right in found]
+        subject = subject_of(*groups, by=["site"])
+        (card,) = summary.gather(subject).cards
+        return gender_finding(subject).heading, card.worst_word
+
+    assert told(1500) == ("Gender: lowest accuracy for faces with site A", "Lowest")
+    assert told(1220) == (
+        "Gender: lower accuracy for faces with site A than for faces with site C",
+        "Lowest as measured",
+    )
+
+
+def test_a_card_of_a_coarser_grouping_says_which(subject_of):
+    groups = [
+        (12, right, {"site": site, "camera": f"{site}{k}"})
+        for site, right in (("A", 9), ("B", 12))
+        for k in range(8)
+    ]
+    subject = subject_of(*groups, by=["site", "camera"], min_n=10)
+    (card,) = summary.gather(subject).cards
+    assert (card.worst_word, card.worst_name) == ("Lowest by site", "A")

@@ -76,7 +76,7 @@ def test_definitions_call_the_labels_what_they_are(tmp_path):
 def test_page_of_one_face_says_what_it_cannot_tell(tmp_path):
     page = render(subject_of(tmp_path, {"image": ["a"], "age_true": [30.0], "age_pred": [39.0]}))
     words = words_of(page)
-    assert "for 1 image ; 1 of them has a scored face" in words
+    assert "for 1 image , which has a scored face" in words
     assert "n = 1; no interval: " in words
     assert "neither clearly" not in words
     assert 'aria-label="9.00 years, no interval"' in page

@@ -122,7 +122,7 @@ def test_page_and_json_say_what_the_leaked_rows_had_changed(files: ReportFiles) 
     lede = " ".join(re.sub("<[^>]*>", "", page[page.index('<p class="lede">') :]).split())
     assert lede.startswith(
         "The table holds the predictions for 600 images. The picture of 120 of them is in several "
-        "sets: this page is about the other 480 images; 480 of them have a scored face."
+        "sets: this page is about the other 480 images, all with a scored face."
     )
     facts = json.loads(files.paths[1].read_text())
     jsonschema.validate(facts, json.loads(SCHEMA_FILE.read_text()))

@@ -136,6 +136,18 @@ def test_a_filter_that_keeps_nothing_says_what_there_is(
         read_folders([crops], recipe_of(**data))
 
 
+def test_ages_beyond_those_that_are_learned_can_be_chosen(crops: Path, tmp_path: Path) -> None:
+    ages = [
+        101.0 + row if row < 3 else 30.0
+        for row in range(len(pl.read_parquet(crops / METADATA_FILE)))
+    ]
+    folder = copied(
+        crops, tmp_path / "old", lambda table: table.with_columns(age_true=pl.Series(ages))
+    )
+    assert len(read_folders([folder], recipe_of(ages=[101, 116]))) == 3
+    assert len(read_folders([folder], recipe_of(ages=[0, 100]))) == len(ages) - 3
+
+
 def test_folders_have_names_of_their_own_also_where_their_last_names_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,7 +146,7 @@ def test_an_age_that_cannot_be_is_one_clear_error(age: float | str) -> None:
 @pytest.mark.parametrize("values", [[30.0, None, float("nan"), 116.0], ["30", None, "nan", "116"]])
 def test_ages_may_be_numbers_or_text_or_missing(values: list[object]) -> None:
     low, high = age_intervals(pl.DataFrame({"age_true": values}), Path("crops"))
-    assert low.tolist() == high.tolist() == [30, UNKNOWN, UNKNOWN, 100]
+    assert low.tolist() == high.tolist() == [30, UNKNOWN, UNKNOWN, 116]
 
 
 @pytest.fixture(scope="module")

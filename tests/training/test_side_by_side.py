@@ -130,6 +130,30 @@ def test_it_trains_to_a_bundle_whose_card_names_its_starts(
     assert begun_network(again).outputs == ("gender", "age")
 
 
+def test_a_start_that_sees_other_pixels_or_has_other_classes_is_refused(
+    bundles: Mapping[str, Path],
+) -> None:
+    start = str(bundles[PARTS[0]])
+    for changes, told in (
+        ({"mean": [0.5, 0.5, 0.5]}, r"its mean is \[0.485, .*, the recipe's \(0.5, 0.5, 0.5\)"),
+        ({"gray": True}, "its gray is False, the recipe's True"),
+        (
+            {"tasks": {"gender": {"scheme": "gender2"}, "age": {"scheme": "0,50"}}},
+            "it has no task age_group",
+        ),
+    ):
+        with pytest.raises(UsageError, match=told):
+            begun_network(recipe_of(PARTS[0], start=start, **changes))
+
+
+def test_a_bundle_cannot_replace_its_own_start(bundles: Mapping[str, Path], crops: Path) -> None:
+    start = bundles[PARTS[0]]
+    before = (start / "bundle.json").read_bytes()
+    with pytest.raises(UsageError, match=r"is the bundle .* itself, which the recipe learns from"):
+        train(recipe_of(PARTS[0], start=str(start)), data=[crops], output=start)
+    assert (start / "bundle.json").read_bytes() == before
+
+
 def test_starts_that_do_not_fit_are_told_before_crops_are_read(
     bundles: Mapping[str, Path], tmp_path: Path
 ) -> None:

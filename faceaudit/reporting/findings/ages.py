@@ -129,7 +129,8 @@ def _age_mix(subject: Subject) -> str:
     )
     return (
         f"{lead}The mean distances of s{who} between {what} are up to {raw_said} apart as "
-        f"measured, and up to {same_said} once every subgroup is re-weighted to the same ages."
+        f"measured, and up to {same_said} once every subgroup is re-weighted to the same ages, "
+        "those that all ranked ones have."
     )
 
 

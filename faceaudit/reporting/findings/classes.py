@@ -30,7 +30,12 @@ VIEWS: dict[str | None, str] = {
     MIXED: f"The labels are of several provenances (see the notes), and {CLOSE}",
 }
 """Provenance of the labels -> how far a class that is recognized least carries."""
-UNTOLD = "That may be chance: its interval is not apart from those of the other classes."
+
+
+UNFIT = (
+    "How often the model errs elsewhere does not fit these images (see Composition), so the shares "
+    "are as predicted, with its errors: label a sample."
+)
 
 
 def confused_class(subject: Subject) -> Iterator[Finding]:
@@ -61,18 +66,28 @@ def _confused(subject: Subject, confusion: Confusion) -> Iterator[Finding]:
         return
     names = [text.class_name(name) for name in confusion.task.classes]
     recalls = _recalls(subject, confusion)
-    told = apart(recalls[worst], [recalls[k] for k in enough if k != worst])
+    meets = [names[k] for k in enough if k != worst and not apart(recalls[worst], [recalls[k]])]
     confidence = confidence_percent(subject.audit)
     interval = bounds(recalls[worst]).replace("(", f"({confidence} interval ")
     view = VIEWS.get(subject.provenance.labels_provenance, VIEWS[ANNOTATED])
     yield Finding(
         f"{task_title(confusion.task.name)}: {names[worst]} is recognized least often"
-        + ("" if told else " as measured"),
+        + (" as measured" if meets else ""),
         f"Of {text.count(int(totals[worst]))} faces {label_word(subject)} {names[worst]}, "
         f"{text.number(right[worst], 'share')}{interval} were predicted as such; "
         f"{text.number(most / totals[worst], 'share')} {_mistakes([names[k] for k in taken])}",
-        view if told else f"{UNTOLD} {view}",
+        f"{_untold(names[worst], meets)} {view}".strip(),
     )
+
+
+def _untold(worst: str, meets: Sequence[str]) -> str:
+    """Which classes may be recognized as seldom as the one that is least."""
+    if not meets:
+        return ""
+    *others, last = meets
+    named = f"{', '.join(others)} and {last}" if others else last
+    those = "those" if others else "that"
+    return f"Which class is least may be chance: the interval of {worst} meets {those} of {named}."
 
 
 def _recalls(subject: Subject, confusion: Confusion) -> list[Estimate]:
@@ -135,12 +150,16 @@ def largest_shares(subject: Subject) -> Iterator[Finding]:
     for task in subject.audit.tasks:
         shares = [c for c in subject.audit.composition if c.task == task.name and not c.subgroup]
         hedge, corrected = "", False
-        if all(c.corrected and c.corrected.value is not None for c in shares):
+        correction = corrections.get(task.name)
+        if all(c.corrected and c.corrected.value is not None for c in shares) and not (
+            correction and _does_not_fit(correction)
+        ):
             known = [(c.label, c.corrected) for c in shares if c.corrected]
             corrected = True
-            hedge = _doubt(corrections.get(task.name))
+            hedge = _doubt(correction)
         else:
             known = [(c.label, c.share) for c in shares if c.share.value is not None]
+            hedge = UNFIT if correction and _does_not_fit(correction) else ""
         if len(known) > 1:
             yield _shares(task.name, known, corrected, hedge)
 
@@ -167,13 +186,16 @@ def _shares(
     )
 
 
+def _does_not_fit(correction: Correction) -> bool:
+    """Whether what a corrected share assumes is shown not to hold."""
+    fit = correction.fit
+    return fit is not None and fit.p_value is not None and fit.p_value < DOUBTFUL
+
+
 def _doubt(correction: Correction | None) -> str:
     """What speaks against corrected shares."""
     if correction is None:
         return ""
-    fit = correction.fit
-    if fit is not None and fit.p_value is not None and fit.p_value < DOUBTFUL:
-        return "What this estimate assumes does not hold here (see Composition): label a sample."
     if correction.unseen_share:
         return "No face is labeled of a part of the sample (see Composition): label some of it."
     return "Not calibrated for these images." if correction.source == "bundle" else ""

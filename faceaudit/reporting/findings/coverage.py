@@ -33,8 +33,8 @@ def missing_faces(subject: Subject) -> Iterator[Finding]:
     missing = overall.images - scored
     if missing == 0:
         yield Finding(
-            "Coverage: every image was scored",
-            "The one image has a scored face."
+            "Coverage: every image of the table was scored",
+            "Its one image has a scored face."
             if overall.images == 1
             else f"All {text.count(overall.images)} images have a scored face.",
         )
@@ -44,8 +44,13 @@ def missing_faces(subject: Subject) -> Iterator[Finding]:
         f"{'was' if missing == 1 else 'were'} not scored",
         f"{percent(overall.failure_rate)} of the images have no scored face "
         f"({_statuses(overall)}). {_most_missing(subject)}".strip(),
-        "The figures on this page say nothing about images that were not scored.",
+        "Figures in the other sections are of scored faces alone"
+        + ("; Coverage has them with failures counted as errors." if _has_labels(subject) else "."),
     )
+
+
+def _has_labels(subject: Subject) -> bool:
+    return any(subject.audit.labelled.values())
 
 
 def _most_missing(subject: Subject) -> str:

@@ -53,7 +53,7 @@ class _Told:
     def finding(self) -> Finding:
         """What is shown: the two ends, else another pair, else one against the rest, else none."""
         if self.gap.ends_shown:
-            return self._of_ends(f"{self._worst_word()} {self._metric_word()} for {self._worst()}")
+            return self._of_ends(self._worst_said())
         if self.gap.pair is not None:
             return self._of_pair(self.gap.pair)
         if self.gap.against_rest is not None:
@@ -132,6 +132,15 @@ class _Told:
     def _finding(self, heading: str, sentence: str, hedge: str) -> Finding:
         return Finding(f"{task_title(self.headline.task)}: {heading}", sentence, hedge)
 
+    def _worst_said(self) -> str:
+        """Who is worst of all, or where others may be as bad, which ends differ."""
+        metric, worst = self._metric_word(), self._worst()
+        lower = self.gap.facts.better == "lower"
+        if self.gap.worst_alone:
+            return f"{'largest' if lower else 'lowest'} {metric} for {worst}"
+        best = self._faces(self.gap.disparity.best or {})
+        return f"{'larger' if lower else 'lower'} {metric} for {worst} than for {best}"
+
     def _nobody(self) -> str:
         """That nothing is shown, in the words of what was tested."""
         compared = self.gap.comparison
@@ -185,9 +194,6 @@ class _Told:
         facts = self.gap.facts
         return "error" if facts.name == "mae" else facts.title.lower()
 
-    def _worst_word(self) -> str:
-        return "largest" if self.gap.facts.better == "lower" else "lowest"
-
     def _side(self, one: PairwiseDifference) -> str:
         if self.gap.facts.better == "lower":
             return "larger" if one.difference > 0 else "smaller"
@@ -220,8 +226,9 @@ class _Told:
         if compared is None or compared.smallest_detectable is None:
             return f"{lead}."
         gap = text.difference(compared.smallest_detectable, self.gap.facts.unit)
+        whom = "the two" if len(compared.ranked) == 2 else "any two"
         return (
-            f"{lead}: a gap of {gap} between any two would have shown with a chance of {POWER:.0%}."
+            f"{lead}: a gap of {gap} between {whom} would have shown with a chance of {POWER:.0%}."
         )
 
 

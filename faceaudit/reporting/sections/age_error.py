@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from faceaudit.audit.results import ConditionedAge, Estimate, Subgroup
+from faceaudit.audit.suppress import REASON
 from faceaudit.reporting.format import subgroup_name
 from faceaudit.reporting.gaps import AT_SAME_MIX, Gaps, gather_gaps
 from faceaudit.reporting.glossary import metric_facts, subgroup_kind
@@ -78,8 +79,10 @@ def gather(subject: Subject) -> AgeError | None:
 
 def _heat(subject: Subject, cells: Sequence[ConditionedAge]) -> Table:
     """Subgroups by annotated age group, colored by the step error."""
-    ages, footnotes = _ages(cells), Footnotes()
+    ages, footnotes = _ages(subject, cells), Footnotes()
     by_place = {(_frozen(c.subgroup), c.age_group): c for c in cells}
+    below = subject.audit.options.get("suppress_below")
+    absent = REASON.format(below) if below else NO_FACES
     values = [c.estimates[COLOR].value for c in cells if COLOR in c.estimates and not c.small]
     darkest = max([v for v in values if v is not None], default=1.0)
     groups = []
@@ -87,7 +90,10 @@ def _heat(subject: Subject, cells: Sequence[ConditionedAge]) -> Table:
         rows = [
             Row(
                 subgroup_name(s),
-                tuple(_heat_cell(by_place.get((_frozen(s), a)), darkest, footnotes) for a in ages),
+                tuple(
+                    _heat_cell(by_place.get((_frozen(s), a)), darkest, footnotes, absent)
+                    for a in ages
+                ),
             )
             for s in part.subgroups
         ]
@@ -104,9 +110,11 @@ def _heat(subject: Subject, cells: Sequence[ConditionedAge]) -> Table:
     )
 
 
-def _heat_cell(cell: ConditionedAge | None, darkest: float, footnotes: Footnotes) -> Cell:
+def _heat_cell(
+    cell: ConditionedAge | None, darkest: float, footnotes: Footnotes, absent: str
+) -> Cell:
     if cell is None or COLOR not in cell.estimates:
-        return Cell(unit="groups", n=0, reason=NO_FACES, note=footnotes.number(NO_FACES))
+        return Cell(unit="groups", n=0, reason=absent, note=footnotes.number(absent))
     found = cell.estimates[COLOR]
     note = footnotes.number(found.reason)
     return Cell(
@@ -224,8 +232,11 @@ def _shared_scale(totals: Sequence[ConditionedAge], metric: str) -> Scale:
     return scale_over(estimates, metric_facts(metric), marks[0] if marks else None)
 
 
-def _ages(cells: Sequence[ConditionedAge]) -> list[str]:
-    return list(dict.fromkeys(str(c.age_group) for c in cells))
+def _ages(subject: Subject, cells: Sequence[ConditionedAge]) -> list[str]:
+    """Age groups of the cells in the order of the scheme; cells may be hidden."""
+    held = {str(c.age_group): None for c in cells}
+    order = next((t.classes for t in subject.audit.tasks if t.name == AGE_GROUP), ())
+    return [*(age for age in order if age in held), *(age for age in held if age not in order)]
 
 
 def _plain_column(metric: str) -> Column:

@@ -157,10 +157,15 @@ def _subgroup_row(
 ) -> Row:
     found = [index.get(key(task.name, facts.name, subgroup, name)) for name in task.classes]
     cells = [
-        estimate_cell(v.estimate if v else None, facts.unit, footnotes, small=bool(v and v.small))
+        estimate_cell(v.estimate if v else None, facts.unit, footnotes, small=_is_small(v))
         for v in found
     ]
-    return Row(subgroup_name(subgroup), tuple(cells), _all_small(found))
+    return Row(subgroup_name(subgroup), tuple(cells))
+
+
+def _is_small(found: MetricValue | None) -> bool:
+    """Whether a figure that is shown is of few faces."""
+    return found is not None and found.small and found.estimate.value is not None
 
 
 def _all_small(found: Sequence[MetricValue | None]) -> bool:

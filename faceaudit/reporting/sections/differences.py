@@ -150,7 +150,8 @@ def _compared(subject: Subject, found: Comparison) -> Compared:
         len(found.pairs),
         tuple(_row(one, facts.unit) for one in rests[:MOST_ROWS]),
         "; ".join(
-            f"{text.difference(gap, facts.unit)}: {text.count(n)}" for gap, n in found.needed
+            f"{text.count(n)} for a gap of {text.difference(gap, facts.unit)}"
+            for gap, n in found.needed
         ),
         f"{named}{f'; and {more} more' if more > 0 else ''}",
     )

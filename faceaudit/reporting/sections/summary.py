@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from faceaudit.audit.results import Audit, Estimate, MetricValue
 from faceaudit.reporting.figures import Chart, DotPanel, draw_dots
 from faceaudit.reporting.findings import Finding, find
-from faceaudit.reporting.format import prints_as_zero, quantity, subgroup_name
-from faceaudit.reporting.glossary import MetricFacts, metric_facts, task_title
+from faceaudit.reporting.format import counted, prints_as_zero, quantity, subgroup_name
+from faceaudit.reporting.glossary import MetricFacts, grouping_title, metric_facts, task_title
 from faceaudit.reporting.leading import finest_gap, leading_gap
 from faceaudit.reporting.sections import verdicts
 from faceaudit.reporting.subject import (
@@ -63,8 +63,8 @@ class Summary:
     label_word: str
     labels_are: str
     has_subgroups: bool
-    compared: bool
-    """Whether the page has the section Differences."""
+    several_compared: bool
+    """Whether the section Differences compares more than two subgroups of a headline figure."""
     labels_format: str | None
     model: str | None
     confidence: str
@@ -93,17 +93,20 @@ def gather(subject: Subject) -> Summary:
         label_word=label_word(subject),
         labels_are=labels_are(audit),
         has_subgroups=bool(audit.by),
-        compared=any(
+        several_compared=any(
             (one.task, one.metric) == (headline.task, headline.metric)
             for one in audit.comparisons
-            if one.label is None and not one.within
+            if one.label is None and not one.within and len(one.ranked) > 2
             for headline in headlines(audit)
         ),
         labels_format=provenance.labels_format,
         model=_model_name(subject),
         confidence=confidence_percent(audit),
         min_n=min_n(audit),
-        cards=tuple(_card(subject.in_full.audit, headline) for headline in headlines(audit)),
+        cards=tuple(
+            _card(subject.in_full.audit, headline, label_word(subject))
+            for headline in headlines(audit)
+        ),
         chart=_overview(subject, index, grouped[-1]) if grouped else None,
         chart_grouping=grouped[-1].title if grouped else "",
         findings=find(subject.in_full),
@@ -117,7 +120,7 @@ def _model_name(subject: Subject) -> str | None:
     return str(metadata.model["name"]) if metadata and "name" in metadata.model else None
 
 
-def _card(audit: Audit, headline: Headline) -> Card:
+def _card(audit: Audit, headline: Headline, word: str) -> Card:
     task, metric, index = headline.task, headline.metric, index_metrics(audit)
     facts = metric_facts(metric)
     overall = estimate_of(index, task, metric, {}) or Estimate(
@@ -126,12 +129,15 @@ def _card(audit: Audit, headline: Headline) -> Card:
     gap = leading_gap(audit, task, metric)
     alike = gap.disparity.n_ranked if gap and gap.alike else 0
     worst = gap.disparity.worst if gap and not alike else None
-    measured = "" if gap and gap.ends_shown else " as measured"
+    measured = "" if gap and gap.worst_alone else " as measured"
+    finest = finest_gap(audit, task, metric)
+    coarser = gap and finest and gap.disparity.by != finest.disparity.by
+    among = f" by {grouping_title(gap.disparity.by, word)}" if gap and coarser else ""
     return Card(
         task_title(task),
         facts,
         overall,
-        f"{'Highest' if facts.better == 'lower' else 'Lowest'}{measured}",
+        f"{'Highest' if facts.better == 'lower' else 'Lowest'}{measured}{among}",
         None if worst is None else subgroup_name(worst),
         None if worst is None else estimate_of(index, task, metric, worst),
         alike,
@@ -151,7 +157,7 @@ def _overview(
     breaks = [k for k in range(1, len(first)) if first[k] != first[k - 1]]
     told = [_told(p, c, names) for p, c in zip(panels, chosen, strict=True)]
     alt = (
-        f"Dots with intervals for {len(names)} subgroups of {grouping.title.lower()}. "
+        f"Dots with intervals for {counted(len(names), 'subgroup')} of {grouping.title.lower()}. "
         + " ".join(told)
         + " The same figures are in the tables of the next section."
     )
