@@ -65,7 +65,8 @@ def find_images(given: str | Path) -> ImageSource:
             raise
         raise InputError(f"{source}: cannot be read ({error.strerror})") from error
     if is_empty:
-        raise InputError(f"{source}: no images found there{_hint(path)}")
+        advice = _hint(path) or "; give a folder, a list or a tar of them"
+        raise InputError(f"{source}: no images found there{advice}")
     return found
 
 

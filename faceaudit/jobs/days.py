@@ -100,8 +100,15 @@ class DatedFolder:
         Raises:
             InputError: If that is not there.
         """
-        if is_remote(self.path):
-            return
-        if not self.above.is_dir():
+        self.check()
+        if not is_remote(self.path):
+            make_folder(self.path)
+
+    def check(self) -> None:
+        """Check that it can be made.
+
+        Raises:
+            InputError: If what is above is not there.
+        """
+        if not is_remote(self.path) and not self.above.is_dir():
             raise InputError(f"{self.path}: there is no folder {self.above}; create it first")
-        make_folder(self.path)

@@ -12,7 +12,7 @@ from faceaudit.storage import atomic_write, never_lost
 
 
 def read(path: Path) -> bytes:
-    """The lines of earlier runs.
+    """The lines of earlier runs; what follows the last whole one is left out.
 
     Raises:
         InputError: If they cannot be read.
@@ -26,7 +26,13 @@ def read(path: Path) -> bytes:
         raise InputError(
             f"{path}: the history cannot be read ({error.strerror}); give another name"
         ) from error
-    return before if not before or before.endswith(b"\n") else before + b"\n"
+    whole, end, rest = before.rpartition(b"\n")
+    try:
+        json.loads(rest or b"{}")
+    except ValueError:
+        if rest.startswith(b"{"):
+            return whole + end  # half a line, as a copy that was cut off has it
+    return before + b"\n" if rest else before
 
 
 def append(

@@ -54,6 +54,15 @@ def choose_labels(
     return Chosen(labels, own, (note,))
 
 
+def without_tasks(labels: Labels | None, left_out: Sequence[str]) -> Labels | None:
+    """The labels without these annotated columns; None where nothing is left."""
+    if labels is None or not set(left_out) & set(labels.columns.columns):
+        return labels
+    mine = [name for name in labels.columns.columns if name in left_out]
+    kept = _Without(labels.annotations, mine)
+    return Labels(labels.format, labels.provenance, kept) if kept.of([]).columns else None
+
+
 def also_in(columns: Iterable[str], others: Collection[str]) -> list[str]:
     """Columns that are among the others, too; years and age groups stand for each other."""
     ages = _AGES if _AGES & set(others) else frozenset()
@@ -81,13 +90,20 @@ class Carried:
     What is no age is null and counted.
     """
 
-    def __init__(self, columns: pl.DataFrame | None, source: str, labels: Labels | None) -> None:
+    def __init__(
+        self,
+        columns: pl.DataFrame | None,
+        source: str,
+        labels: Labels | None,
+        left_out: Sequence[str] = (),
+    ) -> None:
         """Check the types of what is annotated.
 
         Args:
             columns: Columns of the source without rows; None where it has none.
             source: What holds the images.
             labels: Labels that replace what they have, too.
+            left_out: Columns that are not taken.
 
         Raises:
             InputError: If an annotated column holds lists, structs or bytes.
@@ -96,8 +112,8 @@ class Carried:
         self._strange = Tallied()
         if columns is None:
             return
-        if labels is not None:
-            self._replaced = also_in(columns.columns, labels.columns.columns)
+        replaced = () if labels is None else also_in(columns.columns, labels.columns.columns)
+        self._replaced = [one for one in columns.columns if one in replaced or one in left_out]
         for name, dtype in columns.drop(self._replaced).schema.items():
             if name.endswith(TRUE) and (dtype.is_nested() or dtype == pl.Binary):
                 what = "years" if name == AGE_TRUE else "class names"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -116,9 +117,16 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     return pl.read_parquet(local_copy(path), columns=flat, glob=False).cast(pl.String)
 
 
+def _json_line(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{line.strip()[:40]!r} is no JSON, as each line must be") from error
+
+
 def _read_jsonl(path: Path) -> pl.DataFrame:
     with path.open(encoding="utf-8-sig") as file:
-        rows = [json.loads(line) for line in file if line.strip()]
+        rows = list(map(_json_line, filter(str.strip, file)))
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("a line of a .jsonl file must be a JSON object")
     names = dict.fromkeys(name for row in rows for name in row)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from faceaudit.errors import InputError, UnknownNameError, UsageError, check_names
 from faceaudit.models.bundle import Bundle, Output
-from faceaudit.schema import AGE_GROUP, TASK_OPTIONS
+from faceaudit.schema import AGE_GROUP, AGE_TRUE, TASK_OPTIONS
 from faceaudit.storage import as_path, has_folder
 from faceaudit.storage.paths import same_file
 
@@ -91,12 +91,21 @@ def choose_outputs(bundle: Bundle, tasks: Sequence[str]) -> tuple[Output, ...]:
         UnknownNameError: If there is no such task.
         UsageError: If the bundle predicts none of them.
     """
+    if not tasks:
+        raise UsageError(f"--tasks: none is given; choose among {', '.join(TASK_OPTIONS)}")
     check_names("task", tasks, TASK_OPTIONS)
     chosen = tuple(output for output in bundle.tasks if task_option(output.name) in tasks)
     if not chosen:
         has = ", ".join(output.name for output in bundle.tasks)
         raise UsageError(f"--tasks {','.join(tasks)}: model {bundle.name} predicts only {has}")
     return chosen
+
+
+def annotations_of(options: Collection[str]) -> list[str]:
+    """Annotated columns of what ``--tasks`` calls so."""
+    names = {AGE_TRUE: "age", f"{AGE_GROUP}_true": "age"}
+    names |= {f"{name}_true": name for name in TASK_OPTIONS if name not in names.values()}
+    return [column for column, option in names.items() if option in options]
 
 
 def task_option(name: str) -> str:
@@ -124,5 +133,7 @@ def allowed_failures(given: str | int | None) -> Callable[[int], float]:
     if not 0 <= number < math.inf:
         raise UsageError(f"--max-failures {given}: cannot be negative or infinite")
     if text.endswith("%"):
+        if number > 100:
+            raise UsageError(f"--max-failures {given}: a share is at most 100%, which is all")
         return lambda images: number / 100 * images
     return lambda images: number

@@ -14,6 +14,7 @@ import faceaudit
 from faceaudit.errors import UsageError
 from faceaudit.labels import Labels
 from faceaudit.models.bundle import Bundle, Output
+from faceaudit.pipeline.checks import task_option
 from faceaudit.pipeline.digest import ImageDigest
 from faceaudit.pipeline.plan import Facts, flattened
 from faceaudit.pipeline.scores import predicted_tasks
@@ -112,7 +113,7 @@ def _choices(metadata: TableMetadata) -> dict[str, Any]:
     chosen = {name: facts.pop(name) for name in ("model", "detector", "preprocessing", "labels")}
     return {
         **chosen,
-        "tasks": [task["name"] for task in tasks],
+        "tasks": list(dict.fromkeys(task_option(task["name"]) for task in tasks)),
         "classes": {task["name"]: task["classes"] for task in tasks},
         "scheme": {task["name"]: task["scheme"] for task in tasks},
         "age_bins": facts.pop("options").get("age_bins"),

@@ -11,7 +11,7 @@ from typing import Any
 from faceaudit.images.refs import ImageRef, stamps_of
 from faceaudit.images.source import Batch, ImageSource
 from faceaudit.labels import Labels
-from faceaudit.labels.carried import Carried
+from faceaudit.labels.carried import Carried, without_tasks
 from faceaudit.models.bundle import Output
 from faceaudit.ordered import in_chunks
 from faceaudit.pipeline.digest import ImageDigest, digest_of
@@ -60,6 +60,7 @@ class Inputs:
         age_bins: tuple[int, ...],
         limit: int | None = None,
         said: tuple[str, ...] = (),
+        left_out: Sequence[str] = (),
     ) -> None:
         """Find the columns of what stands beside the images.
 
@@ -70,19 +71,20 @@ class Inputs:
             age_bins: Lower bounds of the age groups, in years.
             limit: So many images are taken.
             said: Notes on the choice of the labels.
+            left_out: Annotated columns that are not taken.
 
         Raises:
             InputError: If an annotated column that comes with the images is of a type that is none.
         """
         self.source = source
-        self.labels = labels
+        labels = self.labels = without_tasks(labels, left_out)
         self.limit = limit
         self.purged = Purged()
         """Images that are passed over."""
         self.passed_over = 0
         """How many the last walk passed over."""
         self._said = said
-        self._carried = Carried(source.carried_schema, source.source, labels)
+        self._carried = Carried(source.carried_schema, source.source, labels, left_out)
         self._join = partial(join_extra, outputs=outputs, age_bins=age_bins)
         of_labels = None if labels is None else labels.columns
         self.extra = self._join(of_labels, self._carried.of(source.carried_schema))

@@ -22,6 +22,7 @@ from faceaudit.pipeline.checks import (
     DEFAULT_BATCH,
     DEFAULT_MAX_PIXELS,
     allowed_failures,
+    annotations_of,
     check_count,
     check_output,
     checked,
@@ -157,8 +158,9 @@ def predict(
     outputs, age_bins = choose_outputs(bundle, tasks), tuple(age_bins)
     source = find_images(images)
     chosen = labels_of(source, labels, provenance)
-    found = chosen.labels
-    inputs = Inputs(source, found, outputs, age_bins, limit, chosen.notes)
+    left_out = annotations_of(set(TASK_OPTIONS).difference(tasks))
+    inputs = Inputs(source, chosen.labels, outputs, age_bins, limit, chosen.notes, left_out)
+    found = inputs.labels
     total = in_background(source.count)
     settings = Settings(
         model=model,

@@ -24,11 +24,13 @@ import polars as pl
 import polars.selectors as cs
 import pyarrow.parquet as pq
 import simplejpeg
+from pyarrow import ArrowInvalid
 
 import faceaudit
 from faceaudit.errors import UsageError
 from faceaudit.faces import ALIGNMENTS, FACE_POLICIES, open_detector, view_kind
 from faceaudit.images.find import find_images
+from faceaudit.labels.annotations import counted
 from faceaudit.labels.carried import TRUE
 from faceaudit.ordered import available_cores, in_order
 from faceaudit.pipeline.checks import (
@@ -122,6 +124,7 @@ def prepare(
         max_pixels=max_pixels,
     )
     check_apart(Path(images), folder)
+    _check_ours(folder)
     make_folder(folder)
     cv2.setNumThreads(1)
     rows: list[dict[str, Any]] = []
@@ -155,7 +158,8 @@ def prepare(
         faces_table = table.drop("file_name", "align", "margin", "offset", "view")
         _write(folder / FACES_FILE, faces_table, metadata)
         crops = table.filter(pl.col("file_name").is_not_null())
-        _remove_others(folder, set(crops["file_name"]))
+        if others := _remove_others(folder, set(crops["file_name"])):
+            log.warning("%s: %s of an earlier run removed", folder, counted(others, "crop"))
         _write(folder / METADATA_FILE, crops.drop("status", "error", "face"), metadata)
     first = [row for row in rows if row["face"] in (None, 0)]
     return Preparation(
@@ -191,13 +195,34 @@ def check_apart(images: Path, folder: Path) -> None:
         )
 
 
-def _remove_others(folder: Path, written: set[str]) -> None:
-    """Remove crops that an earlier run wrote and this one did not, whole or in part."""
+def _check_ours(folder: Path) -> None:
+    """Refuse to replace a table that ``prepare`` did not write, such as labels of the user's own.
+
+    Raises:
+        UsageError: If the folder has one.
+    """
+    for path in (folder / FACES_FILE, folder / METADATA_FILE):
+        if path.exists():
+            try:
+                known = pq.read_schema(path).metadata or {}
+            except (OSError, ArrowInvalid):
+                known = {}
+            if METADATA_KEY not in known:
+                raise UsageError(
+                    f"{path}: was not written by `faceaudit prepare`; give another folder"
+                )
+
+
+def _remove_others(folder: Path, written: set[str]) -> int:
+    """Remove crops that an earlier run wrote and this one did not; how many whole ones."""
+    removed = 0
     for inner in folder.glob(f"{CROPS}/[0-9][0-9][0-9][0-9]"):
         remove_unfinished(inner, CROP_FILES)
         for path in inner.glob(CROP_FILES):
             if path.relative_to(folder).as_posix() not in written:
                 path.unlink()
+                removed += 1
+    return removed
 
 
 def _write_crops(

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from polars.exceptions import PolarsError
 from scipy.stats import binomtest
 
 import faceaudit
@@ -42,6 +43,7 @@ from faceaudit.leakage.sets import ImageSet, read_sets
 from faceaudit.leakage.verify import SIMILAR
 from faceaudit.reporting.format import class_name, file_name, number
 from faceaudit.reporting.html import make_environment
+from faceaudit.reporting.source import label_file
 from faceaudit.reporting.tables import Cell, Column, Footnotes, Row, RowGroup, Table, count_cell
 from faceaudit.schema import SCHEMA_VERSION
 from faceaudit.storage import as_path, atomic_write, check_outputs, write_text
@@ -146,7 +148,8 @@ def leaks(
     given = sources if isinstance(sources, Sequence) and not isinstance(sources, str) else [sources]
     output = _checked(as_path(output), formats, fail_on)
     targets = [output, *(output.with_suffix(f".{name}") for name in formats)]
-    check_outputs(targets, given)
+    check_outputs(targets, (*given, label_file(labels)))
+    _check_pairs(output)
     sets = read_sets(
         [str(one) for one in given], images=[str(one) for one in images], labels=labels
     )
@@ -178,6 +181,29 @@ def _checked(output: Path, formats: Sequence[str], fail_on: Sequence[str]) -> Pa
     check_names("format of leaks", formats, ("html", "json"))
     check_names("value of --fail-on", fail_on, (*FAILURES, NOTHING))
     return output
+
+
+def _check_pairs(output: Path) -> None:
+    """Refuse to write over a table that is none of pairs.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    if not output.is_file():
+        return
+    try:
+        columns = (
+            pl.read_csv(output, n_rows=0, infer_schema=False).columns
+            if output.suffix == ".csv"
+            else pl.read_parquet_schema(output)
+        )
+    except (OSError, PolarsError):
+        columns = []
+    if not {"first", "second", "leak"} <= set(columns):
+        raise UsageError(
+            f"{output}: was not written by `faceaudit leaks`; give another --output, or move it "
+            "away"
+        )
 
 
 def _check_read(found: Leaks) -> None:

@@ -93,11 +93,16 @@ def _check_unlabelled(path: Path) -> None:
     """Refuse to write over labels, which are work that no command can do again.
 
     Raises:
-        UsageError: If the file has a label.
+        UsageError: If the file has a label, or is no sample.
     """
     if not path.exists():
         return
     frame = read_csv(path)
+    if not {STRATUM, WEIGHT} <= set(frame.columns):
+        raise UsageError(
+            f"--output {path}: was not written by `faceaudit sample`; give another name, or move "
+            "it away"
+        )
     labels = [name for name in frame.columns if name.endswith("_true")]
     filled = frame.select(pl.any_horizontal(pl.col(labels).is_not_null()).sum()) if labels else None
     if labels and filled is not None and filled.item():

@@ -109,13 +109,18 @@ def tally(
     """
     file = as_path(file)
     check_suppression(suppress_below)
-    if file.suffix.lower() != TALLY_SUFFIX:
-        raise UsageError(f"{file}: a tally is kept in a file that ends in {TALLY_SUFFIX}")
+    check_tally_name(file)
     reading = Reading(labels, provenance, columns, classes, age_bins, scheme_map)
     check_outputs([file], [table, label_file(labels)])
     counted = count_table(as_path(table), reading, by=by, unit=unit, suppress_below=suppress_below)
     save_tally(counted, file)
     return counted
+
+
+def check_tally_name(file: Path) -> None:
+    """Raise a ``UsageError`` where a file's name is none of a tally."""
+    if file.suffix.lower() != TALLY_SUFFIX:
+        raise UsageError(f"{file}: a tally is kept in a file that ends in {TALLY_SUFFIX}")
 
 
 def count_table(

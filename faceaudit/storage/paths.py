@@ -178,6 +178,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[st
         inputs: Files that are read, and folders of ``part-*.parquet``; what is no file is skipped.
 
     Raises:
+        InputError: If an output's folder cannot be written to.
         UsageError: If an output is a folder, would lie in none, is one of the inputs, or a page or
             JSON of somebody else's, such as a model's sidecar; or if a name is no text.
     """
@@ -187,6 +188,8 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | os.PathLike[st
     for output in outputs:
         if not has_folder(output):
             raise UsageError(f"{output}: there is no {_place(output)}; create it first")
+        if not is_remote(output) and not os.access(output.parent, os.W_OK):
+            raise InputError(f"{output}: cannot write there (Permission denied); give another name")
         if output.is_dir():
             raise UsageError(f"{output}: is a folder; give the name of a file to write")
         if any(_is_or_holds(one, output) for one in given):

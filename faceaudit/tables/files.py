@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -35,8 +35,10 @@ def find_parts(path: Path) -> list[Path]:
         InputError: If there is no table at this path.
     """
     if path.is_dir():
-        _check_complete(path)
+        manifest = _manifest(path)
+        _check_complete(path, manifest)
         parts = list_parts(path)
+        _check_parts(path, manifest, {part.name for part in parts})
         if not parts:
             raise InputError(
                 f"{path}: this folder holds no part-*.parquet; give a table that "
@@ -50,17 +52,36 @@ def find_parts(path: Path) -> list[Path]:
     return local_copies([path], path)
 
 
-def _check_complete(folder: Path) -> None:
+def _check_complete(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a folder that a run is still adding to: its figures would be of some images only.
 
     Raises:
         TemporaryError: If its manifest says so.
     """
-    if _manifest(folder).get("complete") is False:
+    if manifest.get("complete") is False:
         raise TemporaryError(
             f"{folder}: the run that writes it has not ended; wait for it, or run the same "
             "`faceaudit predict` again, which goes on where it stopped"
         )
+
+
+def _check_parts(folder: Path, manifest: Mapping[str, Any], found: Collection[str]) -> None:
+    """Refuse a folder whose parts are not those that its manifest names, as half a copy's are.
+
+    Raises:
+        InputError: If a part is missing, or another one is there.
+    """
+    named = manifest.get("parts")
+    if not isinstance(named, list):
+        return
+    files = {str(part.get("file")) for part in named if isinstance(part, Mapping)}
+    for missing in sorted(files.difference(found)):
+        raise InputError(
+            f"{folder / missing}: is missing, and {MANIFEST_FILE} names it; copy the folder again, "
+            "or make the table anew with `faceaudit predict --restart`"
+        )
+    for other in sorted(set(found) - files):
+        raise InputError(f"{folder / other}: is no part that {MANIFEST_FILE} names; move it away")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

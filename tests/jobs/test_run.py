@@ -177,6 +177,32 @@ def test_what_comes_hours_later_is_checked_first(
     assert message in line["error"]
 
 
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ('[report]\noutput = "absent/page.html"', "there is no folder .*absent; create it first"),
+        ('[tally]\nfile = "kept.txt"', r"kept\.txt: a tally is kept in a file that ends in .tally"),
+        ('[tally]\nfile = "absent/{date}/a.tally"', "there is no folder .*absent; create it first"),
+        ('[purge]\nolder_than = "soon"', "--older-than soon: give hours, days or weeks"),
+    ],
+)
+def test_what_later_steps_cannot_write_is_told_before_the_first(
+    folder: Path, predict_table: str, write_job: WriteJob, step: str, message: str
+) -> None:
+    with pytest.raises(FaceauditError, match=message):
+        run_job(write_job(f"{predict_table}{step}\n"))
+    assert not (folder / "faces.parquet").exists()
+
+
+def test_half_a_line_of_a_history_makes_way(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"run": 1}\n{"run"')
+    append(path, {"run": 2})
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    append(path, {"run": 3})
+    assert [json.loads(line)["run"] for line in path.read_text().splitlines()] == [1, 2, 3]
+
+
 def test_names_are_seen_from_the_folder_of_the_job(
     folder: Path,
     predict_table: str,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from faceaudit.errors import InputError, SchemaError
+from faceaudit.errors import InputError, SchemaError, UsageError
 from faceaudit.models.bundle import Bundle
 from faceaudit.pipeline.extra import check_names
 from faceaudit.pipeline.predict import predict
@@ -79,6 +79,30 @@ def test_annotations_of_a_list_are_prepared_with_the_crops(listed: Path) -> None
     prepare(listed, crops, detector="whole", size=32, labels="none", limit=1)
     table = pl.read_parquet(crops / "metadata.parquet")
     assert (table["age_true"].to_list(), "race_true" in table.columns) == ([31], False)
+
+
+def test_of_a_task_that_is_left_out_no_annotation_is_kept(listed: Path, model: str) -> None:
+    listed.write_text(f"image,age_true\n{NAMES[0]},31\n", encoding="utf-8")
+    out = listed.with_name("gender.parquet")
+    predict(listed, out, model=model, detector="whole", tasks=("gender",))
+    names = [name for name in pl.read_parquet(out).columns if name.endswith("_true")]
+    assert names == ["gender_true"]
+    metadata = read_metadata(out)
+    assert metadata is not None
+    assert list(metadata.annotated_tasks) == ["gender"]
+
+
+def test_a_folder_with_labels_of_somebody_takes_no_crops(listed: Path, tmp_path: Path) -> None:
+    listed.write_text(f"image\n{NAMES[0]}\n", encoding="utf-8")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    pl.DataFrame({"file_name": ["a.jpg"], "gender": ["Male"]}).write_parquet(
+        folder / "metadata.parquet"
+    )
+    before = (folder / "metadata.parquet").read_bytes()
+    with pytest.raises(UsageError, match=r"metadata\.parquet: was not written by `faceaudit prep"):
+        prepare(listed, folder, detector="whole", size=32)
+    assert (folder / "metadata.parquet").read_bytes() == before
 
 
 def test_a_list_that_annotates_everything_needs_no_labels(

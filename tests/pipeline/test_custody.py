@@ -146,7 +146,7 @@ def test_a_table_from_before_these_facts_were_stated_is_of_the_same_model(
         ({"margin": 0.5}, r"with --margin 0.0 \(now 0.5\); --restart"),
         ({"align": "none"}, r"with --align similarity \(now none\); --restart"),
         ({"max_pixels": 1000}, r"with --max-pixels 100000000 \(now 1000\); --restart"),
-        ({"tasks": ("gender",)}, r"with --tasks gender,race,age_group \(now gender\), "),
+        ({"tasks": ("gender",)}, r"with --tasks gender,race,age \(now gender\), "),
         ({"age_bins": (0, 30)}, r"--age-bins 0,3,10,20,30,40,50,60,70 \(now 0,30\)"),
         ({"labels": "utkface"}, r"with --labels none \(now utkface\); --restart"),
         (

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from faceaudit.errors import FaceauditError, TemporaryError, UsageError
+from faceaudit.errors import FaceauditError, InputError, TemporaryError, UsageError
 from faceaudit.models.bundle import Bundle
 from faceaudit.pipeline import dataset, engines
 from faceaudit.pipeline.inputs import Chunk
@@ -387,6 +387,23 @@ def test_new_images_are_added_to_a_file_in_the_order_of_the_folder(
     fresh = tmp_path / "fresh.parquet"
     run(faces, fresh, model)
     assert out.read_bytes() == fresh.read_bytes()
+
+
+def test_a_folder_whose_parts_are_not_those_of_its_manifest_is_no_table(
+    faces: Path, model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(faces, out, model, part_rows=4)
+    first, *_, last = sorted(out.glob("part-*.parquet"))
+    stray = out / "part-00099.parquet"
+    shutil.copy(last, stray)
+    with pytest.raises(InputError, match=r"part-00099\.parquet: is no part that _manifest"):
+        read_table(out)
+    stray.unlink()
+    assert read_table(out).rows
+    first.unlink()
+    with pytest.raises(InputError, match=r"part-00000\.parquet: is missing, and _manifest"):
+        read_table(out)
 
 
 def test_new_images_are_appended_to_a_folder_as_further_parts(

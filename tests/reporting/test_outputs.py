@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from faceaudit.errors import FaceauditError, UsageError
+from faceaudit.errors import FaceauditError, InputError, UsageError
 from faceaudit.reporting import check, compare, report, sample, tally
 from faceaudit.reporting.leaks import leaks
 
@@ -188,6 +188,31 @@ def test_a_sample_that_is_labelled_is_never_drawn_over(folder: Path) -> None:
     with pytest.raises(UsageError, match="3 of its faces are labeled"):
         sample(folder / "t.parquet", n=20)
     assert drawn.path.read_bytes() == before
+
+
+def test_labels_of_other_columns_are_no_sample_to_draw_over(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,gender\na.jpg,Male\n")
+    with pytest.raises(UsageError, match="was not written by `faceaudit sample`"):
+        sample(folder / "t.parquet", n=20, output=folder / "labels.csv")
+    assert (folder / "labels.csv").read_text() == "file,gender\na.jpg,Male\n"
+
+
+@pytest.mark.parametrize("name", ["u.parquet", "t.csv"])
+def test_pairs_are_never_written_over_another_table(folder: Path, name: str) -> None:
+    before = (folder / name).read_bytes()
+    with pytest.raises(UsageError, match="was not written by `faceaudit leaks`"):
+        leaks([folder / "t.parquet"], output=folder / name)
+    assert (folder / name).read_bytes() == before
+    for _ in range(2):
+        leaks([folder / "t.parquet"], output=folder / f"pairs_{name}")
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *asked: False)
+    with pytest.raises(InputError, match=r"r\.html: cannot write there"):
+        report(folder / "no.parquet", output=folder / "r.html")
 
 
 def test_one_table_in_two_tallies_is_refused(folder: Path) -> None:
