@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
 
@@ -65,6 +67,7 @@ def write_bundle(
         file.write(save(state))
     graph = trace(deployed, facts.input.size, [task.output for task in facts.tasks])
     settle_padding(graph)
+    settle_resizing(graph)
     refer_to_weights(graph, folder / WEIGHTS)
     with atomic_write(folder / GRAPH) as file:
         file.write(graph.SerializeToString())
@@ -110,17 +113,45 @@ def settle_padding(model: onnx.ModelProto) -> None:
     computed = sorted(pads - known)
     if not computed:
         return
+    for name, values in zip(computed, _values(model, computed), strict=True):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    _drop_unread(model.graph, set(computed))
+
+
+def settle_resizing(model: onnx.ModelProto) -> None:
+    """Replace sizes to resize to, computed from the images' shape, by factors.
+
+    A runtime that changes the order of axes finds no rule for sizes that hold the batch.
+
+    Args:
+        model: With its weights; changed in place. All axes but the first of its input are fixed.
+    """
+    nodes = [n for n in model.graph.node if n.op_type == "Resize" and len(n.input) == 4]
+    for node in nodes:
+        before, after = _values(model, [node.input[0], node.output[0]])
+        factors = np.divide(after.shape, before.shape, dtype=np.float32)
+        short = np.floor(np.float32(before.shape) * factors) < after.shape
+        factors = np.where(short, np.nextafter(factors, np.float32(np.inf)), factors)
+        name = f"{node.output[0]}_factors"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(factors, name))
+        node.input[:] = [node.input[0], "", name]
+    if nodes:
+        _drop_unread(model.graph, set())
+
+
+def _values(model: onnx.ModelProto, names: Sequence[str]) -> list[NDArray[Any]]:
+    """Tensors of a graph for one image that is all black."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
-    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in computed)
+    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     session = onnxruntime.InferenceSession(
         watched.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     crops = session.get_inputs()[0]
-    found = session.run(computed, {crops.name: np.zeros((1, *crops.shape[1:]), np.uint8)})
-    for name, values in zip(computed, found, strict=True):
-        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
-    _drop_unread(model.graph, set(computed))
+    found: list[NDArray[Any]] = session.run(
+        list(names), {crops.name: np.zeros((1, *crops.shape[1:]), np.uint8)}
+    )
+    return found
 
 
 def _drop_unread(graph: onnx.GraphProto, settled: set[str]) -> None:
