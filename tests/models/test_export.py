@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -11,7 +12,15 @@ import torch
 
 from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.bundle import Bundle, facts_of
-from faceaudit.models.export import halve, settle_padding, stored_tensors, write_bundle
+from faceaudit.models.export import (
+    halve,
+    settle_padding,
+    settle_resizing,
+    stored_tensors,
+    trace,
+    write_bundle,
+)
+from faceaudit.models.quantize import fold, run
 from faceaudit.runtimes.torch_runtime import load_network
 
 
@@ -34,6 +43,36 @@ def test_a_graph_that_computes_no_padding_stays_as_it_is() -> None:
     before = model.SerializeToString()
     settle_padding(model)
     assert model.SerializeToString() == before
+
+
+class Smaller(torch.nn.Module):
+    """Sees images in a size of its own, as a part of joined backbones may."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.convolution = torch.nn.Conv2d(3, 4, 3)
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        images = crops.permute(0, 3, 1, 2).float() / 255
+        size = (self.size, self.size)
+        seen = torch.nn.functional.interpolate(images, size=size, mode="bilinear")
+        return self.convolution(seen).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize(("size", "smaller"), [(32, 28), (36, 29), (41, 41), (25, 33)])
+def test_images_are_resized_by_factors_that_no_batch_is_in(size: int, smaller: int) -> None:
+    model = trace(Smaller(smaller), size, ["y"])
+    crops = np.random.default_rng(0).integers(0, 256, (5, size, size, 3), np.uint8)
+    before = run(model, crops)
+    settle_resizing(model)
+    (node,) = [node for node in model.graph.node if node.op_type == "Resize"]
+    constants = {initializer.name: initializer for initializer in model.graph.initializer}
+    factors = onnx.numpy_helper.to_array(constants[node.input[2]])
+    np.testing.assert_allclose(factors, [1, 1, smaller / size, smaller / size], rtol=1e-6)
+    assert not [node for node in model.graph.node if node.op_type == "Shape"]
+    np.testing.assert_allclose(run(model, crops)[0], before[0], atol=1e-5)
+    np.testing.assert_allclose(run(fold(model), crops)[0], before[0], atol=1e-5)
 
 
 def test_facts_that_json_cannot_hold_leave_no_file(random_bundle: Bundle, tmp_path: Path) -> None:
