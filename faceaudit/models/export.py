@@ -130,7 +130,7 @@ def settle_resizing(model: onnx.ModelProto) -> None:
     for node in nodes:
         before, after = _values(model, [node.input[0], node.output[0]])
         factors = np.divide(after.shape, before.shape, dtype=np.float32)
-        short = np.floor(np.float32(before.shape) * factors) < after.shape
+        short = np.floor(np.asarray(before.shape, np.float32) * factors) < after.shape
         factors = np.where(short, np.nextafter(factors, np.float32(np.inf)), factors)
         name = f"{node.output[0]}_factors"
         model.graph.initializer.append(onnx.numpy_helper.from_array(factors, name))
