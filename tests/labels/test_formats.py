@@ -256,7 +256,7 @@ def test_table_whose_age_is_groups(tmp_path: Path) -> None:
         ("t.csv", b"image,race\nb,White\n", "no label is of an image here.*'b'.*'a'"),
         ("t.csv", b"image,race\nb,Wh\xefte\n", "UTF-8"),
         ("t.csv", b"", "cannot be read as CSV"),
-        ("t.jsonl", b"{broken\n", "Expecting"),
+        ("t.jsonl", b"{broken\n", "is no JSON, as each line must be"),
         ("t.jsonl", b"[1]\n", "JSON object"),
         ("t.parquet", b"PAR1", r"t\.parquet"),
         ("t.xlsx", b"PK", "a label file ends in"),
