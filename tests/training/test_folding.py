@@ -89,5 +89,5 @@ def test_a_training_can_start_from_a_bundle() -> None:
 
 def test_a_bundle_with_other_outputs_is_refused_as_a_start(tmp_path: Path) -> None:
     recipe = load_recipe("fairface", {"start": "fairface", "tasks.race.scheme": "utkface5"})
-    with pytest.raises(UsageError, match="other outputs"):
+    with pytest.raises(UsageError, match="its race has scheme fairface7, the recipe's utkface5"):
         new_state(recipe)
