@@ -151,6 +151,7 @@ class MultiTaskNetwork(nn.Module):
             hidden layer, but for the gender head of a gender embedding; 0 to 1.
         kind: A name of ``HEADS``.
         units: Widths of the hidden layers.
+        mirrored: Whether outputs in evaluation are the mean over images and their mirror images.
     """
 
     heads: nn.ModuleDict | GenderEmbedding
@@ -163,12 +164,14 @@ class MultiTaskNetwork(nn.Module):
         dropout: float = 0.0,
         kind: str = "linear",
         units: Sequence[int] = (),
+        mirrored: bool = False,
     ) -> None:
         super().__init__()
         if kind not in HEADS:
             raise UnknownNameError("kind of heads", kind, HEADS)
         self.trunk = trunk
         self.kind = kind
+        self.mirrored = mirrored
         self.frozen: tuple[nn.Module, ...] = ()
         self.dropout = nn.Dropout(dropout if kind == "linear" else 0.0)
         if kind in GENDER_EMBEDDING:
@@ -182,6 +185,9 @@ class MultiTaskNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Raw outputs by name, (N, K) each, of normalized images (N, 3, S, S)."""
+        twice = self.mirrored and not self.training
+        if twice:
+            images = torch.cat([images, images.flip(3)])  # (2 N, 3, S, S)
         maps = self.trunk(images)  # (N, F, H, W)
         if self.kind != "conv":
             maps = self.dropout(adaptive_avg_pool2d(maps, 1))  # (N, F, 1, 1)
@@ -189,7 +195,13 @@ class MultiTaskNetwork(nn.Module):
             found = self.heads(maps)
         else:
             found = {name: head(maps) for name, head in self.heads.items()}
-        return {name: values.flatten(1) for name, values in found.items()}
+        outputs = {name: values.flatten(1) for name, values in found.items()}
+        if twice:
+            outputs = {
+                name: values.reshape(2, -1, values.shape[1]).mean(0)
+                for name, values in outputs.items()
+            }
+        return outputs
 
     def train(self, mode: bool = True) -> MultiTaskNetwork:
         """Set the mode; what is frozen stays in evaluation, so its statistics do not move."""

@@ -234,7 +234,12 @@ def load_network(bundle: Bundle) -> Deployed:
     recipe = bundle.card.get("recipe", {})
     heads = recipe.get("heads", {"kind": "linear", "units": ()})
     network = MultiTaskNetwork(
-        backbone.build(), backbone.features, outputs, kind=heads["kind"], units=heads["units"]
+        backbone.build(),
+        backbone.features,
+        outputs,
+        kind=heads["kind"],
+        units=heads["units"],
+        mirrored=bool(recipe.get("mirrored")),
     )
     scales = {
         task.output: recipe["tasks"][task.name]["scale"]

@@ -244,7 +244,8 @@ class Recipe:
     ``frozen``: the part of the trunk that is not trained. ``norms = "folded"`` trains a pretrained
     trunk without its batch norms, about twice as fast on a CPU (see ``folding``). ``ema`` averages
     weights over steps (0: not). ``weight_decay`` spares norms and biases. ``clip_norm`` bounds the
-    gradient's norm (0: not). ``gray`` makes images gray inside the network.
+    gradient's norm (0: not). ``gray`` makes images gray inside the network. ``mirrored``: outputs
+    in use, and in validation, are the mean over a crop and its mirror image, at twice the cost.
     """
 
     name: str
@@ -268,6 +269,7 @@ class Recipe:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     gray: bool = False
+    mirrored: bool = False
     batch: int = 64
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = 1e-3

@@ -98,7 +98,13 @@ def begun_network(recipe: Recipe) -> MultiTaskNetwork:
     outputs = {task.output: max(1, len(task.classes)) for task in recipe.outputs()}
     heads = recipe.heads
     network = MultiTaskNetwork(
-        trunk, backbone.features, outputs, heads.dropout, heads.kind, heads.units
+        trunk,
+        backbone.features,
+        outputs,
+        heads.dropout,
+        heads.kind,
+        heads.units,
+        recipe.mirrored,
     )
     if recipe.starts:
         begin_with(network, recipe)

@@ -169,6 +169,7 @@ class _Design:
     """Names, and numbers of values."""
     heads: Heads
     size: int
+    mirrored: bool = False
 
     def network(self) -> MultiTaskNetwork:
         """A network without values: only its shapes are needed."""
@@ -180,7 +181,7 @@ class _Design:
         outputs = dict(self.outputs)
         with torch.device("meta"):
             return MultiTaskNetwork(
-                trunk, features, outputs, heads.dropout, heads.kind, heads.units
+                trunk, features, outputs, heads.dropout, heads.kind, heads.units, self.mirrored
             )
 
     def alone(self) -> list[_Design]:
@@ -198,14 +199,15 @@ class _Cost:
 
 def _design(recipe: Recipe) -> _Design:
     outputs = tuple((task.output, max(1, len(task.classes))) for task in recipe.outputs())
-    return _Design(recipe.backbone, outputs, recipe.heads, recipe.size)
+    return _Design(recipe.backbone, outputs, recipe.heads, recipe.size, recipe.mirrored)
 
 
 @cache
 def _cost(design: _Design) -> _Cost:
     trunk, maps = _trunk(design.backbone, design.size)
     heads = design.behind(nn.Identity())
-    return _Cost(trunk.parameters + _parameters(heads), trunk.gflops + _gflops(heads, maps))
+    seen = 2 if design.mirrored else 1
+    return _Cost(trunk.parameters + _parameters(heads), seen * trunk.gflops + _gflops(heads, maps))
 
 
 @cache

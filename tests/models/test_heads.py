@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,44 @@ def test_heads_are_asked_by_name() -> None:
         "gender": (4, 2),
         "race": (4, 7),
     }
+
+
+def test_in_use_a_mirrored_network_sees_faces_and_their_mirror_images() -> None:
+    network, plain = network_of("ge"), network_of("ge").eval()
+    network.mirrored = True
+    images = torch.rand(3, 3, 64, 64)
+    found, one, other = network.eval()(images), plain(images), plain(images.flip(3))
+    for name in OUTPUTS:
+        torch.testing.assert_close(found[name], (one[name] + other[name]) / 2)
+        assert not torch.equal(one[name], other[name])
+
+
+def test_in_training_a_mirrored_network_sees_faces_once() -> None:
+    network, seen = network_of("linear"), []
+    network.mirrored = True
+    network.trunk.register_forward_hook(lambda trunk, images, maps: seen.append(len(maps)))
+    network.train()(torch.rand(3, 3, 64, 64))
+    network.eval()(torch.rand(3, 3, 64, 64))
+    assert seen == [3, 6]
+
+
+def test_every_runtime_has_a_mirrored_network_see_faces_twice(tmp_path: Path) -> None:
+    network = network_of("linear", "mobilenet_v3_small")
+    network.mirrored = True
+    card = {"backbone": "mobilenet_v3_small", "recipe": {"mirrored": True}}
+    facts = replace(exported("linear", "mobilenet_v3_small", tmp_path / "plain", 64), card=card)
+    bundle = write_bundle(tmp_path / "twice", network, facts, (0.5,) * 3, (0.5,) * 3)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    found = {}
+    for runtime in ("torch", "onnxruntime"):
+        opened = open_runtime(bundle, device="cpu", runtime=runtime, outputs=list(OUTPUTS))
+        found[runtime] = opened.infer(crops)
+        mirrored = opened.infer(np.ascontiguousarray(crops[:, :, ::-1]))
+        for name, values in found[runtime].items():
+            assert np.abs(values - mirrored[name]).max() < 1e-5 * np.abs(values).max()
+    for name, values in found["torch"].items():
+        difference = np.abs(values - found["onnxruntime"][name]).max()
+        assert difference < 1e-4 * max(1.0, float(np.abs(values).max()))
 
 
 def test_deployed_network_normalises_pixels() -> None:
