@@ -80,6 +80,8 @@ def _network(card: Mapping[str, Any]) -> str:
     parts = [str(card["backbone"])] if "backbone" in card else []
     if "parameters" in card:
         parts.append(f"{card['parameters']:,} parameters")
+    if card.get("recipe", {}).get("mirrored"):
+        parts.append("the mean over a face and its mirror image")
     return ", ".join(parts)
 
 

@@ -10,6 +10,7 @@ import torch
 from faceaudit.errors import UnknownNameError, UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.bundle import Bundle, Input, Output
+from faceaudit.models.card import card_text
 from faceaudit.models.export import write_bundle
 from faceaudit.models.heads import HEADS, Deployed, MultiTaskNetwork, freeze, to_gray
 from faceaudit.runtimes import open_runtime
@@ -208,6 +209,7 @@ def test_every_runtime_has_a_mirrored_network_see_faces_twice(tmp_path: Path) ->
     card = {"backbone": "mobilenet_v3_small", "recipe": {"mirrored": True}}
     facts = replace(exported("linear", "mobilenet_v3_small", tmp_path / "plain", 64), card=card)
     bundle = write_bundle(tmp_path / "twice", network, facts, (0.5,) * 3, (0.5,) * 3)
+    assert "the mean over a face and its mirror image" in card_text(bundle)
     crops = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     found = {}
     for runtime in ("torch", "onnxruntime"):
