@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
@@ -18,6 +19,9 @@ from faceaudit.reporting.json_report import SCHEMA_FILE
 from faceaudit.reporting.subject import Subject
 from faceaudit.schema import SCHEMES
 from faceaudit.showcase.images import write_specimens
+
+if TYPE_CHECKING:
+    from faceaudit.models.heads import MultiTaskNetwork
 
 # Threads that wait for each other are slow where other processes share the processor.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -121,15 +125,11 @@ def random_bundle(
 
 
 @pytest.fixture(scope="session")
-def residual_bundle(
-    tmp_path_factory: pytest.TempPathFactory, small_outputs: tuple[Output, ...]
-) -> Bundle:
-    """A bundle of a small network of inverted residuals, untrained but with uneven batch norms."""
+def residual_network(small_outputs: tuple[Output, ...]) -> MultiTaskNetwork:
+    """A small network of inverted residuals, untrained but with uneven batch norms."""
     import torch
     from torch import nn
 
-    from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
-    from faceaudit.models.export import write_bundle
     from faceaudit.models.heads import MultiTaskNetwork
 
     def conv(
@@ -160,7 +160,19 @@ def residual_bundle(
             nn.init.uniform_(part.weight, 0.5, 2.0)
             nn.init.uniform_(part.bias, -0.5, 1.0)
             nn.init.uniform_(part.running_var, 0.2, 2.0)
-    outputs = {output.output: len(output.classes) for output in small_outputs}
+    return MultiTaskNetwork(trunk, 32, {one.output: len(one.classes) for one in small_outputs})
+
+
+@pytest.fixture(scope="session")
+def residual_bundle(
+    tmp_path_factory: pytest.TempPathFactory,
+    small_outputs: tuple[Output, ...],
+    residual_network: MultiTaskNetwork,
+) -> Bundle:
+    """The bundle of that network."""
+    from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
+    from faceaudit.models.export import write_bundle
+
     folder = tmp_path_factory.mktemp("residual")
     facts = Bundle(
         name="residual",
@@ -174,5 +186,5 @@ def residual_bundle(
         tasks=small_outputs,
         sha256="",
     )
-    write_bundle(folder, MultiTaskNetwork(trunk, 32, outputs), facts, IMAGENET_MEAN, IMAGENET_STD)
+    write_bundle(folder, residual_network, facts, IMAGENET_MEAN, IMAGENET_STD)
     return load_bundle(str(folder))

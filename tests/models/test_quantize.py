@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from faceaudit.errors import BundleError
+from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.bundle import Bundle
+from faceaudit.models.export import write_bundle
+from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.models.quantize import (
     KEPT_FLOAT,
     equalize,
@@ -58,6 +62,23 @@ def test_int8_stays_close_to_float32(
         outputs_of(residual_bundle.graph, crops), outputs_of(int8, crops), strict=True
     ):
         assert 0 < np.abs(rounded - exact).max() < 0.03 * np.abs(exact).max()
+
+
+def test_a_mirrored_network_is_rounded_as_closely(
+    residual_bundle: Bundle,
+    residual_network: MultiTaskNetwork,
+    crops: NDArray[np.uint8],
+    tmp_path: Path,
+) -> None:
+    network = deepcopy(residual_network)
+    network.mirrored = True
+    made = write_bundle(tmp_path, network, residual_bundle, IMAGENET_MEAN, IMAGENET_STD)
+    path = tmp_path / "model.int8.onnx"
+    path.write_bytes(quantize_graph(made.graph, crops[:32]).SerializeToString())
+    found, mirrored = outputs_of(path, crops), outputs_of(path, crops[:, :, ::-1])
+    for exact, rounded, other in zip(outputs_of(made.graph, crops), found, mirrored, strict=True):
+        assert 0 < np.abs(rounded - exact).max() < 0.03 * np.abs(exact).max()
+        assert np.abs(rounded - other).max() < 1e-5 * np.abs(exact).max()
 
 
 def test_the_layers_in_between_are_computed_in_integers(int8: Path, tmp_path: Path) -> None:
