@@ -34,6 +34,7 @@ from faceaudit.storage.tabular import (
     parquet_schema,
     read_csv,
     separator_of,
+    short_rows,
 )
 from faceaudit.storage.versions import version_of
 
@@ -61,6 +62,7 @@ __all__ = [
     "retrying",
     "separator_of",
     "sha256_of_file",
+    "short_rows",
     "version_of",
     "without_secrets",
     "write_starter",

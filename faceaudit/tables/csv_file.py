@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from faceaudit.errors import InputError
 from faceaudit.schema import AGE_PRED, AGE_TRUE, BASE_FIELDS
-from faceaudit.storage import check_header, separator_of
+from faceaudit.storage import check_header, separator_of, short_rows
 from faceaudit.storage.numerals import are_apart, decimals, has_exponents, integers
 
 MEASURED = frozenset(
@@ -19,11 +19,11 @@ MEASURED = frozenset(
     | {one.name for one in BASE_FIELDS if pa.types.is_floating(one.type)}
 )
 """Columns that hold numbers whatever they look like; so do scores."""
-_BLANK = "blank lines "  # with a blank, which columns have not around their names
+_BLANK, _GAPS = "blank lines ", "gaps "  # with a blank, which columns have not around their names
 
 
 def scan_csv(path: Path, file: Path, image: str) -> tuple[pl.LazyFrame, tuple[str, ...]]:
-    """The rows of a CSV table, and notes on those that were left out.
+    """The rows of a CSV table, and notes on those that were left out or filled up.
 
     A column is one of numbers where it is by its meaning, or where each of its values can be
     written as it was; codes such as ``02134`` and ``12e4`` are text.
@@ -46,14 +46,16 @@ def scan_csv(path: Path, file: Path, image: str) -> tuple[pl.LazyFrame, tuple[st
     # Types would be inferred anew in every pass over the rows, at the cost of several passes.
     as_text = types | {name: pl.String() for name in looks}
     rows = pl.scan_csv(file, separator=separator, schema=as_text, glob=False)
-    blank, codes = _looked_at(path, rows, {name: types[name] for name in looks})
+    blank, codes, gaps = _looked_at(path, rows, {name: types[name] for name in looks})
+    short = short_rows(path, file, separator) if gaps else None
+    notes = (f"The table has {short}",) if short else ()
     types |= {name: pl.String() for name in codes}
     frame = pl.scan_csv(file, separator=separator, schema=types, glob=False)
     if not blank:
-        return frame, ()
+        return frame, notes
     lines = "1 blank line" if blank == 1 else f"{blank:,} blank lines"
     note = f"{lines} of the table {'was' if blank == 1 else 'were'} left out."
-    return frame.filter(~_is_blank()), (note,)
+    return frame.filter(~_is_blank()), (note, *notes)
 
 
 def _separator(path: Path, file: Path) -> str:
@@ -78,8 +80,11 @@ def _is_blank() -> pl.Expr:
 
 def _looked_at(
     path: Path, rows: pl.LazyFrame, looks: Mapping[str, pl.DataType]
-) -> tuple[int, list[str]]:
-    """Blank lines, and columns that look like numbers but would not be written the same again.
+) -> tuple[int, list[str], bool]:
+    """What a pass over a table tells.
+
+    That is: the number of blank lines, the columns that look like numbers but would not be written
+    the same again, and whether other rows lack a value in the last column.
 
     Args:
         path: The table, for messages.
@@ -93,7 +98,10 @@ def _looked_at(
     ]
     try:
         # Reading single columns would overlook rows with too many fields.
-        found = rows.select(_is_blank().sum().alias(_BLANK), *asked).collect(engine="streaming")
+        gaps = (pl.last().is_null() & ~_is_blank()).any().alias(_GAPS)
+        found = rows.select(_is_blank().sum().alias(_BLANK), gaps, *asked).collect(
+            engine="streaming"
+        )
         facts = found.row(0, named=True)
         same = [name for name in looks if facts[f"{name}\nsame"]]
         scientific = [name for name in same if facts.get(f"{name}\nscientific")]
@@ -103,7 +111,8 @@ def _looked_at(
         if advice := _advice(error):
             raise InputError(f"{path}: cannot be read: {advice}") from error
         raise
-    return facts[_BLANK], [n for n in looks if n not in same or not told.get(n, True)]
+    codes = [name for name in looks if name not in same or not told.get(name, True)]
+    return facts[_BLANK], codes, facts[_GAPS]
 
 
 def _questions(name: str, dtype: pl.DataType) -> dict[str, pl.Expr]:

@@ -38,6 +38,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "utf_16": ("t.csv", CSV.encode("utf-16"), "CSV UTF-8"),
     "compressed": ("t.csv", b"\x1f\x8b\x08\x00" + bytes(range(256)), "CSV UTF-8"),
     "a_row_with_more_fields": ("t.csv", f"{CSV}a,b.jpg,Male,Male,3,4\n".encode(), "more fields"),
+    "cut_off_within_a_row": ("t.csv", CSV[:-12].encode(), "is cut off: its last row"),
     "an_open_quote": ("t.csv", f'{CSV}"a,Male,Male,3,4\n'.encode(), "cannot be read"),
     "one_name_twice": ("t.csv", CSV.replace("age_true", "gender_true").encode(), "more than once"),
     "a_comment_first": ("t.csv", f"# by hand\n{CSV}".encode(), "names a single column"),
@@ -67,6 +68,7 @@ GOOD_FILES: dict[str, bytes] = {
     "with_the_mark_before_a_task.csv": b"\xef\xbb\xbf"
     + "\n".join(line.split(",", 1)[1] for line in CSV.splitlines()).encode(),
     "of_windows.csv": CSV.replace("\n", "\r\n").encode(),
+    "with_empty_cells_last.csv": CSV.replace("\n", ",\n").replace(",\n", ",note\n", 1).encode(),
     "with_semicolons.csv": CSV.replace(",", ";").encode(),
     "with_decimal_commas.csv": CSV.replace(",", ";").replace(".5", ",5").encode(),
     "with_bars.csv": CSV.replace(",", "|").encode(),
@@ -90,6 +92,14 @@ def test_a_csv_reads_alike_however_it_was_written(name: str, tmp_path: Path) -> 
     values = figures(tmp_path / name)
     assert values["gender", "accuracy", None] == 0.5
     assert values["age", "mae", None] == pytest.approx(1.5)
+
+
+def test_rows_with_fewer_fields_are_told(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"{CSV}late.jpg,Male\nlater.jpg\n", encoding="utf-8")
+    assert (
+        "The table has rows with fewer fields than the header, such as row 42 with 2 of 5; "
+        "the missing ones count as empty."
+    ) in facts_of(tmp_path / "t.csv")["notes"]
 
 
 @pytest.mark.parametrize("blank", ["\n", "\n\n\n", ",,,,\n"])
