@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from faceaudit.reporting import format as text
 from faceaudit.reporting.glossary import Unit, metric_facts, task_title
 from faceaudit.showcase.run import PREDICTIONS
 from faceaudit.tables import read_table
-from scripts.readme import fill, table
+from scripts.readme import fill, rewrite, table
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "audit-of-fairface.md"
 DAY = dt.date(2026, 11, 25)
@@ -174,12 +173,7 @@ def _shown(estimate: Estimate, unit: Unit) -> str:
 
 def main() -> None:
     """Write the document, or say that it is stale."""
-    before = DOCUMENT.read_text(encoding="utf-8")
-    after = filled(before)
-    if "--check" in sys.argv:
-        stale = f"{DOCUMENT.name} is stale: run python -m scripts.audit_of_fairface"
-        raise SystemExit(before != after and stale)
-    DOCUMENT.write_text(after, encoding="utf-8")
+    rewrite(DOCUMENT, filled, "scripts.audit_of_fairface")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fill docs/audit-of-research.md: ``python -m scripts.audit_of_research``."""
+"""Fill docs/audit-of-research.md: ``python -m scripts.audit_of_research [--check]``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from faceaudit.reporting.run import report
-from scripts.readme import fill
+from scripts.readme import fill, rewrite
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "audit-of-research.md"
@@ -28,5 +28,10 @@ def filled(document: str) -> str:
     return fill(document, {"audit": audit}, DOCUMENT.name)
 
 
+def main() -> None:
+    """Write the document, or say that it is stale."""
+    rewrite(DOCUMENT, filled, "scripts.audit_of_research")
+
+
 if __name__ == "__main__":
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    main()

@@ -115,8 +115,9 @@ def _from_scratch() -> Iterator[str]:
         "held-out images of UTKFace, with 95 % intervals. It shows "
         "which recipes learn, and nothing of how "
         "good a row can be: what is no better than the last row was not learned in so few steps. "
-        f"{_splits(found)}{_not_among(found)}\n"
+        f"{_splits(found)}{_not_among(found)}".rstrip()
     )
+    yield ""
     yield from_scratch.table_of(found)
     yield ""
 

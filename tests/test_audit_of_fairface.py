@@ -95,8 +95,8 @@ def test_most_errors_of_race_are_others_and_whoever_is_predicted_others_mostly_i
     assert taken > wrong / 2
     assert bounds(document.figure("race", "precision", {}, OTHERS))[1] < 0.5
     recall = document.figure("race", "recall", {}, "Indian")
-    assert recall.value < 0.5
-    assert bounds(recall)[1] < 0.55
+    low, high = bounds(recall)
+    assert 0.45 < low < high < 0.6
 
 
 def test_every_image_was_scored_and_most_rules_of_the_example_stay_undecided_by_others() -> None:

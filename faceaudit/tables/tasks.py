@@ -226,15 +226,22 @@ def _with_agreement(
     if task.pred_column in draft.dtypes:
         frame = _mapped(frame, task.pred_column, way.classes, predicted)
         notes += _stray_note(task.pred_column, predicted, way.classes)
-    if way.changes and scored:
-        # The most probable merged class need not hold the most probable single class.
-        best = argmax(task.name, task.classes)
-        given = pl.col(task.pred_column)
-        merged = pl.when(given.is_not_null()).then(pl.coalesce(best, given))
-        frame = frame.with_columns(merged.alias(task.pred_column))
     if way.changes:
-        summed = " Probabilities were summed and the highest sum taken." if scored else ""
-        notes.append(merge_note("predicted classes", way) + summed)
+        notes.append(merge_note("predicted classes", way))
+    if way.changes and scored:
+        notes[-1] += " Probabilities were summed"
+        if task.name == AGE_GROUP:
+            # As `predict` would have it in these groups: its group is the highest sum over years.
+            best = argmax(task.name, task.classes)
+            given = pl.col(task.pred_column)
+            merged = pl.when(given.is_not_null()).then(pl.coalesce(best, given))
+            frame = frame.with_columns(merged.alias(task.pred_column))
+            notes[-1] += " and the highest sum taken."
+        else:
+            notes[-1] += (
+                f"; a face keeps the class that {task.pred_column} names, also where another has "
+                "a higher sum."
+            )
     if task.true_column in draft.dtypes:
         known = agreement.annotated.classes if agreement.annotated else _identity(task)
         frame = _mapped(frame, task.true_column, known, annotated)
