@@ -131,6 +131,11 @@ class Output:
         return slice(int(first), int(first) + 1 if end is None else int(end))
 
     @property
+    def size(self) -> int:
+        """Values that a head gives: one per class, or the number."""
+        return max(1, len(self.classes))
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """How many columns there may be."""
         if self.activation in ("sigmoid", "value"):

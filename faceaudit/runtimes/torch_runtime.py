@@ -230,7 +230,7 @@ def load_network(bundle: Bundle) -> Deployed:
         BundleError: If the weights do not fit the backbone and heads that the bundle names.
     """
     backbone = find_backbone(bundle.card["backbone"])
-    outputs = {task.output: max(1, len(task.classes)) for task in bundle.tasks}
+    outputs = {one.output: one.size for one in bundle.tasks}
     recipe = bundle.card.get("recipe", {})
     heads = recipe.get("heads", {"kind": "linear", "units": ()})
     network = MultiTaskNetwork(

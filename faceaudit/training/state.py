@@ -95,7 +95,7 @@ def begun_network(recipe: Recipe) -> MultiTaskNetwork:
     trunk = backbone.build()
     if not recipe.starts:
         load_weights(backbone, trunk, recipe.weights)
-    outputs = {task.output: max(1, len(task.classes)) for task in recipe.outputs()}
+    outputs = {one.output: one.size for one in recipe.outputs()}
     heads = recipe.heads
     network = MultiTaskNetwork(
         trunk,

@@ -196,14 +196,13 @@ def _refused(
 ) -> Exception | None:
     """Why settings cannot be trained, as far as that shows without training them."""
     try:
-        one = _recipe_of(recipe, changes, chosen)
-        outputs = {task.output: max(1, len(task.classes)) for task in one.outputs()}
-        features = find_backbone(one.backbone).features
+        settings = _recipe_of(recipe, changes, chosen)
+        outputs = {one.output: one.size for one in settings.outputs()}
+        features, heads = find_backbone(settings.backbone).features, settings.heads
         with torch.device("meta"):  # shapes alone
             MultiTaskNetwork(
-                torch.nn.Identity(), features, outputs, one.heads.dropout, one.heads.kind,
-                one.heads.units,
-            )  # fmt: skip
+                torch.nn.Identity(), features, outputs, heads.dropout, heads.kind, heads.units
+            )
     except (UsageError, RuntimeError, ValueError) as error:  # torch refuses widths and shares
         return error
     return None

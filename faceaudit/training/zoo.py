@@ -198,7 +198,7 @@ class _Cost:
 
 
 def _design(recipe: Recipe) -> _Design:
-    outputs = tuple((task.output, max(1, len(task.classes))) for task in recipe.outputs())
+    outputs = tuple((one.output, one.size) for one in recipe.outputs())
     return _Design(recipe.backbone, outputs, recipe.heads, recipe.size, recipe.mirrored)
 
 
