@@ -47,6 +47,10 @@ def first_exit(codes: Iterable[int]) -> int:
     return min(codes, key=EXIT_ORDER.index, default=EXIT_DONE)
 
 
+FEW = 5
+"""Names among which the one that was meant is seen at once."""
+
+
 class FaceauditError(Exception):
     """Something the user can fix; the message says what was given, where, and what would work."""
 
@@ -67,7 +71,12 @@ class UnknownNameError(UsageError):
     """
 
     def __init__(self, kind: str, given: str, known: Iterable[str]) -> None:
-        super().__init__(f"no {kind} is called {given!r}; choose one of: {', '.join(known)}")
+        from difflib import get_close_matches
+
+        names = [str(one) for one in known]
+        near = get_close_matches(str(given), names, 1) if len(names) > FEW else []
+        meant = f"; did you mean {near[0]}?" if near else ""
+        super().__init__(f"no {kind} is called {given!r}; choose one of: {', '.join(names)}{meant}")
 
 
 def check_names(kind: str, given: Sequence[str], known: Iterable[str]) -> None:

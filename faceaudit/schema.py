@@ -171,6 +171,8 @@ class Task:
 GENDER, RACE, AGE, AGE_GROUP = "gender", "race", "age", "age_group"
 TASK_OPTIONS = (GENDER, RACE, AGE)
 """What ``--tasks`` takes; ``age`` writes the column ``age_pred`` and the task ``age_group``."""
+SCHEMES_OF = {GENDER: ("gender2",), RACE: ("fairface4", "utkface5", "fairface7")}
+"""The named schemes of a task, those of fewer classes first."""
 AGE_TRUE, AGE_PRED = "age_true", "age_pred"
 
 

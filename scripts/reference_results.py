@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks import ablations, from_scratch, redrawn, study
 from benchmarks.paired_runs import read
 from faceaudit.models.backbones import find_backbone
+from faceaudit.schema import AGE
 from faceaudit.training.recipe import Recipe, Reference
 from faceaudit.training.recipe_files import list_recipes, load_recipe
 
@@ -27,9 +28,10 @@ DOCUMENT, RESULTS = ROOT / "docs" / "reference-results.md", ROOT / "docs" / "res
 HEAD = """# What the reference works reported, and what holds on clean splits
 
 Made by `python -m scripts.reference_results` from the recipes and the files in `docs/results`.
-Every row is a recipe: `faceaudit train reference/NAME --data CROPS` repeats it on a split by groups
-of duplicates, so that no picture is on two sides. Reported figures are those of the source. Shares
-are accuracies; `age_mae_scaled` is the mean absolute error divided by 69 years.
+Every row is a recipe: `faceaudit train reference/NAME --data crops` repeats it on a split by groups
+of duplicates, so that no picture is on two sides; what makes the crops stands above the rows.
+Reported figures are those of the source. Shares are accuracies; `age_mae_scaled` is the mean
+absolute error divided by 69 years.
 """
 NO_LEAK = (
     "no more than any split by index: it is made before images are copied, but UTKFace holds "
@@ -58,6 +60,8 @@ def _section(source: str, rows: list[tuple[str, Recipe]]) -> Iterator[str]:
     yield f"## {source}\n"
     for leak in dict.fromkeys(_reference(recipe).leak for _, recipe in rows):
         yield f"What leaks: {leak or NO_LEAK}\n"
+    commands = dict.fromkeys(_reference(recipe).prepare for _, recipe in rows)
+    yield f"Its recipes read what {' or '.join(f'`{one}`' for one in commands)} makes.\n"
     yield "| row | recipe | reported | measured here |"
     yield "| --- | --- | --- | --- |"
     for name, recipe in rows:
@@ -110,16 +114,29 @@ def _from_scratch() -> Iterator[str]:
     found = [from_scratch.Learned(**one) for one in json.loads(from_scratch.RESULTS.read_text())]
     size, steps = from_scratch.SHORT["stages"][0]["size"], from_scratch.EPOCHS * from_scratch.STEPS
     yield (
-        "Each network by its recipe from random weights, nothing frozen, with learning rates of "
-        f"ours, at most {steps} steps at {size} pixels, on aligned crops of all ages, tested on "
-        "held-out images of UTKFace, with 95 % intervals. It shows "
-        "which recipes learn, and nothing of how "
+        "Network, heads, losses and augmentation of each recipe, from random weights, nothing "
+        "frozen, with learning rates and a schedule (cosine) of ours, the last weights kept, at "
+        f"most {steps} steps at {size} pixels, on aligned crops of all ages, tested on held-out "
+        "images of UTKFace, with 95 % intervals. It shows which recipes learn, and nothing of how "
         "good a row can be: what is no better than the last row was not learned in so few steps. "
-        f"{_splits(found)}{_not_among(found)}".rstrip()
+        f"{_unlearned(found)}{_splits(found)}{_not_among(found)}".rstrip()
     )
     yield ""
     yield from_scratch.table_of(found)
     yield ""
+
+
+def _unlearned(found: Sequence[from_scratch.Learned]) -> str:
+    """Which networks are shown to be better than a guess in nothing."""
+    rows = [
+        one.row
+        for one in found
+        if not any(
+            high < one.guessed[task] if task == AGE else low > one.guessed[task]
+            for task, (_, low, high) in one.figures.items()
+        )
+    ]
+    return f"In nothing better than a guess: {'; '.join(rows)}. " if rows else ""
 
 
 def _splits(found: Sequence[from_scratch.Learned]) -> str:
@@ -182,7 +199,7 @@ def _study() -> Iterator[str]:
     )
     yield (
         "- The gender head has a hidden layer with dropout in plain sharing, and none where its "
-        "hidden layer is the embedding, as in the source."
+        "hidden layer is the embedding; the source has no dropout at all."
     )
     yield (
         f"- The same epochs are fewer steps on fewer faces: {steps['stl_age']:,} on all, and by "

@@ -112,7 +112,12 @@ def prepare(
     detector: Detector = "retinaface",
     faces: Faces = "largest",
     align: Annotated[str, typer.Option(help="similarity or none.")] = "similarity",
-    margin: Annotated[float, typer.Option(help="Widening of the crops.")] = 0.4,
+    margin: Annotated[
+        float, typer.Option(help="Widening of crops: in all where aligned, else on each side.")
+    ] = 0.4,
+    offset: Annotated[
+        float, typer.Option(help="How far aligned crops are moved down, in their sides.")
+    ] = 0.15,
     size: Annotated[int, typer.Option(min=16, max=4096, help="Height and width in pixels.")] = 192,
     labels: Labels = "auto",
     provenance: Provenance = "annotated",
@@ -136,6 +141,7 @@ def prepare(
         faces=faces,
         align=align,
         margin=margin,
+        offset=offset,
         size=size,
         labels=labels,
         provenance=provenance,

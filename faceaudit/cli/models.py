@@ -111,7 +111,9 @@ def zoo(
     action: Annotated[
         str | None, typer.Argument(help="Nothing, or show.", metavar="[show NAME]")
     ] = None,
-    name: Annotated[str | None, typer.Argument(help="A bundle.", hidden=True)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A bundle, model, recipe or architecture.", hidden=True)
+    ] = None,
     speed: Annotated[
         bool, typer.Option("--speed", help="Also time each network on this machine's CPU.")
     ] = False,
@@ -122,19 +124,13 @@ def zoo(
     verbose: Verbose = False,
     log_format: LogFormat = "text",
 ) -> None:
-    """List bundles, recipes and architectures with their cost; show a model card."""
+    """List bundles, recipes and architectures with their cost; show one: a card, a whole recipe."""
     start_logging(quiet, verbose, log_format)
     shown = one_of("--format", format_, ("table", "json"))
     if action is not None:
         if action != "show" or name is None:
             raise UsageError(f"zoo {action}: give nothing, or show NAME, such as show fairface")
-        from faceaudit.models.bundle import facts_of
-        from faceaudit.models.card import card_text
-        from faceaudit.models.load import load_model
-
-        bundle = load_model(name)
-        text = json.dumps(facts_of(bundle), indent=2) if shown == "json" else card_text(bundle)
-        typer.echo(text, nl=shown == "json")
+        typer.echo(_card(name, as_json=shown == "json").rstrip("\n"))
         return
     require("torch", "faceaudit zoo", "torch")
     from faceaudit.training.zoo import zoo as run
@@ -145,6 +141,36 @@ def zoo(
         typer.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
     else:
         typer.echo(zoo_text(entries))
+
+
+RECIPE = "recipe:"
+"""Before the name of a recipe that is a bundle's name too."""
+
+
+def _card(name: str, *, as_json: bool) -> str:
+    """What there is to say of a bundle or model, a recipe or an architecture."""
+    from faceaudit.models.backbones import BACKBONES
+    from faceaudit.models.bundle import BUNDLES, facts_of
+    from faceaudit.models.card import card_text
+    from faceaudit.models.load import load_model
+    from faceaudit.training.recipe_files import list_recipes, load_recipe, recipe_text
+
+    wanted = name.removeprefix(RECIPE)
+    is_bundle = name == wanted and (BUNDLES / name).is_dir()
+    if name != wanted or name.endswith(".toml") or (name in list_recipes() and not is_bundle):
+        recipe = load_recipe(wanted)
+        if as_json:
+            return json.dumps(recipe.to_json(), indent=2)
+        require("tomli_w", "faceaudit zoo show RECIPE", "train")
+        return recipe_text(recipe)
+    if name in BACKBONES or name.startswith("timm:"):
+        require("torch", "faceaudit zoo", "torch")
+        from faceaudit.training.zoo import architecture, architecture_text
+
+        entry = architecture(name)
+        return json.dumps(entry.to_json(), indent=2) if as_json else architecture_text(entry)
+    bundle = load_model(name)
+    return json.dumps(facts_of(bundle), indent=2) if as_json else card_text(bundle)
 
 
 def export(

@@ -101,7 +101,9 @@ def parse_changes(given: Sequence[str] | None) -> dict[str, Any]:
     for key, text in ((key, value) for one in given or [] for key, value in [_halves(one)]):
         try:
             changes[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except tomllib.TOMLDecodeError as error:
+            if text.startswith(("[", "{", '"', "'")):
+                raise UsageError(f"--set {key}={text}: is not valid TOML: {error}") from error
             changes[key] = text
     return changes
 

@@ -12,9 +12,8 @@ from faceaudit.labels.annotations import counted, were
 from faceaudit.schema import (
     AGE_BINS,
     AGE_GROUP,
-    GENDER,
-    RACE,
     SCHEMES,
+    SCHEMES_OF,
     Task,
     age_bins_of,
     age_group_task,
@@ -31,9 +30,6 @@ CUSTOM_SHARE, CUSTOM_ROWS = 0.05, 5
 
 MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "none", "null", "unknown"})
 """Ways to say that nothing is known, in lower case."""
-
-SCHEMES_OF = {GENDER: ("gender2",), RACE: ("fairface4", "utkface5", "fairface7")}
-"""Named schemes that a column may belong to, the smallest first."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from faceaudit.errors import SchemaError
-from faceaudit.labels.parse import SCHEMES_OF
 from faceaudit.schema import (
     AGE_BINS,
     AGE_GROUP,
@@ -15,6 +14,7 @@ from faceaudit.schema import (
     GENDER,
     RACE,
     SCHEMES,
+    SCHEMES_OF,
     Task,
     age_group_names,
 )

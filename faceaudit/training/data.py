@@ -115,10 +115,13 @@ def read_folder(folder: Path, model: Recipe | Bundle) -> tuple[pl.DataFrame, NDA
     align, margin, offset = (table[name][0] for name in ("align", "margin", "offset"))
     aligned = model.align == "similarity"  # boxes are not moved
     if align != model.align or margin < model.margin or (aligned and offset != model.offset):
-        needed = f"align {model.align}, margin {model.margin:g} or more"
+        moved = aligned and offset != model.offset
+        options = f"--align {model.align} --margin {max(margin, model.margin):g}"
         raise InputError(
             f"{folder}: was prepared with align {align}, margin {margin:g}, offset {offset:g}; "
-            f"{model.name} needs {needed}{f', offset {model.offset:g}' if aligned else ''}"
+            f"{model.name} needs align {model.align}, margin {model.margin:g} or more"
+            f"{f', offset {model.offset:g}' if aligned else ''}: `faceaudit prepare IMAGES FOLDER "
+            f"{options}{f' --offset {model.offset:g}' if moved else ''}`"
         )
     usual: ViewKind = "aligned" if align == "similarity" else "box"
     kinds = table["view"].to_list() if "view" in table.columns else [usual] * len(table)

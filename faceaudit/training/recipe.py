@@ -13,7 +13,14 @@ from typing import Any, Literal
 from faceaudit.errors import SchemaError, UnknownNameError
 from faceaudit.models.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME, Align, Output, years_output
-from faceaudit.schema import AGE, AGE_BINS, MAX_AGE, age_group_task, task_of_scheme
+from faceaudit.schema import (
+    AGE,
+    AGE_BINS,
+    MAX_AGE,
+    SCHEMES_OF,
+    age_group_task,
+    task_of_scheme,
+)
 
 Frozen = Literal["none", "trunk", "all_but_last_block"]
 YEARS_SMOOTHNESS = 0.02
@@ -191,7 +198,8 @@ class Reference:
     """The published row that a recipe repeats: who reported what, and why it may not hold.
 
     ``reported`` is metric name -> value as printed by the source; ``leak`` says in one sentence
-    how its test images could be known to the training (empty where they could not).
+    how its test images could be known to the training (empty where they could not). ``prepare`` is
+    the command that makes the crops which the recipe reads.
     """
 
     source: str
@@ -200,6 +208,7 @@ class Reference:
     leak: str = ""
     differs: str = ""
     """What this recipe does otherwise than the source, and why."""
+    prepare: str = ""
 
 
 @dataclass(frozen=True)
@@ -318,9 +327,12 @@ def output_of(name: str, task: TaskRecipe) -> Output:
     """The network's output that a task is learned by.
 
     Raises:
-        SchemaError: If the task has no such scheme.
+        SchemaError: If the age groups are none.
+        UnknownNameError: If the task has no such scheme.
     """
     if name != AGE:
+        if task.scheme not in SCHEMES_OF[name]:
+            raise UnknownNameError(f"scheme of {name}", task.scheme, SCHEMES_OF[name])
         classes = task_of_scheme(name, task.scheme).classes
         return Output(name, task.scheme, classes, name, "softmax")
     if task.scheme == YEARS_SCHEME:

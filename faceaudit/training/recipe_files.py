@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError
+from faceaudit.errors import InputError, SchemaError, UnknownNameError, UsageError, check_names
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.backbone import check_size
 from faceaudit.models.backbones.weights import NO_WEIGHTS, check_weights, file_of, source_of
@@ -89,11 +90,22 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(base, str):
         raise UsageError(f"{path}: base is {base!r}; it must name a recipe or a TOML file")
     beside = path.parent / base
-    found = beside if beside.suffix.lower() == ".toml" and beside.is_file() else find_recipe(base)
+    own = beside.suffix.lower() == ".toml" and beside.is_file()
+    with _naming(f"{path}: base"):
+        found = beside if own else find_recipe(base)
     rests = (path.resolve(), *above)
     if found.resolve() in rests:
         raise UsageError(f"{path}: base: {base} rests on this recipe itself")
     return _laid_over(_read(found, rests), facts)
+
+
+@contextmanager
+def _naming(key: str) -> Iterator[None]:
+    """Say which file and key has a name that is not known, or says what cannot be."""
+    try:
+        yield
+    except (UsageError, InputError, SchemaError) as error:
+        raise UsageError(f"{key}: {error}") from error
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +133,22 @@ def _put(facts: dict[str, Any], keys: list[str], value: Any) -> None:
             raise UsageError(f"recipe key {'.'.join(keys)}: {key} is not a table")
         facts = inner
     facts[keys[-1]] = value
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """A recipe as a TOML file of every key, which rests on no other."""
+    import tomli_w
+
+    return tomli_w.dumps(_without_none(recipe.to_json()))
+
+
+def _without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts without keys that have no value, for which TOML has no word."""
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in facts.items()
+        if value is not None
+    }
 
 
 def recipe_from_facts(facts: Mapping[str, Any], where: str) -> Recipe:
@@ -151,8 +179,10 @@ def _check(recipe: Recipe, where: str) -> None:
     Raises:
         UsageError: With the key and what would work.
     """
-    backbone = find_backbone(recipe.backbone)
-    check_weights(backbone, recipe.weights)
+    with _naming(f"{where}: backbone"):
+        backbone = find_backbone(recipe.backbone)
+    with _naming(f"{where}: weights of {recipe.backbone}"):
+        check_weights(backbone, recipe.weights)
     if recipe.frozen == "all_but_last_block" and not backbone.last_block:
         raise UsageError(
             f"{where}: frozen: the last block of {recipe.backbone} is not known here; choose trunk "
@@ -161,15 +191,18 @@ def _check(recipe: Recipe, where: str) -> None:
     if not recipe.stages or not recipe.tasks:
         raise UsageError(f"{where}: at least one stage and one task are needed")
     for name, task in recipe.tasks.items():
-        if name not in TASK_OPTIONS:
-            raise UnknownNameError("task", name, TASK_OPTIONS)
-        try:
+        with _naming(f"{where}: tasks"):
+            check_names("task", [name], TASK_OPTIONS)
+        with _naming(f"{where}: tasks.{name}.scheme"):
             output_of(name, task)
-        except SchemaError as error:
-            raise UsageError(f"{where}: tasks.{name}.scheme: {error}") from error
     check_values(recipe, where)
     _check_heads(recipe, where)
     random = recipe.weights == NO_WEIGHTS and not recipe.starts
+    if recipe.frozen != "none" and random:
+        raise UsageError(
+            f"{where}: frozen: {recipe.frozen} of random weights would stay random; give weights "
+            'or a start, or frozen = "none"'
+        )
     if recipe.norms == "folded" and (random or recipe.frozen != "none"):
         raise UsageError(
             f"{where}: norms: folded needs pretrained weights and a trunk that is trained whole; "
@@ -186,8 +219,8 @@ def _check_heads(recipe: Recipe, where: str) -> None:
     from faceaudit.models.heads import GENDER, GENDER_EMBEDDING, HEADS
 
     heads = recipe.heads
-    if heads.kind not in HEADS:
-        raise UnknownNameError("kind of heads", heads.kind, HEADS)
+    with _naming(f"{where}: heads.kind"):
+        check_names("kind of heads", [heads.kind], HEADS)
     if heads.kind == "linear" and heads.units:
         raise UsageError(
             f"{where}: heads.units is {list(heads.units)}, and kind linear has no hidden layers; "

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-import tomli_w
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
@@ -32,7 +31,7 @@ from faceaudit.training.limits import is_memory, out_of_memory
 from faceaudit.training.loop import BEST, CHECKPOINT
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
-from faceaudit.training.recipe_files import check_files, check_sizes, load_recipe
+from faceaudit.training.recipe_files import check_files, check_sizes, load_recipe, recipe_text
 from faceaudit.training.splits import divide
 from faceaudit.training.state import digest_of, read_tensors
 from faceaudit.training.study import (
@@ -342,9 +341,9 @@ def _write(
     ended = tried(study)
     write_text(output / TRIALS, _table(ended, list(_tuning(settings).ranges)))
     if any(trial.state == TrialState.COMPLETE for trial in ended):
-        facts = _without_none(_recipe_of(recipe, changes, _best(study)).to_json())
+        best = _recipe_of(recipe, changes, _best(study))
         told = f"# The best of {len(ended)} trials: {study.best_value:.4f} on validation crops.\n"
-        write_text(output / BEST_RECIPE, told + tomli_w.dumps(facts))
+        write_text(output / BEST_RECIPE, told + recipe_text(best))
     for trial in ended:
         for name in (CHECKPOINT, BEST):
             for file in (output / folder_of(trial)).glob(f"*{name}*"):  # also half-written ones
@@ -375,15 +374,6 @@ def _outcome(study: optuna.Study, output: Path) -> Tuned:
     load_recipe(str(path))
     pruned, failed = count[TrialState.PRUNED], count[TrialState.FAIL]
     return Tuned(_best(study), study.best_value, len(ended), pruned, failed, path)
-
-
-def _without_none(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts without keys that have no value, for which TOML has no word."""
-    return {
-        key: _without_none(value) if isinstance(value, Mapping) else value
-        for key, value in facts.items()
-        if value is not None
-    }
 
 
 def _table(trials: Sequence[FrozenTrial], keys: Sequence[str]) -> str:

@@ -131,30 +131,42 @@ def _recipes(speed_of: _SpeedOf) -> Iterator[Entry]:
 
 
 def _architectures(speed_of: _SpeedOf) -> Iterator[Entry]:
-    for name, backbone in BACKBONES.items():
-        size = backbone.size or USUAL_SIZE
-        cost, _ = _trunk(name, size)
-        yield Entry(
-            "architecture",
-            name,
-            name,
-            (),
-            "",
-            size,
-            cost.parameters,
-            cost.parameters,
-            cost.gflops,
-            weights=tuple(backbone.sources),
-            weight_sources={
-                weights: {
-                    "training_data": source.training_data,
-                    "licence": source.licence,
-                    "research_only": source.research_only,
-                }
-                for weights, source in backbone.sources.items()
-            },
-            images_per_second=speed_of(name, partial(_on_meta, backbone.build), size),
-        )
+    for name in BACKBONES:
+        yield architecture(name, speed_of)
+
+
+def architecture(name: str, speed_of: _SpeedOf | None = None) -> Entry:
+    """What a backbone costs alone, and what weights it may begin with.
+
+    Raises:
+        UnknownNameError: If there is none of this name.
+    """
+    backbone = find_backbone(name)
+    size = backbone.size or USUAL_SIZE
+    cost, _ = _trunk(name, size)
+    return Entry(
+        "architecture",
+        name,
+        name,
+        (),
+        "",
+        size,
+        cost.parameters,
+        cost.parameters,
+        cost.gflops,
+        weights=tuple(backbone.sources),
+        weight_sources={
+            weights: {
+                "training_data": source.training_data,
+                "licence": source.licence,
+                "research_only": source.research_only,
+            }
+            for weights, source in backbone.sources.items()
+        },
+        images_per_second=speed_of(name, partial(_on_meta, backbone.build), size)
+        if speed_of
+        else None,
+    )
 
 
 # --- cost -------------------------------------------------------------------------------------
@@ -345,6 +357,19 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         "" if entry.saved is None else f"{entry.saved:.0%}",
         "" if entry.images_per_second is None else f"{entry.images_per_second:,.0f}",
     )
+
+
+def architecture_text(entry: Entry) -> str:
+    """An architecture's cost and weights, in words."""
+    weights = [
+        f"- weights {name}: {one['training_data']}; license {one['licence']}"
+        for name, one in entry.weight_sources.items()
+    ]
+    facts = (
+        f"- {millions(entry.parameters)} parameters, {entry.gflops:.3g} GFLOPs per image of "
+        f"{entry.input} x {entry.input} pixels, heads not counted"
+    )
+    return "\n".join([f"# {entry.name}", "", facts, *weights])
 
 
 def millions(count: int) -> str:

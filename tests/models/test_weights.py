@@ -112,6 +112,20 @@ def test_weights_of_lite0_are_asked_for_by_the_name_of_their_file(
     assert find_weights("efficientnet_lite0", source) == tmp_path / name
 
 
+def test_a_missing_file_is_told_with_where_it_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for name in ("imagenet", "vggface"):
+        source = find_backbone("vgg16").sources[name]
+        with pytest.raises(
+            BundleError, match=re.escape(f"published at {source.url}, in {tmp_path}")
+        ):
+            find_weights("vgg16", source)
+        assert source.url.startswith("https://")
+        assert source.url.endswith(f"/{source.file}")
+
+
 def test_a_timm_network_says_where_its_weights_are() -> None:
     backbone = find_backbone("timm:test_vit")
     with pytest.raises(

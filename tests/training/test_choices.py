@@ -236,7 +236,7 @@ def test_mixed_images_hold_the_stated_share_of_themselves(kind: str) -> None:
 
 
 def test_frozen_parameters_are_not_in_the_optimizer() -> None:
-    state = new_state(recipe_with(frozen="trunk", optimizer="sgd"))
+    state = new_state(replace(recipe_with(optimizer="sgd"), frozen="trunk"))
     trained = sum(len(group["params"]) for group in state.optimizer.param_groups)
     assert trained == len(list(state.network.heads.parameters()))
 
@@ -261,9 +261,26 @@ def test_every_recipe_that_ships_is_well_formed(name: str) -> None:
             "something to train on",
         ),
         ({"selection": {"by": "height"}}, UnknownNameError, "height"),
-        ({"tasks": {"age": {"scheme": "decades"}}}, UnknownNameError, "fairface9"),
-        ({"weights": "jft"}, UnknownNameError, "no weights is called"),
-        ({"heads": {"kind": "gated"}}, UnknownNameError, "no kind of heads is called 'gated'"),
+        ({"tasks": {"age": {"scheme": "decades"}}}, UsageError, "fairface9"),
+        (
+            {"tasks": {"gender": {"scheme": "utkface5"}}},
+            UsageError,
+            r"small\.toml: tasks\.gender\.scheme: no scheme of gender is called 'utkface5'; "
+            "choose one of: gender2$",
+        ),
+        ({"tasks": {"emotion": {"scheme": "gender2"}}}, UsageError, "tasks: no task is called"),
+        (
+            {"backbone": "resnet51"},
+            UsageError,
+            r"small\.toml: backbone: .*; did you mean resnet50\?",
+        ),
+        ({"weights": "jft"}, UsageError, r"small\.toml: weights of .*: no weights is called"),
+        (
+            {"heads": {"kind": "gated"}},
+            UsageError,
+            r"heads\.kind: no kind of heads is called 'gated'",
+        ),
+        ({"frozen": "trunk"}, UsageError, "frozen: trunk of random weights would stay random"),
         ({"heads": {"kind": "gm", "units": [8, 8]}}, UsageError, r"small\.toml: heads\.kind gm: a"),
         ({"tasks": {"race": {"scheme": "utkface5"}}}, UsageError, "needs the task gender"),
         (

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -175,8 +175,8 @@ def test_norms_that_are_joined_keep_weights_names_and_activations() -> None:
 
 
 def test_norms_that_are_frozen_stay_as_they_are() -> None:
-    facts = {**tomllib.loads(RECIPE), "norms": "batch", "frozen": "all_but_last_block"}
-    network = new_state(recipe_from_facts(facts, "test")).network.train()
+    recipe = recipe_from_facts({**tomllib.loads(RECIPE), "norms": "batch"}, "test")
+    network = new_state(replace(recipe, frozen="all_but_last_block")).network.train()
     join_norms(network)
     kinds: dict[bool, set[bool]] = {True: set(), False: set()}
     for norm in network.train().modules():

@@ -80,6 +80,12 @@ def test_a_value_that_cannot_be_is_one_clear_line(change: str, message: str) -> 
         load_recipe("fairface", parse_changes([change]))
 
 
+def test_a_value_that_begins_as_a_list_and_is_none_is_refused() -> None:
+    with pytest.raises(FaceauditError, match=r"--set stages=\[\{size=32\}: is not valid TOML"):
+        parse_changes(["stages=[{size=32}"])
+    assert parse_changes(["name=mine", "weights=a b.pth"]) == {"name": "mine", "weights": "a b.pth"}
+
+
 def test_tasks_that_all_weigh_nothing_are_refused() -> None:
     weights = dict.fromkeys(("tasks.gender.weight", "tasks.race.weight", "tasks.age.weight"), 0.0)
     with pytest.raises(FaceauditError, match="the weight of at least one must be above 0"):

@@ -1,13 +1,17 @@
-"""The recipes that ship: each is valid, builds, and learns for a step on drawn faces."""
+"""The recipes that ship: each is valid, builds, and learns for a few steps on a drawn face."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
-from faceaudit.errors import UnknownNameError, UsageError
+from faceaudit.cli import app
+from faceaudit.errors import UsageError
 from faceaudit.models.backbones import find_backbone
+from faceaudit.models.backbones.weights import NO_WEIGHTS
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training.recipe_files import list_recipes, load_recipe
@@ -22,9 +26,9 @@ SMALLEST = {"mobilefacenet": 112}
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     photo = photograph()
-    for k in range(24):
+    for k in range(40):
         crop = photo.crop((120 + k, 40, 380 + k, 300)).resize((100, 100))
-        crop.save(folder / f"{12 + 2 * k}_{k % 2}_{k % 5}_201701010000000{k:02d}.jpg")
+        crop.save(folder / f"{12 + k}_{k % 2}_{k % 5}_201701010000000{k:02d}.jpg")
     return folder
 
 
@@ -59,26 +63,53 @@ def test_every_row_of_the_references_has_a_name_of_its_own() -> None:
     assert len({(row.source, row.row) for row in rows if row}) == len(REFERENCES) == 35
 
 
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_is_shown_whole(name: str, tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["zoo", "show", f"recipe:{name}"])
+    assert shown.exit_code == 0, shown.output
+    (tmp_path / "shown.toml").write_text(shown.output)
+    assert load_recipe(str(tmp_path / "shown.toml")) == load_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("fairface", "# fairface"),
+        ("reference/dj_vgg16_gm", 'prepare = "faceaudit prepare UTKFACE crops --align none'),
+        ("vgg16", "- weights vggface: VGGFace"),
+        ("mobilefacenet", "0.93 M parameters, 0.467 GFLOPs per image of 112 x 112 pixels"),
+    ],
+)
+def test_bundles_recipes_and_architectures_are_shown_by_name(name: str, told: str) -> None:
+    shown = CliRunner().invoke(app, ["zoo", "show", name])
+    assert shown.exit_code == 0, shown.output
+    assert told in shown.output
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list_recipes())
-def test_a_recipe_that_ships_learns_for_a_step(name: str, images: Path, tmp_path: Path) -> None:
+def test_a_recipe_that_ships_learns_for_a_few_steps(
+    name: str, images: Path, tmp_path: Path
+) -> None:
     recipe = load_recipe(name)
+    weights = recipe.weights
+    if weights != NO_WEIGHTS:  # a file with tensors of that trunk, as is one that the user places
+        weights = str(tmp_path / "trunk.pth")
+        torch.save(find_backbone(recipe.backbone).build().state_dict(), weights)
     size = SMALLEST.get(recipe.backbone, 64)
     prepare(
         images, tmp_path / "crops", detector="whole", align=recipe.align,
         margin=max(recipe.margin, 0.0), offset=recipe.offset, size=96, quiet=True,
     )  # fmt: skip
     changes = {
-        "weights": "none",
-        "norms": "batch",
-        "batch": 4,
+        "weights": weights,
+        "batch": 2,
         "stages": [{"epochs": 1, "size": size}],
         "data.validation_share": 0.3,
         "data.near_duplicates": False,
-        "data.where": {},
     }
     bundle = train(
-        name, data=[tmp_path / "crops"], output=tmp_path / "out", changes=changes, max_steps=1
+        name, data=[tmp_path / "crops"], output=tmp_path / "out", changes=changes, max_steps=2
     )
     assert {task.name.removesuffix("_group") for task in bundle.tasks} == set(recipe.tasks)
     assert bundle.card["parameters"] > find_backbone(recipe.backbone).features
@@ -101,7 +132,7 @@ def test_a_recipe_can_rest_on_a_file_beside_it(tmp_path: Path) -> None:
     [
         ("'mine.toml'", UsageError, "rests on this recipe itself"),
         ("'../here/mine.toml'", UsageError, "rests on this recipe itself"),
-        ("'nonesuch'", UnknownNameError, "no recipe is called 'nonesuch'"),
+        ("'nonesuch'", UsageError, "mine.toml: base: no recipe is called 'nonesuch'"),
         ("3", UsageError, "must name a recipe"),
     ],
 )

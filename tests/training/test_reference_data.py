@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import re
 import shlex
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,22 +17,21 @@ from faceaudit.models.bundle import load_bundle
 from faceaudit.showcase.images import photograph
 from faceaudit.training.data import read_crop, read_crops
 from faceaudit.training.distillation import _differences
-from faceaudit.training.recipe_files import RECIPES, list_recipes, load_recipe
+from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 REFERENCES = [name for name in list_recipes() if name.startswith("reference/")]
 
 
 def command_of(name: str) -> str:
-    """The command that prepares a recipe's data, from its own comment or its base's."""
-    text = (RECIPES / f"{name}.toml").read_text()
-    comment = " ".join(line[2:] for line in text.splitlines() if line.startswith("# "))
-    found = re.search("`faceaudit (prepare [^`]+)`", comment)
-    return found[1] if found else command_of(tomllib.loads(text)["base"])
+    """The command that prepares a recipe's data, without the program's name."""
+    reference = load_recipe(name).reference
+    assert reference is not None
+    return reference.prepare.removeprefix("faceaudit ")
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What comments call the data -> three faces as such data hold them."""
+    """What commands call the data -> three faces as such data hold them."""
     folder = tmp_path_factory.mktemp("UTKFace")
     rows = [["age", "ethnicity", "gender", "img_name", "pixels"]]
     for k in range(3):
@@ -65,9 +62,7 @@ def prepared(sources: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_a_reference_reads_what_the_command_in_its_comment_prepares(
-    name: str, prepared: dict[str, Path]
-) -> None:
+def test_a_reference_reads_what_its_command_prepares(name: str, prepared: dict[str, Path]) -> None:
     recipe = load_recipe(name)
     crops = read_crops(prepared[command_of(name)], recipe)
     assert len(crops) == 3
@@ -93,9 +88,14 @@ def test_a_reference_trains_in_the_precision_of_its_source(name: str) -> None:
 def test_boxes_are_read_and_taught_whatever_the_offset_is(prepared: dict[str, Path]) -> None:
     recipe = load_recipe("reference/dj_vgg16_full")
     folder = prepared[command_of("reference/dj_vgg16_full")]
-    with pytest.raises(InputError, match=r"needs align none, margin 0\.3 or more$"):
+    with pytest.raises(
+        InputError,
+        match=r"needs align none, margin 0\.3 or more: `faceaudit .* --align none --margin 0\.3`$",
+    ):
         read_crops(folder, replace(recipe, margin=0.3))
-    with pytest.raises(InputError, match=r"needs align similarity, margin 0\.2 or more, offset 0$"):
+    with pytest.raises(
+        InputError, match=r"margin 0\.2 or more, offset 0: .* --align similarity --margin 0\.2"
+    ):
         read_crops(folder, replace(recipe, align="similarity"))
     shipped = load_bundle("fairface")
     teacher = replace(shipped, align="none", margin=recipe.margin, offset=0.15)

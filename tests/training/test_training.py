@@ -533,7 +533,7 @@ def test_a_folder_without_a_tasks_labels_teaches_the_others(
     ("line", "error", "message"),
     [
         ("lerning_rate = 1.0", UnknownNameError, "recipe key .* 'lerning_rate'"),
-        ("weights = 'jft'", UnknownNameError, "no weights is called 'jft'"),
+        ("weights = 'jft'", UsageError, "no weights is called 'jft'"),
         ("margin = [", UsageError, "not valid TOML"),
     ],
 )

