@@ -311,8 +311,11 @@ def with_values(network: nn.Module) -> nn.Module:
 
 
 COLUMNS = (
-    "name", "tasks", "heads", "input", "parameters", "trainable", "GFLOPs", "saved", "images/s",
+    "name", "trunk", "weights", "tasks", "heads", "input", "parameters", "trainable", "GFLOPs",
+    "saved", "images/s",
 )  # fmt: skip
+TEXTS = 5
+"""The first columns, which stand at their left."""
 TITLES = {
     "bundle": "Bundles that ship",
     "recipe": "Recipes",
@@ -321,7 +324,7 @@ TITLES = {
 
 
 def zoo_text(entries: Sequence[Entry]) -> str:
-    """The zoo as aligned text, by kind; of bundles also their license, data and figures."""
+    """The zoo as aligned text by kind, with licenses and training data; of bundles also figures."""
     parts = []
     for kind, title in TITLES.items():
         chosen = [entry for entry in entries if entry.kind == kind]
@@ -330,13 +333,18 @@ def zoo_text(entries: Sequence[Entry]) -> str:
         widths = {k: max(len(row[k]) for row in rows) for k in used}
         lines = [
             "  ".join(
-                row[k].ljust(widths[k]) if k < 3 else row[k].rjust(widths[k]) for k in used
+                row[k].ljust(widths[k]) if k < TEXTS else row[k].rjust(widths[k]) for k in used
             ).rstrip()
             for row in rows
         ]
         for entry in chosen if kind == "bundle" else ():
             lines += ["", f"{entry.name}: {entry.licence}", f"  made from {entry.training_data}"]
             lines += [f"  {task}: {figure}" for task, figure in entry.held_out.items()]
+        for terms in dict.fromkeys(_terms(entry) for entry in chosen if kind == "recipe"):
+            names = ", ".join(entry.name for entry in chosen if _terms(entry) == terms)
+            lines += ["", f"{names}: {terms[0]}", f"  made from {terms[1]}"]
+        sources = {source: one for e in chosen for source, one in _sources(e).items()}
+        lines += ["", *(f"{source}: {one}" for source, one in sources.items())] if sources else []
         parts.append("\n".join([title, "", *lines]))
     notes = (
         "GFLOPs: per image, a multiplication and an addition are two. saved: against one network "
@@ -345,9 +353,21 @@ def zoo_text(entries: Sequence[Entry]) -> str:
     return "\n\n".join([*parts, notes])
 
 
+def _terms(entry: Entry) -> tuple[str, str]:
+    return entry.licence, entry.training_data
+
+
+def _sources(entry: Entry) -> dict[str, str]:
+    """An architecture's weights by what they are, and their license."""
+    known = entry.weight_sources.items()
+    return {f"{name} ({one['training_data']})": one["licence"] for name, one in known}
+
+
 def _cells(entry: Entry) -> tuple[str, ...]:
     return (
         entry.name,
+        "" if entry.backbone == entry.name else entry.backbone,
+        ", ".join(entry.weights),
         ", ".join(entry.tasks),
         entry.heads,
         str(entry.input),
