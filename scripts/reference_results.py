@@ -119,11 +119,20 @@ def _from_scratch() -> Iterator[str]:
         f"most {steps} steps at {size} pixels, on aligned crops of all ages, tested on held-out "
         "images of UTKFace, with 95 % intervals. It shows which recipes learn, and nothing of how "
         "good a row can be: what is no better than the last row was not learned in so few steps. "
-        f"{_unlearned(found)}{_splits(found)}{_not_among(found)}".rstrip()
+        f"{_gentler(found)}{_unlearned(found)}{_splits(found)}{_not_among(found)}".rstrip()
     )
     yield ""
     yield from_scratch.table_of(found)
     yield ""
+
+
+def _gentler(found: Sequence[from_scratch.Learned]) -> str:
+    """Whose trunk learned at another rate than the others'."""
+    key = "trunk_learning_rate"
+    rates = {one.row: from_scratch.changes_of(one.recipe)[key] for one in found}
+    usual = from_scratch.SHORT[key]
+    other = [f", of {row} at {rate:g}" for row, rate in rates.items() if rate != usual]
+    return f"Trunks learn at a rate of {usual:g}{''.join(other)}. " if other else ""
 
 
 def _unlearned(found: Sequence[from_scratch.Learned]) -> str:
