@@ -158,11 +158,10 @@ def _card(name: str, *, as_json: bool) -> str:
     wanted = name.removeprefix(RECIPE)
     is_bundle = name == wanted and (BUNDLES / name).is_dir()
     if name != wanted or name.endswith(".toml") or (name in list_recipes() and not is_bundle):
+        for module in ("torch", "tomli_w"):
+            require(module, "faceaudit zoo show RECIPE", "train")
         recipe = load_recipe(wanted)
-        if as_json:
-            return json.dumps(recipe.to_json(), indent=2)
-        require("tomli_w", "faceaudit zoo show RECIPE", "train")
-        return recipe_text(recipe)
+        return json.dumps(recipe.to_json(), indent=2) if as_json else recipe_text(recipe)
     if name in BACKBONES or name.startswith("timm:"):
         require("torch", "faceaudit zoo", "torch")
         from faceaudit.training.zoo import architecture, architecture_text

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from faceaudit.cli import app
-from faceaudit.errors import UsageError
+from faceaudit.errors import MissingExtraError, UsageError
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.backbones.weights import NO_WEIGHTS
 from faceaudit.pipeline.prepare import prepare
@@ -84,6 +84,14 @@ def test_bundles_recipes_and_architectures_are_shown_by_name(name: str, told: st
     shown = CliRunner().invoke(app, ["zoo", "show", name])
     assert shown.exit_code == 0, shown.output
     assert told in shown.output
+
+
+def test_without_the_extra_a_recipe_is_told_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    for name in ("reference/dj_vgg16_gm", "recipe:fairface", "vgg16"):
+        found = CliRunner().invoke(app, ["zoo", "show", name])
+        assert isinstance(found.exception, MissingExtraError), found.output
+    assert CliRunner().invoke(app, ["zoo", "show", "fairface"]).exit_code == 0
 
 
 @pytest.mark.slow
