@@ -5,15 +5,16 @@ choice changed at a time, with several seeds; all on the same crops, split and o
 labels that conflict are kept, which adds crops.
 ``write`` adds what each finished one got right to docs/results/ablations.parquet, compares
 each with the whole recipe in pairs on the same held-out images (``benchmarks/paired_runs.py``), and
-writes docs/results/ablations.json, from which ``scripts/reference_results.py`` makes a table. A run
-that was interrupted goes on.
+writes docs/results/ablations.json, from which ``scripts/reference_results.py`` makes a table;
+without ``--work`` it computes that file anew from what is known. A run that was interrupted goes
+on.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from benchmarks.paired_runs import (
     answer,
     collect,
     interval,
+    is_constant,
+    outcomes,
     right_of,
     training_folder,
     write,
@@ -130,7 +133,20 @@ def same_images(right: pl.DataFrame) -> pl.DataFrame:
     return right.join(images, on="image", how="semi")
 
 
-def table_of(found: list[Comparison]) -> str:
+def constant(right: pl.DataFrame) -> list[str]:
+    """The variants of which all seeds are right on the same images in every task."""
+    return [
+        name
+        for name in ABLATIONS
+        if file_name(name) in right["recipe"]
+        and all(
+            is_constant(outcomes(right, (file_name(name),), task).drop("image").to_numpy())
+            for task in TASKS
+        )
+    ]
+
+
+def table_of(found: list[Comparison], learned_nothing: Collection[str] = ()) -> str:
     """The comparisons as a Markdown table, one row per variant."""
     lines = [f"| | {' | '.join(TASKS)} |", "| --- |" + " ---: |" * len(TASKS)]
     whole = {one.task: one for one in found}
@@ -141,7 +157,8 @@ def table_of(found: list[Comparison]) -> str:
     )
     for name in dict.fromkeys(one.question for one in found):
         own = {one.task: one for one in found if one.question == name}
-        lines.append(f"| {name} | {' | '.join(_cell(own[task]) for task in TASKS)} |")
+        told = f"{name}: learned nothing" if name in learned_nothing else name
+        lines.append(f"| {told} | {' | '.join(_cell(own[task]) for task in TASKS)} |")
     return "\n".join(lines)
 
 
@@ -153,23 +170,29 @@ def main() -> None:
     """``run``, or ``write``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("action", choices=("run", "write"))
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--work", type=Path, help="folder of the runs")
     parser.add_argument("--data", type=Path, help="prepared FairFace crops")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="*", default=[], choices=tuple(ABLATIONS))
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if given.action == "run":
-        if given.data is None:
-            parser.error("run needs --data")
+        if given.data is None or given.work is None:
+            parser.error("run needs --data and --work")
         given.work.mkdir(parents=True, exist_ok=True)
         run(given.data, given.work, given.seeds, given.only)
         return
-    names, seeds = finished(given.work)
-    split = check_splits(given.work, names, seeds)
-    runs = [(file_name(name), seed) for seed in seeds for name in names]
-    found = answer(same_images(collect(given.work, runs, split, RIGHT)), questions(names))
-    write(found, RESULTS)
+    if given.work is None:
+        right = pl.read_parquet(RIGHT)
+        known = set(right["recipe"])
+        names = [name for name in ABLATIONS if file_name(name) in known]
+    else:
+        names, seeds = finished(given.work)
+        split = check_splits(given.work, names, seeds)
+        runs = [(file_name(name), seed) for seed in seeds for name in names]
+        right = collect(given.work, runs, split, RIGHT)
+    found = answer(same_images(right), questions(names))
+    write(found, RESULTS, learned_nothing=constant(right))
     print(table_of(found))
 
 

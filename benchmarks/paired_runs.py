@@ -6,7 +6,8 @@ The spread over images, where copies of one picture count as one, is that of the
 seeds, less what of it is the seeds'. The spread over seeds is taken from all ways of a task
 together, as what is left of the accuracies, (ways, seeds), once the mean of each way and of each
 seed is taken out, (ways - 1) (seeds - 1) degrees of freedom: two or three seeds of one pair alone
-would say next to nothing of it. That assumes that luck is as large for one way as for another.
+would say next to nothing of it. That assumes that luck is as large for one way as for another; ways
+of which every seed is right on the very same images, which learned nothing, are not in it.
 """
 
 from __future__ import annotations
@@ -168,7 +169,9 @@ def _check_same(tables: Mapping[Way, pl.DataFrame], groups: pl.DataFrame) -> Non
 
 def luck_of(outcomes: Sequence[NDArray[np.bool_]]) -> Luck | None:
     """The spread over seeds of ways of one task, each (images, seeds); None with one seed."""
-    accuracies = np.array([one.mean(axis=0) for one in outcomes])  # (ways, seeds)
+    moving = [one for one in outcomes if not is_constant(one)]
+    used = moving if len(moving) > 1 else outcomes
+    accuracies = np.array([one.mean(axis=0) for one in used])  # (ways, seeds)
     ways, seeds = accuracies.shape
     if seeds < 2:
         return None
@@ -176,6 +179,11 @@ def luck_of(outcomes: Sequence[NDArray[np.bool_]]) -> Luck | None:
     rest = rest - rest.mean(axis=0)
     degrees = (ways - 1) * (seeds - 1)
     return Luck(float((rest**2).sum() / degrees), degrees)
+
+
+def is_constant(right: NDArray[np.bool_]) -> bool:
+    """Whether several seeds, (images, seeds), are right on the very same images."""
+    return right.shape[1] > 1 and bool((right == right[:, :1]).all())
 
 
 def compare(

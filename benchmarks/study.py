@@ -8,7 +8,8 @@ per annotated gender or race against one trained on all. A run that was interrup
 ``python -m benchmarks.study write --work FOLDER`` adds what every finished seed got right to
 docs/results/study.parquet (seeds can so be trained at different times and on different machines;
 all must have the same split) and what follows to docs/results/study.json, from which
-``scripts/reference_results.py`` makes the document. How differences are judged:
+``scripts/reference_results.py`` makes the document; without ``--work`` it computes that file anew
+from what is known. How differences are judged:
 ``benchmarks/paired_runs.py``.
 """
 
@@ -30,6 +31,7 @@ from benchmarks.paired_runs import (
     Question,
     answer,
     collect,
+    holm,
     interval,
     points,
     right_of,
@@ -69,6 +71,12 @@ QUESTIONS = (
     Question("Do age models per annotated gender help?", "age_group", BY_GENDER, ("stl_age",)),
     Question("Do age models per annotated race help?", "age_group", BY_RACE, ("stl_age",)),
 )
+
+OWN_GROUP = {
+    **{name: f"gender {name.removeprefix('age_').capitalize()}" for name in BY_GENDER},
+    **{name: f"race {name.removeprefix('age_').capitalize()}" for name in BY_RACE},
+}
+"""Model of a part of the faces -> how they are annotated."""
 
 FREE = {"seed", "card", "reference"}
 """Keys of a recipe in which runs that are compared may differ from it."""
@@ -171,6 +179,25 @@ def finished(work: Path) -> list[int]:
     ]
 
 
+def by_group(right: pl.DataFrame) -> list[Comparison]:
+    """Each model of a part of the faces against the one of all, on the test images of that part.
+
+    The spread over seeds is taken from all ways of age groups on the same images, and p values are
+    adjusted for these comparisons.
+
+    Args:
+        right: As ``collect`` returns it.
+    """
+    found = []
+    for name, group in OWN_GROUP.items():
+        images = right.filter(pl.col("recipe") == name).select("image").unique()
+        own = right.join(images, on="image", how="semi")
+        one = Question(group, "age_group", (name,), (ALONE["age_group"],))
+        others = [Question("", "age_group", (shared,), one.second) for shared in SHARED]
+        found += [told for told in answer(own, [one, *others]) if told.question == group]
+    return holm(found)
+
+
 def table(found: Sequence[Comparison]) -> str:
     """The comparisons as a Markdown table."""
     lines = [
@@ -180,6 +207,21 @@ def table(found: Sequence[Comparison]) -> str:
     lines += [
         f"| {one.question} | {one.task} | {one.accuracy_first:.3f} | {one.accuracy_second:.3f} | "
         f"{interval(one)} | {p_value(one.p_adjusted)} |"
+        for one in found
+    ]
+    return "\n".join(lines)
+
+
+def group_table(found: Sequence[Comparison]) -> str:
+    """The comparisons by annotated group as a Markdown table."""
+    lines = [
+        "| annotated | test images | own model | model of all | difference, points (95 %) | "
+        "p, adjusted |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {one.question} | {one.images:,} | {one.accuracy_first:.3f} | "
+        f"{one.accuracy_second:.3f} | {interval(one)} | {p_value(one.p_adjusted)} |"
         for one in found
     ]
     return "\n".join(lines)
@@ -204,8 +246,9 @@ def answers(found: Sequence[Comparison]) -> list[str]:
         ]
         alone = [one for one in rest if one.seeds > 1 and not one.low <= 0 <= one.high]
         parts += [
-            f"{one.task.replace('_', ' ')} differs by {interval(one)} points by itself, which is "
-            "not shown once all comparisons are allowed for"
+            f"{one.task.replace('_', ' ')} differs by {interval(one)} points, which is not "
+            f"significant once all {len(found)} comparisons are allowed for "
+            f"(p = {p_value(one.p_adjusted)})"
             for one in alone
         ]
         if rest := [one for one in rest if one not in alone]:
@@ -223,7 +266,7 @@ def main() -> None:
     """``run``, or ``write``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("action", choices=("run", "write"))
-    parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--work", type=Path, help="folder of the runs")
     parser.add_argument("--data", type=Path, help="prepared UTKFace crops")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
@@ -233,18 +276,23 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if given.action == "run":
-        if given.data is None:
-            parser.error("run needs --data")
+        if given.data is None or given.work is None:
+            parser.error("run needs --data and --work")
         stages = [{"epochs": given.epochs, "size": 64}]
         changes: dict[str, object] = {"stages": stages} if given.epochs else {}
         run(given.data, given.work, given.seeds, given.only, changes)
         return
-    seeds = finished(given.work)
-    split = check_splits(given.work, seeds)
-    right = collect(given.work, [(name, seed) for seed in seeds for name in RECIPES], split, RIGHT)
+    if given.work is None:
+        right, steps = pl.read_parquet(RIGHT), json.loads(RESULTS.read_text())["steps"]
+    else:
+        seeds = finished(given.work)
+        split = check_splits(given.work, seeds)
+        runs = [(name, seed) for seed in seeds for name in RECIPES]
+        right = collect(given.work, runs, split, RIGHT)
+        steps = {name: steps_of(given.work, name, seeds[0]) for name in RECIPES}
     found = answer(right, QUESTIONS)
-    write(found, RESULTS, steps={name: steps_of(given.work, name, seeds[0]) for name in RECIPES})
-    print(table(found))
+    write(found, RESULTS, steps=steps)
+    print(table(found), group_table(by_group(right)), sep="\n\n")
 
 
 if __name__ == "__main__":

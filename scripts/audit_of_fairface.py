@@ -37,6 +37,12 @@ def found() -> Audit:
     return audit(read_table(PREDICTIONS), verify="never", policy=policy, day=DAY)
 
 
+@functools.cache
+def found_by_age() -> Audit:
+    """The audit of the same predictions by annotated age group."""
+    return audit(read_table(PREDICTIONS), by=["age_group"], verify="never")
+
+
 def figures() -> str:
     """All faces, the worst and the best subgroup of gender x race, and how far they are apart."""
     rows = []
@@ -126,6 +132,24 @@ def race() -> str:
     )
 
 
+def by_age() -> str:
+    """How often gender and race are right, by annotated age group."""
+    rows = []
+    for group in next(task.classes for task in found().tasks if task.name == "age_group"):
+        cells = [right_at(task, group) for task in ("gender", "race")]
+        rows.append((group, text.count(cells[0].n), *(_shown(cell, "share") for cell in cells)))
+    return table(("annotated age", "faces", "gender right", "race right"), rows)
+
+
+def right_at(task: str, group: str) -> Estimate:
+    """How often a task is right for faces of an annotated age group."""
+    return next(
+        m.estimate
+        for m in found_by_age().metrics
+        if (m.task, m.metric, m.subgroup) == (task, "accuracy", {"age_group": group})
+    )
+
+
 def verdicts() -> str:
     """The example policy, rule by rule."""
     rows = []
@@ -136,7 +160,7 @@ def verdicts() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    part.__name__: part for part in (figures, direction, ages, mix, race, verdicts)
+    part.__name__: part for part in (figures, direction, ages, mix, race, by_age, verdicts)
 }
 
 

@@ -72,7 +72,7 @@ def figures() -> str:
     from faceaudit.tables import read_table
 
     found = audit(read_table(PREDICTIONS), verify="never")
-    rows = []
+    rows, count = [], 0
     for task, metric, title in (
         ("gender", "accuracy", "gender, accuracy"),
         ("race", "accuracy", "race in five classes, accuracy"),
@@ -83,6 +83,7 @@ def figures() -> str:
     ):
         values = [m for m in found.metrics if (m.task, m.metric) == (task, metric) and not m.small]
         overall = next(m.estimate for m in values if not m.subgroup)
+        count = max(count, overall.n)
         crossed = [m for m in values if len(m.subgroup) == 2 and m.estimate.value is not None]
 
         def size(value: float | None) -> str:
@@ -96,7 +97,8 @@ def figures() -> str:
         worst = pick(crossed, key=lambda m: m.estimate.value or 0.0)
         name = ", ".join(worst.subgroup.values())
         rows.append((title, shown(overall), f"{name}: {shown(worst.estimate)}"))
-    return table(("on UTKFace", "all faces", "worst annotated gender x race"), rows)
+    titles = (f"on {count:,} faces of UTKFace", "all", "worst annotated gender x race")
+    return table(titles, rows)
 
 
 def held_out() -> str:
@@ -106,8 +108,8 @@ def held_out() -> str:
     card = load_bundle("fairface").card
     trained, held = card["split"]["training"], card["split"]["validation"]
     lines = [
-        f"It learned from {trained:,} of FairFace's training images. On {held:,} others of them "
-        "that were held out, in the model's own classes:",
+        f"It learned from {trained:,} of FairFace's training images. On {held:,} held-out others, "
+        "by which only recipes were chosen, in the model's own classes:",
         "",
     ]
     for title, key, worst in zip(

@@ -4,7 +4,7 @@ Every row of the reference works that a recipe repeats, with what was reported, 
 was measured here: ``docs/results/NAME.json`` of a run (the card's metrics of its bundle), and the
 study of sharing (``docs/results/study.json``, by ``python -m benchmarks.study``) and the leak
 reproduced (``docs/results/redrawn.json``, by ``python -m benchmarks.redrawn``), the ablations of
-the default bundle's recipe (``ablations.json``, by ``python -m benchmarks.ablations``), and what
+recipe ``fairface_lite0`` (``ablations.json``, by ``python -m benchmarks.ablations``), and what
 each network learns from random weights (``from_scratch.json``, ``benchmarks.from_scratch``).
 """
 
@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+import polars as pl
+
 from benchmarks import ablations, from_scratch, redrawn, study
 from benchmarks.paired_runs import read
 from faceaudit.models.backbones import find_backbone
@@ -25,13 +27,33 @@ from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT, RESULTS = ROOT / "docs" / "reference-results.md", ROOT / "docs" / "results"
-HEAD = """# What the reference works reported, and what holds on clean splits
+HEAD = """# What the reference works reported, and what was measured on clean splits
 
 Made by `python -m scripts.reference_results` from the recipes and the files in `docs/results`.
 Every row is a recipe: `faceaudit train reference/NAME --data crops` repeats it on a split by groups
 of duplicates, so that no picture is on two sides; what makes the crops stands above the rows.
 Reported figures are those of the source. Shares are accuracies; `age_mae_scaled` is the mean
 absolute error divided by 69 years.
+
+No row was run whole here: most begin with weights that no package carries, and the others have
+more epochs than two cores, on which all of this was measured, were given. What was measured stands
+below the rows:
+what their networks [learn from nothing](#what-the-networks-learn-from-nothing) in a few hundred
+steps, [the leak](#what-a-leaking-split-shows) of the highest figures reproduced, their question
+whether [sharing helps](#does-sharing-help), and what
+[choices of a recipe](#what-each-choice-in-a-recipe-gives) give.
+"""
+JUDGED = """## How differences are judged
+
+Ways of training are compared in pairs: the same test images, the same seeds. A difference of
+accuracies has an uncertainty of two parts, which are added. That of images is the spread of their
+differences, a picture and its copies counting as one. That of seeds is what is left of the
+accuracies of all ways of a task once the mean of each way and of each seed is taken out, as two or
+three seeds of one pair say next to nothing of it; so it is assumed that luck is as large for one
+way as for another, but for ways that learned nothing, which are left out of it. Intervals are
+Student's, with Satterthwaite's degrees of freedom; p values are adjusted by Holm for all
+comparisons of a table. Other intervals on this page are Wilson's, of ages in years score intervals
+([statistics.md](statistics.md)).
 """
 NO_LEAK = (
     "no more than any split by index: it is made before images are copied, but UTKFace holds "
@@ -53,6 +75,7 @@ def document() -> str:
     parts.append("\n".join(_leak()))
     parts.append("\n".join(_study()))
     parts.append("\n".join(_ablations()))
+    parts.append(JUDGED)
     return "\n".join(parts)
 
 
@@ -66,10 +89,9 @@ def _section(source: str, rows: list[tuple[str, Recipe]]) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for name, recipe in rows:
         reference = _reference(recipe)
-        reported = ", ".join(f"{task} {value:g}" for task, value in reference.reported.items())
-        yield (
-            f"| {reference.row} | `{name}` | {reported or 'nothing'} | {measured(name, recipe)} |"
-        )
+        figures = ", ".join(f"{task} {value:g}" for task, value in reference.reported.items())
+        reported = "; ".join(one for one in (figures, reference.weakness) if one) or "nothing"
+        yield f"| {reference.row} | `{name}` | {reported} | {measured(name, recipe)} |"
     yield "\nWhat the recipes do otherwise than the source:\n"
     for differs in dict.fromkeys(_reference(recipe).differs for _, recipe in rows):
         chosen = [n.rpartition("/")[2] for n, r in rows if _reference(r).differs == differs]
@@ -92,8 +114,9 @@ def measured(name: str, recipe: Recipe) -> str:
     small = "; what it learns from nothing is below" if name in _learned() else ""
     source = find_backbone(recipe.backbone).sources.get(recipe.weights)
     if recipe.weights in WEIGHTS and (source is None or not source.package):
-        keeps = ", which it keeps" if recipe.frozen != "none" else ""
-        return f"not run here: needs {WEIGHTS[recipe.weights]} weights{keeps}{small}"
+        frozen = {"trunk": ", trunk frozen", "all_but_last_block": ", trunk partly frozen"}
+        kept = frozen.get(recipe.frozen, "")
+        return f"not run here: needs {WEIGHTS[recipe.weights]} weights{kept}{small}"
     return f"not run whole: {recipe.epochs} epochs at {recipe.size} pixels{small}"
 
 
@@ -122,6 +145,8 @@ def _from_scratch() -> Iterator[str]:
         f"{_gentler(found)}{_unlearned(found)}{_splits(found)}{_not_among(found)}".rstrip()
     )
     yield ""
+    yield _made_by("from_scratch run", "UTKFACE")
+    yield ""
     yield from_scratch.table_of(found)
     yield ""
 
@@ -132,7 +157,15 @@ def _gentler(found: Sequence[from_scratch.Learned]) -> str:
     rates = {one.row: from_scratch.changes_of(one.recipe)[key] for one in found}
     usual = from_scratch.SHORT[key]
     other = [f", of {row} at {rate:g}" for row, rate in rates.items() if rate != usual]
-    return f"Trunks learn at a rate of {usual:g}{''.join(other)}. " if other else ""
+    heads = f"{from_scratch.SHORT['learning_rate']:f}".rstrip("0")
+    rates = f"Trunks learn at a rate of {usual:g}{''.join(other)}, heads of {heads}. "
+    if not other:
+        return rates
+    return (
+        f"{rates}Another rate was tried where a network had learned nothing at the usual one, and "
+        "on the very images that it is tested on; the others might do better at another, too, so "
+        "that rows are not to be compared with each other. "
+    )
 
 
 def _unlearned(found: Sequence[from_scratch.Learned]) -> str:
@@ -174,10 +207,13 @@ def _leak() -> Iterator[str]:
         return
     yield (
         "One small network (recipe `study/mtl`, trained without augmentation until it knows its "
-        "crops nearly by heart), the same weights tested twice: on test crops of which no picture "
-        "was learned, and on a tenth of all files drawn again, as the source with the highest "
-        "figures drew its own.\n"
+        f"crops nearly by heart: {redrawn.BY_HEART['stages'][0]['epochs']} epochs at one rate, one "
+        "seed), the same weights tested twice: on test crops of which no picture was learned, and "
+        "on a tenth of all files drawn again, as the source with the highest figures drew its own. "
+        "Files without a label of a task do not count for it.\n"
     )
+    yield _made_by("redrawn", "UTKFACE")
+    yield ""
     yield redrawn.table_of([redrawn.Shown(**one) for one in json.loads(path.read_text())])
     yield ""
 
@@ -196,10 +232,17 @@ def _study() -> Iterator[str]:
     )
     seeds = found[0].seeds
     yield (
-        f"A MobileNetV2 from ImageNet weights on UTKFace at {mtl.size} pixels, {mtl.epochs} "
-        f"epochs, {f'{seeds} seeds' if seeds > 1 else 'one seed'}. All learn from the same images "
-        "in the same order, but the age models of one annotated gender or race, which learn from "
-        "their own part of them. The differences are those of the whole ways of training, which "
+        f"A MobileNetV2 from ImageNet weights, its batch norms folded into its convolutions, on "
+        f"UTKFace at {mtl.size} pixels, {mtl.epochs} epochs, "
+        f"{f'{seeds} seeds' if seeds > 1 else 'one seed'}; the rate ({mtl.trunk_learning_rate:g} "
+        f"of the trunk, {mtl.learning_rate:g} of heads) falls to nothing over the epochs, crops "
+        "are augmented as `faceaudit train` does without other word, and the weights tested are "
+        f"the moving average of the last steps. All learn from the same up to "
+        f"{steps['stl_age'] // mtl.epochs * mtl.batch:,} images in the same order, but the age "
+        "models of one annotated gender or race, which learn from their own part of them. Copies "
+        "of one picture whose labels contradict each other are left out of training and stay in "
+        "the test. Whether more epochs, other rates or a trunk with batch norms would answer "
+        "otherwise was not tried. The differences are those of the whole ways of training, which "
         "differ in more than their name says:\n"
     )
     yield (
@@ -219,38 +262,78 @@ def _study() -> Iterator[str]:
         "accuracy, each with its own 95 % interval; p values adjusted for all "
         f"{len(found)} comparisons (Holm), of which below 0.05 is called shown. {_luck(seeds)}\n"
     )
+    yield _made_by("study run", "UTKFACE")
+    yield ""
     yield from (f"- {sentence}" for sentence in study.answers(found))
     yield ""
     yield study.table(found)
     yield ""
+    yield from _by_group()
+
+
+def _by_group() -> Iterator[str]:
+    found = study.by_group(pl.read_parquet(study.RIGHT))
+    worse = [one for one in found if one.told_apart]
+    yield (
+        "Age models of one annotated gender or race were given the faces annotated so: in use that "
+        "would have to be predicted first, with its own errors. By group, each against the one "
+        f"model of all on the same faces (p values adjusted for these {len(found)}): "
+        + (
+            "; ".join(
+                f"for {one.question} the own model is "
+                f"{'better' if one.difference > 0 else 'worse'} by {study.interval(one)} points"
+                for one in worse
+            )
+            or "no difference is shown"
+        )
+        + ".\n"
+    )
+    yield study.group_table(found)
+    yield ""
+
+
+def _made_by(benchmark: str, images: str, labels: str = "") -> str:
+    """The commands that make the numbers of a section."""
+    return (
+        f"Made by `faceaudit prepare {images} crops{labels}` and `python -m benchmarks.{benchmark} "
+        "--data crops --work FOLDER`"
+        + (f", then `{benchmark.partition(' ')[0]} write`." if " " in benchmark else ".")
+    )
 
 
 def _luck(seeds: int) -> str:
     """What intervals hold of the chance of seeds."""
     if seeds == 1:
         return "Intervals hold the chance of images, not of seeds: one seed shows nothing."
-    return (
-        "Intervals hold the chance of images and of seeds, the latter estimated from all ways of a "
-        "task together."
-    )
+    return "Intervals hold the chance of images and of seeds ([how](#how-differences-are-judged))."
 
 
 def _ablations() -> Iterator[str]:
-    yield "## What each choice in a bundle's recipe gives\n"
+    yield "## What each choice in a recipe gives\n"
     if not ablations.RESULTS.is_file():
         yield "Not run yet: `python -m benchmarks.ablations run` answers it.\n"
         return
     found = read(ablations.RESULTS)
     stage, seeds = ablations.SHORT["stages"][0], found[0].seeds
     yield (
-        f"Recipe `{ablations.RECIPE}`, {stage['epochs']} epochs at {stage['size']} pixels, and "
-        "one choice changed at a time (conflicting labels kept are more crops, too). "
+        f"Recipe `{ablations.RECIPE}`, after which those of the bundles were chosen, "
+        f"{stage['epochs']} epochs at {stage['size']} pixels, and one choice changed at a time: "
+        "no loose crops are views like those in use alone, no damage is no gray, blur, lower "
+        "resolution, JPEG or hidden part, one learning rate is the heads' for the trunk too, and "
+        "conflicting labels kept are more crops, too. What learned nothing gives one answer to all "
+        "faces. "
         f"{seeds} seed{'s' * (seeds > 1)}. Points of "
         f"accuracy on the same {found[0].images:,} held-out images, with 95 % intervals; * where "
         f"the p value, adjusted for all {len(found)} (Holm), is below 0.05. {_luck(seeds)} So "
-        "short a budget says what a choice gives early, not at the end.\n"
+        "short a budget says what a choice gives early, not at the end: augmentation costs early. "
+        "Not compared in this way are the parts of a training (sizes, restarts), learning from "
+        "other bundles, the larger trunk and `mirrored`, on which the bundles rest too.\n"
     )
-    yield ablations.table_of(found)
+    yield _made_by("ablations run", "FAIRFACE", " --labels fairface:LABELS.csv")
+    yield ""
+    yield ablations.table_of(
+        found, json.loads(ablations.RESULTS.read_text()).get("learned_nothing", ())
+    )
     yield ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from faceaudit.audit.results import Decomposition, Estimate
 from faceaudit.models.bundle import load_bundle
 from scripts import audit_of_fairface as document
@@ -97,6 +99,20 @@ def test_most_errors_of_race_are_others_and_whoever_is_predicted_others_mostly_i
     recall = document.figure("race", "recall", {}, "Indian")
     low, high = bounds(recall)
     assert 0.45 < low < high < 0.6
+
+
+def test_gender_is_wrong_most_often_for_small_children_and_race_for_the_youngest() -> None:
+    groups = next(task.classes for task in document.found().tasks if task.name == "age_group")
+    gender, race = (
+        {group: document.right_at(task, group) for group in groups} for task in ("gender", "race")
+    )
+    low, _ = bounds(document.figure("gender", "accuracy", {}))
+    worst = sorted(groups, key=lambda group: gender[group].value or 0.0)
+    assert worst[:2] == ["0-2", "3-9"]
+    assert all(bounds(gender[group])[1] < low for group in worst[:2])
+    assert 1 - (gender["0-2"].value or 0.0) == pytest.approx(1 / 3, abs=0.03)
+    assert 1 - (gender["3-9"].value or 0.0) == pytest.approx(1 / 6, abs=0.02)
+    assert min(groups, key=lambda group: race[group].value or 0.0) == "0-2"
 
 
 def test_every_image_was_scored_and_most_rules_of_the_example_stay_undecided_by_others() -> None:

@@ -149,10 +149,16 @@ def test_what_the_readme_says_of_the_bundle_is_what_its_card_says() -> None:
     bundle = load_bundle("fairface")
     card = bundle.card
     text = " ".join(readme.README.read_text(encoding="utf-8").split())
-    assert (
-        "going on from the bundle of that name before it and taught by that and the one before"
-        in text
-    )
+    assert "in several steps of which `faceaudit train fairface` is the first" in text
+    training = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    steps = training.partition("## How the two bundles were made")[2].partition("## ")[0]
+    last = card["recipe"]
+    (stage,) = last["stages"]
+    assert (stage["epochs"], stage["size"]) == (6, 128)
+    assert "Six epochs at 128 pixels" in steps
+    rates = (last["learning_rate"], last["trunk_learning_rate"], last["distillation"]["weight"])
+    assert rates == (1.5e-3, 1e-3, 0.5)
+    assert "at rates of 1.5e-3 and 1e-3" in steps
     assert f"at {bundle.input.size} pixels" in text
     assert [one["bundle"] for one in (card["start"], *card["teachers"])] == ["fairface"] * 3
     assert card["teachers"][0]["sha256"] == card["start"]["sha256"]

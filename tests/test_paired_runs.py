@@ -18,6 +18,7 @@ from benchmarks.paired_runs import (
     compare,
     holm,
     interval,
+    is_constant,
     luck_of,
     outcomes,
     points,
@@ -83,6 +84,15 @@ def test_what_seeds_share_is_no_luck_of_a_way() -> None:
     luck = luck_of([base, base.copy()])
     assert luck is not None
     assert (luck.variance, luck.degrees) == (pytest.approx(0.0), 2)
+
+
+def test_ways_that_learned_nothing_say_nothing_of_luck() -> None:
+    moving = [right(seed, 0.8) for seed in range(3)]
+    constant = np.tile(right(9, 0.5, seeds=1), 3)
+    assert is_constant(constant)
+    assert not is_constant(constant[:, :1])  # of one seed that cannot be told
+    assert luck_of([*moving, constant]) == luck_of(moving)
+    assert luck_of([constant, constant]) == luck_of([constant[::-1], constant])
 
 
 def test_adjusted_p_values_are_holms() -> None:

@@ -6,16 +6,22 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from benchmarks.paired_runs import Comparison, training_folder
 from benchmarks.study import (
+    BY_GENDER,
+    BY_RACE,
+    OWN_GROUP,
     QUESTIONS,
     RECIPES,
     answers,
+    by_group,
     check_splits,
     finished,
+    group_table,
     steps_of,
     table,
 )
@@ -97,10 +103,32 @@ def test_answers_tell_what_is_shown_and_what_remains_possible() -> None:
     ]
     (alone,) = answers([replace(one, p_adjusted=0.083), other])
     assert alone == (
-        "**Does it help?** gender differs by -2.0 (-3.0 to -1.0) points by itself, which is not "
-        "shown once all comparisons are allowed for; age group: no difference is shown; one "
-        "between 0.0 and +1.0 points remains possible."
+        "**Does it help?** gender differs by -2.0 (-3.0 to -1.0) points, which is not "
+        "significant once all 2 comparisons are allowed for (p = 0.083); age group: no difference "
+        "is shown; one between 0.0 and +1.0 points remains possible."
     )
     assert "< 0.001" in table([replace(one, p_adjusted=0.0)])
     # One seed tells nothing of chance, however small its p value.
     assert "no difference is shown" in answers([replace(one, seeds=1, p_adjusted=0.0)])[0]
+
+
+def test_a_model_of_a_part_is_compared_with_the_one_of_all_on_that_part() -> None:
+    """The model of faces annotated Others is wrong wherever that of all is right."""
+    rng = np.random.default_rng(0)
+    rows = []
+    parts = {name: range(60 * k, 60 * (k + 1)) for k, name in enumerate(BY_RACE)}
+    parts |= {name: range(150 * k, 150 * (k + 1)) for k, name in enumerate(BY_GENDER)}
+    for seed in range(3):
+        common = rng.random(300) < 0.8
+        for name in RECIPES:
+            for image in parts.get(name, range(300)):
+                right = not common[image] if name == "age_others" else bool(common[image])
+                rows.append((name, seed, f"{image:03}", image, right))
+    columns = ["recipe", "seed", "image", "group", "age_group"]
+    found = by_group(pl.DataFrame(rows, schema=columns, orient="row"))
+    assert [one.question for one in found] == list(OWN_GROUP.values())
+    assert [one.images for one in found] == [150] * 2 + [60] * 5
+    assert [one.question for one in found if one.told_apart] == ["race Others"]
+    assert found[-1].difference < -0.4
+    assert all(one.difference == 0 for one in found[:-1])
+    assert "| race Others | 60 |" in group_table(found)

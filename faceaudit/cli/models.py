@@ -150,6 +150,7 @@ RECIPE = "recipe:"
 def _card(name: str, *, as_json: bool) -> str:
     """What there is to say of a bundle or model, a recipe or an architecture."""
     from faceaudit.models.backbones import BACKBONES
+    from faceaudit.models.backbones.joined import SIGN
     from faceaudit.models.bundle import BUNDLES, facts_of
     from faceaudit.models.card import card_text
     from faceaudit.models.load import load_model
@@ -162,7 +163,8 @@ def _card(name: str, *, as_json: bool) -> str:
             require(module, "faceaudit zoo show RECIPE", "train")
         recipe = load_recipe(wanted)
         return json.dumps(recipe.to_json(), indent=2) if as_json else recipe_text(recipe)
-    if name in BACKBONES or name.startswith("timm:"):
+    parts = name.split(SIGN)
+    if all(part in BACKBONES or part.startswith("timm:") for part in parts):
         require("torch", "faceaudit zoo", "torch")
         from faceaudit.training.zoo import architecture, architecture_text
 

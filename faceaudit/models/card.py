@@ -10,6 +10,26 @@ from typing import Any
 
 from faceaudit.models.bundle import Bundle
 
+CALIBRATION = (
+    "Calibration errors are root mean squares over 15 bins of confidence, less what chance adds, "
+    "and 0 where that leaves nothing (Kumar and others, NeurIPS 2019): 0.000 is not told apart "
+    "from none."
+)
+CHOSEN = (
+    "Validation crops are not trained on, but a recipe or an epoch may have been chosen by them: "
+    "expect a little less on others."
+)
+PICKED = (
+    "Each interval is of one group by itself; that it was picked as the lowest of several is not "
+    "allowed for."
+)
+LEFT_OUT = {
+    "left_out_for_conflicting_labels": "for conflicting labels",
+    "left_out_as_learned_before": "as an ancestor may have learned them",
+    "left_out_as_unreadable": "as unreadable",
+}
+"""Counts of a split -> why so many crops are in none of its parts."""
+
 
 def card_text(bundle: Bundle) -> str:
     """The card, in Markdown."""
@@ -50,6 +70,10 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         yield from ("", "## Held-out figures", "")
         for task, figure in metrics.items():
             yield f"- {task.replace('_', ' ')}: {figure}"
+        if any("validation" in str(facts.get("on")) for facts in card["metrics"].values()):
+            yield f"- {CHOSEN}"
+        if any("calibration_error" in facts for facts in card["metrics"].values()):
+            yield f"- {CALIBRATION}"
         if fitted := card.get("temperatures_fitted_on"):
             yield f"- Temperatures of the scores were fitted on {fitted}."
         yield from (f"- {sentence}" for sentence in card.get("held_out_doubts", []))
@@ -57,6 +81,8 @@ def _lines(bundle: Bundle) -> Iterator[str]:
         if sentences := card.get(key):
             yield from ("", f"## {title}", "")
             yield from (f"- {sentence}" for sentence in sentences)
+            if key == "weakest":
+                yield f"- {PICKED}"
 
 
 def _origin(card: Mapping[str, Any]) -> str:
@@ -90,8 +116,14 @@ def _split(card: Mapping[str, Any]) -> str:
     counts = [
         f"{split[part]:,} {part}" for part in ("training", "validation", "test") if split.get(part)
     ]
+    told = ", ".join(counts)
+    lost = [f"{split[key]:,} {why}" for key, why in LEFT_OUT.items() if split.get(key)]
+    if counts and "crops" in split:
+        told += f" of {split['crops']:,} crops"
+    if counts and lost:
+        told += f"; left out: {', '.join(lost)}"
     rule = split.get("rule")
-    return ", ".join(counts) + (f" ({rule})" if counts and rule else "")
+    return told + (f" ({rule})" if counts and rule else "")
 
 
 def _int8(card: Mapping[str, Any]) -> str:

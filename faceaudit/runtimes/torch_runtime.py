@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,6 +25,9 @@ from faceaudit.models.heads import Deployed, MultiTaskNetwork
 from faceaudit.runtimes.processor import BFLOAT16, has_instructions
 
 log = logging.getLogger(__name__)
+
+MEMORY_SIGNS = ("out of memory", "allocate memory", "alloc_cpu", "bad_alloc")
+"""What torch says by a general type of error when the memory of a CPU is full."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ROWS = {"cuda": 128, "mps": 64, "cpu": 16}
@@ -204,9 +208,12 @@ def devices_of(device: str) -> list[torch.device]:
     return [torch.device("cuda", int(number))]
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch ran out of memory; on a CPU it has no exception of its own for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error tells of a memory that was full, a device's or the machine's."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in MEMORY_SIGNS)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or said
 
 
 def _network(

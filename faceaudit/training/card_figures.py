@@ -17,6 +17,8 @@ from faceaudit.tables import read_table, score_columns
 
 MIN_FACES = 100
 """A subgroup is called weakest only with so many annotated faces."""
+SMALL_NAMED = 12
+"""Of the smaller ones so many are named."""
 CALIBRATION_BINS = 15
 
 
@@ -114,21 +116,9 @@ def weakest_ages(by_age: Audit, min_faces: int = MIN_FACES) -> list[str]:
     """
     sentences = []
     for task in by_age.tasks:
-        if task.name == AGE_GROUP:
-            found = {
-                value.label: value.estimate
-                for value in by_age.metrics
-                if (value.task, value.metric, value.subgroup) == (AGE_GROUP, "recall", {})
-            }
-        else:
-            found = {
-                value.subgroup[AGE_GROUP]: value.estimate
-                for value in by_age.metrics
-                if (value.task, value.metric) == (task.name, "accuracy") and value.subgroup
-            }
         known = {
             group: (estimate.value, estimate)
-            for group, estimate in found.items()
+            for group, estimate in _right_by_age(by_age, task.name).items()
             if estimate.value is not None and estimate.n >= min_faces
         }
         if len({value for value, _ in known.values()}) > 1:
@@ -139,6 +129,46 @@ def weakest_ages(by_age: Audit, min_faces: int = MIN_FACES) -> list[str]:
                 f"{_share(estimate)}."
             )
     return sentences
+
+
+def _right_by_age(by_age: Audit, task: str) -> dict[Any, Estimate]:
+    """Annotated age group -> how often a task is right; of the age group itself, its recall."""
+    if task == AGE_GROUP:
+        return {
+            value.label: value.estimate
+            for value in by_age.metrics
+            if (value.task, value.metric, value.subgroup) == (AGE_GROUP, "recall", {})
+        }
+    return {
+        value.subgroup[AGE_GROUP]: value.estimate
+        for value in by_age.metrics
+        if (value.task, value.metric) == (task, "accuracy") and value.subgroup
+    }
+
+
+def too_small(found: Audit, by_age: Audit | None, min_faces: int = MIN_FACES) -> list[str]:
+    """The groups that ``weakest`` and ``weakest_ages`` do not look at, as a sentence.
+
+    Args:
+        found: The audit.
+        by_age: An audit by age group alone.
+        min_faces: Smaller groups are named here.
+    """
+    features = max(found.by, key=len, default=())
+    faces: dict[str, int] = {}
+    for value in found.metrics:
+        if value.metric == "accuracy" and features and tuple(value.subgroup) == features:
+            who = ", ".join(str(one) for one in value.subgroup.values())
+            faces[who] = max(faces.get(who, 0), value.estimate.n)
+    for task in by_age.tasks if by_age else ():
+        for group, estimate in _right_by_age(by_age, task.name).items() if by_age else ():
+            faces[str(group)] = max(faces.get(str(group), 0), estimate.n)
+    small = [f"{who} ({count:,})" for who, count in faces.items() if 0 < count < min_faces]
+    if not small:
+        return []
+    named = "; ".join(small[:SMALL_NAMED])
+    more = f"; and {len(small) - SMALL_NAMED} more" if len(small) > SMALL_NAMED else ""
+    return [f"Not looked at, having fewer than {min_faces} annotated faces: {named}{more}."]
 
 
 def _share(estimate: Estimate) -> str:

@@ -199,7 +199,8 @@ class Reference:
 
     ``reported`` is metric name -> value as printed by the source; ``leak`` says in one sentence
     how its test images could be known to the training (empty where they could not). ``prepare`` is
-    the command that makes the crops which the recipe reads.
+    the command that makes the crops which the recipe reads. ``weakness`` says in which class the
+    source's own figures are worst.
     """
 
     source: str
@@ -209,6 +210,7 @@ class Reference:
     differs: str = ""
     """What this recipe does otherwise than the source, and why."""
     prepare: str = ""
+    weakness: str = ""
 
 
 @dataclass(frozen=True)

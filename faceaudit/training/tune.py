@@ -24,10 +24,11 @@ from faceaudit.errors import FaceauditError, InputError, TemporaryError, UsageEr
 from faceaudit.models.backbones import find_backbone
 from faceaudit.models.bundle import load_bundle
 from faceaudit.models.heads import MultiTaskNetwork
+from faceaudit.runtimes.torch_runtime import is_out_of_memory
 from faceaudit.storage import exclusive, make_folder, sha256_of_file, write_text
 from faceaudit.training.ancestors import without_learned
 from faceaudit.training.data import CropSet, check_labels, read_folders
-from faceaudit.training.limits import is_memory, out_of_memory
+from faceaudit.training.limits import out_of_memory
 from faceaudit.training.loop import BEST, CHECKPOINT
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
@@ -322,7 +323,7 @@ def _epochs_before(checkpoint: Path) -> list[dict[str, float]]:
 def _is_passing(error: Exception) -> bool:
     """Whether an error tells of a disk or a memory, which may be well again, and not of a bug."""
     said = any(sign in str(error) for sign in PASSING)
-    return said or isinstance(error, OSError) or is_memory(error)
+    return said or isinstance(error, OSError) or is_out_of_memory(error)
 
 
 def _recipe_of(recipe: str, changes: Mapping[str, Any] | None, chosen: Mapping[str, Any]) -> Recipe:

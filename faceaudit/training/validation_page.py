@@ -7,7 +7,7 @@ trained on; table and page are those that ``predict`` and ``report`` write.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -51,6 +51,7 @@ from faceaudit.training.card_figures import (
     card_confusions,
     card_metrics,
     left_out_classes,
+    too_small,
     weakest,
     weakest_ages,
     with_left_out,
@@ -102,24 +103,39 @@ def audit_held_out(
     metrics = with_left_out(card_metrics(files.audit, f"{part} crops"), left_out)
     for name, error in calibration_errors(table, files.audit).items():
         metrics[name]["calibration_error"] = error
-    for name, sets in figures_by_set(bundle, crops, folders, work, part).items():
-        metrics[name]["sets"] = sets
     confusion = card_confusions(table, f"{part} crops")
-    sentences = weakest(files.audit, partial=left_out)
-    if f"{AGE_GROUP}_true" in annotations.columns or AGE_TRUE in annotations.columns:
-        sentences += weakest_ages(audit(read_table(table), by=[AGE_GROUP], verify="never"))
+    sets, sentences = figures_by_set(bundle, crops, folders, work, part)
+    for name, own in sets.items():
+        metrics[name]["sets"] = own
+    if not sentences:
+        sentences = _weaknesses(table, files.audit, left_out)
     return HeldOut(table, files.paths[0], files.audit, metrics, sentences, confusion)
+
+
+def _weaknesses(table: Path, found: Audit, left_out: Collection[str]) -> list[str]:
+    """Where a bundle is worst in a table, in sentences.
+
+    Args:
+        table: Predictions with annotations.
+        found: Its audit.
+        left_out: Tasks whose figures leave out annotated classes.
+    """
+    columns = pl.read_parquet_schema(table)
+    by_age = None
+    if f"{AGE_GROUP}_true" in columns:
+        by_age = audit(read_table(table), by=[AGE_GROUP], verify="never")
+    sentences = weakest(found, partial=left_out)
+    return [*sentences, *(weakest_ages(by_age) if by_age else ()), *too_small(found, by_age)]
 
 
 def figures_by_set(
     bundle: Bundle, crops: CropSet, folders: Sequence[Path], work: Path, part: str
-) -> dict[str, dict[str, Any]]:
-    """Task -> name of a folder -> its own figure, where there are several folders.
-
-    A figure in another scheme than the bundle's names it.
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What each of several folders gives by itself; nothing of one alone.
 
     Together they can mislead: a set whose classes are coarser than the network's counts only with
-    the classes that both have; by itself it counts with all, by the map between the schemes.
+    the classes that both have; by itself it counts with all, by the map between the schemes. And a
+    group that one set alone has is worse or better than the rest of that set, not of both.
 
     Args:
         bundle: What predicts.
@@ -127,8 +143,13 @@ def figures_by_set(
         folders: Where they and their annotations come from.
         work: Folder that ``validation.FOLDER.parquet`` is written to.
         part: What the crops are.
+
+    Returns:
+        Task -> name of a folder -> its own figure, which names its scheme where that is not the
+        bundle's; and where the bundle is worst in each, in sentences.
     """
     found: dict[str, dict[str, Any]] = {}
+    sentences: list[str] = []
     places = np.asarray(folders_of(crops.files, folders))
     for number, (folder, title) in enumerate(zip(folders, names_of(folders), strict=True)):
         own = crops.take(np.flatnonzero(places == number))
@@ -138,14 +159,19 @@ def figures_by_set(
         path = work / f"validation.{title}.parquet"
         table = write_table(bundle, own, labels, path, annotated=tasks)
         opened = read_table(table)
-        figures = card_metrics(audit(opened, verify="never"), f"{part} crops")
+        audited = audit(opened, verify="never")
+        left_out = left_out_classes(table)
+        figures = card_metrics(audited, f"{part} crops")
+        for name, error in calibration_errors(table, audited).items():
+            figures[name]["calibration_error"] = error
         schemes = {task.name: task.scheme for task in opened.tasks}
         usual = {output.name: output.scheme for output in bundle.tasks}
-        for name, figure in with_left_out(figures, left_out_classes(table)).items():
+        for name, figure in with_left_out(figures, left_out).items():
             if name in usual and schemes.get(name, usual[name]) != usual[name]:
                 figure["scheme"] = schemes[name]
             found.setdefault(name, {})[title] = figure
-    return found
+        sentences += [f"{title}: {one}" for one in _weaknesses(table, audited, left_out)]
+    return found, sentences
 
 
 def annotations_of(

@@ -54,6 +54,8 @@ class Entry:
     held_out: Mapping[str, str] = field(default_factory=dict)
     weight_sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Of an architecture, by name: what weights were trained on, and their terms."""
+    paper: str = ""
+    """Of an architecture: where it was published."""
     images_per_second: float | None = None
     separate_images_per_second: float | None = None
 
@@ -163,6 +165,7 @@ def architecture(name: str, speed_of: _SpeedOf | None = None) -> Entry:
             }
             for weights, source in backbone.sources.items()
         },
+        paper=backbone.paper,
         images_per_second=speed_of(name, partial(_on_meta, backbone.build), size)
         if speed_of
         else None,
@@ -389,7 +392,8 @@ def architecture_text(entry: Entry) -> str:
         f"- {millions(entry.parameters)} parameters, {entry.gflops:.3g} GFLOPs per image of "
         f"{entry.input} x {entry.input} pixels, heads not counted"
     )
-    return "\n".join([f"# {entry.name}", "", facts, *weights])
+    paper = [f"- published in {entry.paper}"] if entry.paper else []
+    return "\n".join([f"# {entry.name}", "", *paper, facts, *weights])
 
 
 def millions(count: int) -> str:

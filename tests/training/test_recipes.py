@@ -77,6 +77,7 @@ def test_a_recipe_is_shown_whole(name: str, tmp_path: Path) -> None:
         ("fairface", "# fairface"),
         ("reference/dj_vgg16_gm", 'prepare = "faceaudit prepare UTKFACE crops --align none'),
         ("vgg16", "- weights vggface: VGGFace"),
+        ("mobilefacenet+custom_cnn", "- published in Chen, Liu, Gao, Han: MobileFaceNets"),
         ("mobilefacenet", "0.93 M parameters, 0.467 GFLOPs per image of 112 x 112 pixels"),
     ],
 )

@@ -17,7 +17,13 @@ from faceaudit.pipeline.prepare import prepare
 from faceaudit.schema import METADATA_KEY, TableMetadata, task_of_scheme
 from faceaudit.showcase.images import photograph
 from faceaudit.tables import read_table
-from faceaudit.training.card_figures import calibration_error, weakest, weakest_ages
+from faceaudit.training.card_figures import (
+    SMALL_NAMED,
+    calibration_error,
+    too_small,
+    weakest,
+    weakest_ages,
+)
 from faceaudit.training.data import CropSet
 from faceaudit.training.validation_page import (
     HeldOut,
@@ -117,9 +123,12 @@ def test_the_card_names_the_annotated_classes_that_a_figure_leaves_out(
     assert not [one for one in race["sets"].values() if "left_out" in one]
     assert not [one for name, one in found.metrics.items() if name != "race" and "left_out" in one]
     card = card_text(replace(random_bundle, card={"metrics": found.metrics}))
+    assert "a recipe or an epoch may have been chosen by them" in card
+    assert "0.000 is not told apart from none" in card
     assert (
         f"crops, without those annotated Asian (5) or Others (4); {folder.name}: accuracy" in card
     )
+    assert all(s.startswith((f"{folder.name}: ", "other: ")) for s in found.weakest)
     one = next(s for s in weakest(found.audit, 1, ["race"]) if s.startswith("Race"))
     assert one.endswith(f" of the {race['n']} faces annotated with one of its classes.")
 
@@ -181,6 +190,24 @@ def test_the_age_group_that_a_task_is_least_often_right_for_is_said(found: HeldO
     worst = shares.sort("share", "age_group_true").row(0, named=True)
     assert f"for {worst['age_group_true']}: {worst['share']:.1%} (" in sentence
     assert sentence.endswith(f"{worst['n']} faces).")
+
+
+def test_groups_too_small_to_be_looked_at_are_named_with_their_faces(found: HeldOut) -> None:
+    by_age = audit(read_table(found.table), by=["age_group"], verify="never")
+    table = pl.read_parquet(found.table).filter(pl.col("status") == "ok")
+    (sentence,) = too_small(found.audit, by_age)
+    assert sentence == found.weakest[-1]
+    assert sentence.startswith("Not looked at, having fewer than 100 annotated faces: ")
+    pairs = table.group_by("gender_true", "race_true").len().rows()
+    ages = table["age_group_true"].value_counts().rows()
+    groups = [f"{gender}, {race} ({n})" for gender, race, n in pairs]
+    groups += [f"{age} ({n})" for age, n in ages]
+    named = set(sentence.partition(": ")[2].removesuffix(".").split("; "))
+    more = {one for one in named if one.startswith("and ")}
+    assert named - more <= set(groups)
+    assert len(named - more) == min(len(groups), SMALL_NAMED)
+    assert bool(more) == (len(groups) > SMALL_NAMED)
+    assert too_small(found.audit, None, min_faces=1) == []
 
 
 def test_an_age_group_is_least_often_right_by_its_own_recall(found: HeldOut) -> None:

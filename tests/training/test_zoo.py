@@ -102,8 +102,10 @@ def test_an_architectures_row_has_the_terms_of_its_weights(
         for weights, source in backbone.sources.items():
             facts = {key: getattr(source, key) for key in ("training_data", "licence")}
             assert row["weight_sources"][weights].items() >= facts.items()
-    vggface = entries["architecture", "vgg16"].weight_sources["vggface"]
-    assert vggface["research_only"]
+        assert row["paper"] == backbone.paper
+    vgg16 = entries["architecture", "vgg16"]
+    assert vgg16.weight_sources["vggface"]["research_only"]
+    assert f"published in {vgg16.paper}" in module.architecture_text(vgg16)
 
 
 def test_networks_run_one_after_another_take_the_sum_of_their_times() -> None:

@@ -56,5 +56,6 @@ def join(parts: Sequence[Backbone]) -> Backbone:
         )
         if all(part.last_block for part in parts)
         else (),
+        paper="; ".join(part.paper for part in parts if part.paper),
         elsewhere=(f'{name}: give start, a bundle of each of its parts, with weights = "none"'),
     )
