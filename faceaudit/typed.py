@@ -33,7 +33,7 @@ def as_type(kind: Any, value: Any, where: str, key: str, word: str = "key") -> A
         return _as_dataclass(kind, value, where, key, word)
     if origin is Literal:
         if value not in inner:
-            raise UnknownNameError(key, str(value), inner)
+            raise UsageError(f"{where}: {UnknownNameError(key, str(value), inner)}")
         return value
     if origin in (Union, types.UnionType):
         return _as_first_that_fits(inner, value, where, key, word)

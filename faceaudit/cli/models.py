@@ -1,4 +1,4 @@
-"""Commands on models: train, tune, zoo, export."""
+"""Commands on models: train, tune, zoo, export, quantize."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from faceaudit.cli.options import (
     Verbose,
 )
 from faceaudit.cli.parsing import one_of, parse_changes
-from faceaudit.errors import UsageError
+from faceaudit.errors import UnknownNameError, UsageError
 
 TRAINING = ("torch", "safetensors", "onnx")
 """Modules of the extra ``train`` that its commands begin with."""
@@ -149,15 +149,17 @@ RECIPE = "recipe:"
 
 def _card(name: str, *, as_json: bool) -> str:
     """What there is to say of a bundle or model, a recipe or an architecture."""
+    from difflib import get_close_matches
+
     from faceaudit.models.backbones import BACKBONES
     from faceaudit.models.backbones.joined import SIGN
-    from faceaudit.models.bundle import BUNDLES, facts_of
+    from faceaudit.models.bundle import facts_of, shipped
     from faceaudit.models.card import card_text
     from faceaudit.models.load import load_model
     from faceaudit.training.recipe_files import list_recipes, load_recipe, recipe_text
 
     wanted = name.removeprefix(RECIPE)
-    is_bundle = name == wanted and (BUNDLES / name).is_dir()
+    is_bundle = name == wanted and name in shipped()
     if name != wanted or name.endswith(".toml") or (name in list_recipes() and not is_bundle):
         for module in ("torch", "tomli_w"):
             require(module, "faceaudit zoo show RECIPE", "train")
@@ -170,7 +172,14 @@ def _card(name: str, *, as_json: bool) -> str:
 
         entry = architecture(name)
         return json.dumps(entry.to_json(), indent=2) if as_json else architecture_text(entry)
-    bundle = load_model(name)
+    try:
+        bundle = load_model(name)
+    except UnknownNameError as error:
+        near = get_close_matches(name, [*shipped(), *list_recipes(), *BACKBONES], 1)
+        raise UsageError(
+            f"no bundle, recipe or architecture is called {name!r}; `faceaudit zoo` lists them"
+            + (f"; did you mean {near[0]}?" if near else "")
+        ) from error
     return json.dumps(facts_of(bundle), indent=2) if as_json else card_text(bundle)
 
 

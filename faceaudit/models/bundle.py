@@ -131,11 +131,11 @@ def find_bundle(name: str | Path) -> Path:
     given = without_secrets(str(name))
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
-            raise BundleError(f"--model {given}: there is no such file")
+            raise BundleError(f"model {given}: there is no such file")
         return path
     if path.is_dir():
         if not (path / GRAPH).is_file():
-            raise BundleError(f"--model {given}: the folder has no {GRAPH}, so it is no bundle")
+            raise BundleError(f"model {given}: the folder has no {GRAPH}, so it is no bundle")
         return path / GRAPH
     raise UnknownNameError("model", given, [*shipped(), "FOLDER", "FILE.onnx", "MODULE:FACTORY"])
 

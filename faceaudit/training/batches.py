@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from faceaudit.ordered import available_cores, in_order
-from faceaudit.training.data import UNREADABLE, CropSet, Pixels, training_view
+from faceaudit.training.data import DECODING_ERRORS, CropSet, Pixels, training_view
 from faceaudit.training.distillation import NO_TEACHERS, Teachers
 from faceaudit.training.recipe import Augmentation
 
@@ -100,7 +100,7 @@ class _Views(Dataset[_Made]):
             try:
                 found.append(training_view(self.crops, row, self.size, self.augmentation, seed))
                 rows.append(row)
-            except UNREADABLE:
+            except DECODING_ERRORS:
                 skipped.append(row)
         images = np.stack(found) if found else np.empty((0, self.size, self.size, 3), np.uint8)
         return torch.from_numpy(images), rows, skipped

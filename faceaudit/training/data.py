@@ -40,7 +40,7 @@ SHA256 = "^[0-9a-fA-F]{64}$"
 
 Pixels = NDArray[np.uint8]
 """RGB, (H, W, 3)."""
-UNREADABLE = (OSError, ValueError)
+DECODING_ERRORS = (OSError, ValueError)
 """What reading a damaged or missing crop raises."""
 
 
@@ -235,7 +235,7 @@ def _stored_size(path: Path) -> int | None:
     """Height of a prepared crop in pixels; None where it cannot be read."""
     try:
         return int(simplejpeg.decode_jpeg_header(path.read_bytes())[0])
-    except UNREADABLE:
+    except DECODING_ERRORS:
         return None
 
 
@@ -362,7 +362,7 @@ def training_view(
         seed: Decides what the view looks like.
 
     Raises:
-        OSError: If the file cannot be read (``UNREADABLE``).
+        OSError: If the file cannot be read (``DECODING_ERRORS``).
         ValueError: If it cannot be decoded.
     """
     crop, view = read_crop(crops.files[row]), float(crops.views[row])

@@ -23,6 +23,11 @@ def out_of_memory(error: Exception, recipe: Recipe, device: str) -> FaceauditErr
     advice = f"lower batch ({recipe.batch}) or the sizes of stages ({sizes})"
     if isinstance(error, torch.OutOfMemoryError):
         return UsageError(f"the memory of {device} was full; {advice}")
+    if "shared memory" in str(error):
+        return UsageError(
+            "the shared memory that hands batches over was full (in a container: --shm-size); give "
+            f"more of it, or {advice}"
+        )
     if is_out_of_memory(error):
         return TemporaryError(
             f"the memory was full; run again where more of it is free, or {advice}"

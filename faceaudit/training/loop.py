@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from faceaudit.errors import InputError, UsageError
+from faceaudit.errors import UsageError
 from faceaudit.storage import write_text
 from faceaudit.training.batches import Batch, batches
 from faceaudit.training.data import CropSet
@@ -28,19 +28,15 @@ from faceaudit.training.state import (
     State,
     identity_of,
     new_state,
-    read_tensors,
     restore,
     save,
     update_average,
-    write_tensors,
 )
-from faceaudit.training.validation import selection_value, validate
+from faceaudit.training.validation import check_selection, selection_value, validate
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 300
 HISTORY = "history.csv"
-BEST = "best.pt"
-"""Averaged weights of the best epoch, beside the checkpoint."""
 ABLE = "able"
 """Share of the processes that can learn from the batch, beside the numbers of faces."""
 TOO_FEW_VALUES = "Expected more than 1 value per channel"
@@ -75,12 +71,14 @@ def train(
         group: The processes that train together; each gives the same arguments.
 
     Raises:
-        InputError: If a file in ``work`` is damaged, or the weights of the best epoch are missing.
+        InputError: If a file in ``work`` is damaged.
         UsageError: If the checkpoint is of another recipe or of other data, a teacher does not fit
-            the recipe, the batch cannot be shared by the group or is too small for batch norms,
-            nothing can be learned from, or a loss is no number any more.
+            the recipe, the batch cannot be shared by the group or is too small for batch norms, no
+            validation crop has a label of what epochs are selected by, nothing can be learned from,
+            or a loss is no number any more.
     """
     group.check(recipe.batch)
+    check_selection(recipe, validation)
     state = new_state(recipe, device)
     own = recipe.batch // group.size
     place = device_of(state.network)
@@ -89,8 +87,6 @@ def train(
     checkpoint = work / CHECKPOINT
     if checkpoint.is_file():
         restore(state, checkpoint, identity)
-        if group.leads and state.best_epoch and recipe.selection.keep == "best":
-            _check_best(work, state.best_epoch)
         ended = state.epoch >= recipe.epochs or _is_exhausted(state, recipe)
         say(
             f"training is complete after epoch {state.epoch}"
@@ -125,14 +121,13 @@ def train(
             write_history(work / HISTORY, state.history)
         figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         say(f"epoch {state.epoch}/{recipe.epochs}: loss {losses['loss']:.4f}; {figures}")
-        _note_best(state, selection_value(metrics, recipe), recipe, work if group.leads else None)
+        _note_best(state, selection_value(metrics, recipe), recipe)
         keep()
         if on_epoch is not None:
             on_epoch(state.epoch, state.history[-1])
     group.wait()
-    if group.leads and recipe.selection.keep == "best":
-        _check_best(work, state.best_epoch)
-        state.average.load_state_dict(read_tensors(work / BEST))
+    if state.best_weights is not None:
+        state.average.load_state_dict(state.best_weights)
     unfold_norms(state.average.trunk)
     return state
 
@@ -257,29 +252,17 @@ def _check_finite(figures: Mapping[str, float], recipe: Recipe, epoch: int) -> N
             )
 
 
-def _check_best(work: Path, epoch: int) -> None:
-    """Refuse to go on without the weights of the best epoch so far.
-
-    Raises:
-        InputError: If their file is missing.
-    """
-    if not (work / BEST).is_file():
-        raise InputError(
-            f"{work / BEST}: is missing, the weights of the best epoch, {epoch}; "
-            f"remove {work} to start again"
-        )
-
-
 def _keep_nothing() -> None:
     """What a process does that does not lead, where the leading one saves a checkpoint."""
 
 
-def _note_best(state: State, value: float, recipe: Recipe, work: Path | None) -> None:
-    """Remember the best epoch, and its weights where they are to be kept, in a folder."""
+def _note_best(state: State, value: float, recipe: Recipe) -> None:
+    """Remember the best epoch, and its weights where they are to be kept."""
     if value > state.best:
         state.best, state.best_epoch = value, state.epoch
-        if work is not None and recipe.selection.keep == "best":
-            write_tensors(state.average.state_dict(), work / BEST)
+        if recipe.selection.keep == "best":
+            weights = state.average.state_dict()
+            state.best_weights = {name: each.detach().clone() for name, each in weights.items()}
 
 
 def _is_exhausted(state: State, recipe: Recipe) -> bool:

@@ -28,7 +28,7 @@ from faceaudit.runtimes.preprocess import prepare
 from faceaudit.storage import atomic_write, exclusive
 from faceaudit.training.ancestors import held_out_share
 from faceaudit.training.data import (
-    UNREADABLE,
+    DECODING_ERRORS,
     CropSet,
     Pixels,
     central_view,
@@ -183,7 +183,7 @@ def calibration_inputs(bundle: Bundle, training: Sequence[CropSet]) -> NDArray[A
     def view(crops: CropSet, row: int) -> Pixels | None:
         try:
             return central_view(read_crop(crops.files[row]), size, float(crops.views[row]))
-        except UNREADABLE:
+        except DECODING_ERRORS:
             return None
 
     found = []

@@ -190,7 +190,7 @@ class Distillation:
     weight: float = 0.5
     temperature: float = 1.0
     mirrored: bool = False
-    precision: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,7 @@ def age_bins(scheme: str) -> tuple[int, ...]:
 
     Raises:
         UnknownNameError: If it is neither.
-        SchemaError: If the bounds do not ascend from 0 to ``MAX_AGE`` at most.
+        SchemaError: If they are not two or more bounds that ascend from 0 to ``MAX_AGE`` at most.
     """
     if scheme in AGE_BINS:
         return AGE_BINS[scheme]
@@ -359,8 +359,13 @@ def age_bins(scheme: str) -> tuple[int, ...]:
     except ValueError as error:
         known = (YEARS_SCHEME, VALUE_SCHEME, *AGE_BINS, "0,18,40")
         raise UnknownNameError("age scheme", scheme, known) from error
-    if bins[0] != 0 or any(low >= high for low, high in pairwise((*bins, MAX_AGE + 1))):
+    if (
+        len(bins) < 2
+        or bins[0] != 0
+        or any(low >= high for low, high in pairwise((*bins, MAX_AGE + 1)))
+    ):
         raise SchemaError(
-            f"{scheme}: give ascending lower bounds from 0 to at most {MAX_AGE}, such as 0,18,40"
+            f"{scheme}: give two or more ascending lower bounds from 0 to at most {MAX_AGE}, "
+            "such as 0,18,40"
         )
     return bins

@@ -22,11 +22,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from faceaudit.errors import InputError, UsageError
 from faceaudit.models.backbones import find_backbone
-from faceaudit.models.backbones.weights import load_weights
+from faceaudit.models.backbones.weights import file_of, load_weights, source_of
 from faceaudit.models.bundle import Bundle, load_bundle
 from faceaudit.models.heads import MultiTaskNetwork, freeze
 from faceaudit.runtimes.torch_runtime import load_network
-from faceaudit.storage import atomic_write
+from faceaudit.storage import atomic_write, sha256_of_file
 from faceaudit.training.data import CropSet
 from faceaudit.training.distillation import differing_outputs
 from faceaudit.training.folding import fold_norms
@@ -42,10 +42,11 @@ WITHOUT_EFFECT = (
 )  # fmt: skip
 """Keys of a recipe that do not change what is learned."""
 COUNTERS = ("epoch", "step", "total", "best", "best_epoch", "sums", "history", "seconds")
-COUNTS = "counts"
+COUNTS, BEST_WEIGHTS = "counts", "best_weights"
 CHECKPOINT_KEYS = ("identity", "network", "average", "optimizer")
-CROP_FILES = "crop files"
-"""Key of an identity, which checkpoints of older versions lack."""
+CROP_FILES, STARTS, WEIGHTS_FILE = "crop files", "starts", "weights file"
+ADDED = (CROP_FILES, STARTS, WEIGHTS_FILE)
+"""Keys of an identity that checkpoints of older versions lack."""
 
 
 @dataclass
@@ -60,6 +61,7 @@ class State:
     total: int = 0  # over all epochs
     best: float = -math.inf  # highest validation value so far
     best_epoch: int = 0
+    best_weights: dict[str, Tensor] | None = None  # its averages, where they are to be kept
     sums: dict[str, float] = field(default_factory=dict)  # of the epoch's training losses, by task
     counts: dict[str, int] = field(default_factory=dict)  # of the losses summed
     history: list[dict[str, float]] = field(default_factory=list)  # one row per finished epoch
@@ -231,7 +233,8 @@ def identity_of(
 ) -> dict[str, str]:
     """What a checkpoint must agree in: everything that decides the weights, as text.
 
-    ``teachers`` are the hashes of the bundles that are learned from; without any, nothing is said.
+    ``teachers`` are the hashes of the bundles that are learned from; without any, nothing is said,
+    as of bundles that it starts from and of a file of weights.
     """
     facts = {
         name: json.dumps(value, sort_keys=True)
@@ -241,12 +244,25 @@ def identity_of(
     taught = facts.pop("distillation")
     if teachers:
         facts |= {"distillation": taught, "teachers": " ".join(teachers)}
+    if recipe.starts:
+        facts[STARTS] = " ".join(load_bundle(name).sha256 for name in recipe.starts)
+    if weights := hash_of_weights(recipe):
+        facts[WEIGHTS_FILE] = weights
     return facts | {
         "training crops": digest_of(training),
         "validation crops": digest_of(validation),
         CROP_FILES: digest_of_files([training, validation]),
         "max_steps": str(max_steps),
     }
+
+
+def hash_of_weights(recipe: Recipe) -> str:
+    """Of the file of weights that the trunk begins with; empty where there is none."""
+    backbone = find_backbone(recipe.backbone)
+    source = source_of(backbone, recipe.weights)
+    if source is None or recipe.starts:
+        return ""
+    return sha256_of_file(file_of(backbone, recipe.weights, source))
 
 
 def digest_of(crops: CropSet) -> str:
@@ -277,7 +293,7 @@ def save(state: State, path: Path, identity: Mapping[str, str]) -> None:
             "network": state.network.state_dict(),
             "average": state.average.state_dict(),
             "optimizer": state.optimizer.state_dict(),
-            **{name: getattr(state, name) for name in (*COUNTERS, COUNTS)},
+            **{name: getattr(state, name) for name in (*COUNTERS, COUNTS, BEST_WEIGHTS)},
         },
         path,
     )
@@ -294,8 +310,8 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     if not found.keys() >= {*CHECKPOINT_KEYS, *COUNTERS}:
         raise _damaged(path)
     known = found["identity"]
-    names = [name for name in dict.fromkeys([*identity, *known]) if name != CROP_FILES]
-    names += [CROP_FILES] if CROP_FILES in known else []
+    names = [name for name in dict.fromkeys([*identity, *known]) if name not in ADDED]
+    names += [name for name in ADDED if name in known]
     differing = [name for name in names if known.get(name) != identity.get(name)]
     if differing:
         raise UsageError(
@@ -308,6 +324,7 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     for name in COUNTERS:
         setattr(state, name, found[name])
     # Checkpoints of older versions summed the losses of every step.
+    state.best_weights = found.get(BEST_WEIGHTS)
     state.counts = found.get(COUNTS, dict.fromkeys(state.sums, state.step))
 
 

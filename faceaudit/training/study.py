@@ -27,7 +27,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from faceaudit.errors import InputError, UsageError
+from faceaudit.errors import BundleError, InputError, UsageError
 from faceaudit.training.recipe import Range, Tune
 
 log = logging.getLogger(__name__)
@@ -127,8 +127,9 @@ def search(
 
     Args:
         study: Where they are noted.
-        run: Gives a trial's value. Settings that it refuses with ``UsageError`` make the trial
-            fail, and the search goes on; whatever else it raises leaves the trial unfinished.
+        run: Gives a trial's value. Settings that it refuses with ``UsageError``, or whose weights
+            or bundles it does not find, make the trial fail, and the search goes on; whatever else
+            it raises leaves the trial unfinished.
         settings: The recipe's table ``tune``.
         seed: The recipe's.
         wanted: Trials in all, with those of runs before.
@@ -144,7 +145,7 @@ def search(
             study.tell(trial, run(trial))
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
-        except UsageError as error:
+        except (UsageError, BundleError) as error:
             log.warning("%s failed: %s", folder_of(trial), error)
             trial.set_user_attr(REASON, str(error))
             study.tell(trial, state=TrialState.FAIL)

@@ -21,8 +21,8 @@ from scipy.optimize import minimize_scalar
 from faceaudit.errors import FaceauditError, InputError, UsageError
 from faceaudit.memory import keep_freed_memory
 from faceaudit.models.backbones import find_backbone
-from faceaudit.models.backbones.weights import file_of, source_of
-from faceaudit.models.bundle import FACTS, Bundle, Input, load_bundle, write_facts
+from faceaudit.models.backbones.weights import source_of
+from faceaudit.models.bundle import FACTS, GRAPH, Bundle, Input, load_bundle, write_facts
 from faceaudit.models.export import write_bundle
 from faceaudit.models.facts import VALUE_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
@@ -30,7 +30,7 @@ from faceaudit.models.int8 import INT8, int8_graph
 from faceaudit.runtimes import choose_device
 from faceaudit.runtimes.torch_runtime import devices_of
 from faceaudit.schema import AGE
-from faceaudit.storage import exclusive, make_folder, sha256_of_file, write_text
+from faceaudit.storage import exclusive, make_folder, remove_unfinished, write_text
 from faceaudit.training.ancestors import RULE, ancestors_share, held_out_doubts, without_learned
 from faceaudit.training.data import CropSet, check_labels, enlargements, read_folders
 from faceaudit.training.gaps import find_gaps
@@ -135,6 +135,11 @@ def _check_output(output: Path, recipe: Recipe) -> None:
         )
     if not output.is_dir() and (output.exists() or output.is_symlink()):
         raise UsageError(f"--output {output}: is no folder; give another name for the bundle's")
+    export = (output / GRAPH).with_suffix(".json")
+    if export.is_file():
+        raise UsageError(
+            f"--output {output}: holds an exported graph ({export.name}); give another folder"
+        )
     for name in (*recipe.starts, *recipe.distillation.teachers):
         if load_bundle(name).graph.parent.resolve() == output.resolve():
             raise UsageError(
@@ -149,6 +154,8 @@ def _held(output: Path, work: Path) -> Iterator[None]:
     with exclusive(output):
         make_folder(work)
         with exclusive(work / CHECKPOINT):
+            for folder in (output, work):
+                remove_unfinished(folder, "*")
             yield
 
 
@@ -175,21 +182,10 @@ def _identity_of(recipe: Recipe, split: Split, data: Sequence[Path], max_steps: 
     facts = {
         **identity_of(recipe, split.training, split.validation, max_steps, teachers),
         "test crops": digest_of(split.test),
-        "start": " ".join(load_bundle(name).sha256 for name in recipe.starts),
-        "weights": _hash_of_weights(recipe),
         "folders": [str(folder.resolve()) for folder in data],
         "recipe": recipe.to_json(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _hash_of_weights(recipe: Recipe) -> str:
-    """Of the file of weights that the trunk begins with; empty where there is none."""
-    backbone = find_backbone(recipe.backbone)
-    source = source_of(backbone, recipe.weights)
-    if source is None or recipe.starts:
-        return ""
-    return sha256_of_file(file_of(backbone, recipe.weights, source))
 
 
 def _is_finished(output: Path, work: Path, identity: str) -> bool:

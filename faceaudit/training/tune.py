@@ -29,12 +29,12 @@ from faceaudit.storage import exclusive, make_folder, sha256_of_file, write_text
 from faceaudit.training.ancestors import without_learned
 from faceaudit.training.data import CropSet, check_labels, read_folders
 from faceaudit.training.limits import out_of_memory
-from faceaudit.training.loop import BEST, CHECKPOINT
+from faceaudit.training.loop import CHECKPOINT
 from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
 from faceaudit.training.recipe_files import check_files, check_sizes, load_recipe, recipe_text
 from faceaudit.training.splits import divide
-from faceaudit.training.state import digest_of, read_tensors
+from faceaudit.training.state import digest_of, hash_of_weights, read_tensors
 from faceaudit.training.study import (
     FULL,
     REASON,
@@ -54,6 +54,10 @@ from faceaudit.training.validation import selection_value
 log = logging.getLogger(__name__)
 
 TRIALS, BEST_RECIPE = "trials.csv", "best.toml"
+SEARCHED_BY = ("ranges", "sampler", "share", "startup")
+"""Keys of the table ``tune`` that decide what is tried."""
+LEARNED_FROM = {"backbone", "weights", "start", "distillation.teachers"}
+"""Keys whose values may need files."""
 PASSING = ("PytorchStreamWriter failed", "enforce fail")
 """What torch says, by the one type of error that it has, when a disk is full."""
 
@@ -203,7 +207,9 @@ def _refused(
             MultiTaskNetwork(
                 torch.nn.Identity(), features, outputs, heads.dropout, heads.kind, heads.units
             )
-    except (UsageError, RuntimeError, ValueError) as error:  # torch refuses widths and shares
+        if set(chosen) & LEARNED_FROM:
+            check_files(settings)
+    except (FaceauditError, RuntimeError, ValueError) as error:  # torch refuses widths and shares
         return error
     return None
 
@@ -211,15 +217,17 @@ def _refused(
 def _identity_of(settings: Recipe, crops: CropSet, max_steps: int | None) -> dict[str, str]:
     """What a study must agree in: everything that decides the trials and their values, as text."""
     facts = settings.to_json()
-    facts |= {f"tune.{key}": facts["tune"][key] for key in ("ranges", "sampler", "share")}
+    facts |= {f"tune.{key}": facts["tune"][key] for key in SEARCHED_BY}
     del facts["tune"]
     bundles = [*settings.distillation.teachers, *settings.starts]
+    weights = hash_of_weights(settings)
     recorded = settings.data.split
     return {key: json.dumps(value, sort_keys=True, default=str) for key, value in facts.items()} | {
         "crops": digest_of(crops),
         "max_steps": str(max_steps),
         "bundles": " ".join(load_bundle(name).sha256 for name in bundles),
         "split": sha256_of_file(Path(recorded)) if Path(recorded).is_file() else "",
+        **({"weights file": weights} if weights else {}),
     }
 
 
@@ -346,9 +354,8 @@ def _write(
         told = f"# The best of {len(ended)} trials: {study.best_value:.4f} on validation crops.\n"
         write_text(output / BEST_RECIPE, told + recipe_text(best))
     for trial in ended:
-        for name in (CHECKPOINT, BEST):
-            for file in (output / folder_of(trial)).glob(f"*{name}*"):  # also half-written ones
-                file.unlink()
+        for file in (output / folder_of(trial)).glob(f"*{CHECKPOINT}*"):  # also half-written ones
+            file.unlink()
 
 
 def _best(study: optuna.Study) -> dict[str, Any]:

@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from faceaudit.errors import InputError
+from faceaudit.errors import InputError, UsageError
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
 from faceaudit.training.batches import batches
 from faceaudit.training.data import CropSet
 from faceaudit.training.labels import class_sets
-from faceaudit.training.objective import device_of, forward, normalized, task_losses
+from faceaudit.training.objective import device_of, faces_of, forward, normalized, task_losses
 from faceaudit.training.recipe import Recipe, TaskRecipe, age_bins
 
 
 def validate(
     network: MultiTaskNetwork, recipe: Recipe, crops: CropSet, size: int
 ) -> dict[str, float]:
-    """Accuracy and loss by task on the central views; 0 where no crop has a label.
+    """Accuracy and loss by task on the central views; nothing of a task that no crop has.
 
     A class counts as right where the annotation allows it. Ages count by group, a distribution
     over years by the groups of the default scheme; where years are predicted and some are known,
@@ -30,16 +30,25 @@ def validate(
     """
     found, labels = predict_logits(network, recipe, crops, size)
     metrics: dict[str, float] = {}
-    for name, task in recipe.tasks.items():
+    labeled = _labeled(recipe, labels)
+    for name in labeled:
+        task = recipe.tasks[name]
         if name == AGE:
             metrics |= _age_metrics(found[AGE], labels, task)
         else:
             known = labels[name] >= 0
             sets = class_sets(task.scheme)
-            metrics[name] = _share(sets[labels[name][known], found[name][known].argmax(1)])
+            right = sets[labels[name][known], found[name][known].argmax(1)]
+            metrics[name] = float(right.mean())
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
     losses = task_losses(tensors, labels, recipe)
-    return metrics | {f"{name}_loss": loss.item() for name, loss in losses.items()}
+    return metrics | {f"{name}_loss": losses[name].item() for name in labeled}
+
+
+def _labeled(recipe: Recipe, labels: Mapping[str, NDArray[np.int64]]) -> list[str]:
+    """The tasks of which at least one crop has a label."""
+    faces = faces_of(labels, recipe)
+    return [name for name in recipe.tasks if faces[name]]
 
 
 @torch.inference_mode()
@@ -73,17 +82,34 @@ def selection_value(metrics: Mapping[str, float], recipe: Recipe) -> float:
     by = recipe.selection.by
     if by.endswith("_loss"):
         return -metrics[by]
-    if by:
-        return _task_value(metrics, by, recipe.tasks[by])
-    weights = [task.weight for task in recipe.tasks.values()]
-    values = [_task_value(metrics, name, task) for name, task in recipe.tasks.items()]
-    return float(np.average(values, weights=weights))
+    chosen = {name: task for name, task in recipe.tasks.items() if by in ("", name)}
+    values = {name: _task_value(metrics, name, task) for name, task in chosen.items()}
+    known = {name: value for name, value in values.items() if value is not None}
+    if not known:
+        return 0.0
+    return float(np.average([*known.values()], weights=[chosen[name].weight for name in known]))
 
 
-def _task_value(metrics: Mapping[str, float], name: str, task: TaskRecipe) -> float:
+def check_selection(recipe: Recipe, validation: CropSet) -> None:
+    """Refuse to select epochs by a task that no validation crop has a label of.
+
+    Raises:
+        UsageError: If the recipe does; names the key.
+    """
+    by, labeled = recipe.selection.by, _labeled(recipe, validation.labels)
+    selects = recipe.selection.keep == "best" or recipe.selection.patience
+    if selects and not (by.removesuffix("_loss") in labeled if by else labeled):
+        raise UsageError(
+            f"recipe {recipe.name}: selection: no validation crop has a label of {by or 'a task'}, "
+            f"by which epochs would be chosen; labels are of {', '.join(labeled) or 'none'}"
+        )
+
+
+def _task_value(metrics: Mapping[str, float], name: str, task: TaskRecipe) -> float | None:
+    """How well a task does, higher being better; None where no crop has its label."""
     if name == AGE and task.scheme == VALUE_SCHEME:
-        return -metrics.get("age_mae", task.scale) / task.scale
-    return metrics["age_group" if name == AGE else name]
+        return -metrics["age_mae"] / task.scale if "age_mae" in metrics else None
+    return metrics.get("age_group" if name == AGE else name)
 
 
 def _age_metrics(
@@ -98,16 +124,17 @@ def _age_metrics(
         powers = np.exp(found - found.max(1, keepdims=True))
         probs = powers / powers.sum(1, keepdims=True)
         years = probs @ np.arange(probs.shape[1], dtype=np.float32)
-        metrics["age_group"] = _group_accuracy(probs, low, high, task)
+        right = _right_groups(probs, low, high, task)
+        metrics |= {"age_group": float(right.mean())} if right.size else {}
     if task.scheme in (VALUE_SCHEME, YEARS_SCHEME) and exact.any():
         metrics["age_mae"] = float(np.abs(years[exact] - low[exact]).mean())
     return metrics
 
 
-def _group_accuracy(
+def _right_groups(
     probs: NDArray[np.float32], low: NDArray[np.int64], high: NDArray[np.int64], task: TaskRecipe
-) -> float:
-    """Share of faces whose most probable group is the one that their age surely falls in."""
+) -> NDArray[np.bool_]:
+    """Whether the most probable group is the right one, of faces whose age surely falls in one."""
     bins = np.asarray(AGE_BINS[DEFAULT_AGE_SCHEME])
     if task.scheme == YEARS_SCHEME:
         probs = np.add.reduceat(probs, bins, axis=1)
@@ -115,8 +142,5 @@ def _group_accuracy(
         bins = np.asarray(age_bins(task.scheme))
     first, last = (np.searchsorted(bins, end, side="right") - 1 for end in (low, high))
     known = (low >= 0) & (first == last)
-    return _share((probs.argmax(1) == first)[known])
-
-
-def _share(right: NDArray[np.bool_]) -> float:
-    return float(right.mean()) if right.size else 0.0
+    right: NDArray[np.bool_] = (probs.argmax(1) == first)[known]
+    return right

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from faceaudit.models.backbones import BACKBONES, find_backbone
-from faceaudit.models.bundle import BUNDLES, GRAPH, load_bundle
+from faceaudit.models.bundle import load_bundle, shipped
 from faceaudit.models.card import accuracy_of
 from faceaudit.models.heads import GENDER_EMBEDDING, MultiTaskNetwork, freeze
 from faceaudit.runtimes.torch_runtime import load_network
@@ -82,7 +82,7 @@ def _bundles(speed_of: _SpeedOf) -> Iterator[Entry]:
     def load(name: str) -> nn.Module:
         return load_network(load_bundle(name)).network
 
-    for name in sorted(folder.parent.name for folder in BUNDLES.glob(f"*/{GRAPH}")):
+    for name in shipped():
         bundle = load_bundle(name)
         network = load_network(bundle).network
         size = bundle.input.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,21 @@ def test_a_card_tells_what_a_model_is_and_how_well_it_does() -> None:
         assert fact in text
     accuracy = bundle.card["metrics"]["race"]["accuracy"]
     assert f"race: accuracy {accuracy:.3f}" in text
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"metrics": {"gender": 0.95}},
+        {"metrics": {"gender": {"accuracy": 0.9}}},
+        {"metrics": {"gender": {"accuracy": 0.9, "n": 5, "on": "x", "low": "a", "sets": 3}}},
+        {"metrics": [1]},
+        {"split": "80/20", "recipe": "my.toml", "start": "imagenet", "teachers": "two"},
+        {"start": [{"bundle": "a"}], "teachers": [{}], "parameters": "many", "int8": True},
+        {"limits": "ab", "weakest": {"a": 1}, "held_out_doubts": 3},
+    ],
+)
+def test_a_card_leaves_out_facts_of_another_form(facts: dict[str, object]) -> None:
+    text = card_text(replace(load_bundle("fairface"), card=facts))
+    assert text.startswith("# fairface\n")
+    assert "- a\n" not in text

@@ -218,6 +218,28 @@ def test_an_output_that_is_a_file_is_refused_before_the_training(
         trained(crops, tmp_path / "out", recipe_with())
 
 
+def test_an_output_that_holds_an_export_is_refused_before_the_training(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.json").write_text("{}")
+    monkeypatch.setattr(training, "run_loop", None)
+    with pytest.raises(UsageError, match=r"out: holds an exported graph \(model.json\); give"):
+        trained(crops, tmp_path / "out", recipe_with())
+
+
+def test_what_a_killed_training_left_half_written_is_removed(crops: Path, tmp_path: Path) -> None:
+    left = [
+        tmp_path / "out" / ".weights.safetensors.abcdefgh.part",
+        tmp_path / "out.training" / ".hashes.npz.abcdefgh.part",
+    ]
+    for file in left:
+        file.parent.mkdir()
+        file.write_text("half")
+    trained(crops, tmp_path / "out", recipe_with())
+    assert [file for file in left if file.exists()] == []
+
+
 def test_two_trainings_cannot_share_a_work_folder(crops: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()

@@ -44,11 +44,19 @@ from faceaudit.training.recipe_values import INTERVALS, Interval, numbers_of
         ("augmentation.near=[1.2,0.8]", r"augmentation.near is \[1.2, 0.8\]; give the lower"),
         ("augmentation.shift=-1.0", "augmentation.shift is -1; it must be at least 0"),
         ("augmentation.mixup_share=2.0", "augmentation.mixup_share is 2; it must be from 0 to 1"),
+        (
+            "distillation.precision=half",
+            "no distillation.precision is called 'half'; choose one of: auto",
+        ),
         ("tasks.gender.weight=-1.0", "tasks.gender.weight is -1; it must be at least 0"),
         ("tasks.race.label_smoothing=2.0", "tasks.race.label_smoothing is 2; it must be"),
         ("tasks.age.scale=0.0", "tasks.age.scale is 0; it must be above 0"),
-        ("tasks.age.scheme=40,18", r"tasks.age.scheme: 40,18: give ascending lower bounds from 0"),
-        ("tasks.age.scheme=0,500", r"tasks.age.scheme: 0,500: give ascending .* at most 100"),
+        ("tasks.age.scheme=40,18", r"tasks.age.scheme: 40,18: give two or more ascending"),
+        ('tasks.age.scheme="0"', r"tasks.age.scheme: 0: give two or more ascending"),
+        (
+            "tasks.age.scheme=0,500",
+            r"tasks.age.scheme: 0,500: give two or more ascending .* at most 100",
+        ),
         (
             "stages=[{epochs=1,size=32},{epochs=1,size=48,rate=0.5}]",
             r"stages\[1\].rate is 0.5, which is the peak of a new cycle; set restart = true",

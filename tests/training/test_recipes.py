@@ -87,6 +87,12 @@ def test_bundles_recipes_and_architectures_are_shown_by_name(name: str, told: st
     assert told in shown.output
 
 
+def test_a_name_that_nothing_has_is_told_with_one_that_is_near() -> None:
+    shown = CliRunner().invoke(app, ["zoo", "show", "mobilenet_v4"])
+    assert isinstance(shown.exception, UsageError)
+    assert "`faceaudit zoo` lists them; did you mean mobilenet_v" in str(shown.exception)
+
+
 def test_without_the_extra_a_recipe_is_told_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     for name in ("reference/dj_vgg16_gm", "recipe:fairface", "vgg16"):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -18,12 +19,21 @@ import torch
 from faceaudit.errors import InputError, TemporaryError, UsageError
 from faceaudit.storage import files
 from faceaudit.training import loop, splits
+from faceaudit.training import state as states
 from faceaudit.training.data import CropSet
 from faceaudit.training.labels import UNKNOWN
+from faceaudit.training.limits import out_of_memory
 from faceaudit.training.recipe import Recipe, Stage
 from faceaudit.training.recipe_files import recipe_from_facts
 from faceaudit.training.splits import divide
-from faceaudit.training.state import State, read_tensors, save
+from faceaudit.training.state import (
+    State,
+    identity_of,
+    new_state,
+    read_tensors,
+    restore,
+    save,
+)
 
 COUNT = 12
 FACTS = {
@@ -117,21 +127,18 @@ def test_a_checkpoint_of_an_older_version_goes_on(crops: CropSet, tmp_path: Path
     path = tmp_path / loop.CHECKPOINT
     run(recipe_with(), crops, tmp_path)
     found = read_tensors(path)
-    del found["counts"], found["identity"]["crop files"]
+    del found["counts"], found["best_weights"], found["identity"]["crop files"]
     torch.save(found, path)
     assert run(recipe_with(), changed_view(crops), tmp_path).epoch == 1
 
 
 @pytest.mark.parametrize("bytes_kept", [0, 100, 2000])
-@pytest.mark.parametrize("name", [loop.CHECKPOINT, loop.BEST])
-def test_a_damaged_file_is_one_clear_error(
-    crops: CropSet, tmp_path: Path, name: str, bytes_kept: int
-) -> None:
+def test_a_damaged_file_is_one_clear_error(crops: CropSet, tmp_path: Path, bytes_kept: int) -> None:
     recipe = recipe_with(selection={"keep": "best"})
     run(recipe, crops, tmp_path)
-    path = tmp_path / name
+    path = tmp_path / loop.CHECKPOINT
     path.write_bytes(path.read_bytes()[:bytes_kept])
-    with pytest.raises(InputError, match=rf"{name}: is damaged.*remove .* to start again"):
+    with pytest.raises(InputError, match=r"checkpoint.pt: is damaged.*remove .* to start again"):
         run(recipe, crops, tmp_path)
 
 
@@ -154,12 +161,66 @@ def test_a_checkpoint_that_lacks_something_is_damaged(
         run(recipe_with(), crops, tmp_path)
 
 
-def test_the_best_epoch_is_not_replaced_by_the_last(crops: CropSet, tmp_path: Path) -> None:
-    recipe = recipe_with(selection={"keep": "best"})
-    run(recipe, crops, tmp_path)
-    (tmp_path / loop.BEST).unlink()
-    with pytest.raises(InputError, match=r"best\.pt: is missing, the weights of the best epoch, 1"):
-        run(recipe, crops, tmp_path)
+def test_the_best_epoch_is_not_replaced_by_the_last(
+    crops: CropSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor by one that was run again after a kill: the checkpoint has the weights of the best."""
+    values = iter([0.5, 0.9, 0.2, 0.2])
+    monkeypatch.setattr(loop, "selection_value", lambda *_: next(values))
+    stages = [{"epochs": 4, "size": 32}]
+    ended = run(recipe_with(selection={"keep": "best"}, stages=stages), crops, tmp_path)
+    assert ended.best_epoch == 2
+    found = read_tensors(tmp_path / loop.CHECKPOINT)
+    best, last = found["best_weights"], found["average"]
+    for name, value in ended.average.state_dict().items():
+        assert torch.equal(value, best[name])
+    assert any(not torch.equal(value, last[name]) for name, value in best.items())
+    again = run(recipe_with(selection={"keep": "best"}, stages=stages), crops, tmp_path)
+    for name, value in again.average.state_dict().items():
+        assert torch.equal(value, best[name])
+
+
+def test_a_task_without_validation_labels_is_in_no_figure_and_selects_nothing(
+    crops: CropSet, tmp_path: Path
+) -> None:
+    unknown = np.where(np.arange(COUNT) < 4, UNKNOWN, crops.labels["race"])
+    some = replace(crops, labels={**crops.labels, "race": unknown})
+    state = run(recipe_with(selection={"keep": "best"}), some, tmp_path)
+    (row,) = state.history
+    assert {"gender", "gender_loss"} <= row.keys()
+    assert not {"race", "race_loss"} & row.keys()
+    assert state.best == pytest.approx(row["gender"])
+    for by in ("race", "race_loss"):
+        with pytest.raises(UsageError, match=f"no validation crop has a label of {by}, by which"):
+            run(recipe_with(selection={"keep": "best", "by": by}), some, tmp_path)
+    none = replace(some, labels={name: np.full(COUNT, UNKNOWN) for name in some.labels})
+    with pytest.raises(UsageError, match="no validation crop has a label of a task, by which"):
+        run(recipe_with(selection={"patience": 1}), none, tmp_path)
+
+
+def test_what_a_training_began_with_is_part_of_what_its_checkpoint_is_of(
+    crops: CropSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = {"sha256": "a" * 64}
+    monkeypatch.setattr(states, "load_bundle", lambda _: SimpleNamespace(**digest))
+    monkeypatch.setattr(states, "hash_of_weights", lambda _: digest["sha256"])
+    recipe = replace(recipe_with(), start="./begun")
+    identity = identity_of(recipe, crops, crops, None)
+    state = new_state(recipe_with())
+    save(state, tmp_path / loop.CHECKPOINT, identity)
+    restore(state, tmp_path / loop.CHECKPOINT, identity_of(recipe, crops, crops, None))
+    digest["sha256"] = "b" * 64
+    with pytest.raises(UsageError, match="with other starts, weights file; give another"):
+        restore(state, tmp_path / loop.CHECKPOINT, identity_of(recipe, crops, crops, None))
+
+
+def test_full_shared_memory_is_told_with_what_helps() -> None:
+    said = "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."  # noqa: E501
+    found = out_of_memory(RuntimeError(said), recipe_with(), "cuda")
+    assert isinstance(found, UsageError)
+    assert "--shm-size" in str(found)
+    assert "lower batch (4)" in str(found)
+    assert out_of_memory(RuntimeError("another"), recipe_with(), "cuda") is None
 
 
 def test_damaged_hashes_are_made_again(crops: CropSet, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from optuna.storages.journal import JournalFileBackend
 
 from faceaudit.cli import models
-from faceaudit.errors import InputError, MissingExtraError, TemporaryError, UsageError
+from faceaudit.errors import BundleError, InputError, MissingExtraError, TemporaryError, UsageError
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training import tune as module
@@ -148,6 +148,23 @@ def test_a_trial_that_a_failure_ended_is_taken_up_again(
     assert calls == ["trial-0000", "trial-0001", "trial-0001", "trial-0003"]
     table = pl.read_csv(tmp_path / "out" / "trials.csv")
     assert table["trial"].to_list() == ["trial-0000", "trial-0001", "trial-0003"]
+
+
+def test_settings_whose_weights_have_gone_are_a_failed_trial_and_the_search_goes_on(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def fails(*arguments: Any) -> None:
+        calls.append(arguments[3].name)
+        if len(calls) == 2:
+            raise BundleError("weights vggface: there is no such file")
+        arguments[-1](1, ACCURACIES)
+
+    monkeypatch.setattr(module, "run_loop", fails)
+    found = tune(recipe, data=[crops], output=tmp_path / "out")
+    assert (found.trials, found.failed) == (3, 1)
+    assert "there is no such file" in (tmp_path / "out" / "trials.csv").read_text()
 
 
 def test_settings_too_large_for_an_accelerator_are_a_failed_trial(
@@ -476,6 +493,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r'heads\.kind: "ge" cannot be: .* embedding',
     ),
     "share": ({"heads.dropout": [0.1, 1.5]}, r"heads\.dropout: 1\.5 cannot be"),
+    "file": ({"weights": ["none", "vggface"], "backbone": ["vgg16"]}, r'weights: "vggface" cannot'),
     "name": ({"backbone": ["custom_cnn", "[custom"]}, r'backbone: "\[custom" cannot be'),
 }
 
