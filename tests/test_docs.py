@@ -132,7 +132,7 @@ def test_the_document_of_reference_results_is_current() -> None:
     assert reference_results.document() == text, "run python -m scripts.reference_results"
 
 
-@pytest.mark.parametrize("package", ["audit", "models", "pipeline"])
+@pytest.mark.parametrize("package", ["audit", "models", "pipeline", "training"])
 def test_every_module_stands_in_the_architecture(package: str) -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     table = text.partition(f"| module of `{package}` |")[2].partition("\n\n")[0]

@@ -32,7 +32,7 @@ LONGEST_WAIT = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a training, as one of them sees them."""
+    """The processes of a training, as one of them sees them: its rank, and the world size."""
 
     rank: int = 0
     size: int = 1
@@ -73,7 +73,7 @@ class Group:
         ]
 
     def joined(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """The network to run forward in training, whose gradients are averaged over the group.
+        """The network to run forward, whose gradients are averaged over the group (DDP).
 
         On a GPU its norms are changed in place to those of the whole batch.
         """
@@ -93,7 +93,7 @@ class Group:
         dist.all_reduce(sums)
         return dict(zip(values, (sums / self.size).tolist(), strict=True))
 
-    def told(self, tell: Callable[[], Any]) -> Any:
+    def broadcast(self, tell: Callable[[], Any]) -> Any:
         """What the leading process finds, in every process; the others wait for it."""
         if self.size == 1:
             return tell()

@@ -113,7 +113,7 @@ def train(
         losses = _mean_losses(state, recipe)
         _check_finite({"loss": losses["loss"]}, recipe, state.epoch + 1)
         state.epoch, state.step, state.sums, state.counts = state.epoch + 1, 0, {}, {}
-        metrics = group.told(partial(validate, state.average, recipe, validation, recipe.size))
+        metrics = group.broadcast(partial(validate, state.average, recipe, validation, recipe.size))
         _check_finite(metrics, recipe, state.epoch)
         state.count_seconds()
         state.history.append(facts | losses | metrics | {"seconds": state.seconds})

@@ -54,11 +54,11 @@ class State:
     """Everything that a training is at one moment; saved and restored whole."""
 
     network: MultiTaskNetwork
-    average: MultiTaskNetwork
+    average: MultiTaskNetwork  # exponential moving average (EMA) of its weights
     optimizer: torch.optim.Optimizer
     epoch: int = 0
     step: int = 0  # within the epoch
-    total: int = 0  # over all epochs
+    total: int = 0  # over all epochs (global step)
     best: float = -math.inf  # highest validation value so far
     best_epoch: int = 0
     best_weights: dict[str, Tensor] | None = None  # its averages, where they are to be kept

@@ -111,7 +111,7 @@ def train(
             split = _find_split(settings, data, work, limit, group)
             say = log.info if group.leads else _say_nothing
             identity = _identity_of(settings, split, data, max_steps)
-            if group.told(partial(_is_finished, output, work, identity)):
+            if group.broadcast(partial(_is_finished, output, work, identity)):
                 say(f"{output}: the bundle of this training is complete; it is left as it is")
             else:
                 with _telling_of_memory(settings, place):

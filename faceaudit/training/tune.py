@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
@@ -27,7 +26,7 @@ from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.runtimes.torch_runtime import is_out_of_memory
 from faceaudit.storage import exclusive, make_folder, sha256_of_file, write_text
 from faceaudit.training.ancestors import without_learned
-from faceaudit.training.data import CropSet, check_labels, read_folders
+from faceaudit.training.data import CropSet, check_labels, read_folders, some_of
 from faceaudit.training.limits import out_of_memory
 from faceaudit.training.loop import CHECKPOINT
 from faceaudit.training.loop import train as run_loop
@@ -253,7 +252,7 @@ def _one_line(output: Path) -> Iterator[None]:
 def sample(crops: CropSet, share: float) -> CropSet:
     """A share of crops, the same in every run: those whose hashes come first."""
     count = max(1, math.ceil(share * len(crops))) if len(crops) else 0
-    return crops.take(np.sort(np.argsort(np.asarray(crops.sha256), kind="stable")[:count]))
+    return some_of(crops, count)
 
 
 def _run_trial(

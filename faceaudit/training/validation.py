@@ -82,12 +82,12 @@ def selection_value(metrics: Mapping[str, float], recipe: Recipe) -> float:
     by = recipe.selection.by
     if by.endswith("_loss"):
         return -metrics[by]
-    chosen = {name: task for name, task in recipe.tasks.items() if by in ("", name)}
-    values = {name: _task_value(metrics, name, task) for name, task in chosen.items()}
+    values = {name: _task_value(metrics, name, task) for name, task in recipe.tasks.items()}
+    if by:
+        return values[by] or 0.0
     known = {name: value for name, value in values.items() if value is not None}
-    if not known:
-        return 0.0
-    return float(np.average([*known.values()], weights=[chosen[name].weight for name in known]))
+    weights = [recipe.tasks[name].weight for name in known]
+    return float(np.average([*known.values()], weights=weights)) if any(weights) else 0.0
 
 
 def check_selection(recipe: Recipe, validation: CropSet) -> None:
