@@ -72,17 +72,20 @@ class Group:
             for position in order[start : start + batch][self.rank :: self.size]
         ]
 
-    def joined(self, network: nn.Module, device: torch.device) -> nn.Module:
+    def joined(self, network: nn.Module, device: torch.device, whole: bool = True) -> nn.Module:
         """The network to run forward, whose gradients are averaged over the group (DDP).
 
-        On a GPU its norms are changed in place to those of the whole batch.
+        On a GPU its norms are changed in place to those of the whole batch. Where it is not used
+        ``whole``, as some trunks of timm, the parameters without a gradient are looked for.
         """
         if self.size == 1:
             return network
         if device.type == "cuda":
             join_norms(network)
         places = [device.index] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=places)
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=places, find_unused_parameters=not whole
+        )
 
     def means(self, values: Mapping[str, float]) -> dict[str, float]:
         """Numbers averaged over the processes; each gives the same names in the same order."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from faceaudit.errors import UsageError
+from faceaudit.models.backbones.timm_trunk import PREFIX
 from faceaudit.storage import write_text
 from faceaudit.training.batches import Batch, batches
 from faceaudit.training.data import CropSet
@@ -93,7 +94,7 @@ def train(
             if ended
             else f"going on at epoch {state.epoch + 1}, step {state.step}"
         )
-    joined = group.joined(state.network, device_of(state.network))
+    joined = group.joined(state.network, place, whole=PREFIX not in recipe.backbone)
     steps = math.ceil(group.whole(len(training)) / recipe.batch)
     steps = min(steps, max_steps) if max_steps else steps
     sizes = stage_sizes(recipe)

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,7 @@ from faceaudit.pipeline.prepare import prepare
 from faceaudit.showcase.images import photograph
 from faceaudit.training import loop, objective
 from faceaudit.training.batches import Batch
-from faceaudit.training.data import METADATA_FILE
+from faceaudit.training.data import METADATA_FILE, read_folders
 from faceaudit.training.group import Group, join_norms, open_group
 from faceaudit.training.recipe_files import load_recipe, recipe_from_facts
 from faceaudit.training.state import new_state
@@ -191,6 +192,26 @@ def test_norms_are_joined_on_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None
         network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
         Group(0, 2).joined(network, torch.device(device))
         assert isinstance(network[1], torch.nn.SyncBatchNorm) == joined
+
+
+def test_parameters_without_a_gradient_are_looked_for_in_trunks_of_timm(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bool] = []
+
+    def joined(network: torch.nn.Module, **options: Any) -> torch.nn.Module:
+        looked.append(options["find_unused_parameters"])
+        return network
+
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", joined)
+    monkeypatch.setattr(loop, "batches", lambda *_, **__: iter(()))
+    settings = load_recipe(recipe)
+    some = read_folders([crops], settings)
+    for backbone in ("custom_cnn", "timm:resnet10t"):
+        own = replace(settings, backbone=backbone, weights="none", norms="batch")
+        with pytest.raises(UsageError, match="no batch of epoch 1"):
+            loop.train(own, some, some, tmp_path, lambda _: None, group=Group(0, 2))
+    assert looked == [False, True]
 
 
 @dataclass(frozen=True)
