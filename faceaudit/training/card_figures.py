@@ -77,7 +77,7 @@ def with_left_out(
 def weakest(found: Audit, min_faces: int = MIN_FACES, partial: Collection[str] = ()) -> list[str]:
     """For every task, the subgroup by gender and race with the lowest accuracy, as a sentence.
 
-    Nothing is said of a task in which all subgroups are equal.
+    Nothing is said of a task in which all subgroups are equal, or none is below all faces.
 
     Args:
         found: The audit.
@@ -103,6 +103,8 @@ def weakest(found: Audit, min_faces: int = MIN_FACES, partial: Collection[str] =
         if len({value.estimate.value for value in groups}) < 2:
             continue
         worst = min(groups, key=lambda value: (value.estimate.value, str(value.subgroup)))
+        if worst.estimate.value is None or worst.estimate.value >= overall.estimate.value:
+            continue  # the weakest are too small to be looked at
         sentences.append(_sentence(worst, overall, task.name in partial))
     return sentences
 

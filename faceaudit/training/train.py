@@ -430,17 +430,16 @@ def _told(recipe: Recipe, starts: Sequence[Bundle], teachers: Sequence[Bundle]) 
 def _started(starts: Sequence[Bundle]) -> dict[str, Any]:
     """For a card: the bundle that was begun with, or the list of several.
 
-    Several are of backbones side by side, whose weights came from where theirs did.
+    Their weights came from where the network's did, whatever the recipe says of weights.
     """
+    if not starts:
+        return {}
     facts = [{"bundle": start.name, "sha256": start.sha256} for start in starts]
-    if len(starts) < 2:
-        return {"start": facts[0]} if facts else {}
-    cards = [start.card for start in starts]
-    return {
-        "start": facts,
-        "weights": "; ".join(str(card.get("weights", "")) for card in cards),
-        "weights_licence": "; ".join(str(card.get("weights_licence", "")) for card in cards),
-    }
+    told: dict[str, Any] = {"start": facts if len(facts) > 1 else facts[0]}
+    for key in ("weights", "weights_licence"):
+        if known := [str(start.card[key]) for start in starts if start.card.get(key)]:
+            told[key] = "; ".join(known)
+    return told
 
 
 def _named(teacher: Bundle) -> dict[str, str]:

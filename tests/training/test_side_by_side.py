@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from faceaudit.showcase.images import photograph
 from faceaudit.training.recipe import Recipe
 from faceaudit.training.recipe_files import recipe_from_facts
 from faceaudit.training.state import begun_network
-from faceaudit.training.train import train
+from faceaudit.training.train import _started, train
 
 PARTS = ("custom_cnn", "mobilenet_v3_small")
 FACTS: dict[str, Any] = {
@@ -171,3 +172,15 @@ def test_starts_that_do_not_fit_are_told_before_crops_are_read(
             train(recipe, data=[tmp_path / "absent"], output=tmp_path / "none")
     with pytest.raises(UsageError, match="give start, a bundle of each of its parts, with weights"):
         joined(bundles, *PARTS, weights="imagenet")
+
+
+def test_a_card_names_the_weights_that_its_start_began_with(bundles: Mapping[str, Path]) -> None:
+    """Not those of the recipe, which are not loaded beside a start."""
+    first = load_bundle(bundles[PARTS[0]])
+    known = {"weights": "imagenet: ImageNet-1k", "weights_licence": "Apache-2.0"}
+    told = _started([replace(first, card=known)])
+    assert told == {"start": {"bundle": first.name, "sha256": first.sha256}, **known}
+    two = _started([replace(first, card=known), replace(first, card={"weights": "none"})])
+    assert two["weights"] == "imagenet: ImageNet-1k; none"
+    assert two["weights_licence"] == "Apache-2.0"
+    assert _started([]) == {}
