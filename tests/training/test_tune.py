@@ -150,38 +150,36 @@ def test_a_trial_that_a_failure_ended_is_taken_up_again(
     assert table["trial"].to_list() == ["trial-0000", "trial-0001", "trial-0003"]
 
 
-def test_settings_whose_weights_have_gone_are_a_failed_trial_and_the_search_goes_on(
-    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "memory of cpu was full; lower batch",
+        ),
+        (BundleError("weights vggface: there is no such file"), "there is no such file"),
+    ],
+)
+def test_settings_too_large_for_an_accelerator_or_without_their_files_are_a_failed_trial(
+    error: Exception,
+    told: str,
+    crops: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = []
 
     def fails(*arguments: Any) -> None:
         calls.append(arguments[3].name)
         if len(calls) == 2:
-            raise BundleError("weights vggface: there is no such file")
+            raise error
         arguments[-1](1, ACCURACIES)
 
     monkeypatch.setattr(module, "run_loop", fails)
     found = tune(recipe, data=[crops], output=tmp_path / "out")
     assert (found.trials, found.failed) == (3, 1)
-    assert "there is no such file" in (tmp_path / "out" / "trials.csv").read_text()
-
-
-def test_settings_too_large_for_an_accelerator_are_a_failed_trial(
-    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-
-    def fails(*arguments: Any) -> None:
-        calls.append(arguments[3].name)
-        if len(calls) == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        arguments[-1](1, ACCURACIES)
-
-    monkeypatch.setattr(module, "run_loop", fails)
-    found = tune(recipe, data=[crops], output=tmp_path / "out")
-    assert (found.trials, found.failed) == (3, 1)
-    assert "memory of cpu was full; lower batch" in (tmp_path / "out" / "trials.csv").read_text()
+    assert told in (tmp_path / "out" / "trials.csv").read_text()
 
 
 @pytest.mark.parametrize(
