@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from faceaudit.ordered import available_cores, in_order
-from faceaudit.training.data import DECODING_ERRORS, CropSet, Pixels, training_view
+from faceaudit.training.data import DECODING_ERRORS, CropSet, Pixels, read_crop, training_view
 from faceaudit.training.distillation import NO_TEACHERS, Teachers
 from faceaudit.training.recipe import Augmentation
 
@@ -96,12 +96,14 @@ class _Views(Dataset[_Made]):
     def __getitem__(self, start: int) -> _Made:
         found, rows, skipped = [], [], []
         for k, row in enumerate(self.order[start : start + self.batch]):
-            seed = (*self.seed, start + k)
             try:
-                found.append(training_view(self.crops, row, self.size, self.augmentation, seed))
-                rows.append(row)
+                crop = read_crop(self.crops.files[row])
             except DECODING_ERRORS:
                 skipped.append(row)
+                continue
+            view, seed = float(self.crops.views[row]), (*self.seed, start + k)
+            found.append(training_view(crop, self.size, view, self.augmentation, seed))
+            rows.append(row)
         images = np.stack(found) if found else np.empty((0, self.size, self.size, 3), np.uint8)
         return torch.from_numpy(images), rows, skipped
 

@@ -34,6 +34,7 @@ COLUMNS = {
     "align": pl.String,
     "margin": pl.Float64,
     "offset": pl.Float64,
+    "view": pl.String,
 }
 """What a table of prepared crops has of every crop."""
 SHA256 = "^[0-9a-fA-F]{64}$"
@@ -99,8 +100,7 @@ def read_folder(folder: Path, model: Recipe | Bundle) -> tuple[pl.DataFrame, NDA
     """The table of a folder that ``faceaudit prepare`` wrote, and the views of its crops, (N,).
 
     A view is the width of the stored crop as a multiple of what ``predict`` would cut of that face
-    for the model: a box or a whole image where landmarks are missing. In folders of versions that
-    did not record which it was, every crop is taken to have the view that its alignment names.
+    for the model: a box or a whole image where landmarks are missing.
 
     Raises:
         InputError: If the folder was not prepared, or not with the model's alignment, or its table
@@ -123,8 +123,7 @@ def read_folder(folder: Path, model: Recipe | Bundle) -> tuple[pl.DataFrame, NDA
             f"{f', offset {model.offset:g}' if aligned else ''}: `faceaudit prepare IMAGES FOLDER "
             f"{options}{f' --offset {model.offset:g}' if moved else ''}`"
         )
-    usual: ViewKind = "aligned" if align == "similarity" else "box"
-    kinds = table["view"].to_list() if "view" in table.columns else [usual] * len(table)
+    kinds = table["view"].to_list()
     if strange := set(kinds) - set(get_args(ViewKind)):
         raise InputError(
             f"{path}: view is {strange.pop()!r}; it must be one of {', '.join(get_args(ViewKind))}"
@@ -245,7 +244,12 @@ def is_held_out(sha256: str, validation_share: float) -> bool:
 
 
 def read_crop(path: Path) -> Pixels:
-    """RGB pixels of a prepared crop, (H, W, 3)."""
+    """RGB pixels of a prepared crop, (H, W, 3).
+
+    Raises:
+        OSError: If the file cannot be read (``DECODING_ERRORS``).
+        ValueError: If it cannot be decoded.
+    """
     return np.asarray(simplejpeg.decode_jpeg(path.read_bytes(), colorspace="RGB"), np.uint8)
 
 
@@ -350,22 +354,21 @@ def _recolor(image: Pixels, settings: Augmentation, rng: np.random.Generator) ->
 
 
 def training_view(
-    crops: CropSet, row: int, size: int, augmentation: Augmentation | None, seed: tuple[int, ...]
+    crop: Pixels,
+    size: int,
+    view: float,
+    augmentation: Augmentation | None,
+    seed: tuple[int, ...],
 ) -> Pixels:
-    """One crop as a network learns from it, (size, size, 3).
+    """A stored crop as a network learns from it, (size, size, 3).
 
     Args:
-        crops: Those on disk.
-        row: Position among them.
+        crop: RGB, (H, H, 3).
         size: Width of the view in pixels.
+        view: Width of the crop as a multiple of the view that the model is used with.
         augmentation: What varies; None for the central view.
         seed: Decides what the view looks like.
-
-    Raises:
-        OSError: If the file cannot be read (``DECODING_ERRORS``).
-        ValueError: If it cannot be decoded.
     """
-    crop, view = read_crop(crops.files[row]), float(crops.views[row])
     if augmentation is None or plain(augmentation):
         return central_view(crop, size, view)
     return augmented_view(crop, size, view, augmentation, np.random.default_rng(seed))

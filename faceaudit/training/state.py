@@ -41,12 +41,11 @@ WITHOUT_EFFECT = (
     "name", "licence", "training_data", "research_only", "reference", "card", "tune",
 )  # fmt: skip
 """Keys of a recipe that do not change what is learned."""
-COUNTERS = ("epoch", "step", "total", "best", "best_epoch", "sums", "history", "seconds")
-COUNTS, BEST_WEIGHTS = "counts", "best_weights"
+COUNTERS = (
+    "epoch", "step", "total", "best", "best_epoch", "best_weights", "sums", "counts", "history",
+    "seconds",
+)  # fmt: skip
 CHECKPOINT_KEYS = ("identity", "network", "average", "optimizer")
-CROP_FILES, STARTS, WEIGHTS_FILE = "crop files", "starts", "weights file"
-ADDED = (CROP_FILES, STARTS, WEIGHTS_FILE)
-"""Keys of an identity that checkpoints of older versions lack."""
 
 
 @dataclass
@@ -245,13 +244,13 @@ def identity_of(
     if teachers:
         facts |= {"distillation": taught, "teachers": " ".join(teachers)}
     if recipe.starts:
-        facts[STARTS] = " ".join(load_bundle(name).sha256 for name in recipe.starts)
+        facts["starts"] = " ".join(load_bundle(name).sha256 for name in recipe.starts)
     if weights := hash_of_weights(recipe):
-        facts[WEIGHTS_FILE] = weights
+        facts["weights file"] = weights
     return facts | {
         "training crops": digest_of(training),
         "validation crops": digest_of(validation),
-        CROP_FILES: digest_of_files([training, validation]),
+        "crop files": digest_of_files([training, validation]),
         "max_steps": str(max_steps),
     }
 
@@ -293,7 +292,7 @@ def save(state: State, path: Path, identity: Mapping[str, str]) -> None:
             "network": state.network.state_dict(),
             "average": state.average.state_dict(),
             "optimizer": state.optimizer.state_dict(),
-            **{name: getattr(state, name) for name in (*COUNTERS, COUNTS, BEST_WEIGHTS)},
+            **{name: getattr(state, name) for name in COUNTERS},
         },
         path,
     )
@@ -310,8 +309,7 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     if not found.keys() >= {*CHECKPOINT_KEYS, *COUNTERS}:
         raise _damaged(path)
     known = found["identity"]
-    names = [name for name in dict.fromkeys([*identity, *known]) if name not in ADDED]
-    names += [name for name in ADDED if name in known]
+    names = dict.fromkeys([*identity, *known])
     differing = [name for name in names if known.get(name) != identity.get(name)]
     if differing:
         raise UsageError(
@@ -323,9 +321,6 @@ def restore(state: State, path: Path, identity: Mapping[str, str]) -> None:
     state.optimizer.load_state_dict(found["optimizer"])
     for name in COUNTERS:
         setattr(state, name, found[name])
-    # Checkpoints of older versions summed the losses of every step.
-    state.best_weights = found.get(BEST_WEIGHTS)
-    state.counts = found.get(COUNTS, dict.fromkeys(state.sums, state.step))
 
 
 def write_tensors(facts: Any, path: Path) -> None:

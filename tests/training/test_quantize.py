@@ -32,7 +32,8 @@ def prepared(folder: Path, count: int, seed: int, **facts: object) -> Path:
             {
                 "file_name": name, "image": f"{number}.jpg",
                 "sha256": f"{(number * 2**30) % 2**32:08x}{seed:056x}", "align": "similarity",
-                "margin": 0.4, "offset": 0.1, "gender_true": ("Male", "Female")[number % 2],
+                "margin": 0.4, "offset": 0.1, "view": "aligned",
+                "gender_true": ("Male", "Female")[number % 2],
                 "race_true": ("White", "Black", "Indian")[number % 3],
                 "age_true": float(number % 80), **facts,
             }

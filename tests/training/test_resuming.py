@@ -123,15 +123,6 @@ def test_crops_that_were_prepared_anew_do_not_go_on_with_a_training(
         run(recipe_with(), changed(crops), tmp_path)
 
 
-def test_a_checkpoint_of_an_older_version_goes_on(crops: CropSet, tmp_path: Path) -> None:
-    path = tmp_path / loop.CHECKPOINT
-    run(recipe_with(), crops, tmp_path)
-    found = read_tensors(path)
-    del found["counts"], found["best_weights"], found["identity"]["crop files"]
-    torch.save(found, path)
-    assert run(recipe_with(), changed_view(crops), tmp_path).epoch == 1
-
-
 @pytest.mark.parametrize("bytes_kept", [0, 100, 2000])
 def test_a_damaged_file_is_one_clear_error(crops: CropSet, tmp_path: Path, bytes_kept: int) -> None:
     recipe = recipe_with(selection={"keep": "best"})

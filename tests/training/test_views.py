@@ -129,22 +129,20 @@ def test_whole_images_are_seen_whole_with_any_alignment(
         assert crops.views.tolist() == [1.0] * len(FACES)
 
 
-def test_crops_of_folders_that_do_not_record_their_view_have_the_one_of_their_alignment(
+def test_views_of_folders_are_joined_with_their_crops(
     images: dict[str, NDArray[np.uint8]], tmp_path: Path
 ) -> None:
     recipe = load_recipe("fairface")
     prepare(tmp_path / "images", tmp_path / "crops", detector="whole")
     path = tmp_path / "crops" / "metadata.parquet"
-    table = pl.read_parquet(path)
-    table.drop("view").write_parquet(path)
-    old = read_crops(tmp_path / "crops", recipe)
-    assert old.views.tolist() == [1.4 / 0.95] * len(FACES)
-    table.drop("view").with_columns(align=pl.lit("none"), margin=0.4).write_parquet(path)
-    boxes = read_crops(tmp_path / "crops", replace(recipe, align="none", margin=0.2))
-    assert boxes.views.tolist() == [1.8 / 1.4] * len(FACES)
+    whole = read_crops(tmp_path / "crops", recipe)
+    table = pl.read_parquet(path).with_columns(view=pl.lit("aligned"))
     table.write_parquet(path)
-    both = join_crops([old, read_crops(tmp_path / "crops", recipe)])
+    both = join_crops([read_crops(tmp_path / "crops", recipe), whole])
     assert both.views.tolist() == [1.4 / 0.95] * len(FACES) + [1.0] * len(FACES)
+    table.drop("view").write_parquet(path)
+    with pytest.raises(InputError, match=r"no table of prepared crops .*view.*make it again"):
+        read_crops(tmp_path / "crops", recipe)
 
 
 def test_a_folder_without_a_crop_is_named(tmp_path: Path) -> None:
