@@ -52,12 +52,16 @@ def test_it_is_better_at_ages_and_race_and_at_gender_no_difference_is_shown(
     assert {verdicts[who] for who in ((), ("Male",), ("Female",))} == {"no difference shown"}
 
 
-def test_on_held_out_fairface_it_is_within_a_point_of_fairface() -> None:
+def test_on_held_out_fairface_it_is_about_a_point_better_at_gender_and_race() -> None:
     own, other = (load_bundle(name).card["metrics"] for name in ("research", "fairface"))
-    for task in ("gender", "race", "age_group"):
+    for task, low, high in (
+        ("gender", 0.005, 0.015),
+        ("race", 0.005, 0.015),
+        ("age_group", -0.01, 0.01),
+    ):
         mine = own[task]["sets"]["fairface_crops"]
         assert 0.99 * other[task]["n"] < mine["n"] <= other[task]["n"]
-        assert abs(mine["accuracy"] - other[task]["accuracy"]) < 0.01
+        assert low < mine["accuracy"] - other[task]["accuracy"] < high
 
 
 def test_gender_is_worst_where_the_document_says() -> None:
