@@ -272,6 +272,8 @@ def _check_distillation(recipe: Recipe, where: str) -> None:
 def _check_tune(recipe: Recipe, tune: Tune, where: str) -> None:
     if tune.trials is not None and tune.trials < 1:
         raise UsageError(f"{where}: tune.trials is {tune.trials}; it must be at least 1")
+    if not recipe.epochs:
+        raise UsageError(f"{where}: tune: nothing is learned in 0 epochs; stages needs one")
     if tune.startup < 0:
         raise UsageError(f"{where}: tune.startup is {tune.startup}; it must be at least 0")
     if not 0 < tune.share <= 1:

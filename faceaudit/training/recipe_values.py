@@ -60,7 +60,7 @@ INTERVALS = {
     "clip_norm": NOT_NEGATIVE,
     "ema": SHARE,
     "seed": Interval(0, 1e18),
-    "stages.*.epochs": COUNT,
+    "stages.*.epochs": NOT_NEGATIVE,
     "stages.*.size": Interval(16),
     "stages.*.rate": POSITIVE,
     "tasks.*.weight": NOT_NEGATIVE,
@@ -148,7 +148,11 @@ def check_values(recipe: Recipe, where: str) -> None:
 
 
 def _check_stages(recipe: Recipe, where: str) -> None:
-    """Refuse what would have no effect."""
+    """Refuse what would have no effect, and heads that would stay random."""
+    if not recipe.epochs and not recipe.starts:
+        raise UsageError(
+            f"{where}: stages: 0 epochs leave the heads random; give a start, or an epoch"
+        )
     for place, stage in enumerate(recipe.stages[1:], start=1):
         if stage.rate != 1 and not stage.restart:
             raise UsageError(

@@ -115,26 +115,35 @@ def begun_network(recipe: Recipe) -> MultiTaskNetwork:
 def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
     """Copy the weights of the bundles that a recipe starts from.
 
-    One bundle gives the whole network. Of several, each gives one of the trunks side by side, and
-    the heads begin as the mean of theirs, so that logits are the mean of the bundles' logits.
+    One bundle gives the whole network, and several of its backbone the mean of their weights: good
+    where they are ends of one training, such as of its cycles, or went on from the same weights.
+    Several of other backbones give one each of the trunks side by side; the heads then begin as
+    the mean of theirs, so that logits are the mean of the bundles' logits.
 
     Raises:
         BundleError: If a bundle is missing or damaged.
         UsageError: If it has no network for torch, another backbone, other heads or other outputs.
+
+    Source:
+        Izmailov, Podoprikhin, Garipov, Vetrov, Wilson: Averaging Weights Leads to Wider Optima and
+        Better Generalization, UAI 2018.
     """
-    found = [_startable(recipe, name) for name in recipe.starts]
+    bundles = [_startable(recipe, name) for name in recipe.starts]
     trunks = list(getattr(network.trunk, "parts", ()))
-    if len(found) > 1 and (len(found) != len(trunks) or network.kind != "linear"):
+    alike = all(bundle.card["backbone"] == recipe.backbone for bundle in bundles)
+    several = len(bundles) > 1 and not alike
+    if several and (len(bundles) != len(trunks) or network.kind != "linear"):
         raise UsageError(
-            f"recipe {recipe.name}: start: {len(found)} bundles begin a network of {len(found)} "
-            f"backbones side by side with linear heads; backbone is {recipe.backbone}, heads.kind "
-            f"{network.kind}"
+            f"recipe {recipe.name}: start: {len(bundles)} bundles begin a network of their own "
+            f"backbone, or one of {len(bundles)} backbones side by side with linear heads; "
+            f"backbone is {recipe.backbone}, heads.kind {network.kind}"
         )
+    found = [load_network(bundle).network for bundle in bundles]
     try:
-        if len(found) == 1:
-            network.load_state_dict(found[0].state_dict())
+        if several:
+            _begin_side_by_side(network, trunks, found)
         else:
-            _begin_with_mean(network, trunks, found)
+            network.load_state_dict(_mean_of(found))
     except (RuntimeError, LookupError) as error:
         raise UsageError(
             f"recipe {recipe.name}: start: the bundle {' or '.join(recipe.starts)} has another "
@@ -142,8 +151,8 @@ def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
         ) from error
 
 
-def _startable(recipe: Recipe, name: str) -> MultiTaskNetwork:
-    """The network of a bundle that a recipe starts from."""
+def _startable(recipe: Recipe, name: str) -> Bundle:
+    """A bundle that a recipe starts from."""
     bundle = load_bundle(name)
     if not bundle.for_torch:
         raise UsageError(
@@ -152,7 +161,7 @@ def _startable(recipe: Recipe, name: str) -> MultiTaskNetwork:
         )
     if differences := [*differing_outputs(bundle, recipe), *_differing_pixels(bundle, recipe)]:
         raise UsageError(f"recipe {recipe.name}: start: {name}: {'; '.join(differences)}")
-    return load_network(bundle).network
+    return bundle
 
 
 def _differing_pixels(bundle: Bundle, recipe: Recipe) -> Iterator[str]:
@@ -166,7 +175,24 @@ def _differing_pixels(bundle: Bundle, recipe: Recipe) -> Iterator[str]:
 
 
 @torch.no_grad()
-def _begin_with_mean(
+def _mean_of(starts: Sequence[MultiTaskNetwork]) -> dict[str, Tensor]:
+    """The mean of the weights of networks; counters are those of the first.
+
+    Raises:
+        RuntimeError: If shapes differ.
+        KeyError: If a network lacks what the first has.
+    """
+    given = [start.state_dict() for start in starts]
+    return {
+        name: torch.stack([one[name] for one in given]).mean(dim=0)
+        if value.is_floating_point()
+        else value
+        for name, value in given[0].items()
+    }
+
+
+@torch.no_grad()
+def _begin_side_by_side(
     network: MultiTaskNetwork, trunks: Sequence[nn.Module], starts: Sequence[MultiTaskNetwork]
 ) -> None:
     """Let each trunk begin as that of its start, and each head as the mean of theirs.

@@ -251,8 +251,9 @@ def _find_split(
 def _finish(
     recipe: Recipe, state: State, split: Split, data: Sequence[Path], output: Path, work: Path
 ) -> None:
-    """Draw the history and write the calibrated bundle with its audit."""
-    draw_history(work / HISTORY)
+    """Draw the history, where anything was learned, and write the calibrated bundle, audited."""
+    if state.history:
+        draw_history(work / HISTORY)
     network = state.average.cpu()
     temperatures = calibrate(network, recipe, split.validation)
     facts = describe(recipe, network, split, data, temperatures, state.seconds)

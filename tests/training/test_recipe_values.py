@@ -61,6 +61,8 @@ from faceaudit.training.recipe_values import INTERVALS, Interval, numbers_of
             "stages=[{epochs=1,size=32},{epochs=1,size=48,rate=0.5}]",
             r"stages\[1\].rate is 0.5, which is the peak of a new cycle; set restart = true",
         ),
+        ("stages=[{epochs=-1,size=32}]", r"stages\[0\].epochs is -1; it must be at least 0"),
+        ("stages=[{epochs=0,size=32}]", "stages: 0 epochs leave the heads random; give a start"),
         (
             "augmentation={mixup_share=0.6,cutmix_share=0.5}",
             "augmentation: mixup_share and cutmix_share are 1.1 together, and a batch",

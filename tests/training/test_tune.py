@@ -438,6 +438,10 @@ def test_a_recipe_without_ranges_is_one_clear_error(crops: Path, tmp_path: Path)
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no trials": ({"tune.trials": 0}, "tune.trials is 0; it must be at least 1"),
+    "no epochs": (
+        {"stages": [{"epochs": 0, "size": 32}], "start": "fairface"},
+        "tune: nothing is learned in 0 epochs",
+    ),
     "startup": ({"tune.startup": -1}, "tune.startup is -1"),
     "no share": ({"tune.share": 0.0}, "tune.share is 0"),
     "share": ({"tune.share": 3.0}, "tune.share is 3"),

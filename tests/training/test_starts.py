@@ -1,4 +1,4 @@
-"""Several backbones in one network: where it begins, what it trains to, what its card says."""
+"""Bundles to begin with: one, several side by side in one network, the mean of their weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from faceaudit.errors import UnknownNameError, UsageError
@@ -18,6 +19,7 @@ from faceaudit.models.bundle import load_bundle
 from faceaudit.models.card import card_text
 from faceaudit.pipeline.prepare import prepare
 from faceaudit.runtimes import open_runtime
+from faceaudit.runtimes.torch_runtime import load_network
 from faceaudit.showcase.images import photograph
 from faceaudit.training.recipe import Recipe
 from faceaudit.training.recipe_files import recipe_from_facts
@@ -102,7 +104,9 @@ def test_a_part_that_was_made_for_one_size_gets_images_of_that_size() -> None:
     assert torch.equal(found, torch.cat(own, dim=1))
 
 
-def test_it_begins_as_the_mean_of_its_starts(bundles: Mapping[str, Path]) -> None:
+def test_backbones_side_by_side_begin_as_the_mean_of_their_starts(
+    bundles: Mapping[str, Path],
+) -> None:
     images = torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
         found = begun_network(joined(bundles, *PARTS)).eval()(images)
@@ -110,6 +114,44 @@ def test_it_begins_as_the_mean_of_its_starts(bundles: Mapping[str, Path]) -> Non
     for name, values in found.items():
         mean = torch.stack([one[name] for one in own]).mean(dim=0)
         torch.testing.assert_close(values, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_several_of_one_backbone_begin_as_the_mean_of_their_weights(
+    bundles: Mapping[str, Path], crops: Path, tmp_path: Path
+) -> None:
+    first = PARTS[0]
+    other = recipe_of(first, seed=1)
+    train(other, data=[crops], output=tmp_path / "other")
+    starts = [str(bundles[first]), str(tmp_path / "other"), str(tmp_path / "other")]
+    mean = begun_network(recipe_of(first, start=starts)).state_dict()
+    one, two = (load_network(load_bundle(start)).network.state_dict() for start in starts[:2])
+    assert any(not torch.equal(value, two[name]) for name, value in one.items())
+    for name, value in mean.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (one[name] + 2 * two[name]) / 3)
+
+
+def test_no_epochs_make_a_bundle_of_what_the_recipe_begins_with(
+    bundles: Mapping[str, Path], crops: Path, tmp_path: Path
+) -> None:
+    """Which is calibrated and audited on the crops at hand."""
+    first = PARTS[0]
+    still = recipe_of(first, start=str(bundles[first]), stages=[{"epochs": 0, "size": 32}])
+    made = train(still, data=[crops], output=tmp_path / "still")
+    trunk = [
+        {n: w for n, w in load_file(folder / "weights.safetensors").items() if "trunk." in n}
+        for folder in (bundles[first], made.graph.parent)
+    ]
+    assert trunk[0].keys() == trunk[1].keys()
+    assert all(torch.equal(weights, trunk[1][name]) for name, weights in trunk[0].items())
+    assert made.card["metrics"]
+    assert made.card["start"]["sha256"] == load_bundle(bundles[first]).sha256
+    work = tmp_path / "still.training"
+    assert (work / "validation.html").is_file()
+    assert not list(work.glob("history.*"))
+    before = (made.graph.parent / "bundle.json").stat().st_mtime_ns
+    train(still, data=[crops], output=tmp_path / "still")
+    assert (made.graph.parent / "bundle.json").stat().st_mtime_ns == before
 
 
 def test_it_trains_to_a_bundle_whose_card_names_its_starts(
@@ -161,7 +203,7 @@ def test_starts_that_do_not_fit_are_told_before_crops_are_read(
     first, second = PARTS
     for recipe, told in (
         (joined(bundles, second, first), "has another backbone, other heads or other outputs"),
-        (joined(bundles, first, second, first), "start: 3 bundles begin a network of 3 backbones"),
+        (joined(bundles, first, second, first), "or one of 3 backbones side by side"),
         (
             joined(bundles, *PARTS, heads={"kind": "dense", "units": [8]}),
             r"side by side with linear heads; backbone is .*, heads\.kind dense",
