@@ -101,8 +101,10 @@ def tune(
         limit=limit,
     )
     if not quiet:
-        failed = f", {found.failed} of which failed" if found.failed else ""
-        typer.echo(f"{found.recipe}: {found.value:.4f}, best of {found.trials} trials{failed}")
+        ended = {"given up": found.pruned, "failed": found.failed}
+        counts = ", ".join(f"{count} {how}" for how, count in ended.items() if count)
+        of_these = f" ({counts})" if counts else ""
+        typer.echo(f"{found.recipe}: {found.value:.4f}, best of {found.trials} trials{of_these}")
         for key, value in found.best.items():
             typer.echo(f"  {key} = {json.dumps(value)}")
 

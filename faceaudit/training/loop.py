@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from faceaudit.errors import UsageError
 from faceaudit.models.backbones.timm_trunk import PREFIX
+from faceaudit.progress import progress
 from faceaudit.storage import write_text
 from faceaudit.training.batches import Batch, batches
 from faceaudit.training.data import CropSet
@@ -160,22 +161,23 @@ def _run_epoch(
         device=device_of(state.network).type,
     )
     state.network.train()
-    first, begun = state.step, time.monotonic()
-    saved = said = begun
+    saved = time.monotonic()
     skipped: list[Path] = []
-    for batch in source:
-        skipped += batch.skipped
-        _take_step(recipe, state, joined, batch, steps, group)
-        now = time.monotonic()
-        if now - said > 30:
-            rate = (state.step - first) * recipe.batch / (now - begun)
-            loss = _mean_losses(state, recipe)["loss"]
-            say(f"step {state.step}/{steps}, loss {loss:.4f}, {rate:.0f} images/s")
-            said = now
-        if now - saved > CHECKPOINT_SECONDS:
-            state.count_seconds()
-            keep()
-            saved = now
+    with progress(
+        f"epoch {state.epoch + 1}/{recipe.epochs}",
+        len(order),
+        done=min(state.step * recipe.batch, len(order)),
+        quiet=None if group.leads else True,
+        note=lambda: f"loss {_mean_losses(state, recipe)['loss']:.4f}",
+    ) as advance:
+        for batch in source:
+            skipped += batch.skipped
+            _take_step(recipe, state, joined, batch, steps, group)
+            advance(min(recipe.batch, len(order) - (state.step - 1) * recipe.batch))
+            if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                state.count_seconds()
+                keep()
+                saved = time.monotonic()
     if skipped:
         say(f"left out {len(skipped)} crops that cannot be decoded, such as {skipped[0]}")
 

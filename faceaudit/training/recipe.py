@@ -253,7 +253,7 @@ class Recipe:
     and heads the training begins with instead (``weights`` then says where those came from); of
     several backbones side by side, a bundle of each, and the network begins as the mean of them.
     ``frozen``: the part of the trunk that is not trained. ``norms = "folded"`` trains a pretrained
-    trunk without its batch norms, about twice as fast on a CPU (see ``folding``). ``ema`` averages
+    trunk without its batch norms, which is faster on a CPU (see ``folding``). ``ema`` averages
     weights over steps (0: not). ``weight_decay`` spares norms and biases. ``clip_norm`` bounds the
     gradient's norm (0: not). ``gray`` makes images gray inside the network. ``mirrored``: outputs
     in use, and in validation, are the mean over a crop and its mirror image, at twice the cost.

@@ -37,6 +37,7 @@ from faceaudit.leakage.find import CANDIDATE
 from faceaudit.leakage.prints import small_picture
 from faceaudit.leakage.verify import SIMILAR, similarities
 from faceaudit.ordered import available_cores
+from faceaudit.progress import counted
 from faceaudit.schema import AGE
 from faceaudit.storage import atomic_write
 from faceaudit.training.data import CropSet, Pixels, is_held_out
@@ -253,7 +254,8 @@ def _cached_hashes(crops: CropSet, cache: Path) -> tuple[NDArray[np.uint8], NDAr
     if known is not None:
         return known
     with ThreadPoolExecutor(available_cores()) as pool:
-        found = list(pool.map(hashes_of, crops.files, crops.views.tolist()))
+        hashed = pool.map(hashes_of, crops.files, crops.views.tolist())
+        found = list(counted("look for duplicates", hashed, len(crops)))
     readable = np.asarray([one is not None for one in found], bool)
     none = np.zeros((2, 32), np.uint8)
     hashes = np.stack([none if one is None else one for one in found]) if found else none[:0]

@@ -96,20 +96,19 @@ def begun_network(recipe: Recipe) -> MultiTaskNetwork:
     trunk = backbone.build()
     if not recipe.starts:
         load_weights(backbone, trunk, recipe.weights)
-    outputs = {one.output: one.size for one in recipe.outputs()}
-    heads = recipe.heads
-    network = MultiTaskNetwork(
-        trunk,
-        backbone.features,
-        outputs,
-        heads.dropout,
-        heads.kind,
-        heads.units,
-        recipe.mirrored,
-    )
+    network = with_heads(trunk, recipe)
     if recipe.starts:
         begin_with(network, recipe)
     return network
+
+
+def with_heads(trunk: nn.Module, recipe: Recipe) -> MultiTaskNetwork:
+    """A recipe's trunk with its heads, which have random values."""
+    outputs = {one.output: one.size for one in recipe.outputs()}
+    features, heads = find_backbone(recipe.backbone).features, recipe.heads
+    return MultiTaskNetwork(
+        trunk, features, outputs, heads.dropout, heads.kind, heads.units, recipe.mirrored
+    )
 
 
 def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:

@@ -20,9 +20,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from faceaudit.errors import FaceauditError, InputError, TemporaryError, UsageError
-from faceaudit.models.backbones import find_backbone
 from faceaudit.models.bundle import load_bundle
-from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.runtimes.torch_runtime import is_out_of_memory
 from faceaudit.storage import exclusive, make_folder, sha256_of_file, write_text
 from faceaudit.training.ancestors import without_learned
@@ -33,7 +31,7 @@ from faceaudit.training.loop import train as run_loop
 from faceaudit.training.recipe import Range, Recipe, Tune
 from faceaudit.training.recipe_files import check_files, check_sizes, load_recipe, recipe_text
 from faceaudit.training.splits import divide
-from faceaudit.training.state import digest_of, hash_of_weights, read_tensors
+from faceaudit.training.state import digest_of, hash_of_weights, read_tensors, with_heads
 from faceaudit.training.study import (
     FULL,
     REASON,
@@ -200,12 +198,8 @@ def _refused(
     """Why settings cannot be trained, as far as that shows without training them."""
     try:
         settings = _recipe_of(recipe, changes, chosen)
-        outputs = {one.output: one.size for one in settings.outputs()}
-        features, heads = find_backbone(settings.backbone).features, settings.heads
         with torch.device("meta"):  # shapes alone
-            MultiTaskNetwork(
-                torch.nn.Identity(), features, outputs, heads.dropout, heads.kind, heads.units
-            )
+            with_heads(torch.nn.Identity(), settings)
         if set(chosen) & LEARNED_FROM:
             check_files(settings)
     except (FaceauditError, RuntimeError, ValueError) as error:  # torch refuses widths and shares

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from faceaudit.errors import InputError, UsageError
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
+from faceaudit.progress import counted
 from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
-from faceaudit.training.batches import batches
+from faceaudit.training.batches import Batch, batches
 from faceaudit.training.data import CropSet
 from faceaudit.training.labels import class_sets
 from faceaudit.training.objective import device_of, faces_of, forward, normalized, task_losses
@@ -61,7 +62,7 @@ def predict_logits(
     labels: dict[str, list[NDArray[np.int64]]] = {name: [] for name in crops.labels}
     place = device_of(network)
     source = batches(crops, range(len(crops)), size, 128, None, (0,), device=place.type)
-    for batch in source:
+    for batch in counted("validate", source, len(crops), _images_of):
         if not len(batch.images):
             continue
         images = normalized(batch.images, recipe, place)
@@ -75,6 +76,10 @@ def predict_logits(
         {name: np.concatenate(values) for name, values in found.items()},
         {name: np.concatenate(rows) for name, rows in labels.items()},
     )
+
+
+def _images_of(batch: Batch) -> int:
+    return len(batch.images) + len(batch.skipped)
 
 
 def selection_value(metrics: Mapping[str, float], recipe: Recipe) -> float:

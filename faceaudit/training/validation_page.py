@@ -27,6 +27,7 @@ from faceaudit.ordered import available_cores, in_chunks, in_order
 from faceaudit.pipeline.crops import CroppedImage
 from faceaudit.pipeline.scores import predicted_tasks, scores_of
 from faceaudit.pipeline.table import column_lists, in_row_groups, open_table, to_arrow
+from faceaudit.progress import counted
 from faceaudit.reporting.run import report
 from faceaudit.runtimes import Runtime, open_runtime
 from faceaudit.schema import (
@@ -270,7 +271,8 @@ def write_table(
     chunks = in_chunks(range(len(crops)), BATCH)
     tables: Iterator[pa.Table] = in_order(score, chunks, available_cores())
     with open_table(path, schema) as writer:
-        for table in in_row_groups(tables, schema):
+        scored = counted("score", tables, len(crops), len)
+        for table in in_row_groups(scored, schema):
             writer.write_table(table)
     return path
 

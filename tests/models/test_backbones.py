@@ -44,7 +44,7 @@ def test_unknown_backbone_lists_the_known() -> None:
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
-def test_imagenet_weights_of_lite_classify_as_imagenet_weights_do(name: str) -> None:
+def test_imagenet_weights_of_lite_fill_the_trunk_and_its_norms(name: str) -> None:
     backbone = find_backbone(name)
     trunk = backbone.build()
     before = trunk.state_dict()["conv_stem.weight"].clone()

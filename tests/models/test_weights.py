@@ -230,9 +230,9 @@ def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def missing(weights: str) -> str:
+def missing(weights: str, backbone: Backbone = SMALL) -> str:
     with pytest.raises(BundleError) as caught:
-        load_weights(SMALL, SMALL.build(), weights)
+        load_weights(backbone, torch.nn.Identity(), weights)
     return str(caught.value)
 
 
@@ -241,6 +241,10 @@ def test_a_missing_file_of_the_user_is_told_with_the_places_looked_at(places: Pa
     no = "there is no such file; looked for"
     assert missing("mine.pth") == f"weights mine.pth: {no} {', '.join(map(str, sought))}"
     assert missing(f"{places}/mine.pth") == f"weights {places}/mine.pth: {no} {places}/mine.pth"
+    vgg16 = find_backbone("vgg16")
+    known = vgg16.sources["vggface"]
+    told = missing(f"{places}/{known.file}", vgg16)
+    assert told.endswith(f"; license {known.licence}, published at {known.url})")
     torch.save(SMALL.build().state_dict(), places / "kept" / "mine.pth")
     load_weights(SMALL, SMALL.build(), "mine.pth")
 

@@ -107,6 +107,27 @@ def test_a_search_that_was_killed_goes_on_with_the_trial_that_it_was_in(
     assert calls[1][3] == calls[2][3]  # the same folder, so the same checkpoint
 
 
+def test_a_trial_behind_the_median_of_the_others_is_given_up(
+    crops: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([(0.6, 0.8), (0.5, 0.9), (0.7, 0.85)])
+    ended = []
+
+    def learns(*arguments: Any) -> None:
+        for epoch, value in enumerate(next(values), start=1):
+            arguments[-1](epoch, dict.fromkeys(ACCURACIES, value))
+        ended.append(arguments[3].name)
+
+    monkeypatch.setattr(module, "run_loop", learns)
+    found = tune(recipe, data=[crops], output=tmp_path / "out")
+    assert (found.trials, found.pruned, found.failed) == (3, 1, 0)
+    assert found.value == pytest.approx(0.85)  # the second would have had 0.9
+    table = pl.read_csv(tmp_path / "out" / "trials.csv")
+    assert table["state"].to_list() == ["complete", "pruned", "complete"]
+    assert table["epochs"].to_list() == [2, 1, 2]
+    assert len(ended) == 2
+
+
 FULL = {
     "a disk": (OSError(errno.ENOSPC, "No space left"), TemporaryError, "No space left"),
     "a disk, as torch tells": (

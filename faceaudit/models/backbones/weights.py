@@ -140,7 +140,9 @@ def file_of(backbone: Backbone, weights: str, source: Weights) -> Path:
     Raises:
         BundleError: If it is missing; the message says where it was sought.
     """
-    return _find_file(weights) if is_file_name(weights) else find_weights(backbone.name, source)
+    if is_file_name(weights):
+        return _find_file(weights, source)
+    return find_weights(backbone.name, source)
 
 
 def find_weights(backbone: str, source: Weights) -> Path:
@@ -175,11 +177,11 @@ def _name_without_hash(file: Path) -> str:
     return HASH.sub("", file.stem) + file.suffix
 
 
-def _find_file(weights: str) -> Path:
+def _find_file(weights: str, source: Weights) -> Path:
     """A file that the user names, by its whole path or by that from where weights are kept.
 
     Raises:
-        BundleError: If it is nowhere; names the places looked at.
+        BundleError: If it is nowhere; names the places looked at, and what is known of the file.
     """
     places = dict.fromkeys(folder / weights for folder in _folders())
     for place in places:
@@ -189,7 +191,12 @@ def _find_file(weights: str) -> Path:
         if place.is_dir():
             raise BundleError(f"weights {weights}: {place} is a folder; give a file")
     sought = ", ".join(map(str, places))
-    raise BundleError(f"weights {weights}: there is no such file; looked for {sought}")
+    published = f", published at {source.url}" if source.url else ""
+    known = f" ({source.training_data}; license {source.licence}{published})"
+    raise BundleError(
+        f"weights {weights}: there is no such file; looked for {sought}"
+        + ("" if source.licence == TERMS_UNKNOWN else known)
+    )
 
 
 def _folders() -> list[Path]:
