@@ -167,9 +167,10 @@ def rewrite(document: Path, filled: Callable[[str], str], module: str) -> None:
     """Write a document anew; with ``--check`` only say whether it is stale."""
     before = document.read_text(encoding="utf-8")
     after = filled(before)
-    if "--check" in sys.argv:
-        raise SystemExit(before != after and f"{document.name} is stale: run python -m {module}")
-    document.write_text(after, encoding="utf-8")
+    if "--check" not in sys.argv:
+        document.write_text(after, encoding="utf-8")
+    elif before != after:
+        raise SystemExit(f"{document.name} is stale: run python -m {module}")
 
 
 def main() -> None:

@@ -12,10 +12,17 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import polars as pl
+
+from benchmarks import from_scratch, study
 from benchmarks.predict_tables import as_markdown
 from benchmarks.zoo import Speed, spread
-from faceaudit.training.zoo import Entry, millions, zoo
+from faceaudit.audit.intervals import wilson
+from faceaudit.schema import AGE
+from faceaudit.training.recipe_files import load_recipe
+from faceaudit.training.zoo import MEASURED, Entry, millions, zoo
 from scripts.readme import fill, rewrite, table
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +96,37 @@ def sharing(entries: Sequence[Entry], speeds: Speeds) -> str:
     return as_markdown(head, rows, texts=3)
 
 
+def measured() -> dict[str, dict[str, dict[str, Any]]]:
+    """Recipe -> task -> the figure of its trainings, in the form of a card's.
+
+    Recipes of the study were trained whole; of them it is the mean of the seeds, with Wilson's
+    interval for as many images. Those of the references were trained from random weights, shortly.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    right = pl.read_parquet(study.RIGHT)
+    for (name,), rows in right.group_by("recipe", maintain_order=True):
+        seeds = rows["seed"].n_unique()
+        epochs = load_recipe(f"study/{name}").epochs
+        of = f", annotated {study.OWN_GROUP[name]}" if name in study.OWN_GROUP else ""
+        on = f"test crops of UTKFace{of}; {epochs} epochs, mean of {seeds} seeds"
+        for task in study.ALONE:
+            known = rows.select("image", task).drop_nulls()
+            if n := known["image"].n_unique():
+                share = float(known[task].mean())
+                low, high = wilson(share, n, 0.95)
+                facts = {"accuracy": share, "low": float(low), "high": float(high)}
+                figure = {key: round(value, 4) for key, value in facts.items()} | {"n": n, "on": on}
+                found.setdefault(f"study/{name}", {})[task] = figure
+    size, steps = from_scratch.SHORT["stages"][0]["size"], from_scratch.EPOCHS * from_scratch.STEPS
+    for one in json.loads(from_scratch.RESULTS.read_text(encoding="utf-8")):
+        on = f"validation crops of UTKFace; {steps} steps at {size} pixels from random weights"
+        for task, (value, low, high) in one["figures"].items():
+            name = "mae" if task == AGE else "accuracy"
+            figure = {name: value, "low": low, "high": high, "n": one["held_out"], "on": on}
+            found.setdefault(f"reference/{one['recipe']}", {})[task] = figure
+    return found
+
+
 def recipes(entries: Sequence[Entry], speeds: Speeds) -> str:
     """Every recipe, by what its bundle may be used for."""
     own = _of_kind(entries, "recipe")
@@ -155,6 +193,8 @@ def filled(text: str, entries: Sequence[Entry] | None = None) -> str:
 
 def main() -> None:
     """Write the document, or say that it is stale."""
+    figures = json.dumps(measured(), indent=1) + "\n"
+    rewrite(MEASURED, lambda before: figures, "scripts.zoo")
     rewrite(DOCUMENT, filled, "scripts.zoo")
 
 

@@ -36,9 +36,9 @@ def card_text(bundle: Bundle) -> str:
     return "\n".join(_lines(bundle)) + "\n"
 
 
-def accuracy_of(bundle: Bundle) -> dict[str, str]:
+def accuracy_of(card: Mapping[str, Any]) -> dict[str, str]:
     """Task -> its held-out accuracy (of ages the mean absolute error), with its interval."""
-    return {task: _figure(facts) for task, facts in _metrics(bundle.card).items()}
+    return {task: _figure(facts) for task, facts in _metrics(card).items()}
 
 
 # Facts of others may have keys of these names and anything under them: what has not the form that
@@ -94,7 +94,7 @@ def _lines(bundle: Bundle) -> Iterator[str]:
     ):
         if value:
             yield f"- {title}: {value}"
-    if metrics := accuracy_of(bundle):
+    if metrics := accuracy_of(card):
         yield from ("", "## Held-out figures", "")
         for task, figure in metrics.items():
             yield f"- {task.replace('_', ' ')}: {figure}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +22,8 @@ from faceaudit.runtimes.torch_runtime import load_network
 from faceaudit.training.recipe import Frozen, Heads, Recipe
 from faceaudit.training.recipe_files import list_recipes, load_recipe
 
+MEASURED = Path(__file__).with_name("measured.json")
+"""Recipe -> the figures of trainings of it that ``python -m scripts.zoo`` found in docs/results."""
 USUAL_SIZE = 112
 """Input of an architecture that takes any, in pixels."""
 BATCH, SECONDS = 16, 1.0
@@ -98,12 +102,13 @@ def _bundles(speed_of: _SpeedOf) -> Iterator[Entry]:
             _gflops(network.to("meta"), (3, size, size)),
             licence=bundle.licence,
             training_data=bundle.training_data,
-            held_out=accuracy_of(bundle),
+            held_out=accuracy_of(bundle.card),
             images_per_second=speed_of(bundle.sha256, partial(load, name), size),
         )
 
 
 def _recipes(speed_of: _SpeedOf) -> Iterator[Entry]:
+    measured = json.loads(MEASURED.read_text(encoding="utf-8"))
     for name in list_recipes():
         recipe = load_recipe(name)
         design = _design(recipe)
@@ -125,6 +130,7 @@ def _recipes(speed_of: _SpeedOf) -> Iterator[Entry]:
             recipe.licence,
             recipe.training_data,
             (recipe.weights,),
+            accuracy_of({"metrics": measured.get(name)}),
             images_per_second=speed_of(design, design.network, recipe.size),
             separate_images_per_second=_one_after_another(
                 [speed_of(one, one.network, recipe.size) for one in apart]
@@ -327,7 +333,7 @@ TITLES = {
 
 
 def zoo_text(entries: Sequence[Entry]) -> str:
-    """The zoo as aligned text by kind, with licenses and training data; of bundles also figures."""
+    """The zoo as aligned text by kind, with licenses, training data and what was measured."""
     parts = []
     for kind, title in TITLES.items():
         chosen = [entry for entry in entries if entry.kind == kind]
@@ -343,6 +349,9 @@ def zoo_text(entries: Sequence[Entry]) -> str:
         for entry in chosen if kind == "bundle" else ():
             lines += ["", f"{entry.name}: {entry.licence}", f"  made from {entry.training_data}"]
             lines += [f"  {task}: {figure}" for task, figure in entry.held_out.items()]
+        for entry in chosen if kind == "recipe" else ():
+            lines += ["", f"{entry.name}, held out:"] if entry.held_out else []
+            lines += [f"  {task}: {figure}" for task, figure in entry.held_out.items()]
         for terms in dict.fromkeys(_terms(entry) for entry in chosen if kind == "recipe"):
             names = ", ".join(entry.name for entry in chosen if _terms(entry) == terms)
             lines += ["", f"{names}: {terms[0]}", f"  made from {terms[1]}"]
@@ -351,7 +360,7 @@ def zoo_text(entries: Sequence[Entry]) -> str:
         parts.append("\n".join([title, "", *lines]))
     notes = (
         "GFLOPs: per image, a multiplication and an addition are two. saved: against one network "
-        "per task."
+        "per task. Intervals are of 95 %, for the chance of images."
     )
     return "\n\n".join([*parts, notes])
 

@@ -73,6 +73,23 @@ def test_a_bundles_row_has_its_held_out_figures(entries: dict[tuple[str, str], E
     assert set(row.held_out) == set(bundle.card["metrics"])
 
 
+def test_a_recipes_row_has_what_trainings_of_it_were_right_about(
+    entries: dict[tuple[str, str], Entry],
+) -> None:
+    assert json.loads(module.MEASURED.read_text()) == document.measured(), (
+        "run python -m scripts.zoo"
+    )
+    shared = entries["recipe", "study/mtl"].held_out
+    assert set(shared) == {"gender", "race", "age_group"}
+    assert shared["gender"].endswith("test crops of UTKFace; 12 epochs, mean of 3 seeds")
+    assert "annotated gender Male;" in entries["recipe", "study/age_male"].held_out["age_group"]
+    short = entries["recipe", "reference/sabat_custom_cnn"].held_out["age"]
+    assert "years" in short
+    assert short.endswith("600 steps at 64 pixels from random weights")
+    assert not entries["recipe", "reference/dj_vgg16_gm"].held_out
+    assert "reference/sabat_custom_cnn, held out:\n  gender: acc" in zoo_text([*entries.values()])
+
+
 @pytest.fixture
 def small_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
     """A zoo of few networks, timed shortly."""
