@@ -12,12 +12,15 @@ from faceaudit.errors import InputError, UsageError
 from faceaudit.models.facts import VALUE_SCHEME, YEARS_SCHEME
 from faceaudit.models.heads import MultiTaskNetwork
 from faceaudit.progress import counted
-from faceaudit.schema import AGE, AGE_BINS, DEFAULT_AGE_SCHEME
+from faceaudit.schema import AGE, AGE_BINS, AGE_GROUP, DEFAULT_AGE_SCHEME, GENDER, RACE
 from faceaudit.training.batches import Batch, batches
 from faceaudit.training.data import CropSet
 from faceaudit.training.labels import class_sets
 from faceaudit.training.objective import device_of, faces_of, forward, normalized, task_losses
 from faceaudit.training.recipe import Recipe, TaskRecipe, age_bins
+
+FEWEST = 30
+"""Faces of a subgroup whose accuracy can be the lowest that is told."""
 
 
 def validate(
@@ -27,7 +30,9 @@ def validate(
 
     A class counts as right where the annotation allows it. Ages count by group, a distribution
     over years by the groups of the default scheme; where years are predicted and some are known,
-    ``age_mae`` is the mean absolute error.
+    ``age_mae`` is the mean absolute error. ``<task>_lowest`` is the lowest accuracy of a subgroup
+    of annotated gender and race, as far as the recipe has them as tasks, with ``FEWEST`` faces or
+    more: being the lowest of several, it is too low by chance.
     """
     found, labels = predict_logits(network, recipe, crops, size)
     metrics: dict[str, float] = {}
@@ -39,11 +44,31 @@ def validate(
         else:
             known = labels[name] >= 0
             sets = class_sets(task.scheme)
-            right = sets[labels[name][known], found[name][known].argmax(1)]
-            metrics[name] = float(right.mean())
+            right = sets[labels[name], found[name].argmax(1)]
+            metrics |= _accuracies(name, right, known, labels)
     tensors = {name: torch.from_numpy(values) for name, values in found.items()}
     losses = task_losses(tensors, labels, recipe)
     return metrics | {f"{name}_loss": losses[name].item() for name in labeled}
+
+
+def _accuracies(
+    name: str,
+    right: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    labels: Mapping[str, NDArray[np.int64]],
+) -> dict[str, float]:
+    """A task's accuracy on the faces whose label is known, and its lowest of a subgroup."""
+    if not known.any():
+        return {}
+    metrics = {name: float(right[known].mean())}
+    by = [labels[column] for column in (GENDER, RACE) if column in labels]
+    if by:
+        counted = known & np.all([one >= 0 for one in by], axis=0)
+        _, cell = np.unique(np.stack(by)[:, counted], axis=1, return_inverse=True)
+        faces = np.bincount(cell.ravel())
+        shares = np.bincount(cell.ravel(), right[counted])[faces >= FEWEST] / faces[faces >= FEWEST]
+        metrics |= {f"{name}_lowest": float(shares.min())} if shares.size else {}
+    return metrics
 
 
 def _labeled(recipe: Recipe, labels: Mapping[str, NDArray[np.int64]]) -> list[str]:
@@ -129,8 +154,7 @@ def _age_metrics(
         powers = np.exp(found - found.max(1, keepdims=True))
         probs = powers / powers.sum(1, keepdims=True)
         years = probs @ np.arange(probs.shape[1], dtype=np.float32)
-        right = _right_groups(probs, low, high, task)
-        metrics |= {"age_group": float(right.mean())} if right.size else {}
+        metrics |= _accuracies(AGE_GROUP, *_right_groups(probs, low, high, task), labels)
     if task.scheme in (VALUE_SCHEME, YEARS_SCHEME) and exact.any():
         metrics["age_mae"] = float(np.abs(years[exact] - low[exact]).mean())
     return metrics
@@ -138,14 +162,15 @@ def _age_metrics(
 
 def _right_groups(
     probs: NDArray[np.float32], low: NDArray[np.int64], high: NDArray[np.int64], task: TaskRecipe
-) -> NDArray[np.bool_]:
-    """Whether the most probable group is the right one, of faces whose age surely falls in one."""
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether the most probable group is the right one, and whether that is known, (N,) each.
+
+    It is known of faces whose age surely falls in one.
+    """
     bins = np.asarray(AGE_BINS[DEFAULT_AGE_SCHEME])
     if task.scheme == YEARS_SCHEME:
         probs = np.add.reduceat(probs, bins, axis=1)
     else:
         bins = np.asarray(age_bins(task.scheme))
     first, last = (np.searchsorted(bins, end, side="right") - 1 for end in (low, high))
-    known = (low >= 0) & (first == last)
-    right: NDArray[np.bool_] = (probs.argmax(1) == first)[known]
-    return right
+    return probs.argmax(1) == first, (low >= 0) & (first == last)
