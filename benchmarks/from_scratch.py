@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -132,16 +132,23 @@ def learned(work: Path) -> list[Learned]:
         images = recipe.stages[0].epochs * min(
             STEPS * recipe.batch, int(facts["split"]["training"])
         )
-        figures, guessed = {}, {}
-        for task, one in facts["metrics"].items():
-            if task == AGE_GROUP and AGE in facts["metrics"]:
-                continue  # of ages in years, in other groups than the classifications'
-            value = one["accuracy"] if "accuracy" in one else one["mae"]
-            figures[task] = (value, one["low"], one["high"])
-            guessed[task] = _guessed(table[f"{task}_true"].drop_nulls())
+        figures = figures_of(facts["metrics"])
+        guessed = {task: _guessed(table[f"{task}_true"].drop_nulls()) for task in figures}
         row = recipe.reference.row if recipe.reference else name
         found.append(Learned(name, row, images, table.height, figures, guessed))
     return found
+
+
+def figures_of(metrics: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Task -> a card's accuracy (of ages in years the mean absolute error) and its interval.
+
+    Groups of ages in years are left out: they are others than the classifications'.
+    """
+    return {
+        task: (one["accuracy"] if "accuracy" in one else one["mae"], one["low"], one["high"])
+        for task, one in metrics.items()
+        if task != AGE_GROUP or AGE not in metrics
+    }
 
 
 def _guessed(true: pl.Series) -> float:

@@ -1,8 +1,8 @@
 """Write docs/reference-results.md: ``python -m scripts.reference_results [--check]``.
 
 Every row of the reference works that a recipe repeats, with what was reported, what leaks, and what
-was measured here: ``docs/results/NAME.json`` of a run (the card's metrics of its bundle), and the
-study of sharing (``docs/results/study.json``, by ``python -m benchmarks.study``) and the leak
+was measured here: rows by their own recipes (``docs/results/reference_rows.json``, by ``python -m
+benchmarks.reference_rows``), the study of sharing (``study.json``, ``benchmarks.study``), the leak
 reproduced (``docs/results/redrawn.json``, by ``python -m benchmarks.redrawn``), the ablations of
 recipe ``fairface_lite0`` (``ablations.json``, by ``python -m benchmarks.ablations``), and what
 each network learns from random weights (``from_scratch.json``, ``benchmarks.from_scratch``).
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks import ablations, from_scratch, redrawn, study
+from benchmarks import ablations, from_scratch, redrawn, reference_rows, study
 from benchmarks.paired_runs import read
 from faceaudit.models.backbones import find_backbone
 from faceaudit.schema import AGE
@@ -26,7 +26,7 @@ from faceaudit.training.recipe import Recipe, Reference
 from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 ROOT = Path(__file__).parents[1]
-DOCUMENT, RESULTS = ROOT / "docs" / "reference-results.md", ROOT / "docs" / "results"
+DOCUMENT = ROOT / "docs" / "reference-results.md"
 HEAD = """# What the reference works reported, and what was measured on clean splits
 
 Made by `python -m scripts.reference_results` from the recipes and the files in `docs/results`.
@@ -101,16 +101,9 @@ def _section(source: str, rows: list[tuple[str, Recipe]]) -> Iterator[str]:
 
 def measured(name: str, recipe: Recipe) -> str:
     """What a run of a recipe measured, or why there is none."""
-    path = RESULTS / f"{name.rpartition('/')[2]}.json"
-    if path.is_file():
-        facts = json.loads(path.read_text())
-        figures = [
-            f"{task} {one['accuracy' if 'accuracy' in one else 'mae']:.3f}"
-            f" ({one['low']:.3f} to {one['high']:.3f})"
-            for task, one in facts["metrics"].items()
-        ]
-        epochs = sum(stage["epochs"] for stage in facts["recipe"]["stages"])
-        return f"{', '.join(figures)}; {epochs} epochs"
+    row = reference_rows.read().get(name.rpartition("/")[2])
+    if row is not None:
+        return reference_rows.text_of(row)
     small = "; what it learns from nothing is below" if name in _learned() else ""
     source = find_backbone(recipe.backbone).sources.get(recipe.weights)
     if recipe.weights in WEIGHTS and (source is None or not source.package):
