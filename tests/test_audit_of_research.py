@@ -38,7 +38,7 @@ def test_the_predictions_name_no_image() -> None:
     assert table["image"].to_list() == [f"{row:05d}" for row in range(len(table))]
 
 
-def test_it_is_better_at_ages_and_race_and_at_gender_no_difference_is_shown(
+def test_it_is_better_at_ages_and_race_and_at_gender_of_some(
     tmp_path: Path,
 ) -> None:
     assert value(FOUND, "age", "mae") < value(FAIRFACE, "age", "mae") - 0.3
@@ -49,14 +49,16 @@ def test_it_is_better_at_ages_and_race_and_at_gender_no_difference_is_shown(
         for one in found
         if (one.task, one.metric) == ("gender", "accuracy") and len(one.subgroup) < 2
     }
-    assert {verdicts[who] for who in ((), ("Male",), ("Female",))} == {"no difference shown"}
+    better = {who for who, verdict in verdicts.items() if verdict != "no difference shown"}
+    assert better == {(), ("Female",), ("White",)}
+    assert {verdicts[who] for who in better} == {"improved"}
 
 
-def test_on_held_out_fairface_it_is_about_a_point_better_at_gender_and_race() -> None:
+def test_on_held_out_fairface_it_is_better_by_as_much_as_the_document_says() -> None:
     own, other = (load_bundle(name).card["metrics"] for name in ("research", "fairface"))
     for task, low, high in (
         ("gender", 0.005, 0.015),
-        ("race", 0.005, 0.015),
+        ("race", 0.0125, 0.0175),
         ("age_group", -0.01, 0.01),
     ):
         mine = own[task]["sets"]["fairface_crops"]
@@ -76,7 +78,7 @@ def test_gender_is_worst_where_the_document_says() -> None:
         race: value(FOUND, "gender", "accuracy", race=race)
         for race in ("White", "Black", "Asian", "Indian", "Others")
     }
-    assert sorted(races, key=races.__getitem__)[:2] == ["Others", "Asian"]
+    assert sorted(races, key=races.__getitem__)[:2] == ["Asian", "Others"]
 
 
 def test_others_are_mostly_missed_and_the_old_are_made_young() -> None:

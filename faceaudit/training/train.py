@@ -439,7 +439,7 @@ def _started(starts: Sequence[Bundle]) -> dict[str, Any]:
     told: dict[str, Any] = {"start": facts if len(facts) > 1 else facts[0]}
     for key in ("weights", "weights_licence"):
         if known := [str(start.card[key]) for start in starts if start.card.get(key)]:
-            told[key] = "; ".join(known)
+            told[key] = "; ".join(dict.fromkeys(known))
     return told
 
 

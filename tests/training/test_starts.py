@@ -225,4 +225,5 @@ def test_a_card_names_the_weights_that_its_start_began_with(bundles: Mapping[str
     two = _started([replace(first, card=known), replace(first, card={"weights": "none"})])
     assert two["weights"] == "imagenet: ImageNet-1k; none"
     assert two["weights_licence"] == "Apache-2.0"
+    assert _started([replace(first, card=known)] * 2)["weights"] == "imagenet: ImageNet-1k"
     assert _started([]) == {}
