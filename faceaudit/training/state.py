@@ -130,8 +130,8 @@ def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
     bundles = [_startable(recipe, name) for name in recipe.starts]
     trunks = list(getattr(network.trunk, "parts", ()))
     alike = all(bundle.card["backbone"] == recipe.backbone for bundle in bundles)
-    several = len(bundles) > 1 and not alike
-    if several and (len(bundles) != len(trunks) or network.kind != "linear"):
+    side_by_side = len(bundles) > 1 and not alike
+    if side_by_side and (len(bundles) != len(trunks) or network.kind != "linear"):
         raise UsageError(
             f"recipe {recipe.name}: start: {len(bundles)} bundles begin a network of their own "
             f"backbone, or one of {len(bundles)} backbones side by side with linear heads; "
@@ -139,7 +139,7 @@ def begin_with(network: MultiTaskNetwork, recipe: Recipe) -> None:
         )
     found = [load_network(bundle).network for bundle in bundles]
     try:
-        if several:
+        if side_by_side:
             _begin_side_by_side(network, trunks, found)
         else:
             network.load_state_dict(_mean_of(found))

@@ -63,10 +63,10 @@ def _accuracies(
     metrics = {name: float(right[known].mean())}
     by = [labels[column] for column in (GENDER, RACE) if column in labels]
     if by:
-        counted = known & np.all([one >= 0 for one in by], axis=0)
-        _, cell = np.unique(np.stack(by)[:, counted], axis=1, return_inverse=True)
+        placed = known & np.all([one >= 0 for one in by], axis=0)
+        _, cell = np.unique(np.stack(by)[:, placed], axis=1, return_inverse=True)
         faces = np.bincount(cell.ravel())
-        shares = np.bincount(cell.ravel(), right[counted])[faces >= FEWEST] / faces[faces >= FEWEST]
+        shares = np.bincount(cell.ravel(), right[placed])[faces >= FEWEST] / faces[faces >= FEWEST]
         metrics |= {f"{name}_lowest": float(shares.min())} if shares.size else {}
     return metrics
 
