@@ -1,9 +1,9 @@
 """What the reference networks learn from nothing: ``python -m benchmarks.from_scratch run``.
 
-Most rows of the reference works begin with weights that are not at hand. Here each network of
-theirs is trained by its own recipe from random weights, with everything trained, on a small stated
+Most rows of the reference works begin with weights that are not at hand. Here each network of such
+rows is trained by its own recipe from random weights, with everything trained, on a small stated
 budget (``EPOCHS``, ``STEPS``, ``SHORT``): it shows that the recipe learns, and nothing of how good
-the row can be.
+the row can be. The others are trained as they are: ``benchmarks/reference_rows.py``.
 ``--data`` are UTKFace crops (``faceaudit prepare UTKFACE crops``). ``write`` adds every
 finished run to docs/results/from_scratch.json, from which ``scripts/reference_results.py`` makes
 the table. A run that was interrupted goes on.
@@ -50,16 +50,10 @@ GENTLER: dict[str, dict[str, Any]] = {"dj_vgg19_full": {"trunk_learning_rate": 1
 SAME = ("precision",)
 """Keys of older recipes whose value is another and does the same: ``auto`` is float32 on a CPU."""
 ROWS = (
-    "dj_custom_cnn",
-    "dj_custom_cnn_ge",
-    "dj_custom_cnn_gm",
-    "dj_custom_cnn_am",
     "dj_resnet50_full",
     "dj_densenet121_full",
-    "sabat_custom_cnn",
     "sabat_efficientnet_b1",
     "sabat_efficientnet_b3",
-    "sabat_mobilenet_v2",
     "sabat_mobilenet_v3",
     "olcay_vgg16",
     "dj_vgg16_full",

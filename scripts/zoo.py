@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from benchmarks import from_scratch, study
+from benchmarks import from_scratch, reference_rows, study
 from benchmarks.predict_tables import as_markdown
 from benchmarks.zoo import Speed, spread
 from faceaudit.audit.intervals import wilson
@@ -100,17 +100,18 @@ def measured() -> dict[str, dict[str, dict[str, Any]]]:
     """Recipe -> task -> the figure of its trainings, in the form of a card's.
 
     Recipes of the study were trained whole; of them it is the mean of the seeds, with Wilson's
-    interval for as many images. Those of the references were trained from random weights, shortly.
+    interval for as many images. Those of the references were trained shortly: as they are where
+    their weights are at hand, from random weights otherwise.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     right = pl.read_parquet(study.RIGHT)
-    for (name,), rows in right.group_by("recipe", maintain_order=True):
-        seeds = rows["seed"].n_unique()
+    for (name,), part in right.group_by("recipe", maintain_order=True):
+        seeds = part["seed"].n_unique()
         epochs = load_recipe(f"study/{name}").epochs
         of = f", annotated {study.OWN_GROUP[name]}" if name in study.OWN_GROUP else ""
         on = f"test crops of UTKFace{of}; {epochs} epochs, mean of {seeds} seeds"
         for task in study.ALONE:
-            known = rows.select("image", task).drop_nulls()
+            known = part.select("image", task).drop_nulls()
             if n := known["image"].n_unique():
                 share = float(known[task].mean())
                 low, high = wilson(share, n, 0.95)
@@ -118,12 +119,20 @@ def measured() -> dict[str, dict[str, dict[str, Any]]]:
                 figure = {key: round(value, 4) for key, value in facts.items()} | {"n": n, "on": on}
                 found.setdefault(f"study/{name}", {})[task] = figure
     size, steps = from_scratch.SHORT["stages"][0]["size"], from_scratch.EPOCHS * from_scratch.STEPS
-    for one in json.loads(from_scratch.RESULTS.read_text(encoding="utf-8")):
-        on = f"validation crops of UTKFace; {steps} steps at {size} pixels from random weights"
-        for task, (value, low, high) in one["figures"].items():
+    scratch = f"validation crops of UTKFace; {steps} steps at {size} pixels from random weights"
+    rows: list[tuple[from_scratch.Learned | reference_rows.Row, str]] = [
+        (from_scratch.Learned(**one), scratch)
+        for one in json.loads(from_scratch.RESULTS.read_text(encoding="utf-8"))
+    ]
+    rows += [
+        (row, f"held-out crops of UTKFace; {row.epochs} epochs of at most {row.steps} steps")
+        for row in reference_rows.read().values()
+    ]
+    for row, on in rows:
+        for task, (value, low, high) in row.figures.items():
             name = "mae" if task == AGE else "accuracy"
-            figure = {name: value, "low": low, "high": high, "n": one["held_out"], "on": on}
-            found.setdefault(f"reference/{one['recipe']}", {})[task] = figure
+            figure = {name: value, "low": low, "high": high, "n": row.held_out, "on": on}
+            found.setdefault(f"reference/{row.recipe}", {})[task] = figure
     return found
 
 

@@ -50,8 +50,8 @@ def test_a_finished_row_stands_in_the_document_with_what_it_was_given(
     (tmp_path / name).mkdir()
     (tmp_path / name / "bundle.json").write_text(json.dumps(facts))
     (row,) = finished(tmp_path)
-    assert (row.epochs, row.steps, row.held_out) == (12, 100, 100)
-    assert (row.images, row.whole) == (12 * 100 * 64, 100 * 10_000)
+    assert (row.epochs, row.steps, row.held_out) == (8, 50, 100)
+    assert (row.images, row.whole) == (8 * 50 * 64, 100 * 10_000)
     monkeypatch.setattr(module, "RESULTS", tmp_path / "rows.json")
     assert not module.read()
     monkeypatch.setattr("sys.argv", ["rows", "write", "--work", str(tmp_path)])
@@ -60,7 +60,7 @@ def test_a_finished_row_stands_in_the_document_with_what_it_was_given(
     told = measured(f"reference/{name}", recipe_of(name))
     assert told == (
         "gender 0.750 (0.700 to 0.800), age 9.500 (9.000 to 10.000); on 100 held-out images, after "
-        "12 epochs of at most 100 steps: 76,800 images, of 1,000,000 that the recipe learns from"
+        "8 epochs of at most 50 steps: 25,600 images, of 1,000,000 that the recipe learns from"
     )
     facts["recipe"]["batch"] = 1
     (tmp_path / name / "bundle.json").write_text(json.dumps(facts))

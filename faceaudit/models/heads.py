@@ -21,6 +21,10 @@ GENDER = "gender"
 """The output that the gender embedding is learned by."""
 
 
+Units = Sequence[int] | Mapping[str, Sequence[int]]
+"""Widths of the hidden layers of every output, or of each by its name."""
+
+
 def dense(before: int, after: int) -> nn.Module:
     """A fully connected layer with ReLU on (N, F, 1, 1)."""
     return nn.Sequential(nn.Conv2d(before, after, kernel_size=1), nn.ReLU(inplace=True))
@@ -91,12 +95,12 @@ class GenderEmbedding(nn.Module):
         self,
         features: int,
         outputs: Mapping[str, int],
-        units: Sequence[int],
+        units: Units,
         dropout: float,
         select: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
-        if GENDER not in outputs or len(units) != 1:
+        if GENDER not in outputs or isinstance(units, Mapping) or len(units) != 1:
             raise UsageError(
                 "heads: a gender embedding needs the task gender and one entry in units"
             )
@@ -150,7 +154,8 @@ class MultiTaskNetwork(nn.Module):
         dropout: Share dropped in training: of pooled features (``linear``), else of the last
             hidden layer, but for the gender head of a gender embedding; 0 to 1.
         kind: A name of ``HEADS``.
-        units: Widths of the hidden layers.
+        units: Widths of the hidden layers; of some outputs others than of the rest in kinds of
+            ``PER_TASK`` alone.
         mirrored: Whether outputs in evaluation are the mean over images and their mirror images.
     """
 
@@ -163,7 +168,7 @@ class MultiTaskNetwork(nn.Module):
         outputs: Mapping[str, int],
         dropout: float = 0.0,
         kind: str = "linear",
-        units: Sequence[int] = (),
+        units: Units = (),
         mirrored: bool = False,
     ) -> None:
         super().__init__()
@@ -179,8 +184,9 @@ class MultiTaskNetwork(nn.Module):
             self.heads = GenderEmbedding(features, outputs, units, dropout, select)
         else:
             make = PER_TASK[kind]
+            own = units if isinstance(units, Mapping) else dict.fromkeys(outputs, units)
             self.heads = nn.ModuleDict(
-                {name: make(features, units, size, dropout) for name, size in outputs.items()}
+                {name: make(features, own[name], size, dropout) for name, size in outputs.items()}
             )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

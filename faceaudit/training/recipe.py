@@ -52,12 +52,13 @@ class Heads:
     ``kind``: ``linear`` (one layer per task), ``dense`` (hidden layers of ``units`` per task),
     ``conv`` (3x3 convolutions of ``units`` channels per task, before pooling), ``ge`` (gender
     embedding), ``gm`` (gender embedding, gated), ``am`` (gender embedding, attended).
+    ``units`` are the widths of every task's hidden layers, or a table of each task's.
     ``dropout`` is the share dropped in training: of pooled features (``linear``), else of the last
     hidden values, but for the gender head of a gender embedding, which has none.
     """
 
     kind: str = "linear"
-    units: tuple[int, ...] = ()
+    units: tuple[int, ...] | Mapping[str, tuple[int, ...]] = ()
     dropout: float = 0.2
 
 

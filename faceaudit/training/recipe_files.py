@@ -219,17 +219,25 @@ def _check_heads(recipe: Recipe, where: str) -> None:
     from faceaudit.models.heads import GENDER, GENDER_EMBEDDING, HEADS
 
     heads = recipe.heads
+    own = heads.units if isinstance(heads.units, Mapping) else None
     with _naming(f"{where}: heads.kind"):
         check_names("kind of heads", [heads.kind], HEADS)
     if heads.kind == "linear" and heads.units:
         raise UsageError(
-            f"{where}: heads.units is {list(heads.units)}, and kind linear has no hidden layers; "
-            'choose kind = "dense", or units = []'
+            f"{where}: heads.units is {own or list(heads.units)}, and kind linear has no hidden "
+            'layers; choose kind = "dense", or units = []'
         )
-    if heads.kind in GENDER_EMBEDDING and (GENDER not in recipe.tasks or len(heads.units) != 1):
+    if heads.kind in GENDER_EMBEDDING and (
+        own is not None or GENDER not in recipe.tasks or len(heads.units) != 1
+    ):
         raise UsageError(
             f"{where}: heads.kind {heads.kind}: a gender embedding needs the task gender and one "
             "entry in heads.units"
+        )
+    if own is not None and set(own) != set(recipe.tasks):
+        raise UsageError(
+            f"{where}: heads.units names {', '.join(own) or 'no task'}; a table must name all "
+            f"tasks and no other: {', '.join(recipe.tasks)}"
         )
 
 

@@ -68,6 +68,7 @@ INTERVALS = {
     "tasks.*.smoothness": NOT_NEGATIVE,
     "tasks.*.scale": POSITIVE,
     "heads.units.*": COUNT,
+    "heads.units.*.*": COUNT,
     "heads.dropout": SHARE_BELOW_ONE,
     "schedule.warmup": SHARE,
     "schedule.factor": POSITIVE,
@@ -205,7 +206,7 @@ def numbers_of(value: Any, key: str = "", pattern: str = "") -> Iterator[tuple[s
     """Every number of nested facts: its key, its key in ``INTERVALS``, and itself."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            general = "*" if pattern == "tasks" else name
+            general = "*" if pattern in ("tasks", "heads.units") else name
             yield from numbers_of(inner, _joined(key, name), _joined(pattern, general))
     elif isinstance(value, list | tuple):
         for place, inner in enumerate(value):

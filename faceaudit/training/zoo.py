@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from faceaudit.models.backbones import BACKBONES, find_backbone
 from faceaudit.models.bundle import load_bundle, shipped
 from faceaudit.models.card import accuracy_of
-from faceaudit.models.heads import GENDER_EMBEDDING, MultiTaskNetwork, freeze
+from faceaudit.models.heads import GENDER, GENDER_EMBEDDING, MultiTaskNetwork, freeze
 from faceaudit.runtimes.torch_runtime import load_network
-from faceaudit.training.recipe import Frozen, Heads, Recipe
+from faceaudit.training.recipe import Frozen, Recipe
 from faceaudit.training.recipe_files import list_recipes, load_recipe
 
 MEASURED = Path(__file__).with_name("measured.json")
@@ -119,7 +119,7 @@ def _recipes(speed_of: _SpeedOf) -> Iterator[Entry]:
             "recipe",
             name,
             recipe.backbone,
-            tuple(name for name, _ in design.outputs),
+            tuple(name for name, *_ in design.outputs),
             recipe.heads.kind,
             recipe.size,
             cost.parameters,
@@ -186,9 +186,9 @@ class _Design:
     """What a recipe's cost depends on."""
 
     backbone: str
-    outputs: tuple[tuple[str, int], ...]
-    """Names, and numbers of values."""
-    heads: Heads
+    outputs: tuple[tuple[str, int, tuple[int, ...]], ...]
+    """Names, numbers of values, and widths of hidden layers."""
+    heads: str
     size: int
     mirrored: bool = False
 
@@ -198,17 +198,18 @@ class _Design:
 
     def behind(self, trunk: nn.Module) -> MultiTaskNetwork:
         """The heads behind a trunk, without values."""
-        features, heads = find_backbone(self.backbone).features, self.heads
-        outputs = dict(self.outputs)
+        features = find_backbone(self.backbone).features
+        outputs = {name: size for name, size, _ in self.outputs}
+        widths = {name: own for name, _, own in self.outputs}
+        units = widths[GENDER] if self.heads in GENDER_EMBEDDING else widths
         with torch.device("meta"):
             return MultiTaskNetwork(
-                trunk, features, outputs, heads.dropout, heads.kind, heads.units, self.mirrored
+                trunk, features, outputs, kind=self.heads, units=units, mirrored=self.mirrored
             )
 
     def alone(self) -> list[_Design]:
         """A network for each output, with the same layers behind the trunk."""
-        kind = "dense" if self.heads.kind in GENDER_EMBEDDING else self.heads.kind
-        heads = replace(self.heads, kind=kind)
+        heads = "dense" if self.heads in GENDER_EMBEDDING else self.heads
         return [replace(self, outputs=(output,), heads=heads) for output in self.outputs]
 
 
@@ -219,8 +220,12 @@ class _Cost:
 
 
 def _design(recipe: Recipe) -> _Design:
-    outputs = tuple((one.output, one.size) for one in recipe.outputs())
-    return _Design(recipe.backbone, outputs, recipe.heads, recipe.size, recipe.mirrored)
+    units = recipe.heads.units
+    outputs = tuple(
+        (one.output, one.size, units[one.output] if isinstance(units, Mapping) else units)
+        for one in recipe.outputs()
+    )
+    return _Design(recipe.backbone, outputs, recipe.heads.kind, recipe.size, recipe.mirrored)
 
 
 @cache

@@ -12,14 +12,21 @@ from faceaudit.models.backbones import BACKBONES, find_backbone
 from faceaudit.models.bundle import Bundle, Input, load_bundle
 from faceaudit.models.card import card_text
 from faceaudit.models.export import write_bundle
-from faceaudit.models.heads import HEADS, Deployed, MultiTaskNetwork, freeze, to_gray
+from faceaudit.models.heads import HEADS, Deployed, MultiTaskNetwork, Units, freeze, to_gray
 from faceaudit.models.standalone import export
 from faceaudit.runtimes import open_runtime
 from faceaudit.training.recipe import TaskRecipe, output_of
 
 OUTPUTS = {"age": 5, "gender": 2, "race": 5}
 SCHEMES = {"age": "dj5", "gender": "gender2", "race": "utkface5"}
-UNITS = {"linear": (), "dense": (128,), "conv": (16, 8), "ge": (128,), "gm": (128,), "am": (128,)}
+UNITS: dict[str, Units] = {
+    "linear": (),
+    "dense": (128,),
+    "conv": {"gender": (8,), "race": (24,), "age": (16, 8)},
+    "ge": (128,),
+    "gm": (128,),
+    "am": (128,),
+}
 
 
 def network_of(kind: str, backbone: str = "custom_cnn") -> MultiTaskNetwork:
@@ -49,6 +56,15 @@ def test_every_kind_gives_every_output_in_order(kind: str) -> None:
         name: (3, size) for name, size in OUTPUTS.items()
     }
     assert list(found) == list(OUTPUTS) == list(network_of(kind).last_layers())
+
+
+def test_a_head_may_have_widths_of_its_own() -> None:
+    heads = network_of("conv").heads
+    widths = {
+        name: [layer.out_channels for layer in head if isinstance(layer, torch.nn.Conv2d)]
+        for name, head in heads.items()
+    }
+    assert widths == {"age": [16, 8, 5], "gender": [8, 2], "race": [24, 5]}
 
 
 @pytest.mark.parametrize("kind", ["ge", "gm", "am"])

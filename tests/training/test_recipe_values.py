@@ -31,6 +31,26 @@ from faceaudit.training.recipe_values import INTERVALS, Interval, numbers_of
         ("stages=[{epochs=1,size=10}]", r"stages\[0\].size is 10; it must be at least 16"),
         ("heads={kind='dense',units=[0]}", r"heads.units\[0\] is 0; it must be at least 1"),
         ("heads={kind='dense',units=[8,-3]}", r"heads.units\[1\] is -3; it must be at least 1"),
+        (
+            "heads={kind='conv',units={gender=[8],race=[8],age=[8,0]}}",
+            r"heads.units.age\[1\] is 0; it must be at least 1",
+        ),
+        (
+            "heads={kind='conv',units={gender=[8],sex=[8]}}",
+            "heads.units names gender, sex; a table must name all tasks and no other: gender, race",
+        ),
+        (
+            "heads={kind='conv',units={}}",
+            "heads.units names no task; a table must name all tasks and no other: gender, race",
+        ),
+        (
+            "heads={kind='gm',units={gender=[8],race=[8],age=[8]}}",
+            "heads.kind gm: a gender embedding needs the task gender and one entry in heads.units",
+        ),
+        (
+            "heads.units={gender=[8]}",
+            r"heads.units is \{'gender': \(8,\)\}, and kind linear has no hidden layers; choose",
+        ),
         ("heads.dropout=1.5", "heads.dropout is 1.5; it must be at least 0 and below 1"),
         ("schedule.every=0", "schedule.every is 0; it must be at least 1"),
         ("schedule.warmup=2.0", "schedule.warmup is 2; it must be from 0 to 1"),
@@ -109,9 +129,12 @@ def test_what_selects_is_a_task_or_its_loss(by: str) -> None:
 
 
 def test_every_interval_is_of_a_key_that_exists() -> None:
-    changes = {"heads": {"kind": "dense", "units": [8]}, "trunk_learning_rate": 1e-3}
-    recipe = load_recipe("fairface", changes)
-    assert set(INTERVALS) <= {pattern for _, pattern, _ in numbers_of(recipe.to_json())}
+    own = {"gender": [8], "race": [8], "age": [8]}
+    found = set()
+    for units in ([8], own):
+        changes = {"heads": {"kind": "dense", "units": units}, "trunk_learning_rate": 1e-3}
+        found |= {one for _, one, _ in numbers_of(load_recipe("fairface", changes).to_json())}
+    assert set(INTERVALS) <= found
 
 
 def test_the_first_rate_and_those_of_new_cycles_have_an_effect() -> None:

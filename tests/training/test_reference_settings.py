@@ -69,7 +69,7 @@ WANTED: dict[str, dict[str, Any]] = {
         "backbone": "custom_cnn",
         "weights": "none",
         "size": 198,
-        "units": (256,),
+        "units": {"gender": (256,), "race": (1024,), "age": (256,)},
         "dropout": 0.4,
         "schedule": ("step", 0.1, 10),
     },
@@ -84,7 +84,7 @@ WANTED: dict[str, dict[str, Any]] = {
             "backbone": f"efficientnet_{one}",
             "size": 300,
             "batch": 32,
-            "units": (192,),
+            "units": {"gender": (128,), "race": (256,), "age": (192,)},
             "dropout": 0.0,
         }
         for one in ("b1", "b3")
