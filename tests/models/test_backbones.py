@@ -26,6 +26,15 @@ def test_backbone_gives_the_feature_maps_it_promises(name: str) -> None:
     assert all(any(name.startswith(part) for name in names) for part in backbone.last_block)
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_norms_know_the_data_after_an_epoch_of_few_steps(name: str) -> None:
+    with torch.device("meta"):
+        trunk = BACKBONES[name].build()
+    norms = [layer for layer in trunk.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    steps, unknown = 100, 0.01
+    assert all((1 - (layer.momentum or 0.0)) ** steps < unknown for layer in norms)
+
+
 def test_every_module_in_the_folder_is_listed() -> None:
     modules = {path.stem for path in Path(backbones.__file__).parent.glob("*.py")}
     listed = {
