@@ -40,7 +40,7 @@ BUDGETS = {
     "dj_custom_cnn_ge": Budget(100),
     "dj_custom_cnn_gm": Budget(100),
     "dj_custom_cnn_am": Budget(100),
-    "sabat_custom_cnn": Budget(50, epochs=12),
+    "sabat_custom_cnn": Budget(50, epochs=8),
     "sabat_mobilenet_v2": Budget(50, epochs=8),
 }
 """Recipe -> what two cores were given for it; the order of the table."""

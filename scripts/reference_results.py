@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
-from benchmarks import ablations, from_scratch, redrawn, reference_rows, study
+from benchmarks import ablations, from_scratch, redrawn, reference_rows, study, study_longer
 from benchmarks.paired_runs import read
 from faceaudit.models.backbones import find_backbone
 from faceaudit.schema import AGE
@@ -224,8 +224,7 @@ def _study() -> Iterator[str]:
         f"{steps['stl_age'] // mtl.epochs * mtl.batch:,} images in the same order, but the age "
         "models of one annotated gender or race, which learn from their own part of them. Copies "
         "of one picture whose labels contradict each other are left out of training and stay in "
-        "the test. Whether more epochs, other rates or a trunk with batch norms would answer "
-        "otherwise was not tried. The differences are those of the whole ways of training, which "
+        f"the test. {_untried()} The differences are those of the whole ways of training, which "
         "differ in more than their name says:\n"
     )
     yield (
@@ -251,7 +250,43 @@ def _study() -> Iterator[str]:
     yield ""
     yield study.table(found)
     yield ""
+    yield from _longer()
     yield from _by_group()
+
+
+def _untried() -> str:
+    more = "" if study_longer.RESULTS.is_file() else "more epochs, "
+    return (
+        f"Whether {more}other rates or a trunk with batch norms would answer otherwise was not "
+        "tried."
+    )
+
+
+def _longer() -> Iterator[str]:
+    """What more epochs would have given."""
+    if not study_longer.RESULTS.is_file():
+        return
+    found = read(study_longer.RESULTS)
+    epochs = load_recipe("study/mtl").epochs
+    better, worse = (
+        [f"{one.task} of `{one.question}`" for one in found if sign * one.low > 0 < sign * one.high]
+        for sign in (1, -1)
+    )
+    told = [
+        f"{'; '.join(names)} {'are' if len(names) > 1 else 'is'} {word} beyond the interval"
+        for names, word in ((better, "better"), (worse, "worse"))
+        if names
+    ]
+    yield (
+        f"Had it converged? With {study_longer.TIMES * epochs} epochs in place of {epochs}, one "
+        "seed, the same test images, each against its run of the study (intervals hold the chance "
+        "of images, not of seeds, and are not adjusted for each other): "
+        f"{', and '.join(told) or 'no difference exceeds its interval'}.\n"
+    )
+    yield _made_by("study_longer run", "UTKFACE")
+    yield ""
+    yield study_longer.table(found)
+    yield ""
 
 
 def _by_group() -> Iterator[str]:
