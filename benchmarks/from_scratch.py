@@ -45,8 +45,13 @@ SHORT: dict[str, Any] = {
     "offset": 0.15,
 }
 """What is changed in every recipe."""
-GENTLER: dict[str, dict[str, Any]] = {"dj_vgg19_full": {"trunk_learning_rate": 1e-4}}
-"""What is changed beside it: at the others' rate, sixteen layers without norms learned nothing."""
+OTHER_RATES = {
+    "dj_vgg16_full": 1e-4,
+    "dj_vgg19_full": 1e-4,
+    "sabat_efficientnet_b1": 2e-3,
+    "sabat_efficientnet_b3": 2e-3,
+}
+"""Of trunks that at the others' rate learned nothing, or little but gender."""
 SAME = ("precision",)
 """Keys of older recipes whose value is another and does the same: ``auto`` is float32 on a CPU."""
 ROWS = (
@@ -100,7 +105,8 @@ def run(data: Path, work: Path, only: Sequence[str]) -> None:
 
 def changes_of(name: str) -> dict[str, Any]:
     """What is changed in a row's recipe."""
-    return SHORT | GENTLER.get(name, {})
+    rate = OTHER_RATES.get(name, SHORT["trunk_learning_rate"])
+    return {**SHORT, "trunk_learning_rate": rate}
 
 
 def is_finished(work: Path, name: str) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.from_scratch import figures_of, is_finished
 from benchmarks.study import check_recipe
 from faceaudit.models.bundle import FACTS
+from faceaudit.schema import AGE
 from faceaudit.training.recipe import Recipe
 from faceaudit.training.recipe_files import load_recipe
 
@@ -61,6 +62,8 @@ class Row:
     held_out: int
     figures: dict[str, tuple[float, float, float]]
     """Task -> accuracy (age in years: mean absolute error) and its interval."""
+    others: tuple[int, int]
+    """Faces annotated Others that are found, and all: what the sources' networks found least."""
 
 
 def recipe_of(name: str) -> Recipe:
@@ -112,9 +115,17 @@ def finished(work: Path) -> list[Row]:
                 whole=load_recipe(f"reference/{name}").epochs * training,
                 held_out=int(facts["split"]["test"] or facts["split"]["validation"]),
                 figures=figures,
+                others=_others(facts["confusion"]["race"]),
             )
         )
     return found
+
+
+def _others(confusion: Mapping[str, Any]) -> tuple[int, int]:
+    """Right and all of the class, of counts (annotated, predicted, by confidence)."""
+    place = confusion["classes"].index("Others")
+    annotated = [sum(cell) for cell in confusion["counts"][place]]
+    return annotated[place], sum(annotated)
 
 
 def read() -> dict[str, Row]:
@@ -126,14 +137,22 @@ def read() -> dict[str, Row]:
 
 def text_of(row: Row) -> str:
     """A row's figures and what they were given, for a table."""
-    figures = ", ".join(
-        f"{task} {value:.3f} ({low:.3f} to {high:.3f})"
-        for task, (value, low, high) in row.figures.items()
-    )
+    figures = ", ".join(_told(row.recipe, task, *figure) for task, figure in row.figures.items())
+    found, annotated = row.others
     return (
-        f"{figures}; on {row.held_out:,} held-out images, after {row.epochs} epochs of at most "
-        f"{row.steps} steps: {row.images:,} images, of {row.whole:,} that the recipe learns from"
+        f"{figures}; of {annotated:,} faces annotated Others, {found:,} "
+        f"{'is' if found == 1 else 'are'} found; on {row.held_out:,} held-out images, after "
+        f"{row.epochs} epochs of at most {row.steps} steps: {row.images:,} images, of "
+        f"{row.whole:,} that the recipe learns from"
     )
+
+
+def _told(recipe: str, task: str, value: float, low: float, high: float) -> str:
+    if task != AGE:
+        return f"{task} {value:.3f} ({low:.3f} to {high:.3f})"
+    scale = load_recipe(f"reference/{recipe}").tasks[AGE].scale
+    years = f"{value:.2f} years off ({low:.2f} to {high:.2f})"
+    return f"{task} {years}, age_mae_scaled {value / scale:.4f}"
 
 
 def main() -> None:

@@ -135,7 +135,7 @@ def _from_scratch() -> Iterator[str]:
         f"most {steps} steps at {size} pixels, on aligned crops of all ages, tested on held-out "
         "images of UTKFace, with 95 % intervals. It shows which recipes learn, and nothing of how "
         "good a row can be: what is no better than the last row was not learned in so few steps. "
-        f"{_gentler(found)}{_unlearned(found)}{_not_among(found)}".rstrip()
+        f"{_rates(found)}{_unlearned(found)}{_not_among(found)}".rstrip()
     )
     yield ""
     yield _made_by("from_scratch run", "UTKFACE")
@@ -144,20 +144,22 @@ def _from_scratch() -> Iterator[str]:
     yield ""
 
 
-def _gentler(found: Sequence[from_scratch.Learned]) -> str:
-    """Whose trunk learned at another rate than the others'."""
+def _rates(found: Sequence[from_scratch.Learned]) -> str:
+    """Which trunk learned at which rate."""
     key = "trunk_learning_rate"
-    rates = {one.row: from_scratch.changes_of(one.recipe)[key] for one in found}
-    usual = from_scratch.SHORT[key]
-    other = [f", of {row} at {rate:g}" for row, rate in rates.items() if rate != usual]
-    heads = f"{from_scratch.SHORT['learning_rate']:f}".rstrip("0")
-    rates = f"Trunks learn at a rate of {usual:g}{''.join(other)}, heads of {heads}. "
+    usual, heads = (f"{from_scratch.SHORT[one]:f}".rstrip("0") for one in (key, "learning_rate"))
+    by_rate: dict[float, list[str]] = {}
+    for one in found:
+        if one.recipe in from_scratch.OTHER_RATES:
+            by_rate.setdefault(from_scratch.OTHER_RATES[one.recipe], []).append(one.row)
+    other = "".join(f", of {' and '.join(rows)} at {rate:g}" for rate, rows in by_rate.items())
+    told = f"Trunks learn at a rate of {usual}{other}, heads of {heads}. "
     if not other:
-        return rates
+        return told
     return (
-        f"{rates}Another rate was tried where a network had learned nothing at the usual one, and "
-        "on the very images that it is tested on; the others might do better at another, too, so "
-        "that rows are not to be compared with each other. "
+        f"{told}Another rate was tried where a network learned nothing, or little, at the usual "
+        "one, and on the very images that it is tested on; the others might do better at another, "
+        "too, so that rows are not to be compared with each other. "
     )
 
 

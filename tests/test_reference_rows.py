@@ -46,7 +46,10 @@ def test_a_finished_row_stands_in_the_document_with_what_it_was_given(
         "age_group": {"accuracy": 0.5, "low": 0.4, "high": 0.6},
     }
     split = {"training": 10_000, "validation": 90, "test": 100}
-    facts = {"metrics": metrics, "split": split, "recipe": asdict(recipe_of(name))}
+    counts = [[[9, 1], [2, 0]], [[3, 1], [1, 2]]]
+    confusion = {"race": {"classes": ["White", "Others"], "counts": counts}}
+    recipe = asdict(recipe_of(name))
+    facts = {"metrics": metrics, "split": split, "recipe": recipe, "confusion": confusion}
     (tmp_path / name).mkdir()
     (tmp_path / name / "bundle.json").write_text(json.dumps(facts))
     (row,) = finished(tmp_path)
@@ -57,10 +60,12 @@ def test_a_finished_row_stands_in_the_document_with_what_it_was_given(
     monkeypatch.setattr("sys.argv", ["rows", "write", "--work", str(tmp_path)])
     module.main()
     assert module.read()[name].figures["age"] == [9.5, 9.0, 10.0]
+    assert module.read()[name].others == [3, 7]
     told = measured(f"reference/{name}", recipe_of(name))
     assert told == (
-        "gender 0.750 (0.700 to 0.800), age 9.500 (9.000 to 10.000); on 100 held-out images, after "
-        "8 epochs of at most 50 steps: 25,600 images, of 1,000,000 that the recipe learns from"
+        "gender 0.750 (0.700 to 0.800), age 9.50 years off (9.00 to 10.00), age_mae_scaled 0.1377; "
+        "of 7 faces annotated Others, 3 are found; on 100 held-out images, after 8 epochs of at "
+        "most 50 steps: 25,600 images, of 1,000,000 that the recipe learns from"
     )
     facts["recipe"]["batch"] = 1
     (tmp_path / name / "bundle.json").write_text(json.dumps(facts))
