@@ -83,11 +83,13 @@ def test_a_recipes_row_has_what_trainings_of_it_were_right_about(
     assert set(shared) == {"gender", "race", "age_group"}
     assert shared["gender"].endswith("test crops of UTKFace; 12 epochs, mean of 3 seeds")
     assert "annotated gender Male;" in entries["recipe", "study/age_male"].held_out["age_group"]
-    short = entries["recipe", "reference/sabat_custom_cnn"].held_out["age"]
+    short = entries["recipe", "reference/sabat_mobilenet_v3"].held_out["age"]
     assert "years" in short
     assert short.endswith("600 steps at 64 pixels from random weights")
+    own = entries["recipe", "reference/sabat_mobilenet_v2"].held_out["race"]
+    assert own.endswith("held-out crops of UTKFace; 8 epochs of at most 50 steps")
     assert not entries["recipe", "reference/dj_vgg16_gm"].held_out
-    assert "reference/sabat_custom_cnn, held out:\n  gender: acc" in zoo_text([*entries.values()])
+    assert "reference/sabat_mobilenet_v2, held out:\n  gender: acc" in zoo_text([*entries.values()])
 
 
 @pytest.fixture
