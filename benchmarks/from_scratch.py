@@ -72,6 +72,8 @@ class Learned:
 
     recipe: str
     row: str
+    rate: float
+    """The highest of the trunk."""
     images: int
     """Training images seen, all epochs together."""
     held_out: int
@@ -135,7 +137,8 @@ def learned(work: Path) -> list[Learned]:
         figures = figures_of(facts["metrics"])
         guessed = {task: _guessed(table[f"{task}_true"].drop_nulls()) for task in figures}
         row = recipe.reference.row if recipe.reference else name
-        found.append(Learned(name, row, images, table.height, figures, guessed))
+        rate = recipe.trunk_learning_rate or recipe.learning_rate
+        found.append(Learned(name, row, rate, images, table.height, figures, guessed))
     return found
 
 

@@ -150,8 +150,8 @@ def _rates(found: Sequence[from_scratch.Learned]) -> str:
     usual, heads = (f"{from_scratch.SHORT[one]:f}".rstrip("0") for one in (key, "learning_rate"))
     by_rate: dict[float, list[str]] = {}
     for one in found:
-        if one.recipe in from_scratch.OTHER_RATES:
-            by_rate.setdefault(from_scratch.OTHER_RATES[one.recipe], []).append(one.row)
+        if one.rate != from_scratch.SHORT[key]:
+            by_rate.setdefault(one.rate, []).append(one.row)
     other = "".join(f", of {' and '.join(rows)} at {rate:g}" for rate, rows in by_rate.items())
     told = f"Trunks learn at a rate of {usual}{other}, heads of {heads}. "
     if not other:
