@@ -58,9 +58,7 @@ def compared(work: Path) -> list[Comparison]:
         own = right.with_columns(pl.lit(name + LONGER).alias("recipe"), seed=SEED)
         both = pl.concat([known.filter(pl.col("recipe") == name), own], how="diagonal_relaxed")
         tasks = [task for task in study.ALONE if task in right.columns]
-        way = Question(name, "", (name + LONGER,), (name,))
-        asked = [Question(way.text, task, way.first, way.second) for task in tasks]
-        found += answer(both, asked)
+        found += answer(both, [Question(name, task, (name + LONGER,), (name,)) for task in tasks])
     return found
 
 
